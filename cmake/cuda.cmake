@@ -1,0 +1,11 @@
+# Decides CONVOLT_WITH_CUDA and, where it is on, enables the CUDA language and defines convolt_configure_cuda().
+set(CONVOLT_WITH_CUDA OFF)
+if(NOT CONVOLT_CUDA STREQUAL "OFF")
+  find_program(CONVOLT_NVCC nvcc HINTS ENV CUDA_HOME ${CMAKE_SOURCE_DIR}/.deps/cuda PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  find_path(CONVOLT_CUDNN_FRONTEND cudnn_frontend.h HINTS ${CMAKE_SOURCE_DIR}/.deps/cudnn_frontend/include)
+  if(CONVOLT_NVCC AND CONVOLT_CUDNN_FRONTEND)
+    set(CONVOLT_WITH_CUDA ON)
+  elseif(CONVOLT_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "CONVOLT_CUDA=ON needs nvcc (found: ${CONVOLT_NVCC}) and cudnn_frontend.h (found: ${CONVOLT_CUDNN_FRONTEND}); tools/build.sh --cuda fetches them")
+  endif()
+endif()

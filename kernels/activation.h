@@ -1,0 +1,30 @@
+// Element-wise activations, addition, dropout and conversions.
+#pragma once
+
+#include "convolt/context.h"
+#include "convolt/tensor.h"
+#include "step_state.h"
+
+namespace convolt {
+
+enum class Activation : uint8_t { none, relu, relu6 };
+
+// y = act(x). Any shape; x and y of one floating dtype; y may be x. Moves 2 elements per element.
+void activation(Stream s, const Tensor& x, const Tensor& y, Activation act);
+// dx = dy * act'(x) with act' read from the stored output y (0 at both kinks, as PyTorch). dx may be dy. Moves 3 per
+// element.
+void activation_backward(Stream s, const Tensor& dy, const Tensor& y, const Tensor& dx, Activation act);
+// y = a + b; y may be a or b. Moves 3 per element.
+void add(Stream s, const Tensor& a, const Tensor& b, const Tensor& y);
+// y = x kept with probability 1-p and scaled by 1/(1-p), else 0. The bits are Philox of (input->seed; step, layer, row
+// of the global batch, element in the row), so that applying it to dy is its gradient. x: [N, ...]; y may be x. Moves 2
+// per element.
+void dropout(Stream s, const Tensor& x, const Tensor& y, float p, uint32_t layer, const StepInput* input);
+// y = x in y's dtype (f32, bf16, f16; equal shapes).
+void cast(Stream s, const Tensor& x, const Tensor& y);
+// y = x for the f32 [N, H, W, C] batch at input->images; y of any floating dtype.
+void load_images(Stream s, const StepInput* input, const Tensor& y);
+// All bytes 0.
+void fill_zero(Stream s, void* memory, int64_t bytes);
+
+}  // namespace convolt

@@ -1,0 +1,60 @@
+// Batch normalisation as statistics, then a per-channel scale and bias with an optional residual and activation
+// (S. Ioffe, C. Szegedy, arXiv 1502.03167). x is [N, H, W, C] or [N, C]; "rows" are the extents before C.
+// coef is f32 [4, C]: mean, inverse standard deviation, scale = gamma * invstd, bias = beta - mean * scale.
+#pragma once
+
+#include "activation.h"
+
+namespace convolt {
+
+// Rows of the f32 [.., C] statistics tensor of `rows` rows: 1 (the shift) + 2 for each chunk (sum and sum of squares of
+// x - shift).
+int64_t channel_stats_extent(int64_t rows);
+// stats: f32 [channel_stats_extent(rows), C]. Shifted by the tensor's first row, so that no accuracy is lost to a large
+// mean.
+void channel_stats(Stream s, const Tensor& x, float* stats);
+
+struct BnFinalizeArgs {
+  const float* stats = nullptr;  // f32 [1 + 2 * chunks, C] as channel_stats writes it
+  int64_t chunks = 0;
+  int64_t rows = 0;  // at least 2
+  int channels = 0;
+  const float* gamma = nullptr;  // [C]
+  const float* beta = nullptr;   // [C]
+  float eps = 1e-5F;
+  float momentum = 0.1F;          // weight of the new value
+  float* running_mean = nullptr;  // [C], updated
+  float* running_var = nullptr;   // [C], updated with the unbiased variance
+  float* coef = nullptr;          // [4, C], written
+};
+void bn_finalize(Stream s, const BnFinalizeArgs& args);
+
+// coef from the running statistics (inference).
+void bn_coefficients(Stream s, int channels, const float* gamma, const float* beta, const float* running_mean,
+                     const float* running_var, float eps, float* coef);
+
+// w_folded[o, ...] = w[o, ...] * scale[o], bias_folded[o] = bias[o] (0 where null) * scale[o] + bias_bn[o]: inference
+// batch norm into the convolution before it. w, w_folded: f32 [O, ...].
+void bn_fold(Stream s, const Tensor& w, const float* bias, const float* coef, const Tensor& w_folded,
+             float* bias_folded);
+
+// y = act(x * scale + bias [+ residual]). residual.data may be null. y may be x or residual. Moves 2 (3) per element.
+void bn_apply(Stream s, const Tensor& x, const float* coef, const Tensor& residual, const Tensor& y, Activation act);
+
+// The gradient. dz = dy * act'; with act != none it is found from y where y.data is set (needed after a residual), else
+// from x * scale + bias recomputed. scratch: f32, bn_backward_scratch(rows, C) bytes.
+int64_t bn_backward_scratch(int64_t rows, int channels);
+// dgamma[c] = sum dz * (x - mean) * invstd, dbeta[c] = sum dz; overwritten. Moves 2 (3) per element.
+void bn_backward_reduce(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Activation act,
+                        float* scratch, float* dgamma, float* dbeta);
+// dx = scale * (dz - (dbeta + xhat * dgamma) / rows); dresidual = dz where dresidual.data is set. dx (or dresidual) may
+// be dy. Moves 3 (5) per element.
+void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Activation act,
+                       const float* dgamma, const float* dbeta, const Tensor& dx, const Tensor& dresidual);
+
+// out[c] = sum over rows of x[row, c] (bias gradient); scratch as bn_backward_scratch.
+void channel_sum(Stream s, const Tensor& x, float* scratch, float* out);
+// y[row, c] = x[row, c] + bias[c]; y may be x.
+void add_bias(Stream s, const Tensor& x, const float* bias, const Tensor& y);
+
+}  // namespace convolt

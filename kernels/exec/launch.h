@@ -1,0 +1,95 @@
+// One formula, two executors: for_each, for_each_packet, for_each_channel_packet. The functor runs on the GPU (grid
+// stride) or in an OpenMP loop on the CPU.
+#pragma once
+
+#include <algorithm>
+#include <string>
+
+#include "exec/types.h"
+
+namespace convolt {
+
+#if defined(__CUDACC__)
+inline void check_launch(const char* what) {
+  if (const cudaError_t e = cudaGetLastError(); e != cudaSuccess)
+    throw DeviceError(std::string(what) + ": " + cudaGetErrorString(e));
+}
+inline unsigned grid_for(int64_t n, int block) {
+  return static_cast<unsigned>(std::min<int64_t>((n + block - 1) / block, 132 * 16));
+}
+
+template <class F>
+__global__ void __launch_bounds__(256) grid_stride_kernel(int64_t n, F f) {
+  for (int64_t i = blockIdx.x * int64_t{256} + threadIdx.x; i < n; i += int64_t{gridDim.x} * 256) f(i);
+}
+#endif
+
+// f(i) for i in [0, n), in any order.
+template <class F>
+void for_each(Stream s, int64_t n, F f) {
+  if (n <= 0) return;
+#if defined(__CUDACC__)
+  if (s.cuda) {
+    grid_stride_kernel<<<grid_for(n, 256), 256, 0, static_cast<cudaStream_t>(s.handle)>>>(n, f);
+    return check_launch("kernel launch");
+  }
+#else
+  (void)s;
+#endif
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < n; ++i) f(i);
+}
+
+template <int W, class F>
+struct RunPackets {
+  F f;
+  int64_t n;
+  HD void operator()(int64_t k) const {
+    const int64_t i = k * W;
+    if (i + W <= n) {
+      f.template run<W>(i);
+    } else {
+      for (int64_t j = i; j < n; ++j) f.template run<1>(j);
+    }
+  }
+};
+
+// f.run<8>(i) for whole packets of eight elements from i, f.run<1>(i) for the tail. Pointers start on 16 bytes.
+template <class F>
+void for_each_packet(Stream s, int64_t n, F f) {
+  for_each(s, (n + 7) / 8, RunPackets<8, F>{f, n});
+}
+
+template <int W, class F>
+struct RunChannelPackets {
+  F f;
+  uint32_t packets;  // per row
+  HD void operator()(int64_t k) const {
+    const int64_t row = k / packets;
+    f.template run<W>(row, static_cast<int>(k - row * packets) * W);
+  }
+};
+
+template <int W, class F>
+void for_each_channel_packet_of(Stream s, int64_t rows, int channels, F f) {
+#if defined(__CUDACC__)
+  if (s.cuda)
+    return for_each(s, rows * (channels / W), RunChannelPackets<W, F>{f, static_cast<uint32_t>(channels / W)});
+#endif
+  (void)s;
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; ++row)
+    for (int c = 0; c < channels; c += W) f.template run<W>(row, c);
+}
+
+// For [rows, channels] tensors with per-channel operands: f.run<W>(row, c) for each packet of W channels from c. W is 8
+// where the channels divide into eights (then row * channels + c is a multiple of 8 too), else 1.
+template <class F>
+void for_each_channel_packet(Stream s, int64_t rows, int channels, F f) {
+  if (channels % 8 == 0)
+    for_each_channel_packet_of<8>(s, rows, channels, f);
+  else
+    for_each_channel_packet_of<1>(s, rows, channels, f);
+}
+
+}  // namespace convolt

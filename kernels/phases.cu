@@ -1,0 +1,5 @@
+#include "exec/block.h"
+
+namespace convolt {
+bool phases_backwards = false;
+}

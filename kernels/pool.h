@@ -1,0 +1,32 @@
+// Pooling and slicing of NHWC pictures. Geometry as PyTorch's (floor mode). Backward passes are gathers: each input
+// element is written once, so results repeat bit for bit.
+#pragma once
+
+#include "convolt/context.h"
+#include "convolt/tensor.h"
+
+namespace convolt {
+
+struct PoolWindow {
+  int kernel_h = 2, kernel_w = 2, stride_h = 2, stride_w = 2, pad_h = 0, pad_w = 0;
+};
+
+// y[n, oh, ow, c] = the largest x of the window, NaN if there is one; padding never wins. index (u8, y's shape; data
+// may be null): the position in the window (row * kernel_w + column) of the first largest. kernel_h * kernel_w <= 255.
+void max_pool(Stream s, const Tensor& x, const Tensor& y, const Tensor& index, const PoolWindow& window);
+// dx = gradient of max_pool from the stored index; overwrites.
+void max_pool_backward(Stream s, const Tensor& dy, const Tensor& index, const Tensor& dx, const PoolWindow& window);
+// The mean over the window; padding counts as zeros (count_include_pad, PyTorch's default).
+void avg_pool(Stream s, const Tensor& x, const Tensor& y, const PoolWindow& window);
+void avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx, const PoolWindow& window);
+// x [N, H, W, C] -> y [N, C], the mean over H and W.
+void global_avg_pool(Stream s, const Tensor& x, const Tensor& y);
+void global_avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx);
+
+// y[n, h, w, c] = x[n, h * stride, w * stride, c - channels_before], 0 where that channel does not exist: the
+// parameter-free shortcut "option A" of K. He et al., arXiv 1512.03385, section 4.2. x [N, H, W, C] -> y [N,
+// ceil(H/stride), ceil(W/stride), C'].
+void slice_pad(Stream s, const Tensor& x, const Tensor& y, int stride, int channels_before);
+void slice_pad_backward(Stream s, const Tensor& dy, const Tensor& dx, int stride, int channels_before);
+
+}  // namespace convolt

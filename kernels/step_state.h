@@ -1,0 +1,46 @@
+// What changes from step to step, in device memory, so that a step changes no launch argument: kernels take pointers to
+// these.
+#pragma once
+
+#include <cstdint>
+
+namespace convolt {
+
+struct SampleRecord;  // augment.h
+
+// Written by the host before each step (one small copy in the order of the compute queue).
+struct StepInput {
+  static constexpr int kMaxGroups = 8;
+  int64_t step = 0;  // counts from 0 over the whole training
+  int64_t epoch = 0;
+  uint64_t seed = 0;
+  int64_t first_row = 0;                 // of this batch in the global batch
+  float learning_rate[kMaxGroups] = {};  // per parameter group
+  float weight_sum = 0;                  // sum of `weights`; 0 is allowed (nothing counts)
+  int32_t pad = 0;
+  // Where the batch lies, all in device memory.
+  const SampleRecord* records = nullptr;  // [N], for the augment op
+  const uint8_t* pixels = nullptr;        // base of SampleRecord::offset
+  const float* images = nullptr;          // f32 [N, H, W, C], for plans without an augment op
+  const int32_t* labels = nullptr;        // [N]; ignored where the row's weight is 0
+  const float* weights = nullptr;         // [N]
+};
+
+// Owned by the device: written by kernels, read back by the host now and then.
+struct StepStatus {
+  int64_t first_bad_step = -1;  // the first step whose loss was not finite; the optimizer writes nothing from then on
+  float loss_scale = 1;         // gradients are this many times too large (f16)
+  int32_t good_steps = 0;       // since the loss scale last changed
+  int32_t skip = 0;             // this step's gradients were not finite: the optimizer skips it (f16)
+  int32_t skipped_steps = 0;
+};
+
+// Sums over all rows since the start, weighted by the rows' weights.
+struct Meters {
+  double loss = 0;
+  double weight = 0;
+  double top1 = 0;
+  double top5 = 0;
+};
+
+}  // namespace convolt

@@ -1,0 +1,100 @@
+// Convolution and matrix products, the one place with two providers: oneDNN on the CPU, cuDNN and cuBLASLt on CUDA.
+// A description goes in, runnable kernels come out; the planner picks one and gives it memory.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "convolt/context.h"
+#include "convolt/tensor.h"
+
+namespace convolt {
+
+enum class ConvPass : uint8_t { fprop, dgrad, wgrad };
+
+// A 2-d convolution of NHWC pictures with OHWI weights [out_c, kernel_h, kernel_w, in_c / groups].
+struct ConvGeometry {
+  int64_t n = 1, in_h = 1, in_w = 1, in_c = 1, out_c = 1;
+  int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0, dilation_h = 1, dilation_w = 1;
+  int64_t groups = 1;
+  int64_t out_h() const { return (in_h + 2 * pad_h - dilation_h * (kernel_h - 1) - 1) / stride_h + 1; }
+  int64_t out_w() const { return (in_w + 2 * pad_w - dilation_w * (kernel_w - 1) - 1) / stride_w + 1; }
+  Shape x_shape() const { return {n, in_h, in_w, in_c}; }
+  Shape y_shape() const { return {n, out_h(), out_w(), out_c}; }
+  Shape w_shape() const { return {out_c, kernel_h, kernel_w, in_c / groups}; }
+  // Multiply-adds times two, of any of the three passes.
+  int64_t flops() const { return 2 * n * out_h() * out_w() * out_c * kernel_h * kernel_w * (in_c / groups); }
+  std::string to_string() const;  // "n128 32x32x16 -> 32, 3x3 s2 p1"
+  friend bool operator==(const ConvGeometry&, const ConvGeometry&) = default;
+};
+
+// What is done to x on load, and to the result on store. A pass that wants a fusion asks for candidates first: none
+// means no.
+enum class ConvPrologue : uint8_t { none, scale_bias, scale_bias_relu };
+enum class ConvEpilogue : uint8_t { none, bias, bias_relu, bias_relu6, stats, drelu_bn_reduce, add };
+
+struct ConvDesc {
+  ConvPass pass = ConvPass::fprop;
+  ConvGeometry geometry;
+  DType dtype = DType::f32;  // of x, w, y and of the weight gradient; accumulation is f32
+  bool tf32 = false;         // f32 products may be rounded to tf32 (CUDA)
+  ConvPrologue prologue = ConvPrologue::none;
+  ConvEpilogue epilogue = ConvEpilogue::none;
+};
+
+// A fully connected layer: x [rows, in], w [out, in], y [rows, out]; passes as a convolution's. Epilogue none or bias
+// (fprop).
+struct LinearDesc {
+  ConvPass pass = ConvPass::fprop;
+  int64_t rows = 1, in = 1, out = 1;
+  DType dtype = DType::f32;
+  bool tf32 = false;
+  ConvEpilogue epilogue = ConvEpilogue::none;
+};
+
+// fprop reads x, w [, bias f32 [out_c]] and writes y; dgrad reads y (the gradient of the output) and w and writes x;
+// wgrad reads x and y (the gradient) and writes w. All device memory; results overwrite. w is in the packed form where
+// the kernel has one.
+struct ConvArgs {
+  void* x = nullptr;
+  void* w = nullptr;
+  void* y = nullptr;
+  const float* bias = nullptr;
+  void* workspace = nullptr;
+};
+
+// Runs one description. Stateless after construction and usable from the thread that drives the compute queue.
+class ConvKernel {
+public:
+  virtual ~ConvKernel() = default;
+  // The library's name of the implementation ("jit:avx512_core", "cudnn engine 47"); contains "ref" for reference code.
+  virtual std::string name() const = 0;
+  virtual int64_t workspace_bytes() const { return 0; }
+  // The same bits each time.
+  virtual bool repeatable() const { return true; }
+  // True where the library computes in another type than asked and converts (shown by describe()).
+  virtual bool widened() const { return false; }
+  // Bytes of the library's own form of the weights (fprop, dgrad: read; wgrad: written); 0: plain OHWI of the dtype.
+  virtual int64_t packed_bytes() const { return 0; }
+  // Equal keys: one packed tensor serves both kernels.
+  virtual std::string packed_format() const { return {}; }
+  // plain (OHWI, dtype) -> packed, and for wgrad packed -> plain.
+  virtual void pack(Stream, const void* /*plain*/, void* /*packed*/) const {}
+  virtual void unpack(Stream, const void* /*packed*/, void* /*plain*/) const {}
+  virtual void run(Stream s, const ConvArgs& args) const = 0;
+};
+
+class ConvProvider {
+public:
+  virtual ~ConvProvider() = default;
+  // Best first; empty where the library has none. Thread-safe.
+  virtual std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) = 0;
+  virtual std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) = 0;
+  // "oneDNN 2.6.3, avx512_core", "cuDNN 9.19.0".
+  virtual std::string describe() const = 0;
+};
+
+std::unique_ptr<ConvProvider> make_onednn_provider(int threads);
+
+}  // namespace convolt

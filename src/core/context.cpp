@@ -1,0 +1,113 @@
+#include "convolt/context.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <thread>
+#include <utility>
+
+#include "device/device.h"
+
+namespace convolt {
+
+Device Device::parse(std::string_view text) {
+  if (text == "cpu") return cpu();
+  if (text == "cuda") return cuda(0);
+  if (text.starts_with("cuda:")) {
+    const std::string_view digits = text.substr(5);
+    int index = -1;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+    if (error == std::errc{} && end == digits.data() + digits.size() && index >= 0) return cuda(index);
+  }
+  throw UsageError("unknown device '" + std::string(text) + "': expected cpu, cuda or cuda:N");
+}
+
+std::string Device::to_string() const { return is_cuda() ? "cuda:" + std::to_string(index) : "cpu"; }
+
+bool Event::reached() const { return !state_ || state_->reached(); }
+void Event::wait() const {
+  if (state_) state_->wait();
+}
+
+namespace {
+bool environment_flag(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value != '\0' && std::string_view(value) != "0";
+}
+}  // namespace
+
+Context::Context(Device device, int threads)
+    : device_(device),
+      threads_(threads > 0 ? threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()))),
+      synchronous_(environment_flag("CONVOLT_SYNC")) {}
+
+std::unique_ptr<Context> Context::create(const Options& options) {
+  return options.device.is_cuda() ? make_cuda_context(options) : make_cpu_context(options);
+}
+
+void* Context::allocate(int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  void* memory = raw_allocate(bytes);
+  if (memory == nullptr)
+    throw OutOfMemoryError("out of memory on " + device_.to_string() + ": asked for " + std::to_string(bytes) +
+                           " bytes, " + memory_report() + "; try a smaller batch (-b)");
+  ++counters_.device_allocations;
+  const int64_t now = counters_.device_bytes += bytes;
+  for (int64_t peak = counters_.device_bytes_peak;
+       now > peak && !counters_.device_bytes_peak.compare_exchange_weak(peak, now);) {
+  }
+  return memory;
+}
+
+void Context::free(void* memory, int64_t bytes) noexcept {
+  if (memory == nullptr) return;
+  raw_free(memory);
+  counters_.device_bytes -= bytes;
+}
+
+void* Context::allocate_pinned(int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  void* memory = raw_allocate_pinned(bytes);
+  if (memory == nullptr)
+    throw OutOfMemoryError("out of host memory: asked for " + std::to_string(bytes) +
+                           " bytes of pinned memory; try a smaller batch (-b) or --max-side");
+  ++counters_.pinned_allocations;
+  counters_.pinned_bytes += bytes;
+  return memory;
+}
+
+void Context::free_pinned(void* memory, int64_t bytes) noexcept {
+  if (memory == nullptr) return;
+  raw_free_pinned(memory);
+  counters_.pinned_bytes -= bytes;
+}
+
+Buffer::Buffer(Context& context, int64_t bytes, Kind kind)
+    : context_(&context),
+      data_(kind == Kind::device ? context.allocate(bytes) : context.allocate_pinned(bytes)),
+      bytes_(bytes),
+      kind_(kind) {}
+
+Buffer::~Buffer() {
+  if (data_ == nullptr) return;
+  if (kind_ == Kind::device)
+    context_->free(data_, bytes_);
+  else
+    context_->free_pinned(data_, bytes_);
+}
+
+Buffer::Buffer(Buffer&& other) noexcept
+    : context_(other.context_),
+      data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)),
+      kind_(other.kind_) {}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  std::swap(context_, other.context_);
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(kind_, other.kind_);
+  return *this;
+}
+
+}  // namespace convolt

@@ -1,11 +1,96 @@
 # Decides CONVOLT_WITH_CUDA and, where it is on, enables the CUDA language and defines convolt_configure_cuda().
+#
+# What a CUDA build needs: nvcc 12.8 or newer and the headers of cuDNN 9, cuBLASLt and cudnn-frontend. None of NVIDIA's
+# libraries but the static runtime is linked: cuDNN, cuBLASLt and the driver are loaded when they are first used.
 set(CONVOLT_WITH_CUDA OFF)
+set(CONVOLT_DEPS ${CMAKE_SOURCE_DIR}/.deps CACHE PATH "Where tools/fetch_cuda_deps.sh put its things")
+set(CONVOLT_CUDA_MISSING "")
+
 if(NOT CONVOLT_CUDA STREQUAL "OFF")
-  find_program(CONVOLT_NVCC nvcc HINTS ENV CUDA_HOME ${CMAKE_SOURCE_DIR}/.deps/cuda PATHS /usr/local/cuda PATH_SUFFIXES bin)
-  find_path(CONVOLT_CUDNN_FRONTEND cudnn_frontend.h HINTS ${CMAKE_SOURCE_DIR}/.deps/cudnn_frontend/include)
-  if(CONVOLT_NVCC AND CONVOLT_CUDNN_FRONTEND)
+  # A fetched toolkit comes first: it was asked for.
+  find_program(CONVOLT_NVCC nvcc HINTS ${CONVOLT_DEPS}/cuda/nvidia/cu13 ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  if(CONVOLT_NVCC)
+    get_filename_component(CONVOLT_CUDA_ROOT ${CONVOLT_NVCC} REALPATH)
+    get_filename_component(CONVOLT_CUDA_ROOT ${CONVOLT_CUDA_ROOT}/../.. ABSOLUTE)
+    execute_process(COMMAND ${CONVOLT_NVCC} --version OUTPUT_VARIABLE CONVOLT_NVCC_TEXT ERROR_QUIET)
+    string(REGEX MATCH "release ([0-9.]+)" _ "${CONVOLT_NVCC_TEXT}")
+    if(CMAKE_MATCH_1 VERSION_LESS 12.8)
+      list(APPEND CONVOLT_CUDA_MISSING "nvcc 12.8 or newer (${CONVOLT_NVCC} is ${CMAKE_MATCH_1})")
+    endif()
+  else()
+    list(APPEND CONVOLT_CUDA_MISSING "nvcc")
+  endif()
+  set(CONVOLT_CUDA_INCLUDE_HINTS ${CONVOLT_CUDA_ROOT}/include ${CONVOLT_DEPS}/cuda/nvidia/cu13/include)
+  find_path(CONVOLT_CUDNN_FRONTEND cudnn_frontend.h HINTS ${CONVOLT_DEPS}/cudnn_frontend/include)
+  find_path(CONVOLT_CUDNN_INCLUDE cudnn.h HINTS ${CONVOLT_CUDA_INCLUDE_HINTS} ${CONVOLT_DEPS}/cuda/nvidia/cudnn/include)
+  find_path(CONVOLT_CUBLASLT_INCLUDE cublasLt.h HINTS ${CONVOLT_CUDA_INCLUDE_HINTS})
+  find_path(CONVOLT_NVRTC_INCLUDE nvrtc.h HINTS ${CONVOLT_CUDA_INCLUDE_HINTS}) # the frontend's headers include it
+  foreach(piece CUDNN_FRONTEND:cudnn_frontend.h CUDNN_INCLUDE:cudnn.h CUBLASLT_INCLUDE:cublasLt.h NVRTC_INCLUDE:nvrtc.h)
+    string(REPLACE ":" ";" piece ${piece})
+    list(GET piece 0 variable)
+    list(GET piece 1 header)
+    if(NOT CONVOLT_${variable})
+      list(APPEND CONVOLT_CUDA_MISSING ${header})
+    endif()
+  endforeach()
+  if(CONVOLT_CUDA STREQUAL "AUTO" AND CONVOLT_SANITIZE)
+    list(APPEND CONVOLT_CUDA_MISSING "a build without CONVOLT_SANITIZE (g++ compiles the kernels then)")
+  endif()
+
+  list(JOIN CONVOLT_CUDA_MISSING ", " CONVOLT_CUDA_MISSING)
+  if(NOT CONVOLT_CUDA_MISSING)
     set(CONVOLT_WITH_CUDA ON)
-  elseif(CONVOLT_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "CONVOLT_CUDA=ON needs nvcc (found: ${CONVOLT_NVCC}) and cudnn_frontend.h (found: ${CONVOLT_CUDNN_FRONTEND}); tools/build.sh --cuda fetches them")
+  elseif(CONVOLT_CUDA STREQUAL "AUTO")
+    message(STATUS "CUDA: off, for want of ${CONVOLT_CUDA_MISSING}")
+  else()
+    message(FATAL_ERROR "CONVOLT_CUDA=ON lacks ${CONVOLT_CUDA_MISSING}; tools/fetch_cuda_deps.sh --toolkit fetches what is missing into .deps")
   endif()
 endif()
+
+if(CONVOLT_WITH_CUDA)
+  if(NOT DEFINED CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_COMPILER ${CONVOLT_NVCC})
+  endif()
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 90)
+  endif()
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+  enable_language(CUDA)
+  # CMake 3.25.1 does not know how nvcc is told C++20.
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+  endif()
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_EXTENSIONS OFF)
+  set(CMAKE_CUDA_FLAGS_RELEASE "-O3")
+  set(CUDAToolkit_ROOT ${CONVOLT_CUDA_ROOT})
+  find_package(CUDAToolkit REQUIRED)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter) # for the kernel budget
+  message(STATUS "CUDA: on, nvcc ${CMAKE_CUDA_COMPILER_VERSION} for sm_${CMAKE_CUDA_ARCHITECTURES}")
+endif()
+
+# Called once the targets exist.
+function(convolt_configure_cuda)
+  target_compile_definitions(convolt_flags INTERFACE CONVOLT_CUDA)
+  # The host half of a .cu is the CPU's kernel, so it gets the same code quality as under g++.
+  target_compile_options(convolt_flags INTERFACE
+    "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers,-Werror,-march=x86-64-v3>")
+  if(CONVOLT_OPENMP)
+    target_compile_options(convolt_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fopenmp>)
+  else()
+    target_compile_options(convolt_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wno-unknown-pragmas>)
+  endif()
+
+  target_sources(convolt_base PRIVATE src/device/dynamic_library.cpp src/conv/cuda_provider.cpp)
+  target_link_libraries(convolt_base PUBLIC CUDA::cudart_static ${CMAKE_DL_LIBS})
+  target_include_directories(convolt_base SYSTEM PRIVATE ${CONVOLT_CUDNN_FRONTEND} ${CONVOLT_CUDNN_INCLUDE} ${CONVOLT_CUBLASLT_INCLUDE})
+  set_source_files_properties(src/device/dynamic_library.cpp PROPERTIES COMPILE_DEFINITIONS CONVOLT_CUDA_DEPS="${CONVOLT_DEPS}/cuda/nvidia")
+  set_source_files_properties(src/conv/conv_cudnn.cpp PROPERTIES
+    COMPILE_DEFINITIONS "NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING;CUDNN_FRONTEND_SKIP_JSON_LIB")
+
+  # ptxas reports registers, stack and spills of each kernel; the launcher keeps the report beside the object file, where
+  # tools/kernel_budget.py compares it with the recorded budget.
+  target_compile_options(convolt_kernels PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v>)
+  set_target_properties(convolt_kernels PROPERTIES CUDA_COMPILER_LAUNCHER
+    "${Python3_EXECUTABLE};${PROJECT_SOURCE_DIR}/tools/kernel_budget.py;--launch;${CMAKE_CUDA_COMPILER_LAUNCHER}")
+endfunction()

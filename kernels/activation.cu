@@ -1,23 +1,11 @@
 #include "activation.h"
 
 #include "core/philox.h"
+#include "exec/act.h"
 #include "exec/launch.h"
 
 namespace convolt {
 namespace {
-
-template <Activation A>
-HD float act(float x) {
-  if constexpr (A == Activation::relu) return x > 0 || x != x ? x : 0.F;
-  if constexpr (A == Activation::relu6) return x != x ? x : fminf(fmaxf(x, 0.F), 6.F);
-  return x;
-}
-template <Activation A>
-HD float act_gradient(float y, float dy) {
-  if constexpr (A == Activation::relu) return y > 0 ? dy : 0.F;
-  if constexpr (A == Activation::relu6) return y > 0 && y < 6.F ? dy : 0.F;
-  return dy;
-}
 
 template <class T, Activation A>
 struct Forward {
@@ -26,7 +14,7 @@ struct Forward {
   template <int W>
   HD void run(int64_t i) const {
     Floats<W> v = load<W>(x + i);
-    for (int j = 0; j < W; ++j) v[j] = act<A>(v[j]);
+    for_lanes<W>([&](int j) { v[j] = act<A>(v[j]); });
     store(y + i, v);
   }
 };
@@ -39,7 +27,7 @@ struct Backward {
   HD void run(int64_t i) const {
     const Floats<W> g = load<W>(dy + i), o = load<W>(y + i);
     Floats<W> r;
-    for (int j = 0; j < W; ++j) r[j] = act_gradient<A>(o[j], g[j]);
+    for_lanes<W>([&](int j) { r[j] = act_gradient<A>(o[j], g[j]); });
     store(dx + i, r);
   }
 };
@@ -52,7 +40,7 @@ struct Add {
   HD void run(int64_t i) const {
     Floats<W> p = load<W>(a + i);
     const Floats<W> q = load<W>(b + i);
-    for (int j = 0; j < W; ++j) p[j] += q[j];
+    for_lanes<W>([&](int j) { p[j] += q[j]; });
     store(y + i, p);
   }
 };
@@ -102,9 +90,14 @@ struct Dropout {
 
 struct Zero {
   uint8_t* p;
-  template <int W>
-  HD void run(int64_t i) const {
-    for (int j = 0; j < W; ++j) p[i + j] = 0;
+  int64_t n;
+  HD void operator()(int64_t k) const {
+    const int64_t i = k * 16;
+    if (i + 16 <= n) {
+      *reinterpret_cast<Packet<float, 4>*>(p + i) = Packet<float, 4>{};
+    } else {
+      for (int64_t j = i; j < n; ++j) p[j] = 0;
+    }
   }
 };
 
@@ -113,23 +106,18 @@ struct Zero {
 void activation(Stream s, const Tensor& x, const Tensor& y, Activation a) {
   dispatch_float(x.dtype, "activation", [&](auto t) {
     using T = decltype(t);
-    if (a == Activation::relu)
-      return for_each_packet(s, x.elements(), Forward<T, Activation::relu>{x.as<const T>(), y.as<T>()});
-    if (a == Activation::relu6)
-      return for_each_packet(s, x.elements(), Forward<T, Activation::relu6>{x.as<const T>(), y.as<T>()});
-    for_each_packet(s, x.elements(), Forward<T, Activation::none>{x.as<const T>(), y.as<T>()});
+    dispatch_activation(a, [&](auto A) {
+      for_each_packet(s, x.elements(), Forward<T, A.value>{x.as<const T>(), y.as<T>()});
+    });
   });
 }
 
 void activation_backward(Stream s, const Tensor& dy, const Tensor& y, const Tensor& dx, Activation a) {
   dispatch_float(dy.dtype, "activation_backward", [&](auto t) {
     using T = decltype(t);
-    const auto n = dy.elements();
-    if (a == Activation::relu)
-      return for_each_packet(s, n, Backward<T, Activation::relu>{dy.as<const T>(), y.as<const T>(), dx.as<T>()});
-    if (a == Activation::relu6)
-      return for_each_packet(s, n, Backward<T, Activation::relu6>{dy.as<const T>(), y.as<const T>(), dx.as<T>()});
-    for_each_packet(s, n, Backward<T, Activation::none>{dy.as<const T>(), y.as<const T>(), dx.as<T>()});
+    dispatch_activation(a, [&](auto A) {
+      for_each_packet(s, dy.elements(), Backward<T, A.value>{dy.as<const T>(), y.as<const T>(), dx.as<T>()});
+    });
   });
 }
 
@@ -144,7 +132,7 @@ void dropout(Stream s, const Tensor& x, const Tensor& y, float p, uint32_t layer
   dispatch_float(x.dtype, "dropout", [&](auto t) {
     using T = decltype(t);
     const int64_t row = x.elements() / x.shape[0];
-    for_each(s, x.shape[0] * ((row + 3) / 4), Dropout<T>{x.as<const T>(), y.as<T>(), input, row, layer, p});
+    for_each(s, x.shape[0] * ((row + 3) / 4), Dropout<T>{x.as<const T>(), y.as<T>(), input, row, layer, p}, 32);
   });
 }
 
@@ -166,7 +154,7 @@ void load_images(Stream s, const StepInput* input, const Tensor& y) {
 }
 
 void fill_zero(Stream s, void* memory, int64_t bytes) {
-  for_each_packet(s, bytes, Zero{static_cast<uint8_t*>(memory)});
+  for_each(s, (bytes + 15) / 16, Zero{static_cast<uint8_t*>(memory), bytes});
 }
 
 }  // namespace convolt

@@ -24,7 +24,7 @@ void dropout(Stream s, const Tensor& x, const Tensor& y, float p, uint32_t layer
 void cast(Stream s, const Tensor& x, const Tensor& y);
 // y = x for the f32 [N, H, W, C] batch at input->images; y of any floating dtype.
 void load_images(Stream s, const StepInput* input, const Tensor& y);
-// All bytes 0.
+// All bytes 0; memory starts on 16 bytes.
 void fill_zero(Stream s, void* memory, int64_t bytes);
 
 }  // namespace convolt

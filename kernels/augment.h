@@ -1,5 +1,5 @@
-// Augmentation: uint8 pictures of any size -> NHWC batch of one size, normalised, in one launch (two with contrast, which needs the
-// mean of the picture first).
+// Augmentation: uint8 pictures of any size -> NHWC batch of one size, normalised, in one launch (two with contrast,
+// which needs the mean of the picture first). The order of operations is in convolt/augment.h.
 #pragma once
 
 #include "convolt/augment.h"
@@ -11,13 +11,17 @@ namespace convolt {
 
 // What the augment kernel does to one sample. Made on the host (augment/policy.h), copied to the device with the batch.
 struct SampleRecord {
-  int64_t offset = 0;              // of the picture from StepInput::pixels: u8 [height, width, channels], RGB or grey, rows packed
-  int32_t height = 0, width = 0;   // 0: no picture, the row becomes fill
-  int32_t channels = 3;
-  int32_t axis_aligned = 1;        // the map below only scales, shifts and mirrors
-  // Output pixel centre (x + 0.5, y + 0.5) -> source position: sx = map[0] x + map[1] y + map[2], sy = map[3] x + map[4] y + map[5].
+  // Of the picture from StepInput::pixels: u8 [height, width, channels], RGB or grey, rows packed.
+  int64_t offset = 0;
+  int32_t height = 0, width = 0;  // 0: no picture, the row becomes fill
+  int32_t channels = 3;           // 3 or 1
+  int32_t axis_aligned = 1;       // the map below only scales, shifts and mirrors: map[1] and map[3] are 0
+  // Output pixel centre (x + 0.5, y + 0.5) -> source position: sx = map[0] x + map[1] y + map[2],
+  // sy = map[3] x + map[4] y + map[5]. Source pixel (i, j) has its centre at (i + 0.5, j + 0.5).
   float map[6] = {1, 0, 0, 0, 1, 0};
-  // Samples outside this window of the source (x0, y0, x1, y1) take the fill colour; the filter is cut at it, as Pillow's box is.
+  // The window of the source that may be read (x0, y0, x1, y1): whole numbers, inside the picture. Axis-aligned: a
+  // pixel whose centre maps outside it is fill, else the filter is cut at it, as Pillow's is. General: taps outside are
+  // fill.
   float box[4] = {0, 0, 0, 0};
   float brightness = 1, contrast = 1, saturation = 1;
   int32_t erase[4] = {0, 0, 0, 0};  // x, y, width, height in the output; width 0: nothing is erased
@@ -25,14 +29,16 @@ struct SampleRecord {
 
 struct AugmentArgs {
   const StepInput* input = nullptr;  // records, pixels
-  float mean[3] = {0, 0, 0};
+  float mean[3] = {0, 0, 0};         // of 0..1; a grey y uses the first of mean, std and fill
   float std[3] = {1, 1, 1};
   float fill[3] = {0, 0, 0};
-  bool contrast = false;       // some record may have contrast != 1: launch the mean first
-  float* grey_means = nullptr;  // f32 [N] scratch, needed when `contrast`
+  bool contrast = false;       // some record may have contrast != 1 (else its contrast is ignored): sum the greys first
+  float* grey_sums = nullptr;  // f32 [N, H] scratch, needed when `contrast`: the grey of each row of the output
   Tensor y;                    // [N, H, W, C], C = 1 or 3; f32, bf16 or f16
 };
 
+// y = the augmented batch; overwrites all of y. Reads about (scale + 1)^2 pixels for each pixel written, most of them
+// from cache: the traffic is the cropped pictures once, u8, and y once (twice the reading with contrast).
 void augment(Stream s, const AugmentArgs& args);
 
 }  // namespace convolt

@@ -41,9 +41,11 @@ struct SgdArgs {
 // g); w -= lr * (nesterov ? g + mu * v : v). Writes nothing when status->first_bad_step >= 0 or status->skip.
 void sgd_step(Stream s, const SgdArgs& args);
 
-// For f16: status->skip = any gradient is not finite. flags: i32 [tile_count] scratch.
+// For f16: sets status->skip when any gradient of the group is not finite; call it for each group before the first
+// sgd_step. flags: i32 [tile_count] scratch.
 void check_gradients(Stream s, const SgdArgs& args, int32_t* flags, StepStatus* status);
-// After the step: on skip the loss scale halves (at least 1), after 2000 good steps in a row it doubles (at most 2^24).
+// After the last group's sgd_step: on skip the loss scale halves (at least 1) and skip is cleared; after 2000 good
+// steps in a row it doubles (at most 2^24).
 void update_loss_scale(Stream s, StepStatus* status);
 
 }  // namespace convolt

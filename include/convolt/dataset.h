@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,7 @@ namespace convolt {
 
 // One sample as its source holds it: an encoded picture file, or raw pixels.
 struct RawSample {
-  std::vector<uint8_t> bytes;     // the file; or u8 [height, width, channels] when `height` > 0
+  std::vector<uint8_t> bytes;  // the file; or u8 [height, width, channels] when `height` > 0
   int height = 0, width = 0, channels = 0;
 };
 
@@ -25,6 +26,9 @@ public:
   virtual std::string name(int64_t i) const = 0;
   // Throws DataError with the name when the bytes cannot be had.
   virtual RawSample read(int64_t i) const = 0;
+  // Fills `into` with the bytes of the encoded file from `offset` as far as it goes and returns their number: headers are
+  // read without the rest. For samples that are files; raw pixels have fixed_height(). Throws as read() does.
+  virtual size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const;
   const std::vector<std::string>& class_names() const { return class_names_; }
   // "image folder", "CIFAR-10 records", "IDX".
   virtual std::string describe() const = 0;

@@ -1,8 +1,9 @@
 // The asynchronous loader: decode threads fill pinned slots, the copy queue moves them, the trainer takes them in order.
 #pragma once
 
-#include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "convolt/augment.h"
 #include "convolt/context.h"
@@ -20,6 +21,7 @@ struct LoaderOptions {
   uint64_t seed = 0;
   int max_side = 0;             // pictures are shrunk by an integer factor to at most this; 0: 8 x the larger side of the network's input
   int64_t max_pixels = 200'000'000;  // a header that declares more is a bad picture
+  double max_decode_seconds = 2;     // of processor time; a sample that took longer is a bad picture from then on
   int slots = 3;                // batches in flight, at least 2
   AugmentOptions augment;
   int64_t first_step = 0;       // training: resume so that the first batch is that of this step (step = epoch * steps_per_epoch + batch)
@@ -48,7 +50,8 @@ struct BadSample {
 };
 
 // The life of a slot: Free -> Decoding -> Copying -> Ready -> InUse -> Free. All methods are called by one consumer thread, but stop(),
-// which any thread may call. The same bits in every batch for any number of threads.
+// bad_samples() and slot_bytes(), which any thread may call. The same bits in every batch for any number of threads; only where a
+// picture lies in the slot (SampleRecord::offset) may differ.
 class Loader {
 public:
   // Reads the headers of all samples (in parallel) to size the slots: memory is allocated here and never again. Throws DataError when

@@ -6,40 +6,52 @@
 
 namespace convolt {
 
-// Rows that one chunk sums: at least 32 rows and at most 256 chunks, whatever the device.
-inline int64_t rows_per_chunk(int64_t rows) { return std::max<int64_t>(32, (rows + 255) / 256); }
+// Rows that one chunk sums: at least 64 rows and at most 512 chunks, whatever the device.
+inline int64_t rows_per_chunk(int64_t rows) { return std::max<int64_t>(64, (rows + 511) / 512); }
 inline int64_t chunks_of(int64_t rows) {
   return rows == 0 ? 0 : (rows + rows_per_chunk(rows) - 1) / rows_per_chunk(rows);
 }
 
 #if defined(__CUDACC__)
-// A block sums 32 packets of channels over the rows of one chunk with 8 rows in flight, then joins the 8 in a fixed
-// tree.
+// A block of 256 threads sums `lanes` packets of channels (a power of two, at most 32) over the rows of one chunk, with
+// 256 / lanes rows in flight, then joins those in a fixed tree.
 template <int K, int W, class F>
 __global__ void __launch_bounds__(256)
-    reduce_channels_kernel(F f, int64_t rows, int channels, int64_t per_chunk, float* partials) {
-  __shared__ float tree[8][K][32 * W];
-  const int lane = threadIdx.x % 32, slice = threadIdx.x / 32;
-  const int c = (blockIdx.y * 32 + lane) * W;
+    reduce_channels_kernel(F f, int64_t rows, int channels, int64_t per_chunk, int lanes, float* partials) {
+  __shared__ float tree[K][W][256];
+  const int t = threadIdx.x, lane = t % lanes, slice = t / lanes, slices = 256 / lanes;
+  const int c = (blockIdx.y * lanes + lane) * W;
   const int64_t first = blockIdx.x * per_chunk, last = first + per_chunk < rows ? first + per_chunk : rows;
   Floats<W> sums[K] = {};
   if (c < channels)
-    for (int64_t row = first + slice; row < last; row += 8) f.template run<W>(row, c, sums);
+    for (int64_t row = first + slice; row < last; row += slices) f.template run<W>(row, c, sums);
   for (int k = 0; k < K; ++k)
-    for (int j = 0; j < W; ++j) tree[slice][k][lane * W + j] = sums[k][j];
+    for (int j = 0; j < W; ++j) tree[k][j][t] = sums[k][j];
   __syncthreads();
-  for (int width = 4; width > 0; width /= 2) {
+  for (int width = slices / 2; width > 0; width /= 2) {
     if (slice < width)
       for (int k = 0; k < K; ++k)
-        for (int j = 0; j < W; ++j) tree[slice][k][lane * W + j] += tree[slice + width][k][lane * W + j];
+        for (int j = 0; j < W; ++j) tree[k][j][t] += tree[k][j][t + width * lanes];
     __syncthreads();
   }
   if (slice == 0 && c < channels)
     for (int k = 0; k < K; ++k)
       for (int j = 0; j < W; ++j)
-        partials[(blockIdx.x * K + k) * static_cast<int64_t>(channels) + c + j] = tree[0][k][lane * W + j];
+        partials[(blockIdx.x * K + k) * static_cast<int64_t>(channels) + c + j] = tree[k][j][t];
 }
 #endif
+
+// Sums `packets` <= P packets of channels from c over rows [first, last): few packets with the sums in registers, many
+// with the sums in the first cache, so that memory is read in long runs.
+template <int K, int W, int P, class F>
+void reduce_tile(const F& f, int64_t first, int64_t last, int c, int packets, int channels, float* out) {
+  Floats<W> sums[P][K] = {};
+  for (int64_t row = first; row < last; ++row)
+    for (int p = 0; p < (P <= 4 ? P : packets); ++p) f.template run<W>(row, c + p * W, sums[p]);
+  for (int p = 0; p < packets; ++p)
+    for (int k = 0; k < K; ++k)
+      for (int j = 0; j < W; ++j) out[k * channels + c + p * W + j] = sums[p][k][j];
+}
 
 template <int K, int W, class F>
 void reduce_channels_of(Stream s, int64_t rows, int channels, float* partials, F f) {
@@ -47,26 +59,31 @@ void reduce_channels_of(Stream s, int64_t rows, int channels, float* partials, F
   if (chunks == 0) return;
 #if defined(__CUDACC__)
   if (s.cuda) {
-    const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>((channels + 32 * W - 1) / (32 * W)));
+    const int packets = channels / W;
+    int lanes = 1;
+    while (lanes < packets && lanes < 32) lanes *= 2;
+    const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>((packets + lanes - 1) / lanes));
     reduce_channels_kernel<K, W>
-        <<<grid, 256, 0, static_cast<cudaStream_t>(s.handle)>>>(f, rows, channels, per_chunk, partials);
+        <<<grid, 256, 0, static_cast<cudaStream_t>(s.handle)>>>(f, rows, channels, per_chunk, lanes, partials);
     return check_launch("channel reduction launch");
   }
 #else
   (void)s;
 #endif
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * channels > kParallelElements)
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const int64_t last = std::min(rows, (chunk + 1) * per_chunk);
+    const int64_t first = chunk * per_chunk, last = std::min(rows, first + per_chunk);
     float* out = partials + chunk * K * channels;
-    for (int64_t row = chunk * per_chunk; row < last; ++row) {
-      for (int c = 0; c < channels; c += W) {
-        Floats<W> sums[K];
-        for (int k = 0; k < K; ++k)
-          for (int j = 0; j < W; ++j) sums[k][j] = row == chunk * per_chunk ? 0.F : out[k * channels + c + j];
-        f.template run<W>(row, c, sums);
-        for (int k = 0; k < K; ++k)
-          for (int j = 0; j < W; ++j) out[k * channels + c + j] = sums[k][j];
+    for (int c = 0, packets = 0; c < channels; c += packets * W) {
+      packets = std::min((channels - c) / W, 32);
+      if (packets >= 8) {
+        reduce_tile<K, W, 32>(f, first, last, c, packets, channels, out);
+      } else if (packets >= 4) {
+        reduce_tile<K, W, 4>(f, first, last, c, packets = 4, channels, out);
+      } else if (packets >= 2) {
+        reduce_tile<K, W, 2>(f, first, last, c, packets = 2, channels, out);
+      } else {
+        reduce_tile<K, W, 1>(f, first, last, c, packets, channels, out);
       }
     }
   }
@@ -80,6 +97,50 @@ void reduce_channels(Stream s, int64_t rows, int channels, float* partials, F f)
     reduce_channels_of<K, 8>(s, rows, channels, partials, f);
   else
     reduce_channels_of<K, 1>(s, rows, channels, partials, f);
+}
+
+// A block joins the partials of 32 channels: slice i sums every kSlices-th chunk from i, then the slices are summed in
+// order. In double, so that the number of chunks costs no accuracy.
+template <int K, class F>
+struct JoinChunks {
+  static constexpr int kSlices = 16, kThreads = 32 * kSlices;
+  struct Shared {
+    double sums[K][kThreads];
+  };
+  const float* partials;
+  int64_t chunks;
+  int channels;
+  F finish;
+
+  HD void operator()(Block<kThreads> block, Shared& shared) const {
+    block.phase([&](int t) {
+      const int64_t c = block.index * 32 + t % 32;
+      for (int k = 0; k < K; ++k) {
+        double sum = 0;
+        if (c < channels)
+          for (int64_t chunk = t / 32; chunk < chunks; chunk += kSlices)
+            sum += static_cast<double>(partials[(chunk * K + k) * channels + c]);
+        shared.sums[k][t] = sum;
+      }
+    });
+    block.phase([&](int t) {
+      const int64_t c = block.index * 32 + t;
+      if (t >= 32 || c >= channels) return;
+      double sums[K];
+      for (int k = 0; k < K; ++k) {
+        sums[k] = 0;
+        for (int slice = 0; slice < kSlices; ++slice) sums[k] += shared.sums[k][slice * 32 + t];
+      }
+      finish(static_cast<int>(c), sums);
+    });
+  }
+};
+
+// finish(c, sums) once for each channel, with double sums[k] = the sum of partials[chunk][k][c] over all chunks.
+template <int K, class F>
+void join_chunks(Stream s, int64_t chunks, int channels, const float* partials, F finish) {
+  for_each_block<JoinChunks<K, F>::kThreads>(s, (channels + 31) / 32,
+                                             JoinChunks<K, F>{partials, chunks, channels, finish});
 }
 
 }  // namespace convolt

@@ -1,0 +1,63 @@
+// Layers are free functions on values; options are structs with named fields. Each throws ShapeError that names the layer when its input
+// does not fit.
+#pragma once
+
+#include "convolt/graph.h"
+
+namespace convolt {
+
+struct Conv2dOptions {
+  std::string name;
+  int kernel = 3, stride = 1, padding = 0, dilation = 1;
+  int64_t groups = 1;
+  bool bias = false;
+  Init init = Init::kaiming_normal_fan_out;
+};
+// [H, W, C] -> [H', W', channels] with H' = (H + 2 padding - dilation (kernel - 1) - 1) / stride + 1.
+Value conv2d(Value x, int64_t channels, Conv2dOptions options = {});
+
+struct BatchNormOptions {
+  std::string name;
+  float eps = 1e-5F;
+  float momentum = 0.1F;  // weight of the new value in the running statistics
+  Init init = Init::ones;  // of the scale; zeros for "zero-init residual"
+};
+// Training: by the batch's biased variance, over all rows of the last extent; evaluation: by the running statistics.
+Value batch_norm(Value x, BatchNormOptions options = {});
+
+Value relu(Value x);
+Value relu6(Value x);
+
+struct PoolOptions {
+  std::string name;
+  int kernel = 2, stride = 2, padding = 0;
+};
+Value max_pool(Value x, PoolOptions options = {});
+// Padding counts as zeros.
+Value avg_pool(Value x, PoolOptions options = {});
+// [H, W, C] -> [C], the mean.
+Value global_avg_pool(Value x);
+
+// [H, W, C] -> [H * W * C].
+Value flatten(Value x);
+
+struct LinearOptions {
+  std::string name;
+  bool bias = true;
+  Init init = Init::uniform_fan_in;
+  Init bias_init = Init::uniform_fan_in;
+};
+// [K] -> [units].
+Value linear(Value x, int64_t units, LinearOptions options = {});
+
+// Equal shapes.
+Value add(Value a, Value b);
+
+// Every `stride`-th pixel of x, with channels_before zero channels in front and zeros behind up to `channels`: the shortcut without
+// parameters ("option A") of K. He et al., arXiv 1512.03385.
+Value slice_pad(Value x, int stride, int64_t channels, int64_t channels_before);
+
+// Keeps each element with probability 1-p, scaled by 1/(1-p), in training; the identity in evaluation.
+Value dropout(Value x, float p);
+
+}  // namespace convolt

@@ -1,0 +1,103 @@
+// A graph compiled for one batch size, dtype, device and purpose: shapes, lifetimes, one memory slab, kernels, workspaces and the order of
+// the whole step are fixed before the first step.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "convolt/augment.h"
+#include "convolt/graph.h"
+#include "convolt/optimizer.h"
+#include "convolt/params.h"
+
+namespace convolt {
+
+struct StepInput;
+struct StepStatus;
+struct Meters;
+
+// Rewrites of the op list; each may be switched off without changing what is computed (beyond rounding where it says so).
+struct Passes {
+  bool fold = true;       // inference batch norm into the convolution before it (rounds differently)
+  bool fuse = true;       // scale-bias + add + activation in one sweep; bias + activation into the convolution
+  bool in_place = true;   // an output takes the memory of an input that nobody reads again
+  bool dead_code = true;  // ops whose results nobody reads
+};
+
+struct PlanOptions {
+  int batch = 1;
+  DType dtype = DType::f32;  // of activations: f32, bf16 or f16
+  bool tf32 = false;
+  bool training = false;     // gradients; batch statistics; dropout
+  int height = 0, width = 0;  // of the pictures; 0: the graph's
+  float label_smoothing = 0;
+  Sgd* optimizer = nullptr;   // training: the step ends with its update; without one the gradients are left to be read
+  // The step begins with this augmentation of StepInput::records; without it, it reads f32 pictures from StepInput::images.
+  std::optional<AugmentOptions> augment;
+  Passes passes;
+};
+
+// Sums over the rows so far, weighted.
+struct MeterValues {
+  double loss = 0, weight = 0, top1 = 0, top5 = 0;
+};
+
+// All calls from one thread. Params (and optimizer) must outlive the plan.
+class Plan {
+public:
+  Plan(const Graph& graph, Params& params, const PlanOptions& options);
+  ~Plan();
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+
+  // Queues one step; returns at once, but waits for step n-2 when it is still running. In a training plan with an optimizer it ends with
+  // the update. What the input points to must stay until the compute queue has passed the step.
+  void run(const StepInput& input);
+  // For callers without a loader: host pictures f32 [batch, H, W, C] (normalised) and labels [batch] (may be null), copied in before the
+  // step; synchronises. Rows from `rows` on count for nothing.
+  void run(const float* images, const int32_t* labels, int rows, int64_t step = 0, float learning_rate = 0);
+
+  // The logits of the last step, f32 [batch, K]; synchronises.
+  std::vector<float> logits();
+  // Softmax of them, computed on the host in double.
+  std::vector<float> probabilities();
+  // Starts an asynchronous read-back of meters and status, in queue order; newest_meters() gives the newest that has arrived.
+  void request_meters();
+  MeterValues meters();            // synchronises
+  MeterValues newest_meters();     // never waits for the device
+  int64_t first_bad_step();        // synchronises; -1: every loss so far was finite
+  int64_t newest_first_bad_step();  // never waits
+  void reset_meters();
+  // Dynamic loss scaling (f16): the state to checkpoint.
+  StepStatus status();
+  void set_status(const StepStatus& status);
+
+  // Gradient of trainable parameter i after a step without optimizer, file layout; synchronises.
+  std::vector<float> gradient(int i);
+
+  // Runs the step again op by op and names the layer and op whose output is first not finite; empty when all are finite.
+  std::string find_non_finite(const StepInput& input);
+
+  const PlanOptions& options() const;
+  int height() const;
+  int width() const;
+  int64_t classes() const;
+  // Bytes of the slab; with Params::bytes(), Sgd::bytes() and the loader's slots this is all that is asked of the device allocator.
+  int64_t slab_bytes() const;
+  // The same, from the memory plan alone.
+  int64_t predicted_bytes() const;
+  int64_t kernels_per_step() const;
+  int64_t flops_per_step() const;
+  int64_t bytes_per_step() const;  // read and written by kernels
+  // A table: ops, shapes, bytes, FLOPs, kernel chosen, memory over time, and where passes applied.
+  std::string describe() const;
+  // The same as one JSON object.
+  std::string describe_json() const;
+
+private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace convolt

@@ -1,0 +1,334 @@
+#include "augment.h"
+
+#include "exec/block.h"
+
+namespace convolt {
+namespace {
+
+// A block makes one row of one output picture, in tiles of at most this many pixels, one for each thread.
+constexpr int kThreads = 128;
+// Source pixels of a tile whose columns are blended at a time.
+constexpr int kSpan = 1024;
+
+struct RowShared {
+  float blended[kSpan * 3];  // source pixels of the tile, summed over the rows under the filter
+  float weights[kThreads];   // of those rows
+  float tree[kThreads];
+};
+
+// Comparisons, because fminf and fmaxf are calls on the CPU (for their treatment of NaN).
+template <class N>
+HD N smaller(N a, N b) {
+  return a < b ? a : b;
+}
+template <class N>
+HD N larger(N a, N b) {
+  return a > b ? a : b;
+}
+
+// The triangle filter along one axis of the source: support max(scale, 1), cut at the box.
+struct Axis {
+  float support, inverse, low, high;
+  HD Axis(float scale, float box_low, float box_high)
+      : support(larger(scale, 1.F)), inverse(1.F / support), low(box_low), high(box_high) {}
+  HD bool inside(float centre) const { return centre >= low && centre < high; }
+  // The source pixels under the filter, [first, last), as Pillow's precompute_coeffs counts them.
+  HD int first(float centre) const { return clamped(floorf(centre - support + 0.5F)); }
+  HD int last(float centre) const { return clamped(floorf(centre + support + 0.5F)); }
+  HD float weight(int pixel, float centre) const {
+    return larger(1.F - fabsf(static_cast<float>(pixel) + 0.5F - centre) * inverse, 0.F);
+  }
+  // In float first: a far-off position must not overflow the integer.
+  HD int clamped(float position) const { return static_cast<int>(smaller(larger(position, low), high)); }
+};
+
+HD float source_x(const SampleRecord& r, int x, int y) {
+  return r.map[0] * (static_cast<float>(x) + 0.5F) + r.map[1] * (static_cast<float>(y) + 0.5F) + r.map[2];
+}
+HD float source_y(const SampleRecord& r, int x, int y) {
+  return r.map[3] * (static_cast<float>(x) + 0.5F) + r.map[4] * (static_cast<float>(y) + 0.5F) + r.map[5];
+}
+// A sampled pixel: its source channels in 0..1, and in [3] the part of it that is fill.
+using Sampled = Floats<4>;
+using SampledLane = Lane<Sampled, kThreads>;
+
+// `count` output pixels of row y from x0, of the picture at `pixels`.
+struct Tile {
+  const SampleRecord& r;
+  const uint8_t* pixels;
+  int x0, y, count;
+};
+
+// Bytes of a source row that a thread blends at a time.
+#if defined(__CUDA_ARCH__)
+constexpr int kStrip = 1;  // neighbouring threads read neighbouring bytes
+#else
+constexpr int kStrip = 64;  // a loop of its own, which the compiler turns into vectors
+#endif
+
+// out[j] = (add ? out[j] : 0) + the sum over `rows` source rows of weights[k] * p[k][j], for `bytes` bytes of each row.
+HD void blend(const uint8_t* p, int64_t stride, int bytes, int rows, const float* weights, bool add, float* out) {
+  float sum[kStrip];
+  for (int j = 0; j < bytes; ++j) sum[j] = add ? out[j] : 0.F;
+  for (int k = 0; k < rows; ++k, p += stride)
+    for (int j = 0; j < bytes; ++j) sum[j] += weights[k] * static_cast<float>(p[j]);
+  for (int j = 0; j < bytes; ++j) out[j] = sum[j];
+}
+
+// s.blended = source columns [first, last) summed over the rows under the filter at `centre`.
+template <int S>
+HD void blend_rows(const Block<kThreads>& block, RowShared& s, const Tile& tile, const Axis& axis, float centre,
+                   int first, int last) {
+  const int64_t stride = int64_t{tile.r.width} * S;
+  const int top = axis.first(centre), bottom = axis.last(centre), bytes = (last - first) * S;
+  for (int row = top; row < bottom; row += kThreads) {
+    const int rows = smaller(bottom - row, kThreads);
+    block.phase([&](int t) {
+      if (t < rows) s.weights[t] = axis.weight(row + t, centre);
+    });
+    const uint8_t* p = tile.pixels + row * stride + int64_t{first} * S;
+    block.phase([&](int t) {
+      for (int i = t * kStrip; i < bytes; i += kThreads * kStrip)
+        blend(p + i, stride, smaller(kStrip, bytes - i), rows, s.weights, row > top, s.blended + i);
+    });
+  }
+}
+
+// Rows first, then columns, so that a row of output costs a few sweeps over the source rows under it.
+template <int S>
+HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
+  const SampleRecord& r = tile.r;
+  const Axis columns(fabsf(r.map[0]), r.box[0], r.box[2]), rows(fabsf(r.map[4]), r.box[1], r.box[3]);
+  const float cy = source_y(r, tile.x0, tile.y);
+  block.phase([&](int t) { lanes[t] = Sampled{{0, 0, 0, 0}}; });
+  if (rows.inside(cy)) {
+    const float left = source_x(r, tile.x0, tile.y), right = source_x(r, tile.x0 + tile.count - 1, tile.y);
+    const int begin = smaller(columns.first(left), columns.first(right));
+    const int end = larger(columns.last(left), columns.last(right));
+    for (int first = begin; first < end; first += kSpan) {
+      const int last = smaller(first + kSpan, end);
+      blend_rows<S>(block, s, tile, rows, cy, first, last);
+      block.phase([&](int t) {
+        if (t >= tile.count) return;
+        const float cx = source_x(r, tile.x0 + t, tile.y);
+        Sampled sum = lanes[t];
+        for (int i = larger(columns.first(cx), first); i < smaller(columns.last(cx), last); ++i) {
+          const float weight = columns.weight(i, cx);
+          for (int c = 0; c < S; ++c) sum[c] += weight * s.blended[(i - first) * S + c];
+          sum[3] += weight;
+        }
+        lanes[t] = sum;
+      });
+    }
+  }
+  float row_weight = 0;
+  for (int i = rows.first(cy); i < rows.last(cy); ++i) row_weight += rows.weight(i, cy);
+  block.phase([&](int t) {
+    if (t >= tile.count) return;
+    const bool inside = rows.inside(cy) && columns.inside(source_x(r, tile.x0 + t, tile.y));
+    const float whole = lanes[t][3] * row_weight * 255.F;
+    for (int c = 0; c < S; ++c) lanes[t][c] = inside ? lanes[t][c] / whole : 0.F;
+    lanes[t][3] = inside ? 0.F : 1.F;
+  });
+}
+
+// The filter of one pixel along one axis where what is outside the box is fill.
+struct Taps {
+  int first, last;      // inside the box
+  float inside, whole;  // sums of the weights inside the box, and of all
+  HD Taps(const Axis& axis, float centre) : first(axis.first(centre)), last(axis.last(centre)), inside(0), whole(1) {
+    if (first >= last) return;
+    for (int i = first; i < last; ++i) inside += axis.weight(i, centre);
+    whole = inside;
+    for (int i = static_cast<int>(floorf(centre - axis.support + 0.5F)); i < first; ++i)
+      whole += axis.weight(i, centre);
+    for (int i = last; i < static_cast<int>(floorf(centre + axis.support + 0.5F)); ++i) whole += axis.weight(i, centre);
+  }
+};
+
+// One pixel under a general map: the support along each axis of the source is how fast that coordinate changes, the
+// norm of the map's row.
+template <int S>
+HD Sampled sample_affine(const SampleRecord& r, const uint8_t* pixels, int x, int y) {
+  const Axis columns(sqrtf(r.map[0] * r.map[0] + r.map[1] * r.map[1]), r.box[0], r.box[2]);
+  const Axis rows(sqrtf(r.map[3] * r.map[3] + r.map[4] * r.map[4]), r.box[1], r.box[3]);
+  const float cx = source_x(r, x, y), cy = source_y(r, x, y);
+  const Taps across(columns, cx), down(rows, cy);
+  Sampled sum{{0, 0, 0, 0}};
+  for (int j = down.first; j < down.last; ++j) {
+    const uint8_t* p = pixels + (int64_t{j} * r.width + across.first) * S;
+    Sampled line{{0, 0, 0, 0}};
+    for (int i = across.first; i < across.last; ++i, p += S) {
+      const float weight = columns.weight(i, cx);
+      for (int c = 0; c < S; ++c) line[c] += weight * static_cast<float>(p[c]);
+    }
+    const float weight = rows.weight(j, cy);
+    for (int c = 0; c < S; ++c) sum[c] += weight * line[c];
+  }
+  const float whole = across.whole * down.whole;
+  for (int c = 0; c < S; ++c) sum[c] /= whole * 255.F;
+  sum[3] = 1.F - across.inside * down.inside / whole;
+  return sum;
+}
+
+template <int S>
+HD void sample_channels(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
+  if (tile.r.axis_aligned) return sample_axis_aligned<S>(block, s, tile, lanes);
+  block.phase([&](int t) {
+    if (t < tile.count) lanes[t] = sample_affine<S>(tile.r, tile.pixels, tile.x0 + t, tile.y);
+  });
+}
+
+HD void sample(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
+  if (tile.r.height <= 0 || tile.r.width <= 0)
+    block.phase([&](int t) { lanes[t] = Sampled{{0, 0, 0, 1}}; });
+  else if (tile.r.channels == 1)
+    sample_channels<1>(block, s, tile, lanes);
+  else
+    sample_channels<3>(block, s, tile, lanes);
+}
+
+// torchvision's rgb_to_grayscale.
+HD float luma(float red, float green, float blue) { return 0.2989F * red + 0.587F * green + 0.114F * blue; }
+HD float grey_of(const Floats<3>& v) { return luma(v[0], v[1], v[2]); }
+HD float grey_of(const Floats<1>& v) { return v[0]; }
+
+// torchvision's _blend: from `other` at factor 0 over the value at 1 to beyond it.
+template <int C>
+HD void blend_towards(Floats<C>& v, float other, float factor) {
+  if (factor == 1.F) return;
+  for (int c = 0; c < C; ++c) v[c] = smaller(larger(factor * v[c] + (1.F - factor) * other, 0.F), 1.F);
+}
+
+// What both launches know. C is the number of output channels.
+template <int C>
+struct Rows {
+  const StepInput* input;
+  int height, width;
+  Floats<C> fill;
+
+  // The sampled pixel in the output's channels, after brightness.
+  HD Floats<C> bright(const Sampled& sampled, const SampleRecord& r) const {
+    Floats<C> v;
+    const bool grey = r.channels == 1;
+    if constexpr (C == 3)
+      v = {{sampled[0], grey ? sampled[0] : sampled[1], grey ? sampled[0] : sampled[2]}};
+    else
+      v = {{grey ? sampled[0] : luma(sampled[0], sampled[1], sampled[2])}};
+    if (sampled[3] != 0)
+      for (int c = 0; c < C; ++c) v[c] += sampled[3] * fill[c];
+    blend_towards(v, 0.F, r.brightness);
+    return v;
+  }
+
+  // each(t, x, pixel) for every pixel of row y, in a phase of its own for each tile.
+  template <class F>
+  HD void for_each_pixel(const Block<kThreads>& block, RowShared& s, const SampleRecord& r, int y, F each) const {
+    SampledLane lanes;
+    const int tiles = (width + kThreads - 1) / kThreads, step = (width + tiles - 1) / tiles;
+    for (int x0 = 0; x0 < width; x0 += step) {
+      const Tile tile{r, input->pixels + r.offset, x0, y, smaller(step, width - x0)};
+      sample(block, s, tile, lanes);
+      block.phase([&](int t) {
+        if (t < tile.count) each(t, x0 + t, bright(lanes[t], r));
+      });
+    }
+  }
+};
+
+// The sum of tree[0..kThreads): a fixed order, the same on every device.
+HD float tree_sum(const Block<kThreads>& block, float* tree) {
+  for (int width = kThreads / 2; width > 0; width /= 2)
+    block.phase([&](int t) {
+      if (t < width) tree[t] += tree[t + width];
+    });
+  return tree[0];
+}
+
+// First launch of contrast: sums[n, y] = the greys of a row.
+template <int C>
+struct SumGreys {
+  using Shared = RowShared;
+  Rows<C> rows;
+  float* sums;
+  HD void operator()(const Block<kThreads>& block, Shared& s) const {
+    const int64_t n = block.index / rows.height;
+    const SampleRecord r = rows.input->records[n];
+    if (r.contrast == 1.F) return;
+    block.phase([&](int t) { s.tree[t] = 0; });
+    rows.for_each_pixel(block, s, r, static_cast<int>(block.index - n * rows.height),
+                        [&](int t, int, const Floats<C>& v) { s.tree[t] += grey_of(v); });
+    const float sum = tree_sum(block, s.tree);
+    block.phase([&](int t) {
+      if (t == 0) sums[block.index] = sum;
+    });
+  }
+};
+
+template <class T, int C>
+struct AugmentRow {
+  using Shared = RowShared;
+  Rows<C> rows;
+  Floats<C> mean, inverse_std;
+  const float* sums;  // null: no contrast
+  T* y;
+
+  HD float mean_grey(const Block<kThreads>& block, Shared& s, int64_t n) const {
+    block.phase([&](int t) {
+      s.tree[t] = 0;
+      for (int i = t; i < rows.height; i += kThreads) s.tree[t] += sums[n * rows.height + i];
+    });
+    return tree_sum(block, s.tree) / (static_cast<float>(rows.height) * static_cast<float>(rows.width));
+  }
+
+  HD void operator()(const Block<kThreads>& block, Shared& s) const {
+    const int64_t n = block.index / rows.height;
+    const int row = static_cast<int>(block.index - n * rows.height);
+    const SampleRecord r = rows.input->records[n];
+    const bool contrast = sums && r.contrast != 1.F;
+    const float grey = contrast ? mean_grey(block, s, n) : 0.F;
+    const bool erased_row = row >= r.erase[1] && row < r.erase[1] + r.erase[3];
+    rows.for_each_pixel(block, s, r, row, [&](int, int x, Floats<C> v) {
+      if (contrast) blend_towards(v, grey, r.contrast);
+      if (C == 3) blend_towards(v, grey_of(v), r.saturation);
+      const bool erased = erased_row && x >= r.erase[0] && x < r.erase[0] + r.erase[2];
+      T* out = y + (block.index * rows.width + x) * C;
+      for (int c = 0; c < C; ++c) out[c] = T(erased ? 0.F : (v[c] - mean[c]) * inverse_std[c]);
+    });
+  }
+};
+
+template <class T, int C>
+void augment_of(Stream s, const AugmentArgs& args) {
+  const Shape& shape = args.y.shape;
+  AugmentRow<T, C> kernel{
+      {args.input, static_cast<int>(shape[1]), static_cast<int>(shape[2]), {}}, {}, {}, nullptr, args.y.as<T>()};
+  for (int c = 0; c < C; ++c) {
+    kernel.rows.fill[c] = args.fill[c];
+    kernel.mean[c] = args.mean[c];
+    kernel.inverse_std[c] = 1.F / args.std[c];
+  }
+  const int64_t blocks = shape[0] * shape[1];
+  if (args.contrast) {
+    kernel.sums = args.grey_sums;
+    for_each_block<kThreads>(s, blocks, SumGreys<C>{kernel.rows, args.grey_sums});
+  }
+  for_each_block<kThreads>(s, blocks, kernel);
+}
+
+}  // namespace
+
+void augment(Stream s, const AugmentArgs& args) {
+  if (args.y.shape.rank() != 4 || (args.y.shape[3] != 1 && args.y.shape[3] != 3))
+    throw ShapeError("augment writes [N, H, W, 1] or [N, H, W, 3], found " + args.y.shape.to_string());
+  if (args.contrast && !args.grey_sums)
+    throw UsageError("augment with contrast needs grey_sums, f32 [N, H], found none");
+  if (args.y.elements() == 0) return;
+  dispatch_float(args.y.dtype, "augment", [&](auto t) {
+    using T = decltype(t);
+    if (args.y.shape[3] == 1) return augment_of<T, 1>(s, args);
+    augment_of<T, 3>(s, args);
+  });
+}
+
+}  // namespace convolt

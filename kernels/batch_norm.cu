@@ -1,0 +1,306 @@
+#include "batch_norm.h"
+
+#include "exec/act.h"
+#include "exec/reduce.h"
+
+namespace convolt {
+namespace {
+
+int channels_of(const Tensor& x) { return static_cast<int>(x.shape[-1]); }
+int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
+
+// Sums of x - shift and of its square, the shift being the tensor's first row, which is also written to `shift`.
+template <class T>
+struct ChannelStats {
+  const T* x;
+  float* shift;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+    const Floats<W> v = load<W>(x + row * channels + c), first = load<W>(x + c);
+    if (row == 0) store(shift + c, first);
+    for_lanes<W>([&](int j) {
+      const float d = v[j] - first[j];
+      sums[0][j] += d;
+      sums[1][j] += d * d;
+    });
+  }
+};
+
+struct Finalize {
+  BnFinalizeArgs a;
+  HD void operator()(int c, const double (&sums)[2]) const {
+    const double n = static_cast<double>(a.rows), mean_shifted = sums[0] / n;
+    const double mean = static_cast<double>(a.stats[c]) + mean_shifted;
+    const double spread = sums[1] / n - mean_shifted * mean_shifted;
+    const double variance = spread < 0 ? 0 : spread;  // rounding may leave a constant channel just below 0; NaN stays
+    const double m = static_cast<double>(a.momentum), unbiased = variance * n / (n - 1);
+    a.running_mean[c] = static_cast<float>((1 - m) * static_cast<double>(a.running_mean[c]) + m * mean);
+    a.running_var[c] = static_cast<float>((1 - m) * static_cast<double>(a.running_var[c]) + m * unbiased);
+    const double invstd = 1 / sqrt(variance + static_cast<double>(a.eps));
+    const double scale = static_cast<double>(a.gamma[c]) * invstd;
+    a.coef[c] = static_cast<float>(mean);
+    a.coef[a.channels + c] = static_cast<float>(invstd);
+    a.coef[2 * a.channels + c] = static_cast<float>(scale);
+    a.coef[3 * a.channels + c] = static_cast<float>(static_cast<double>(a.beta[c]) - mean * scale);
+  }
+};
+
+struct Coefficients {
+  const float *gamma, *beta, *running_mean, *running_var;
+  float eps;
+  int channels;
+  float* coef;
+  HD void operator()(int64_t c) const {
+    const double mean = static_cast<double>(running_mean[c]);
+    const double invstd = 1 / sqrt(static_cast<double>(running_var[c]) + static_cast<double>(eps));
+    const double scale = static_cast<double>(gamma[c]) * invstd;
+    coef[c] = running_mean[c];
+    coef[channels + c] = static_cast<float>(invstd);
+    coef[2 * channels + c] = static_cast<float>(scale);
+    coef[3 * channels + c] = static_cast<float>(static_cast<double>(beta[c]) - mean * scale);
+  }
+};
+
+struct FoldWeights {
+  const float *w, *scale;
+  float* folded;
+  uint32_t per_output;
+  HD void operator()(int64_t i) const { folded[i] = w[i] * scale[quotient(i, per_output)]; }
+};
+
+struct FoldBias {
+  const float* bias;  // may be null
+  const float *scale, *bias_bn;
+  float* folded;
+  HD void operator()(int64_t o) const { folded[o] = (bias ? bias[o] * scale[o] : 0.F) + bias_bn[o]; }
+};
+
+template <class T, Activation A, bool kResidual>
+struct Apply {
+  const T *x, *residual;
+  const float *scale, *bias;
+  T* y;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const int64_t i = row * channels + c;
+    Floats<W> v = load<W>(x + i);
+    const Floats<W> a = load<W>(scale + c), b = load<W>(bias + c);
+    if constexpr (kResidual) {
+      const Floats<W> r = load<W>(residual + i);
+      for_lanes<W>([&](int j) { v[j] = act<A>(v[j] * a[j] + b[j] + r[j]); });
+    } else {
+      for_lanes<W>([&](int j) { v[j] = act<A>(v[j] * a[j] + b[j]); });
+    }
+    store(y + i, v);
+  }
+};
+
+// What both gradient kernels begin with: dz = dy * act', from the stored y or from x * scale + bias again.
+template <class T, Activation A, bool kStored>
+struct Incoming {
+  const T *dy, *x, *y;
+  const float* coef;
+  int channels;
+  template <int W>
+  HD Floats<W> dz(int64_t i, int c, const Floats<W>& v) const {
+    Floats<W> g = load<W>(dy + i);
+    if constexpr (A != Activation::none && kStored) {
+      const Floats<W> o = load<W>(y + i);
+      for_lanes<W>([&](int j) { g[j] = act_gradient<A>(o[j], g[j]); });
+    } else if constexpr (A != Activation::none) {
+      const Floats<W> a = load<W>(coef + 2 * channels + c), b = load<W>(coef + 3 * channels + c);
+      for_lanes<W>([&](int j) { g[j] = act_gradient<A>(v[j] * a[j] + b[j], g[j]); });
+    }
+    return g;
+  }
+};
+
+template <class T, Activation A, bool kStored>
+struct BackwardReduce {
+  Incoming<T, A, kStored> in;
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+    const int64_t i = row * in.channels + c;
+    const Floats<W> v = load<W>(in.x + i), g = in.template dz<W>(i, c, v);
+    const Floats<W> mean = load<W>(in.coef + c), invstd = load<W>(in.coef + in.channels + c);
+    for_lanes<W>([&](int j) {
+      sums[0][j] += g[j] * ((v[j] - mean[j]) * invstd[j]);
+      sums[1][j] += g[j];
+    });
+  }
+};
+
+template <class T, Activation A, bool kStored>
+struct BackwardApply {
+  Incoming<T, A, kStored> in;
+  const float *dgamma, *dbeta;
+  float inverse_rows;
+  T *dx, *dresidual;  // dresidual may be null
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const int64_t i = row * in.channels + c;
+    const Floats<W> v = load<W>(in.x + i), g = in.template dz<W>(i, c, v);
+    const Floats<W> mean = load<W>(in.coef + c), invstd = load<W>(in.coef + in.channels + c);
+    const Floats<W> scale = load<W>(in.coef + 2 * in.channels + c);
+    const Floats<W> sum_xhat = load<W>(dgamma + c), sum = load<W>(dbeta + c);
+    Floats<W> r;
+    for_lanes<W>([&](int j) {
+      const float xhat = (v[j] - mean[j]) * invstd[j];
+      r[j] = scale[j] * (g[j] - (sum[j] + xhat * sum_xhat[j]) * inverse_rows);
+    });
+    store(dx + i, r);
+    if (dresidual) store(dresidual + i, g);
+  }
+};
+
+// Calls f(Incoming<...>{...}) with the types of one backward call.
+template <class F>
+void dispatch_incoming(const char* op, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef,
+                       Activation act, F f) {
+  dispatch_float(x.dtype, op, [&](auto t) {
+    using T = decltype(t);
+    dispatch_activation(act, [&](auto a) {
+      constexpr Activation A = decltype(a)::value;
+      if (y.data)
+        f(Incoming<T, A, true>{dy.as<const T>(), x.as<const T>(), y.as<const T>(), coef, channels_of(x)});
+      else
+        f(Incoming<T, A, false>{dy.as<const T>(), x.as<const T>(), nullptr, coef, channels_of(x)});
+    });
+  });
+}
+
+struct StorePair {
+  float *first, *second;
+  HD void operator()(int c, const double (&sums)[2]) const {
+    first[c] = static_cast<float>(sums[0]);
+    second[c] = static_cast<float>(sums[1]);
+  }
+};
+
+template <class T>
+struct ChannelSum {
+  const T* x;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
+    const Floats<W> v = load<W>(x + row * channels + c);
+    for_lanes<W>([&](int j) { sums[0][j] += v[j]; });
+  }
+};
+
+struct StoreOne {
+  float* out;
+  HD void operator()(int c, const double (&sums)[1]) const { out[c] = static_cast<float>(sums[0]); }
+};
+
+template <class T>
+struct AddBias {
+  const T* x;
+  const float* bias;
+  T* y;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    Floats<W> v = load<W>(x + row * channels + c);
+    const Floats<W> b = load<W>(bias + c);
+    for_lanes<W>([&](int j) { v[j] += b[j]; });
+    store(y + row * channels + c, v);
+  }
+};
+
+}  // namespace
+
+int64_t channel_stats_extent(int64_t rows) { return 1 + 2 * chunks_of(rows); }
+
+void channel_stats(Stream s, const Tensor& x, float* stats) {
+  const int channels = channels_of(x);
+  dispatch_float(x.dtype, "channel_stats", [&](auto t) {
+    using T = decltype(t);
+    reduce_channels<2>(s, rows_of(x), channels, stats + channels, ChannelStats<T>{x.as<const T>(), stats, channels});
+  });
+}
+
+void bn_finalize(Stream s, const BnFinalizeArgs& args) {
+  if (args.rows < 2)
+    throw ShapeError("bn_finalize needs at least 2 values per channel to estimate a variance, found " +
+                     std::to_string(args.rows) + "; use a larger batch or picture, or evaluate");
+  join_chunks<2>(s, args.chunks, args.channels, args.stats + args.channels, Finalize{args});
+}
+
+void bn_coefficients(Stream s, int channels, const float* gamma, const float* beta, const float* running_mean,
+                     const float* running_var, float eps, float* coef) {
+  for_each(s, channels, Coefficients{gamma, beta, running_mean, running_var, eps, channels, coef});
+}
+
+void bn_fold(Stream s, const Tensor& w, const float* bias, const float* coef, const Tensor& w_folded,
+             float* bias_folded) {
+  const int64_t outputs = w.shape[0];
+  const float *scale = coef + 2 * outputs, *bias_bn = coef + 3 * outputs;
+  const auto per_output = static_cast<uint32_t>(w.elements() / outputs);
+  for_each(s, w.elements(), FoldWeights{w.as<const float>(), scale, w_folded.as<float>(), per_output});
+  for_each(s, outputs, FoldBias{bias, scale, bias_bn, bias_folded});
+}
+
+void bn_apply(Stream s, const Tensor& x, const float* coef, const Tensor& residual, const Tensor& y, Activation act) {
+  const int channels = channels_of(x);
+  const float *scale = coef + 2 * channels, *bias = coef + 3 * channels;
+  dispatch_float(x.dtype, "bn_apply", [&](auto t) {
+    using T = decltype(t);
+    const T *px = x.as<const T>(), *pr = residual.as<const T>();
+    dispatch_activation(act, [&](auto a) {
+      constexpr Activation A = decltype(a)::value;
+      if (pr)
+        for_each_channel_packet(s, rows_of(x), channels, Apply<T, A, true>{px, pr, scale, bias, y.as<T>(), channels});
+      else
+        for_each_channel_packet(s, rows_of(x), channels,
+                                Apply<T, A, false>{px, nullptr, scale, bias, y.as<T>(), channels});
+    });
+  });
+}
+
+int64_t bn_backward_scratch(int64_t rows, int channels) {
+  return chunks_of(rows) * 2 * channels * static_cast<int64_t>(sizeof(float));
+}
+
+void bn_backward_reduce(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Activation act,
+                        float* scratch, float* dgamma, float* dbeta) {
+  const int channels = channels_of(x);
+  const int64_t rows = rows_of(x);
+  dispatch_incoming("bn_backward_reduce", dy, x, y, coef, act,
+                    [&]<class T, Activation A, bool kStored>(const Incoming<T, A, kStored>& in) {
+                      reduce_channels<2>(s, rows, channels, scratch, BackwardReduce<T, A, kStored>{in});
+                    });
+  join_chunks<2>(s, chunks_of(rows), channels, scratch, StorePair{dgamma, dbeta});
+}
+
+void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Activation act,
+                       const float* dgamma, const float* dbeta, const Tensor& dx, const Tensor& dresidual) {
+  const float inverse_rows = 1.F / static_cast<float>(rows_of(x));
+  dispatch_incoming("bn_backward_apply", dy, x, y, coef, act,
+                    [&]<class T, Activation A, bool kStored>(const Incoming<T, A, kStored>& in) {
+                      for_each_channel_packet(
+                          s, rows_of(x), channels_of(x),
+                          BackwardApply<T, A, kStored>{in, dgamma, dbeta, inverse_rows, dx.as<T>(), dresidual.as<T>()});
+                    });
+}
+
+void channel_sum(Stream s, const Tensor& x, float* scratch, float* out) {
+  const int channels = channels_of(x);
+  dispatch_float(x.dtype, "channel_sum", [&](auto t) {
+    using T = decltype(t);
+    reduce_channels<1>(s, rows_of(x), channels, scratch, ChannelSum<T>{x.as<const T>(), channels});
+  });
+  join_chunks<1>(s, chunks_of(rows_of(x)), channels, scratch, StoreOne{out});
+}
+
+void add_bias(Stream s, const Tensor& x, const float* bias, const Tensor& y) {
+  const int channels = channels_of(x);
+  dispatch_float(x.dtype, "add_bias", [&](auto t) {
+    using T = decltype(t);
+    for_each_channel_packet(s, rows_of(x), channels, AddBias<T>{x.as<const T>(), bias, y.as<T>(), channels});
+  });
+}
+
+}  // namespace convolt

@@ -1,0 +1,306 @@
+#include "pool.h"
+
+#include "exec/launch.h"
+
+namespace convolt {
+namespace {
+
+// The extents of the pooled side (h, w) and the picture side (in_h, in_w), and the window between them.
+struct Pooling {
+  int in_h, in_w, h, w, channels;
+  PoolWindow window;
+};
+
+// A pixel of an [N, h, w] grid from its row in [N * h * w, C].
+struct Pixel {
+  int64_t n;
+  int h, w;
+};
+HD Pixel pixel_of(int64_t row, int h, int w) {
+  const int64_t line = quotient(row, static_cast<uint32_t>(w)), n = quotient(line, static_cast<uint32_t>(h));
+  return {n, static_cast<int>(line - n * h), static_cast<int>(row - line * w)};
+}
+
+struct Range {
+  int first, last;  // [first, last)
+};
+// The part of the window at `out` that lies inside the picture, as offsets from the window's start.
+HD Range inside(int out, int kernel, int stride, int pad, int extent) {
+  const int start = out * stride - pad;
+  return {start < 0 ? -start : 0, start + kernel < extent ? kernel : extent - start};
+}
+// The windows that cover `in`.
+HD Range covering(int in, int kernel, int stride, int pad, int windows) {
+  const int behind = in + pad - kernel;  // the last window start that no longer reaches
+  const int last = (in + pad) / stride + 1;
+  return {behind < 0 ? 0 : behind / stride + 1, last < windows ? last : windows};
+}
+
+template <class T, bool kIndex>
+struct MaxPool {
+  const T* x;
+  T* y;
+  uint8_t* index;
+  Pooling p;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const PoolWindow& k = p.window;
+    const Pixel o = pixel_of(row, p.h, p.w);
+    const Range rh = inside(o.h, k.kernel_h, k.stride_h, k.pad_h, p.in_h);
+    const Range rw = inside(o.w, k.kernel_w, k.stride_w, k.pad_w, p.in_w);
+    const int h0 = o.h * k.stride_h - k.pad_h, w0 = o.w * k.stride_w - k.pad_w;
+    Floats<W> best, where;
+    for_lanes<W>([&](int j) {
+      best[j] = -INFINITY;  // the first position stays where nothing is larger
+      where[j] = static_cast<float>(rh.first * k.kernel_w + rw.first);
+    });
+    for (int r = rh.first; r < rh.last; ++r)
+      for (int s = rw.first; s < rw.last; ++s) {
+        const Floats<W> v = load<W>(x + ((o.n * p.in_h + h0 + r) * p.in_w + w0 + s) * p.channels + c);
+        const auto position = static_cast<float>(r * k.kernel_w + s);
+        for_lanes<W>([&](int j) {
+          const bool take = (v[j] > best[j]) | ((v[j] != v[j]) & (best[j] == best[j]));  // the first NaN wins
+          best[j] = take ? v[j] : best[j];
+          if constexpr (kIndex) where[j] = take ? position : where[j];
+        });
+      }
+    store(y + row * p.channels + c, best);
+    if constexpr (kIndex) store(index + row * p.channels + c, where);
+  }
+};
+
+// dx of one picture element: the sum over the windows that cover it, of those gradients that came from it.
+template <class T>
+struct MaxPoolBackward {
+  const T* dy;
+  const uint8_t* index;
+  T* dx;
+  Pooling p;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const PoolWindow& k = p.window;
+    const Pixel i = pixel_of(row, p.in_h, p.in_w);
+    const Range rh = covering(i.h, k.kernel_h, k.stride_h, k.pad_h, p.h);
+    const Range rw = covering(i.w, k.kernel_w, k.stride_w, k.pad_w, p.w);
+    Floats<W> sum = {};
+    for (int oh = rh.first; oh < rh.last; ++oh)
+      for (int ow = rw.first; ow < rw.last; ++ow) {
+        const int64_t o = ((i.n * p.h + oh) * p.w + ow) * p.channels + c;
+        const int r = i.h + k.pad_h - oh * k.stride_h, s = i.w + k.pad_w - ow * k.stride_w;
+        const auto position = static_cast<float>(r * k.kernel_w + s);
+        const Floats<W> g = load<W>(dy + o), where = load<W>(index + o);
+        for_lanes<W>([&](int j) { sum[j] += where[j] == position ? g[j] : 0.F; });
+      }
+    store(dx + row * p.channels + c, sum);
+  }
+};
+
+template <class T>
+struct AvgPool {
+  const T* x;
+  T* y;
+  Pooling p;
+  float scale;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const PoolWindow& k = p.window;
+    const Pixel o = pixel_of(row, p.h, p.w);
+    const Range rh = inside(o.h, k.kernel_h, k.stride_h, k.pad_h, p.in_h);
+    const Range rw = inside(o.w, k.kernel_w, k.stride_w, k.pad_w, p.in_w);
+    const int h0 = o.h * k.stride_h - k.pad_h, w0 = o.w * k.stride_w - k.pad_w;
+    Floats<W> sum = {};
+    for (int r = rh.first; r < rh.last; ++r)
+      for (int s = rw.first; s < rw.last; ++s) {
+        const Floats<W> v = load<W>(x + ((o.n * p.in_h + h0 + r) * p.in_w + w0 + s) * p.channels + c);
+        for_lanes<W>([&](int j) { sum[j] += v[j]; });
+      }
+    for_lanes<W>([&](int j) { sum[j] *= scale; });
+    store(y + row * p.channels + c, sum);
+  }
+};
+
+template <class T>
+struct AvgPoolBackward {
+  const T* dy;
+  T* dx;
+  Pooling p;
+  float scale;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const PoolWindow& k = p.window;
+    const Pixel i = pixel_of(row, p.in_h, p.in_w);
+    const Range rh = covering(i.h, k.kernel_h, k.stride_h, k.pad_h, p.h);
+    const Range rw = covering(i.w, k.kernel_w, k.stride_w, k.pad_w, p.w);
+    Floats<W> sum = {};
+    for (int oh = rh.first; oh < rh.last; ++oh)
+      for (int ow = rw.first; ow < rw.last; ++ow) {
+        const Floats<W> g = load<W>(dy + ((i.n * p.h + oh) * p.w + ow) * p.channels + c);
+        for_lanes<W>([&](int j) { sum[j] += g[j]; });
+      }
+    for_lanes<W>([&](int j) { sum[j] *= scale; });
+    store(dx + row * p.channels + c, sum);
+  }
+};
+
+// Sums line by line, then the lines: a large picture costs little accuracy.
+template <class T>
+struct GlobalAvgPool {
+  const T* x;
+  T* y;
+  int h, w, channels;
+  template <int W>
+  HD void run(int64_t n, int c) const {
+    const float scale = 1.F / (static_cast<float>(h) * static_cast<float>(w));
+    Floats<W> sum = {};
+    for (int row = 0; row < h; ++row) {
+      Floats<W> line = {};
+      for (int column = 0; column < w; ++column) {
+        const Floats<W> v = load<W>(x + ((n * h + row) * w + column) * channels + c);
+        for_lanes<W>([&](int j) { line[j] += v[j]; });
+      }
+      for_lanes<W>([&](int j) { sum[j] += line[j]; });
+    }
+    for_lanes<W>([&](int j) { sum[j] *= scale; });
+    store(y + n * channels + c, sum);
+  }
+};
+
+template <class T>
+struct GlobalAvgPoolBackward {
+  const T* dy;
+  T* dx;
+  uint32_t pixels;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    Floats<W> g = load<W>(dy + quotient(row, pixels) * channels + c);
+    const float scale = 1.F / static_cast<float>(pixels);
+    for_lanes<W>([&](int j) { g[j] *= scale; });
+    store(dx + row * channels + c, g);
+  }
+};
+
+// `to` takes from `from` the pixel (h * stride, w * stride) and the channel c - shift, 0 where there is none. Backward
+// is the same with `spread`: the pixel (h / stride, w / stride), only where both divide.
+template <class T, bool kSpread>
+struct SlicePad {
+  const T* from;
+  T* to;
+  int from_h, from_w, from_c, to_h, to_w, to_c, stride, shift;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const Pixel t = pixel_of(row, to_h, to_w);
+    const int source = c - shift;
+    Floats<W> v = {};
+    const bool on_grid = !kSpread || (t.h % stride == 0 && t.w % stride == 0);
+    if (on_grid && source >= 0 && source < from_c) {
+      const int h = kSpread ? t.h / stride : t.h * stride, w = kSpread ? t.w / stride : t.w * stride;
+      v = load<W>(from + ((t.n * from_h + h) * from_w + w) * from_c + source);
+    }
+    store(to + row * to_c + c, v);
+  }
+};
+
+int extent(const Tensor& x, int i) { return static_cast<int>(x.shape[i]); }
+
+Pooling pooling_of(const char* op, const Tensor& picture, const Tensor& pooled, const PoolWindow& k) {
+  const Pooling p{extent(picture, 1), extent(picture, 2), extent(pooled, 1), extent(pooled, 2), extent(picture, 3), k};
+  if (2 * k.pad_h > k.kernel_h || 2 * k.pad_w > k.kernel_w)
+    throw ShapeError(std::string(op) + ": padding may be at most half of the window, found " + std::to_string(k.pad_h) +
+                     "x" + std::to_string(k.pad_w) + " for a window of " + std::to_string(k.kernel_h) + "x" +
+                     std::to_string(k.kernel_w));
+  const Shape expected{picture.shape[0], (p.in_h + 2 * k.pad_h - k.kernel_h) / k.stride_h + 1,
+                       (p.in_w + 2 * k.pad_w - k.kernel_w) / k.stride_w + 1, picture.shape[3]};
+  if (pooled.shape != expected)
+    throw ShapeError(std::string(op) + " of " + picture.shape.to_string() + " expects the pooled shape " +
+                     expected.to_string() + ", found " + pooled.shape.to_string());
+  return p;
+}
+
+float mean_scale(const PoolWindow& k) { return 1.F / static_cast<float>(k.kernel_h * k.kernel_w); }
+
+template <bool kSpread>
+void slice_pad_either(Stream s, const char* op, const Tensor& from, const Tensor& to, int stride, int shift) {
+  dispatch_float(from.dtype, op, [&](auto t) {
+    using T = decltype(t);
+    const SlicePad<T, kSpread> f{from.as<const T>(), to.as<T>(),    extent(from, 1), extent(from, 2), extent(from, 3),
+                                 extent(to, 1),      extent(to, 2), extent(to, 3),   stride,          shift};
+    const int64_t rows = to.shape[0] * to.shape[1] * to.shape[2];
+    if (f.from_c % 8 == 0 && f.to_c % 8 == 0 && shift % 8 == 0)
+      for_each_channel_packet_of<8>(s, rows, f.to_c, f);
+    else
+      for_each_channel_packet_of<1>(s, rows, f.to_c, f);
+  });
+}
+
+}  // namespace
+
+void max_pool(Stream s, const Tensor& x, const Tensor& y, const Tensor& index, const PoolWindow& window) {
+  const Pooling p = pooling_of("max_pool", x, y, window);
+  if (window.kernel_h * window.kernel_w > 255)
+    throw ShapeError("max_pool takes windows of at most 255 elements, found " + std::to_string(window.kernel_h) + "x" +
+                     std::to_string(window.kernel_w));
+  const int64_t rows = y.elements() / p.channels;
+  dispatch_float(x.dtype, "max_pool", [&](auto t) {
+    using T = decltype(t);
+    if (index.data)
+      for_each_channel_packet(s, rows, p.channels,
+                              MaxPool<T, true>{x.as<const T>(), y.as<T>(), index.as<uint8_t>(), p});
+    else
+      for_each_channel_packet(s, rows, p.channels, MaxPool<T, false>{x.as<const T>(), y.as<T>(), nullptr, p});
+  });
+}
+
+void max_pool_backward(Stream s, const Tensor& dy, const Tensor& index, const Tensor& dx, const PoolWindow& window) {
+  const Pooling p = pooling_of("max_pool_backward", dx, dy, window);
+  dispatch_float(dy.dtype, "max_pool_backward", [&](auto t) {
+    using T = decltype(t);
+    for_each_channel_packet(s, dx.elements() / p.channels, p.channels,
+                            MaxPoolBackward<T>{dy.as<const T>(), index.as<const uint8_t>(), dx.as<T>(), p});
+  });
+}
+
+void avg_pool(Stream s, const Tensor& x, const Tensor& y, const PoolWindow& window) {
+  const Pooling p = pooling_of("avg_pool", x, y, window);
+  dispatch_float(x.dtype, "avg_pool", [&](auto t) {
+    using T = decltype(t);
+    for_each_channel_packet(s, y.elements() / p.channels, p.channels,
+                            AvgPool<T>{x.as<const T>(), y.as<T>(), p, mean_scale(window)});
+  });
+}
+
+void avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx, const PoolWindow& window) {
+  const Pooling p = pooling_of("avg_pool_backward", dx, dy, window);
+  dispatch_float(dy.dtype, "avg_pool_backward", [&](auto t) {
+    using T = decltype(t);
+    for_each_channel_packet(s, dx.elements() / p.channels, p.channels,
+                            AvgPoolBackward<T>{dy.as<const T>(), dx.as<T>(), p, mean_scale(window)});
+  });
+}
+
+void global_avg_pool(Stream s, const Tensor& x, const Tensor& y) {
+  dispatch_float(x.dtype, "global_avg_pool", [&](auto t) {
+    using T = decltype(t);
+    const GlobalAvgPool<T> f{x.as<const T>(), y.as<T>(), extent(x, 1), extent(x, 2), extent(x, 3)};
+    for_each_channel_packet(s, x.shape[0], f.channels, f);
+  });
+}
+
+void global_avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx) {
+  dispatch_float(dy.dtype, "global_avg_pool_backward", [&](auto t) {
+    using T = decltype(t);
+    const auto pixels = static_cast<uint32_t>(dx.shape[1] * dx.shape[2]);
+    for_each_channel_packet(s, dx.shape[0] * pixels, extent(dx, 3),
+                            GlobalAvgPoolBackward<T>{dy.as<const T>(), dx.as<T>(), pixels, extent(dx, 3)});
+  });
+}
+
+void slice_pad(Stream s, const Tensor& x, const Tensor& y, int stride, int channels_before) {
+  slice_pad_either<false>(s, "slice_pad", x, y, stride, channels_before);
+}
+
+void slice_pad_backward(Stream s, const Tensor& dy, const Tensor& dx, int stride, int channels_before) {
+  slice_pad_either<true>(s, "slice_pad_backward", dy, dx, stride, -channels_before);
+}
+
+}  // namespace convolt

@@ -1,0 +1,340 @@
+// Convolutions through cuDNN's graph API. The only file that includes cudnn_frontend.h, which takes half a minute to
+// compile.
+#include <cudnn_frontend.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <mutex>
+#include <optional>
+
+#include "conv/cuda_provider.h"
+#include "device/dynamic_library.h"
+
+namespace cudnn_frontend {
+void* cudnn_dlhandle = nullptr;  // the frontend wants this variable; load_cudnn() sets it, once
+}
+
+namespace convolt {
+namespace {
+
+namespace fe = cudnn_frontend;
+using TensorPtr = std::shared_ptr<fe::graph::Tensor_attributes>;
+
+// More than this many plans for one shape only cost tuning time.
+constexpr size_t kMaxCandidates = 8;
+// Plans that want more come after those that do not: some weight gradients of depthwise layers ask for over a gigabyte.
+constexpr int64_t kLargeWorkspace = int64_t{512} << 20;
+
+// The order of ConvArgs; a plan takes its pointers in the order of these numbers.
+enum Uid : int64_t { kX = 1, kW, kY, kBias };
+
+void load_cudnn() {
+  static const bool loaded = [] {
+    fe::cudnn_dlhandle = DynamicLibrary("cuDNN 9", {"libcudnn.so.9"}).handle();
+    return true;
+  }();
+  (void)loaded;
+}
+
+void check(fe::error_t status, const char* what) {
+  if (status.is_bad()) throw DeviceError(std::string(what) + " failed: " + status.get_message());
+}
+void check(cudnnStatus_t status, const char* what) {
+  if (status != CUDNN_STATUS_SUCCESS)
+    throw DeviceError(std::string(what) + " failed: " + fe::detail::get_error_string(status));
+}
+
+// A handle and the lock that makes its stream belong to one launch at a time.
+class Handle {
+public:
+  Handle() {
+    load_cudnn();
+    check(fe::detail::create_handle(&handle_), "starting cuDNN");
+  }
+  ~Handle() { fe::detail::destroy_handle(handle_); }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  cudnnHandle_t get() const { return handle_; }
+  std::mutex& mutex() { return mutex_; }
+
+private:
+  cudnnHandle_t handle_ = nullptr;
+  std::mutex mutex_;
+};
+
+// Where plans are made for: a real device through its handle, or a described one.
+struct Target {
+  cudnnHandle_t handle = nullptr;
+  std::shared_ptr<fe::DeviceProperties> description;
+  int sm_version = 0;  // 90
+};
+
+// The frontend shows the notes of a plan only to its own classes.
+class Graph : public fe::graph::Graph {
+public:
+  bool has(int64_t index, fe::NumericalNote_t note) const { return contains(plans.numeric_notes, index, note); }
+  bool has(int64_t index, fe::BehaviorNote_t note) const { return contains(plans.behavior_notes, index, note); }
+
+private:
+  template <class Note>
+  static bool contains(const std::vector<std::vector<Note>>& notes, int64_t index, Note note) {
+    const auto& of_plan = notes[static_cast<size_t>(index)];
+    return std::find(of_plan.begin(), of_plan.end(), note) != of_plan.end();
+  }
+};
+
+fe::DataType_t cudnn_type(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return fe::DataType_t::FLOAT;
+    case DType::bf16:
+      return fe::DataType_t::BFLOAT16;
+    case DType::f16:
+      return fe::DataType_t::HALF;
+    default:
+      throw DeviceError("cuDNN convolutions take f32, bf16 or f16, found " + std::string(name_of(dtype)));
+  }
+}
+
+// [N, H, W, C] memory as cuDNN wants it told: extents in the order N, C, H, W, strides of the channels-last layout.
+// OHWI weights are the same with O for N.
+template <class Attributes>
+Attributes& channels_last(Attributes& tensor, const Shape& s) {
+  tensor.set_dim({s[0], s[3], s[1], s[2]}).set_stride({s[1] * s[2] * s[3], 1, s[2] * s[3], s[3]});
+  return tensor;
+}
+TensorPtr input(Graph& graph, const Shape& shape, Uid uid) {
+  fe::graph::Tensor_attributes tensor;
+  channels_last(tensor, shape).set_uid(uid);
+  return graph.tensor(tensor);
+}
+void output(const TensorPtr& tensor, const Shape& shape, Uid uid, fe::DataType_t type) {
+  channels_last(*tensor, shape).set_output(true).set_uid(uid).set_data_type(type);
+}
+
+template <class Attributes>
+Attributes attributes_of(const ConvGeometry& g) {
+  return Attributes()
+      .set_padding({g.pad_h, g.pad_w})
+      .set_stride({g.stride_h, g.stride_w})
+      .set_dilation({g.dilation_h, g.dilation_w});
+}
+
+// y + bias (f32, one per channel), then the activation; everything before the store stays f32.
+TensorPtr add_epilogue(Graph& graph, TensorPtr y, const ConvDesc& desc) {
+  const int64_t channels = desc.geometry.out_c;
+  auto bias = graph.tensor(fe::graph::Tensor_attributes()
+                               .set_dim({1, channels, 1, 1})
+                               .set_stride({channels, 1, channels, channels})
+                               .set_uid(kBias)
+                               .set_data_type(fe::DataType_t::FLOAT));
+  y = graph.pointwise(y, bias, fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::ADD));
+  if (desc.epilogue == ConvEpilogue::bias) return y;
+  auto relu = fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::RELU_FWD);
+  if (desc.epilogue == ConvEpilogue::bias_relu6) relu.set_relu_upper_clip(6.F);
+  return graph.pointwise(y, relu);
+}
+
+void describe_operation(Graph& graph, const ConvDesc& desc) {
+  const ConvGeometry& g = desc.geometry;
+  const fe::DataType_t type = cudnn_type(desc.dtype);
+  if (desc.pass == ConvPass::fprop) {
+    auto y = graph.conv_fprop(input(graph, g.x_shape(), kX), input(graph, g.w_shape(), kW),
+                              attributes_of<fe::graph::Conv_fprop_attributes>(g));
+    if (desc.epilogue != ConvEpilogue::none) y = add_epilogue(graph, y, desc);
+    output(y, g.y_shape(), kY, type);
+  } else if (desc.pass == ConvPass::dgrad) {
+    output(graph.conv_dgrad(input(graph, g.y_shape(), kY), input(graph, g.w_shape(), kW),
+                            attributes_of<fe::graph::Conv_dgrad_attributes>(g)),
+           g.x_shape(), kX, type);
+  } else {
+    output(graph.conv_wgrad(input(graph, g.y_shape(), kY), input(graph, g.x_shape(), kX),
+                            attributes_of<fe::graph::Conv_wgrad_attributes>(g)),
+           g.w_shape(), kW, type);
+  }
+}
+
+bool is_offered(const ConvDesc& desc) {
+  if (desc.prologue != ConvPrologue::none) return false;
+  if (desc.epilogue == ConvEpilogue::none) return true;
+  return desc.pass == ConvPass::fprop && (desc.epilogue == ConvEpilogue::bias ||
+                                          desc.epilogue == ConvEpilogue::bias_relu ||
+                                          desc.epilogue == ConvEpilogue::bias_relu6);
+}
+
+// f32 means f32: products on tensor cores round their inputs to tf32. Sums are f32 in every type.
+bool keeps_precision(const Graph& graph, int64_t index, const ConvDesc& desc) {
+  const bool rounds_inputs = graph.has(index, fe::NumericalNote_t::TENSOR_CORE) ||
+                             graph.has(index, fe::NumericalNote_t::DOWN_CONVERT_INPUTS);
+  if (desc.dtype == DType::f32 && !desc.tf32 && rounds_inputs) return false;
+  return !graph.has(index, fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION);
+}
+
+// One built plan of a graph.
+struct BuiltPlan {
+  int64_t index = 0;
+  bool runtime_compiled = false;
+  PlanReport report;
+};
+
+// Tries the plan at `index`; nullopt where it does not fit the description or cuDNN cannot build it.
+std::optional<BuiltPlan> build_plan(Graph& graph, int64_t index, const ConvDesc& desc) {
+  if (!keeps_precision(graph, index, desc) || graph.build_plan_at_index(index).is_bad()) return std::nullopt;
+  BuiltPlan plan{index, graph.has(index, fe::BehaviorNote_t::RUNTIME_COMPILATION), {}};
+  check(graph.get_workspace_size_plan_at_index(index, plan.report.workspace_bytes), "asking for cuDNN's workspace");
+  check(graph.get_plan_name_at_index(index, plan.report.name), "asking for the name of a cuDNN plan");
+  plan.report.name = "cudnn " + plan.report.name;
+  plan.report.repeatable = !graph.has(index, fe::NumericalNote_t::NONDETERMINISTIC);
+  return plan;
+}
+
+// Plans in the order of cuDNN's heuristics, but precompiled engines first: the others take seconds to compile and are
+// only asked when there is nothing else. At least one is repeatable if any is.
+std::vector<BuiltPlan> build_plans(Graph& graph, const ConvDesc& desc) {
+  std::vector<BuiltPlan> built;
+  bool repeatable = false;
+  for (const bool runtime_compiled : {false, true}) {
+    for (int64_t i = 0; i < graph.get_execution_plan_count(); ++i) {
+      if (graph.has(i, fe::BehaviorNote_t::RUNTIME_COMPILATION) != runtime_compiled) continue;
+      const bool wanted = built.size() < kMaxCandidates ||
+                          (!repeatable && !graph.has(i, fe::NumericalNote_t::NONDETERMINISTIC));
+      if (!wanted) continue;
+      if (auto plan = build_plan(graph, i, desc)) {
+        repeatable = repeatable || plan->report.repeatable;
+        built.push_back(std::move(*plan));
+        if (runtime_compiled) return built;
+      }
+    }
+    if (!built.empty()) break;
+  }
+  std::stable_partition(built.begin(), built.end(),
+                        [](const BuiltPlan& plan) { return plan.report.workspace_bytes <= kLargeWorkspace; });
+  return built;
+}
+
+// A graph and the plans that cuDNN has for it; no plans where the library does not know the combination.
+struct Search {
+  std::shared_ptr<Graph> graph = std::make_shared<Graph>();
+  std::vector<BuiltPlan> plans;
+};
+
+Search search(const ConvDesc& desc, const Target& target) {
+  Search result;
+  if (!is_offered(desc)) return result;
+  Graph& graph = *result.graph;
+  graph.set_io_data_type(cudnn_type(desc.dtype))
+      .set_intermediate_data_type(fe::DataType_t::FLOAT)
+      .set_compute_data_type(fe::DataType_t::FLOAT);
+  graph.set_sm_version(target.sm_version);
+  // A captured step lives no longer than the plan that owns these kernels.
+  graph.set_cuda_graph_retention(fe::CudaGraphRetention_t::NONE);
+  if (target.description) graph.set_device_properties(target.description);
+  describe_operation(graph, desc);
+  check(graph.validate(), "describing a convolution to cuDNN");
+  const auto graph_status = target.handle ? graph.build_operation_graph(target.handle) : graph.build_operation_graph();
+  if (graph_status.is_bad()) return result;
+  if (graph.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}).is_bad()) return result;
+  result.plans = build_plans(graph, desc);
+  return result;
+}
+
+// The frontend throws its own exceptions now and then.
+template <class F>
+auto translating_errors(F f) {
+  try {
+    return f();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& e) {
+    throw DeviceError(std::string("cuDNN failed: ") + e.what());
+  }
+}
+
+class CudnnKernel final : public ConvKernel {
+public:
+  CudnnKernel(std::shared_ptr<Handle> handle, std::shared_ptr<Graph> graph, BuiltPlan plan, bool has_bias)
+      : handle_(std::move(handle)), graph_(std::move(graph)), plan_(std::move(plan)), has_bias_(has_bias) {}
+
+  std::string name() const override { return plan_.report.name; }
+  int64_t workspace_bytes() const override { return plan_.report.workspace_bytes; }
+  bool repeatable() const override { return plan_.report.repeatable; }
+
+  void run(Stream s, const ConvArgs& args) const override {
+    // The frontend takes pointers as void*, also those it only reads.
+    std::array<void*, 4> pointers = {args.x, args.w, args.y, const_cast<float*>(args.bias)};
+    const std::lock_guard lock(handle_->mutex());
+    check(fe::detail::set_stream(handle_->get(), static_cast<cudaStream_t>(s.handle)), "giving cuDNN a stream");
+    translating_errors([&] {
+      check(graph_->execute_plan_at_index(handle_->get(), pointers.data(), has_bias_ ? 4 : 3, args.workspace,
+                                          plan_.index),
+            plan_.report.name.c_str());
+    });
+  }
+
+private:
+  std::shared_ptr<Handle> handle_;
+  std::shared_ptr<Graph> graph_;  // shared by the plans of one description
+  BuiltPlan plan_;
+  bool has_bias_;
+};
+
+class Cudnn final : public ConvLibrary {
+public:
+  Cudnn() {
+    cudaDeviceProp properties{};
+    int device = 0;
+    if (cudaGetDevice(&device) != cudaSuccess || cudaGetDeviceProperties(&properties, device) != cudaSuccess)
+      throw DeviceError("the properties of the CUDA device could not be read");
+    sm_version_ = properties.major * 10 + properties.minor;
+  }
+  std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override {
+    const std::lock_guard lock(handle_->mutex());
+    Search found = translating_errors([&] { return search(desc, {handle_->get(), nullptr, sm_version_}); });
+    std::vector<std::unique_ptr<ConvKernel>> kernels;
+    kernels.reserve(found.plans.size());
+    for (BuiltPlan& plan : found.plans)
+      kernels.push_back(std::make_unique<CudnnKernel>(handle_, found.graph, std::move(plan),
+                                                      desc.epilogue != ConvEpilogue::none));
+    return kernels;
+  }
+  std::string version() const override { return cudnn_version(); }
+
+private:
+  std::shared_ptr<Handle> handle_ = std::make_shared<Handle>();
+  int sm_version_ = 0;
+};
+
+// "deviceVer":900 in the description is compute capability 9.0.
+int sm_version_of(const std::string& device_json) {
+  constexpr std::string_view kKey = "\"deviceVer\":";
+  const size_t at = device_json.find(kKey);
+  int version = 0;
+  if (at != std::string::npos)
+    std::from_chars(device_json.data() + at + kKey.size(), device_json.data() + device_json.size(), version);
+  if (version < 100) throw FormatError("the device description has no \"deviceVer\":NNN (900 for compute capability 9.0)");
+  return version / 10;
+}
+
+}  // namespace
+
+std::unique_ptr<ConvLibrary> make_cudnn() { return std::make_unique<Cudnn>(); }
+
+std::vector<PlanReport> deviceless_plans(const ConvDesc& desc, const std::string& device_json) {
+  load_cudnn();
+  return translating_errors([&] {
+    Target target{nullptr, std::make_shared<fe::DeviceProperties>(), sm_version_of(device_json)};
+    if (target.description->deserialize({device_json.begin(), device_json.end()}).is_bad())
+      throw FormatError("cuDNN does not accept the device description: " + fe::detail::get_last_error_string_());
+    std::vector<PlanReport> reports;
+    for (BuiltPlan& plan : search(desc, target).plans) reports.push_back(std::move(plan.report));
+    return reports;
+  });
+}
+
+std::string cudnn_version() {
+  load_cudnn();
+  return "cuDNN " + fe::detail::get_backend_version_string();
+}
+
+}  // namespace convolt

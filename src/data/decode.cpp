@@ -1,0 +1,156 @@
+#include "data/decode.h"
+
+#include <algorithm>
+#include <ctime>
+#include <mutex>
+#include <opencv2/core.hpp>
+#include <opencv2/core/utils/logger.hpp>
+#include <opencv2/imgcodecs.hpp>
+#include <opencv2/imgproc.hpp>
+
+#include "convolt/error.h"
+#include "data/codecs.h"
+
+namespace convolt {
+namespace {
+
+int shrunk(int side, int factor) { return (side + factor - 1) / factor; }
+
+// JPEG and PNG. The rows lie in `target` when nothing remains to be done to them, else in memory of their own.
+cv::Mat decode_direct(std::span<const uint8_t> file, const PictureHeader& header, int factor,
+                      const DecodeLimits& limits, std::span<uint8_t> target) {
+  int scale = 1;
+  if (header.format == PictureFormat::jpeg)
+    for (scale = 8; factor % scale != 0;) scale /= 2;
+  const int height = shrunk(header.stored_height(), scale), width = shrunk(header.stored_width(), scale);
+  const bool finished = scale == factor && header.orientation == 1;
+  cv::Mat rgb = finished ? cv::Mat(height, width, CV_8UC3, target.data()) : cv::Mat(height, width, CV_8UC3);
+  if (header.format == PictureFormat::jpeg)
+    decode_jpeg(file, header, scale, limits.max_seconds, rgb.data);
+  else
+    decode_png(file, header, rgb.data);
+  return rgb;
+}
+
+// The other formats, upright: OpenCV's TIFF decoder turns the rows itself, and the rest have no orientation.
+cv::Mat decode_opencv(std::span<const uint8_t> file, const PictureHeader& header) {
+  const cv::Mat bytes(1, static_cast<int>(file.size()), CV_8U, const_cast<uint8_t*>(file.data()));
+  cv::Mat picture = cv::imdecode(bytes, cv::IMREAD_COLOR | cv::IMREAD_IGNORE_ORIENTATION);
+  if (picture.empty() || picture.type() != CV_8UC3)
+    throw DataError("the " + std::string(name_of(header.format)) + " is broken or of a kind that OpenCV cannot decode");
+  if (picture.cols != header.width || picture.rows != header.height)
+    throw DataError("the " + std::string(name_of(header.format)) + " is " + std::to_string(picture.cols) + " x " +
+                    std::to_string(picture.rows) + " but its header says " + std::to_string(header.width) + " x " +
+                    std::to_string(header.height));
+  cv::cvtColor(picture, picture, cv::COLOR_BGR2RGB);
+  return picture;
+}
+
+// Undoes the Exif orientation: Exif 2.3, tag 0x0112.
+void turn_upright(const cv::Mat& stored, int orientation, cv::Mat& upright) {
+  switch (orientation) {
+    case 2:
+      return cv::flip(stored, upright, 1);
+    case 3:
+      return cv::rotate(stored, upright, cv::ROTATE_180);
+    case 4:
+      return cv::flip(stored, upright, 0);
+    case 5:
+      return cv::transpose(stored, upright);
+    case 6:
+      return cv::rotate(stored, upright, cv::ROTATE_90_CLOCKWISE);
+    case 7: {
+      cv::Mat half_turn;
+      cv::rotate(stored, half_turn, cv::ROTATE_180);
+      return cv::transpose(half_turn, upright);
+    }
+    case 8:
+      return cv::rotate(stored, upright, cv::ROTATE_90_COUNTERCLOCKWISE);
+    default:
+      return stored.copyTo(upright);
+  }
+}
+
+// Shrinks and turns `stored` into `target`, which has room for `size`.
+void finish(cv::Mat stored, int orientation, const PictureSize& size, uint8_t* target) {
+  if (stored.data == target) return;
+  const cv::Size stored_size = orientation >= 5 ? cv::Size(size.height, size.width) : cv::Size(size.width, size.height);
+  if (stored.size() != stored_size) {
+    cv::Mat small;
+    cv::resize(stored, small, stored_size, 0, 0, cv::INTER_AREA);
+    stored = small;
+  }
+  cv::Mat upright(size.height, size.width, stored.type(), target);
+  turn_upright(stored, orientation, upright);
+  if (upright.data != target) throw DataError("the picture has another size than its header says");
+}
+
+void check_room(const PictureSize& size, std::span<uint8_t> target) {
+  if (size.bytes() > static_cast<int64_t>(target.size()))
+    throw DataError("the picture needs " + std::to_string(size.bytes()) + " bytes and there is room for " +
+                    std::to_string(target.size()) + ": did the file change after the loader was made?");
+}
+
+PictureSize decode_raw(const RawSample& sample, const DecodeLimits& limits, std::span<uint8_t> target) {
+  const PictureSize size = decoded_size(sample.height, sample.width, sample.channels, limits);
+  check_room(size, target);
+  if (int64_t{sample.height} * sample.width * sample.channels != static_cast<int64_t>(sample.bytes.size()))
+    throw DataError("the sample has " + std::to_string(sample.bytes.size()) + " bytes of pixels");
+  const cv::Mat pixels(sample.height, sample.width, CV_8UC(sample.channels), const_cast<uint8_t*>(sample.bytes.data()));
+  finish(pixels, 1, size, target.data());
+  return size;
+}
+
+PictureSize decode_file(std::span<const uint8_t> file, const DecodeLimits& limits, std::span<uint8_t> target) {
+  const PictureHeader header = read_picture_header(file);
+  const PictureSize size = decoded_size(header, limits);
+  check_room(size, target);
+  const int factor = shrink_factor(std::max(header.width, header.height), limits.max_side);
+  const bool direct = header.format == PictureFormat::jpeg || header.format == PictureFormat::png;
+  if (direct)
+    finish(decode_direct(file, header, factor, limits, target), header.orientation, size, target.data());
+  else
+    finish(decode_opencv(file, header), 1, size, target.data());
+  return size;
+}
+
+}  // namespace
+
+PictureSize decoded_size(int height, int width, int channels, const DecodeLimits& limits) {
+  if (int64_t{height} * width > limits.max_pixels)
+    throw DataError("the picture declares " + std::to_string(width) + " x " + std::to_string(height) +
+                    " pixels: expected at most " + std::to_string(limits.max_pixels));
+  const int factor = shrink_factor(std::max(width, height), limits.max_side);
+  return {shrunk(height, factor), shrunk(width, factor), channels};
+}
+
+PictureSize decoded_size(const PictureHeader& header, const DecodeLimits& limits) {
+  return decoded_size(header.height, header.width, 3, limits);
+}
+
+PictureSize decode(const RawSample& sample, const DecodeLimits& limits, std::span<uint8_t> target,
+                   const std::string& name) {
+  try {
+    return sample.height > 0 ? decode_raw(sample, limits, target) : decode_file(sample.bytes, limits, target);
+  } catch (const DataError& error) {
+    throw DataError(name + ": " + error.what());
+  } catch (const cv::Exception& error) {
+    throw DataError(name + ": OpenCV refuses it (" + error.err + ")");
+  }
+}
+
+double thread_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+void prepare_decoder() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    cv::setNumThreads(0);
+    cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT);
+  });
+}
+
+}  // namespace convolt

@@ -1,0 +1,47 @@
+// From the bytes of a file to upright 8-bit RGB. Pictures are shrunk by an integer factor that depends on the header
+// alone, so the size of the result is known before anything is decoded.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "convolt/dataset.h"
+#include "data/picture_header.h"
+
+namespace convolt {
+
+struct DecodeLimits {
+  int64_t max_pixels = 200'000'000;  // a header that declares more is refused before any decoder runs
+  int max_side = 1 << 20;            // the longer side of the result
+  double max_seconds = 2;            // of processor time: a JPEG that takes longer is given up
+};
+
+// u8 [height, width, channels], rows packed.
+struct PictureSize {
+  int height = 0, width = 0, channels = 3;
+  int64_t bytes() const { return int64_t{height} * width * channels; }
+  friend bool operator==(const PictureSize&, const PictureSize&) = default;
+};
+
+// The smallest f with ceil(side / f) <= max_side.
+constexpr int shrink_factor(int side, int max_side) { return (side + max_side - 1) / max_side; }
+
+// What decode() will make of the picture: upright, shrunk, 3 channels. Throws DataError above max_pixels.
+PictureSize decoded_size(const PictureHeader& header, const DecodeLimits& limits);
+// Of raw pixels: their own channels.
+PictureSize decoded_size(int height, int width, int channels, const DecodeLimits& limits);
+
+// Decodes a sample, encoded or raw, into the first bytes of `target`. Grey, alpha, palette, CMYK and 16-bit files
+// become 8-bit RGB (alpha is dropped, as Pillow's convert("RGB") does); raw pixels keep their channels. A file that
+// ends before its picture does is an error, not half a picture. Thread-safe. Throws DataError that begins with `name`.
+PictureSize decode(const RawSample& sample, const DecodeLimits& limits, std::span<uint8_t> target,
+                   const std::string& name);
+
+// Processor time of the calling thread: unlike the time of day it does not depend on what else the machine does.
+double thread_seconds();
+
+// Makes OpenCV sequential and silent in this process; decode() needs it done once, before threads start.
+void prepare_decoder();
+
+}  // namespace convolt

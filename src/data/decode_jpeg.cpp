@@ -1,0 +1,147 @@
+#include <csetjmp>
+#include <cstdio>  // jpeglib.h needs it first
+#include <cstring>
+#include <string>
+
+#include <jpeglib.h>
+
+#include "convolt/error.h"
+#include "data/codecs.h"
+
+namespace convolt {
+namespace {
+
+constexpr int kMaxScans = 500;  // progressive files of normal encoders have about ten
+
+// Everything that libjpeg's callbacks need. Plain data: longjmp runs no destructors.
+struct Jpeg {
+  jpeg_decompress_struct info;  // its client_data points back here
+  jpeg_error_mgr errors;
+  jpeg_source_mgr source;
+  jpeg_progress_mgr progress;
+  jmp_buf failed;
+  char reason[JMSG_LENGTH_MAX];
+  double deadline;
+  bool have_all_rows;
+};
+
+Jpeg& owner(j_common_ptr info) { return *static_cast<Jpeg*>(info->client_data); }
+
+[[noreturn]] void fail(Jpeg& jpeg, const char* reason) {
+  std::snprintf(jpeg.reason, sizeof jpeg.reason, "%s", reason);
+  std::longjmp(jpeg.failed, 1);
+}
+
+[[noreturn]] void on_error(j_common_ptr info) {
+  Jpeg& jpeg = owner(info);
+  char text[JMSG_LENGTH_MAX];
+  info->err->format_message(info, text);
+  fail(jpeg, text);
+}
+
+void on_message(j_common_ptr, int) {}
+void on_output(j_common_ptr) {}
+
+// libjpeg asks for more bytes than the file has. Most decoders put an end marker here and go on in grey; we do so only
+// when nothing but the end marker is missing.
+boolean on_end_of_file(j_decompress_ptr info) {
+  static constexpr JOCTET kEndOfImage[] = {0xFF, JPEG_EOI};
+  Jpeg& jpeg = owner(reinterpret_cast<j_common_ptr>(info));
+  if (!jpeg.have_all_rows) fail(jpeg, "the JPEG ends before its picture does");
+  jpeg.source.next_input_byte = kEndOfImage;
+  jpeg.source.bytes_in_buffer = sizeof kEndOfImage;
+  return TRUE;
+}
+
+void on_skip(j_decompress_ptr info, long count) {
+  jpeg_source_mgr& source = *info->src;
+  if (count <= 0) return;
+  if (static_cast<size_t>(count) > source.bytes_in_buffer) {
+    on_end_of_file(info);
+    return;
+  }
+  source.next_input_byte += count;
+  source.bytes_in_buffer -= static_cast<size_t>(count);
+}
+
+void on_progress(j_common_ptr info) {
+  Jpeg& jpeg = owner(info);
+  if (jpeg.info.input_scan_number > kMaxScans) fail(jpeg, "the JPEG has more than 500 scans");
+  if (thread_seconds() > jpeg.deadline) fail(jpeg, "the JPEG takes too long to decode");
+}
+
+void start_source(j_decompress_ptr) {}
+
+void create(Jpeg& jpeg, std::span<const uint8_t> file) {
+  std::memset(&jpeg.info, 0, sizeof jpeg.info);
+  jpeg.info.err = jpeg_std_error(&jpeg.errors);
+  jpeg.errors.error_exit = on_error;
+  jpeg.errors.emit_message = on_message;
+  jpeg.errors.output_message = on_output;
+  jpeg.info.client_data = &jpeg;
+  jpeg_create_decompress(&jpeg.info);
+  std::memset(&jpeg.progress, 0, sizeof jpeg.progress);
+  jpeg.progress.progress_monitor = on_progress;
+  jpeg.info.progress = &jpeg.progress;
+  jpeg.source.init_source = start_source;
+  jpeg.source.fill_input_buffer = on_end_of_file;
+  jpeg.source.skip_input_data = on_skip;
+  jpeg.source.resync_to_restart = jpeg_resync_to_restart;
+  jpeg.source.term_source = start_source;
+  jpeg.source.next_input_byte = file.data();
+  jpeg.source.bytes_in_buffer = file.size();
+  jpeg.info.src = &jpeg.source;
+}
+
+// Adobe's files store CMYK inverted: then a sample is how much light is left.
+void cmyk_to_rgb(const uint8_t* cmyk, bool inverted, uint32_t pixels, uint8_t* rgb) {
+  for (uint32_t i = 0; i < pixels; ++i) {
+    const int black = inverted ? cmyk[4 * i + 3] : 255 - cmyk[4 * i + 3];
+    for (int c = 0; c < 3; ++c) {
+      const int ink = cmyk[4 * i + static_cast<uint32_t>(c)];
+      rgb[3 * i + static_cast<uint32_t>(c)] = static_cast<uint8_t>(((inverted ? ink : 255 - ink) * black + 127) / 255);
+    }
+  }
+}
+
+void decode_rows(Jpeg& jpeg, const PictureHeader& header, int scale, uint8_t* rgb) {
+  jpeg_decompress_struct& info = jpeg.info;
+  jpeg_read_header(&info, TRUE);
+  if (static_cast<int>(info.image_width) != header.stored_width() ||
+      static_cast<int>(info.image_height) != header.stored_height())
+    fail(jpeg, "the JPEG declares two different sizes");
+  const bool cmyk = info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK;
+  info.out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
+  info.scale_num = 1;
+  info.scale_denom = static_cast<unsigned>(scale);
+  jpeg_start_decompress(&info);
+  JSAMPARRAY four = nullptr;  // one row of CMYK, freed with the decompressor
+  if (cmyk)
+    four = (*info.mem->alloc_sarray)(reinterpret_cast<j_common_ptr>(&info), JPOOL_IMAGE, info.output_width * 4, 1);
+  while (info.output_scanline < info.output_height) {
+    uint8_t* row = rgb + size_t{info.output_scanline} * info.output_width * 3;
+    jpeg_read_scanlines(&info, cmyk ? four : &row, 1);
+    if (cmyk) cmyk_to_rgb(four[0], info.saw_Adobe_marker != 0, info.output_width, row);
+  }
+  jpeg.have_all_rows = true;
+  jpeg_finish_decompress(&info);  // Pillow refuses a file whose rest is broken; so do we
+}
+
+}  // namespace
+
+void decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int scale, double max_seconds,
+                 uint8_t* rgb) {
+  // A block of 64 pixels takes a bit or more, shared by components of coarser sampling.
+  if (int64_t{header.width} * header.height / 2048 > static_cast<int64_t>(file.size()))
+    throw DataError("the JPEG is too short for the size that it declares");
+  Jpeg jpeg;
+  jpeg.reason[0] = '\0';
+  jpeg.deadline = thread_seconds() + max_seconds;
+  jpeg.have_all_rows = false;
+  create(jpeg, file);
+  if (setjmp(jpeg.failed) == 0) decode_rows(jpeg, header, scale, rgb);
+  jpeg_destroy_decompress(&jpeg.info);
+  if (jpeg.reason[0] != '\0') throw DataError(jpeg.reason);
+}
+
+}  // namespace convolt

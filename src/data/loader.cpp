@@ -1,0 +1,330 @@
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <thread>
+#include <unordered_set>
+
+#include "augment/policy.h"
+#include "convolt/error.h"
+#include "convolt/loader.h"
+#include "data/decode.h"
+#include "data/loader_setup.h"
+#include "data/sampler.h"
+#include "data/slot_ring.h"
+
+namespace convolt {
+namespace {
+
+constexpr int kReplacements = 16;
+
+class SlotLoader final : public Loader {
+public:
+  SlotLoader(Context& context, const Dataset& dataset, const LoaderOptions& options, const DecodeLimits& limits,
+             const PictureSizes& sizes)
+      : context_(context),
+        dataset_(dataset),
+        options_(options),
+        limits_(limits),
+        rows_per_claim_(dataset.fixed_height() > 0 ? 32 : 1),
+        largest_picture_(sizes.largest) {
+    const SlotLayout layout(options.batch, sizes.capacity);
+    for (int i = 0; i < options.slots; ++i) slots_.push_back(std::make_unique<Slot>(context, layout));
+    for (int i = 0; i < options.threads; ++i) threads_.emplace_back([this] { work(); });
+  }
+
+  ~SlotLoader() override {
+    stop();
+    threads_.clear();  // joins
+    // Copies and kernels that were submitted still use the slots. Their errors belong to whoever synchronises next.
+    for (Queue* queue : {&context_.copies(), &context_.compute()}) {
+      try {
+        queue->record().wait();
+      } catch (...) {
+      }
+    }
+  }
+  SlotLoader(const SlotLoader&) = delete;
+  SlotLoader& operator=(const SlotLoader&) = delete;
+
+  int64_t steps_per_epoch() const override {
+    const int64_t n = dataset_.size(), batch = options_.batch;
+    return options_.training ? n / batch : (n + batch - 1) / batch;
+  }
+
+  bool next(Batch& batch) override {
+    std::unique_lock lock(mutex_);
+    if (!options_.training && taken_ == steps_per_epoch()) return false;
+    Slot& slot = slot_of(taken_);
+    if (slot.state() == SlotState::in_use)
+      throw UsageError("all " + std::to_string(slots_.size()) +
+                       " slots of the loader are in use: release() a batch before the next one");
+    changed_.wait(lock, [&] { return stopped_ || slot.state() == SlotState::ready; });
+    if (stopped_) throw Error("the loader was stopped");
+    if (slot.error) std::rethrow_exception(slot.error);
+    slot.advance(SlotState::ready, SlotState::in_use);
+    batch = describe(slot, taken_++);
+    context_.compute().wait(slot.copied);
+    return true;
+  }
+
+  void release(const Batch& batch) override {
+    const std::lock_guard lock(mutex_);
+    if (batch.slot < 0 || batch.slot >= static_cast<int>(slots_.size()))
+      throw UsageError("release() needs a batch that next() gave");
+    Slot& slot = *slots_[static_cast<size_t>(batch.slot)];
+    slot.advance(SlotState::in_use, SlotState::free);
+    slot.released = context_.compute().record();
+    changed_.notify_all();
+  }
+
+  void restart() override {
+    if (options_.training) throw UsageError("restart() is for evaluation: a training loader goes on over epochs");
+    std::unique_lock lock(mutex_);
+    for (const auto& slot : slots_)
+      if (slot->state() == SlotState::in_use) throw UsageError("restart() needs all batches of the loader released");
+    paused_ = true;
+    changed_.wait(lock, [this] { return active_ == 0; });
+    for (const auto& slot : slots_) slot->discard();
+    taken_ = filling_ = 0;
+    paused_ = false;
+    changed_.notify_all();
+  }
+
+  void stop() override {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    changed_.notify_all();
+  }
+
+  std::vector<BadSample> bad_samples() const override {
+    const std::lock_guard lock(bad_mutex_);
+    return bad_;
+  }
+  int64_t slot_bytes() const override { return slots_.front()->layout().bytes; }
+
+private:
+  // Rows of one batch that a decode thread has taken.
+  struct Claim {
+    Slot& slot;
+    int64_t sequence;
+    int first, end;
+  };
+
+  // Batches are numbered from 0 at the start (and restart) of the loader; batch s goes through slot s mod slots.
+  Slot& slot_of(int64_t sequence) const { return *slots_[static_cast<size_t>(sequence) % slots_.size()]; }
+
+  int64_t step_of(int64_t sequence) const { return sequence + (options_.training ? options_.first_step : 0); }
+
+  Batch describe(const Slot& slot, int64_t sequence) const {
+    Batch batch;
+    batch.step = step_of(sequence);
+    batch.epoch = batch.step / steps_per_epoch();
+    batch.index = batch.step % steps_per_epoch();
+    for (int row = 0; row < options_.batch; ++row) {
+      batch.rows += slot.samples[static_cast<size_t>(row)] >= 0 ? 1 : 0;
+      batch.weight_sum += slot.weights()[row];
+    }
+    auto* device = slot.device().as<uint8_t>();
+    batch.records = reinterpret_cast<const SampleRecord*>(device);
+    batch.labels = reinterpret_cast<const int32_t*>(device + slot.layout().labels);
+    batch.weights = reinterpret_cast<const float*>(device + slot.layout().weights);
+    batch.pixels = device + slot.layout().pictures;
+    batch.samples = slot.samples.data();
+    batch.skipped = slot.skipped.data();
+    batch.slot = static_cast<int>(static_cast<size_t>(sequence) % slots_.size());
+    return batch;
+  }
+
+  void work() {
+    std::vector<uint8_t> scratch(static_cast<size_t>(largest_picture_));
+    while (const std::optional<Claim> claim = take_rows()) {
+      for (int row = claim->first; row < claim->end; ++row) fill_row_or_note_error(*claim, row, scratch);
+      finish(*claim);
+    }
+  }
+
+  // Waits for rows to decode; none when the loader stops.
+  std::optional<Claim> take_rows() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      if (stopped_) return std::nullopt;
+      Slot& slot = slot_of(filling_);
+      const bool wanted = !paused_ && (options_.training || filling_ < steps_per_epoch());
+      if (wanted && slot.state() == SlotState::free && slot.host_reusable()) slot.begin();
+      if (wanted && slot.state() == SlotState::decoding) {
+        const int first = slot.next_row, end = std::min(first + rows_per_claim_, options_.batch);
+        slot.next_row = end;
+        ++active_;
+        Claim claim{slot, filling_, first, end};
+        if (end == options_.batch) ++filling_;
+        return claim;
+      }
+      // Events cannot wake a host thread without blocking it, so the short time until the copy has ended is polled.
+      if (wanted && slot.state() == SlotState::free)
+        changed_.wait_for(lock, std::chrono::microseconds(200));
+      else
+        changed_.wait(lock);
+    }
+  }
+
+  // The thread that finishes the last row hands the batch to the copy queue.
+  void finish(const Claim& claim) {
+    Slot& slot = claim.slot;
+    std::unique_lock lock(mutex_);
+    slot.rows_left -= claim.end - claim.first;
+    if (slot.rows_left == 0) {
+      slot.advance(SlotState::decoding, SlotState::copying);
+      if (!slot.error) {
+        lock.unlock();
+        std::exception_ptr error = copy_to_device(slot);
+        lock.lock();
+        slot.error = error;
+      }
+      slot.advance(SlotState::copying, SlotState::ready);
+    }
+    --active_;
+    if (slot.rows_left == 0 || paused_) changed_.notify_all();
+  }
+
+  std::exception_ptr copy_to_device(Slot& slot) {
+    try {
+      Queue& copies = context_.copies();
+      copies.wait(slot.released);
+      copies.copy(slot.device().data(), slot.host().data(), slot.used_bytes());
+      slot.copied = copies.record();
+    } catch (...) {
+      return std::current_exception();
+    }
+    return nullptr;
+  }
+
+  void fill_row_or_note_error(const Claim& claim, int row, std::span<uint8_t> scratch) {
+    std::exception_ptr error;
+    try {
+      fill_row(claim, row, scratch);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    if (!error) return;
+    const std::lock_guard lock(mutex_);
+    if (row > claim.slot.error_row) return;
+    claim.slot.error = error;
+    claim.slot.error_row = row;
+  }
+
+  void fill_row(const Claim& claim, int row, std::span<uint8_t> scratch) {
+    const int64_t n = dataset_.size(), step = step_of(claim.sequence);
+    const auto epoch = static_cast<uint32_t>(options_.training ? step / steps_per_epoch() : 0);
+    const int64_t position = step % steps_per_epoch() * options_.batch + row;
+    if (position >= n) return store_nothing(claim.slot, row, -1);
+    if (!options_.training) {
+      if (const auto size = decode_sample(position, scratch))
+        store(claim.slot, row, position, epoch, *size, scratch);
+      else
+        store_nothing(claim.slot, row, position);
+      return;
+    }
+    const int64_t first = Permutation(n, options_.seed, epoch)(position);
+    int64_t sample = first;
+    for (int attempt = 0; attempt <= kReplacements; ++attempt) {
+      if (const auto size = decode_sample(sample, scratch))
+        return store(claim.slot, row, sample, epoch, *size, scratch);
+      sample = replacement_sample(options_.seed, epoch, position, attempt, n);
+    }
+    throw DataError(dataset_.name(first) + ": cannot be read, and neither can the " + std::to_string(kReplacements) +
+                    " samples drawn in its place; check the data set (convolt verify)");
+  }
+
+  // The sample's pixels in `scratch`, or nothing when it is bad. Throws, with the name, what is not the data's fault.
+  std::optional<PictureSize> decode_sample(int64_t sample, std::span<uint8_t> scratch) {
+    if (is_bad(sample)) return std::nullopt;
+    const std::string name = dataset_.name(sample);
+    try {
+      const RawSample raw = dataset_.read(sample);
+      const double start = thread_seconds();
+      const PictureSize size = decode(raw, limits_, scratch, name);
+      if (thread_seconds() - start > limits_.max_seconds)
+        throw DataError(name + ": took longer to decode than a sample may");
+      return size;
+    } catch (const DataError& error) {
+      note_bad(sample, name, error.what());
+      return std::nullopt;
+    } catch (const std::bad_alloc&) {
+      throw OutOfMemoryError(name + ": there is no memory to decode it; try fewer threads (-j)");
+    } catch (const std::exception& error) {
+      throw Error(name + ": " + error.what());
+    }
+  }
+
+  void store(Slot& slot, int row, int64_t sample, uint32_t epoch, const PictureSize& size,
+             std::span<const uint8_t> pixels) {
+    const int64_t offset = slot.reserve(size.bytes());
+    if (offset < 0)
+      throw DataError(dataset_.name(sample) + ": does not fit, since more than " + std::to_string(kReplacements) +
+                      " pictures of its batch cannot be read; check the data set (convolt verify)");
+    std::copy_n(pixels.data(), size.bytes(), slot.pictures() + offset);
+    slot.records()[row] = make_record(options_.augment, size.height, size.width, size.channels, options_.seed, epoch,
+                                      static_cast<uint64_t>(sample));
+    slot.records()[row].offset = offset;
+    slot.labels()[row] = dataset_.label(sample);
+    slot.weights()[row] = 1;
+    slot.samples[static_cast<size_t>(row)] = sample;
+    slot.skipped[static_cast<size_t>(row)] = 0;
+  }
+
+  // A row without a picture: padding (sample -1), or a sample that cannot be read.
+  void store_nothing(Slot& slot, int row, int64_t sample) const {
+    slot.records()[row] = SampleRecord{};
+    slot.labels()[row] = sample < 0 ? 0 : dataset_.label(sample);
+    slot.weights()[row] = 0;
+    slot.samples[static_cast<size_t>(row)] = sample;
+    slot.skipped[static_cast<size_t>(row)] = sample < 0 ? 0 : 1;
+  }
+
+  bool is_bad(int64_t sample) const {
+    const std::lock_guard lock(bad_mutex_);
+    return known_bad_.contains(sample);
+  }
+
+  void note_bad(int64_t sample, const std::string& name, std::string reason) {
+    if (reason.starts_with(name + ": ")) reason.erase(0, name.size() + 2);
+    const std::lock_guard lock(bad_mutex_);
+    if (known_bad_.insert(sample).second) bad_.push_back({name, std::move(reason)});
+  }
+
+  Context& context_;
+  const Dataset& dataset_;
+  const LoaderOptions options_;
+  const DecodeLimits limits_;
+  const int rows_per_claim_;  // more than one where a row is only a small copy
+  const int64_t largest_picture_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+
+  std::mutex mutex_;  // guards what follows and the plain members of the slots
+  std::condition_variable changed_;
+  int64_t filling_ = 0;  // the batch whose rows are handed out
+  int64_t taken_ = 0;    // the batch that next() gives next
+  int active_ = 0;       // claims in work
+  bool paused_ = false, stopped_ = false;
+
+  mutable std::mutex bad_mutex_;
+  std::unordered_set<int64_t> known_bad_;
+  std::vector<BadSample> bad_;
+
+  std::vector<std::jthread> threads_;  // last: they use all of the above
+};
+
+}  // namespace
+
+std::unique_ptr<Loader> Loader::create(Context& context, const Dataset& dataset, const LoaderOptions& options) {
+  check(options, dataset);
+  prepare_decoder();
+  const DecodeLimits limits = decode_limits(options);
+  const PictureSizes sizes = measure_pictures(dataset, limits, options.batch, options.threads);
+  return std::make_unique<SlotLoader>(context, dataset, options, limits, sizes);
+}
+
+}  // namespace convolt

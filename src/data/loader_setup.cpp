@@ -1,0 +1,70 @@
+#include "data/loader_setup.h"
+
+#include <algorithm>
+
+#include "augment/policy.h"
+#include "convolt/error.h"
+#include "data/parallel_for.h"
+#include "data/slot_ring.h"
+
+namespace convolt {
+namespace {
+
+void require(bool good, const std::string& name, const std::string& expected, const std::string& found) {
+  if (!good) throw UsageError("the loader's " + name + " is " + found + ": expected " + expected);
+}
+
+// 0 for a sample without a good header.
+int64_t picture_bytes(const Dataset& dataset, int64_t i, const DecodeLimits& limits) {
+  try {
+    PictureBytes bytes([&](int64_t offset, std::span<uint8_t> into) { return dataset.read_part(i, offset, into); });
+    return decoded_size(read_picture_header(bytes), limits).bytes();
+  } catch (const DataError&) {
+    return 0;
+  }
+}
+
+}  // namespace
+
+void check(const LoaderOptions& options, const Dataset& dataset) {
+  require(options.batch >= 1, "batch", "at least 1", std::to_string(options.batch));
+  require(options.threads >= 1 && options.threads <= 1024, "number of threads", "1 to 1024",
+          std::to_string(options.threads));
+  require(options.slots >= 2, "number of slots", "at least 2", std::to_string(options.slots));
+  require(options.max_side >= 0, "max_side", "a length in pixels, or 0", std::to_string(options.max_side));
+  require(options.max_pixels >= 1, "max_pixels", "at least 1", std::to_string(options.max_pixels));
+  require(options.first_step >= 0, "first_step", "at least 0", std::to_string(options.first_step));
+  check(options.augment);
+  if (dataset.size() < 1) throw DataError("the data set is empty");
+  if (options.training && dataset.size() < options.batch)
+    throw DataError("the training set has " + std::to_string(dataset.size()) + " samples, fewer than one batch of " +
+                    std::to_string(options.batch) + "; use a smaller batch (-b)");
+}
+
+DecodeLimits decode_limits(const LoaderOptions& options) {
+  constexpr int kDefaultTimes = 8;  // of the network's input
+  const int side = std::max(options.augment.height, options.augment.width);
+  DecodeLimits limits;
+  limits.max_pixels = options.max_pixels;
+  limits.max_side = options.max_side > 0 ? options.max_side : kDefaultTimes * side;
+  limits.max_seconds = options.max_decode_seconds;
+  return limits;
+}
+
+PictureSizes measure_pictures(const Dataset& dataset, const DecodeLimits& limits, int batch, int threads) {
+  std::vector<int64_t> sizes(static_cast<size_t>(dataset.size()));
+  if (dataset.fixed_height() > 0) {
+    const PictureSize size = decoded_size(dataset.fixed_height(), dataset.fixed_width(), dataset.channels(), limits);
+    std::fill(sizes.begin(), sizes.end(), size.bytes());
+  } else {
+    parallel_for(dataset.size(), threads,
+                 [&](int64_t i) { sizes[static_cast<size_t>(i)] = picture_bytes(dataset, i, limits); });
+  }
+  const int64_t largest = *std::max_element(sizes.begin(), sizes.end());
+  if (largest == 0)
+    throw DataError(dataset.name(0) + ": is not a picture that can be read, nor is any other of the " +
+                    std::to_string(dataset.size()) + " samples");
+  return {largest, picture_capacity(std::move(sizes), batch)};
+}
+
+}  // namespace convolt

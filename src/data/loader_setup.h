@@ -1,0 +1,23 @@
+// What is settled before the first batch: options that make sense, and how large the pictures will be.
+#pragma once
+
+#include "convolt/loader.h"
+#include "data/decode.h"
+
+namespace convolt {
+
+// Throws UsageError (the option, what was expected, what was found), or DataError when the set is too small.
+void check(const LoaderOptions& options, const Dataset& dataset);
+
+DecodeLimits decode_limits(const LoaderOptions& options);
+
+struct PictureSizes {
+  int64_t largest = 0;   // bytes of the largest decoded picture
+  int64_t capacity = 0;  // bytes that the pictures of one batch may take (slot_ring.h)
+};
+
+// Reads the headers of all samples on `threads` threads. Samples without a good header count as nothing. Throws
+// DataError when no sample has one.
+PictureSizes measure_pictures(const Dataset& dataset, const DecodeLimits& limits, int batch, int threads);
+
+}  // namespace convolt

@@ -1,0 +1,82 @@
+#include "data/slot_ring.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "convolt/error.h"
+
+namespace convolt {
+
+const char* name_of(SlotState state) {
+  switch (state) {
+    case SlotState::free:
+      return "Free";
+    case SlotState::decoding:
+      return "Decoding";
+    case SlotState::copying:
+      return "Copying";
+    case SlotState::ready:
+      return "Ready";
+    case SlotState::in_use:
+      return "InUse";
+  }
+  return "";
+}
+
+SlotLayout::SlotLayout(int batch_, int64_t picture_bytes)
+    : batch(batch_),
+      labels(aligned(batch * int64_t{sizeof(SampleRecord)})),
+      weights(labels + aligned(batch * int64_t{sizeof(int32_t)})),
+      pictures(weights + aligned(batch * int64_t{sizeof(float)})),
+      bytes(pictures + aligned(picture_bytes)) {}
+
+int64_t picture_capacity(std::vector<int64_t> sizes, int batch) {
+  constexpr int64_t kRepeats = 16;
+  for (int64_t& size : sizes) size = SlotLayout::aligned(size);
+  const auto count = std::min(sizes.size(), static_cast<size_t>(batch));
+  const auto end = sizes.begin() + static_cast<int64_t>(count);
+  std::partial_sort(sizes.begin(), end, sizes.end(), std::greater<>());
+  const int64_t largest = sizes.empty() ? 0 : sizes.front();
+  return std::min(std::accumulate(sizes.begin(), end, int64_t{0}) + kRepeats * largest, batch * largest);
+}
+
+Slot::Slot(Context& context, const SlotLayout& layout)
+    : samples(static_cast<size_t>(layout.batch)),
+      skipped(static_cast<size_t>(layout.batch)),
+      layout_(layout),
+      host_(context, layout.bytes, Buffer::Kind::pinned),
+      device_(context, layout.bytes, Buffer::Kind::device) {}
+
+void Slot::advance(SlotState from, SlotState to) {
+  const bool next =
+      to == SlotState::free ? from == SlotState::in_use : static_cast<int>(to) == static_cast<int>(from) + 1;
+  if (state_ != from || !next)
+    throw Error(std::string("a loader slot cannot go from ") + name_of(from) + " to " + name_of(to) + ": it is " +
+                name_of(state_));
+  state_ = to;
+}
+
+void Slot::begin() {
+  advance(SlotState::free, SlotState::decoding);
+  next_row = 0;
+  rows_left = layout_.batch;
+  error = nullptr;
+  error_row = layout_.batch;
+  reserved_ = 0;
+}
+
+void Slot::discard() {
+  if (state_ == SlotState::in_use) throw Error("a loader slot that is InUse cannot be discarded");
+  state_ = SlotState::free;
+}
+
+int64_t Slot::reserve(int64_t bytes) {
+  const int64_t size = SlotLayout::aligned(bytes);
+  const int64_t offset = reserved_.fetch_add(size);
+  if (offset + size <= layout_.bytes - layout_.pictures) return offset;
+  reserved_.fetch_sub(size);
+  return -1;
+}
+
+}  // namespace convolt

@@ -1,0 +1,91 @@
+// A slot: the memory of one batch on its way from the decoders to the device, and where it is on that way.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <vector>
+
+#include "augment.h"
+#include "convolt/context.h"
+
+namespace convolt {
+
+enum class SlotState : uint8_t {
+  free,      // nobody's
+  decoding,  // decode threads write the host block
+  copying,   // full; being handed to the copy queue
+  ready,     // its copy is queued and `copied` marks its end: the consumer may take it
+  in_use,    // the consumer has it
+};
+
+const char* name_of(SlotState state);
+
+// One block, alike on host and device: records [batch], labels i32 [batch], weights f32 [batch], then pictures, all at
+// 256-byte offsets, so that one copy of the used prefix moves a batch.
+struct SlotLayout {
+  static constexpr int64_t kAlignment = 256;
+  static constexpr int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+  SlotLayout(int batch, int64_t picture_bytes);
+  int batch;
+  int64_t labels, weights, pictures;  // offsets; records are at 0
+  int64_t bytes;
+};
+
+// Room for the pictures of any batch whose samples differ, and for 16 more of the largest, since replacements of bad
+// pictures may repeat a sample; never more than a whole batch of the largest. `sizes`: bytes of all samples.
+int64_t picture_capacity(std::vector<int64_t> sizes, int batch);
+
+// All memory is allocated by the constructor. State and plain members are guarded by the loader's mutex; the rows of
+// the host block belong to the thread that claimed them.
+class Slot {
+public:
+  Slot(Context& context, const SlotLayout& layout);
+
+  SlotState state() const { return state_; }
+  // Throws Error when the slot is not in state `from`, or its life knows no such step.
+  void advance(SlotState from, SlotState to);
+  // Free -> Decoding, with nothing in it; the host block must be reusable.
+  void begin();
+  // Drops a batch that nobody will take: any state but in_use -> Free.
+  void discard();
+  // True when the last copy out of the host block has ended. Does not wait.
+  bool host_reusable() const { return copied.reached(); }
+
+  // Takes `bytes` of the pictures' room; the offset from pictures(), or -1 when it is full. Thread-safe.
+  int64_t reserve(int64_t bytes);
+  int64_t used_bytes() const { return layout_.pictures + reserved_.load(); }
+
+  SampleRecord* records() const { return host_.as<SampleRecord>(); }
+  int32_t* labels() const { return at<int32_t>(host_, layout_.labels); }
+  float* weights() const { return at<float>(host_, layout_.weights); }
+  uint8_t* pictures() const { return at<uint8_t>(host_, layout_.pictures); }
+
+  const Buffer& host() const { return host_; }
+  const Buffer& device() const { return device_; }
+  const SlotLayout& layout() const { return layout_; }
+
+  // Of the batch that is being made.
+  int next_row = 0;   // the first that no thread has claimed
+  int rows_left = 0;  // not yet finished
+  std::exception_ptr error;
+  int error_row = 0;             // the first row that failed
+  std::vector<int64_t> samples;  // [batch]
+  std::vector<uint8_t> skipped;  // [batch]
+  Event copied;                  // the end of the last copy
+  Event released;                // the consumer's last use of the device block
+
+private:
+  template <class T>
+  static T* at(const Buffer& buffer, int64_t offset) {
+    return reinterpret_cast<T*>(buffer.as<uint8_t>() + offset);
+  }
+
+  SlotLayout layout_;
+  Buffer host_, device_;
+  SlotState state_ = SlotState::free;
+  std::atomic<int64_t> reserved_{0};
+};
+
+}  // namespace convolt

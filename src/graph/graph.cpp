@@ -1,0 +1,92 @@
+#include "convolt/graph.h"
+
+#include <algorithm>
+
+#include "graph/layer.h"
+
+namespace convolt {
+
+const Shape& Value::shape() const { return graph->layers()[static_cast<size_t>(layer)].shape; }
+
+Shape ParamSpec::file_shape() const {
+  if (file == File::oihw) return {shape[0], shape[3], shape[1], shape[2]};
+  if (file == File::flattened) return {shape[0], shape.elements() / shape[0]};
+  return shape;
+}
+
+void layer_error(const Layer& layer, const std::string& message) {
+  throw ShapeError(std::string(layer.def->kind) + " '" + layer.name + "': " + message);
+}
+
+namespace {
+const LayerDef kInput{"input", [](const Layer& layer, const std::vector<Shape>&) { return layer.shape; }, nullptr,
+                      [](LoweringContext&) -> ValueId { throw Error("the input layer is lowered by the plan"); }};
+}
+
+Value Graph::input(std::string name, Shape shape) {
+  if (!layers_.empty()) throw UsageError("a graph has one input, and it comes first");
+  if (shape.rank() != 3 || (shape[2] != 1 && shape[2] != 3) || shape[0] < 1 || shape[1] < 1)
+    throw ShapeError("input '" + name + "': expected [height, width, 1 or 3], found " + shape.to_string());
+  layers_.push_back({&kInput, std::move(name), {}, {}, shape, {}});
+  return {this, 0};
+}
+
+void Graph::output(Value logits) {
+  if (logits.graph != this) throw UsageError("output() got a value of another graph");
+  if (logits.shape().rank() != 1)
+    throw ShapeError("the output must be a vector of logits [K], found " + logits.shape().to_string() + "; flatten() or pool it first");
+  output_ = logits.layer;
+}
+
+int Graph::output_layer() const {
+  if (output_ < 0) throw UsageError("the graph has no output: call Graph::output(logits)");
+  return output_;
+}
+
+int64_t Graph::parameter_count() const {
+  int64_t n = 0;
+  for (const ParamSpec& p : params_)
+    if (p.trainable) n += p.shape.elements();
+  return n;
+}
+
+std::vector<Shape> Graph::shapes_for(int height, int width) const {
+  std::vector<Shape> shapes;
+  for (const Layer& layer : layers_) {
+    if (shapes.empty()) {
+      shapes.push_back({height, width, layer.shape[2]});
+      continue;
+    }
+    std::vector<Shape> inputs;
+    for (int i : layer.inputs) inputs.push_back(shapes[static_cast<size_t>(i)]);
+    shapes.push_back(layer.def->shape(layer, inputs));
+  }
+  return shapes;
+}
+
+Value Graph::append(const LayerDef& def, std::string name, std::vector<Value> inputs, std::any attributes) {
+  if (name.empty()) {
+    const auto same = std::count_if(layers_.begin(), layers_.end(), [&](const Layer& l) { return l.def == &def; });
+    name = std::string(def.kind) + std::to_string(same + 1);
+  }
+  for (const Layer& l : layers_)
+    if (l.name == name) throw UsageError("two layers are named '" + name + "'");
+  Layer layer{&def, std::move(name), {}, std::move(attributes), {}, {}};
+  std::vector<Shape> shapes;
+  for (const Value& v : inputs) {
+    if (v.graph != this) throw UsageError("layer '" + layer.name + "' takes a value of another graph");
+    layer.inputs.push_back(v.layer);
+    shapes.push_back(v.shape());
+  }
+  layer.shape = def.shape(layer, shapes);
+  if (def.params != nullptr)
+    for (ParamSpec& p : def.params(layer, shapes, *this)) {
+      p.name = layer.name + "." + p.name;
+      layer.params.push_back(static_cast<int>(params_.size()));
+      params_.push_back(std::move(p));
+    }
+  layers_.push_back(std::move(layer));
+  return {this, static_cast<int>(layers_.size()) - 1};
+}
+
+}  // namespace convolt

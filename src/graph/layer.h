@@ -1,0 +1,44 @@
+// A kind of layer: its shape rule, its parameters and how it becomes ops.
+#pragma once
+
+#include <any>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "convolt/graph.h"
+#include "graph/op.h"
+
+namespace convolt {
+
+// What lowering offers to a layer.
+struct LoweringContext {
+  Program& program;
+  const Layer& layer;
+  int index;                            // of the layer in the graph
+  std::vector<ValueId> inputs;          // values of the layer's inputs
+  std::vector<ValueId> params;          // f32 values of its parameters, in the order that `params` declared
+  std::vector<ValueId> low_params;      // the same in the plan's dtype (equal to params for f32)
+  DType dtype;
+  bool tf32;
+  bool training;
+
+  // Appends to the step; the op's layer is set. Returns the outputs.
+  std::vector<ValueId> emit(const OpDef& def, std::vector<ValueId> in, Attrs attrs, const std::string& suffix = "");
+  // The same for `prepare`; outputs are persistent.
+  std::vector<ValueId> emit_prepare(const OpDef& def, std::vector<ValueId> in, Attrs attrs, const std::string& suffix = "");
+};
+
+struct LayerDef {
+  std::string_view kind;
+  // Shape of the output for input shapes (without batch). Throws ShapeError with layer_error().
+  Shape (*shape)(const Layer& layer, const std::vector<Shape>& inputs);
+  // Parameters (names without the layer's prefix); null: none.
+  std::vector<ParamSpec> (*params)(const Layer& layer, const std::vector<Shape>& inputs, const Graph& graph) = nullptr;
+  ValueId (*lower)(LoweringContext& context);
+};
+
+// "conv2d 'layer1.0.conv1': kernel 7 exceeds padded input 5x5"
+[[noreturn]] void layer_error(const Layer& layer, const std::string& message);
+
+}  // namespace convolt

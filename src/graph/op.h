@@ -1,0 +1,101 @@
+// An operation, described once: what it makes, its gradient, its cost, its kernel. The planner, the cost model and describe() read this.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "convolt/tensor.h"
+#include "graph/program.h"
+
+namespace convolt {
+
+class GradientBuilder;
+
+struct TensorType {
+  DType dtype = DType::f32;
+  Shape shape;
+};
+
+using Launch = std::function<void(Stream)>;
+
+// Resolves an op's operands to memory, once the plan is laid out.
+class Binding {
+public:
+  virtual ~Binding() = default;
+  virtual Tensor tensor(ValueId id) const = 0;  // data is null for kNoValue
+  virtual const OptimizerTensor* optimizer_tensors(const Op& op) const = 0;
+  virtual const OptimizerTile* optimizer_tiles(const Op& op) const = 0;
+  virtual int64_t optimizer_tile_count(const Op& op) const = 0;
+  const StepInput* input = nullptr;
+  StepStatus* status = nullptr;
+  Meters* meters = nullptr;
+
+  Tensor in(const Op& op, size_t i) const { return i < op.in.size() ? tensor(op.in[i]) : Tensor{}; }
+  Tensor out(const Op& op, size_t i) const { return i < op.out.size() ? tensor(op.out[i]) : Tensor{}; }
+  void* scratch(const Op& op) const { return tensor(op.scratch).data; }
+};
+
+struct OpDef {
+  std::string_view name;
+  // Types of the outputs, from the program's values and the op's inputs and attributes.
+  std::vector<TensorType> (*infer)(const Op& op, const Program& program);
+  Launch (*bind)(const Op& op, const Binding& binding);
+  // Emits the ops of the gradient; null: nothing flows back.
+  void (*gradient)(const Op& op, GradientBuilder& builder) = nullptr;
+  // Multiply-adds times two, and more than nothing only where it matters.
+  int64_t (*flops)(const Op& op, const Program& program) = nullptr;
+  // Bytes of memory it needs while it runs.
+  int64_t (*scratch)(const Op& op, const Program& program) = nullptr;
+  // Kernel launches; 1 unless said.
+  int (*launches)(const Op& op) = nullptr;
+  // Pairs (input, output) that may share memory when nobody reads the input later.
+  std::vector<std::pair<size_t, size_t>> in_place = {};
+  // It changes something besides its outputs (running statistics, weights): never dead.
+  bool effects = false;
+};
+
+// Appends an op to a list and makes its output values; returns their ids.
+std::vector<ValueId> emit(Program& program, std::vector<Op>& list, Op op, const std::string& value_name);
+
+// Builds the backward op list from the forward one.
+class GradientBuilder {
+public:
+  GradientBuilder(Program& program, std::vector<Op>& list);
+  // The gradient of the op's output i, kNoValue where nothing flows.
+  ValueId gradient_of(ValueId value) const { return gradients_[static_cast<size_t>(value)]; }
+  // True where someone wants the gradient of this value.
+  bool wanted(ValueId value) const { return wanted_[static_cast<size_t>(value)]; }
+  // Adds to the gradient of a value: the first is taken as it is, later ones are joined by explicit add ops.
+  void flow(ValueId value, ValueId gradient);
+  // Makes `gradient` that of a parameter.
+  void flow_to_param(ValueId param_value, ValueId gradient);
+  std::vector<ValueId> emit(Op op, const std::string& value_name);
+  Program& program() { return program_; }
+  // Walks the forward ops backwards from `root`, whose gradient is `root_gradient`.
+  void run(const std::vector<Op>& forward, ValueId root, ValueId root_gradient);
+
+private:
+  void mark_wanted(const std::vector<Op>& forward);
+  Program& program_;
+  std::vector<Op>& list_;
+  std::vector<ValueId> gradients_;
+  std::vector<bool> wanted_;
+};
+
+// The one explicit table of ops (src/ops/training.cpp ends with it).
+namespace ops {
+extern const OpDef augment, load_images, cast_weights;
+extern const OpDef conv_fprop, conv_dgrad, conv_wgrad, pack_weights, unpack_gradient, linear_fprop, linear_dgrad, linear_wgrad, add_bias,
+    channel_sum;
+extern const OpDef channel_stats, bn_finalize, bn_coefficients, bn_fold, bn_apply, bn_backward_reduce, bn_backward_apply;
+extern const OpDef activation, activation_backward, add, dropout, dropout_backward;
+extern const OpDef max_pool, max_pool_backward, avg_pool, avg_pool_backward, global_avg_pool, global_avg_pool_backward, slice_pad,
+    slice_pad_backward, flatten, flatten_backward;
+extern const OpDef softmax_xent, sgd, check_gradients, update_loss_scale;
+}  // namespace ops
+const std::vector<const OpDef*>& all_ops();
+
+}  // namespace convolt

@@ -1,0 +1,146 @@
+#include "convolt/params.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstring>
+#include <numbers>
+
+#include "convolt/optimizer.h"
+#include "core/philox.h"
+
+namespace convolt {
+namespace {
+
+constexpr int64_t kAlign = 512;  // so that the 16-bit copies, at half the offset, start on 256 bytes too
+int64_t padded(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+// Box-Muller on the numbers of one counter: a pure function of (seed, parameter, element).
+float standard_normal(const Philox4& r) {
+  const double u = (static_cast<double>(r.v[0]) + 1) * 0x1p-32, v = static_cast<double>(r.v[1]) * 0x1p-32;
+  return static_cast<float>(std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v));
+}
+
+float initial_value(const ParamSpec& spec, uint64_t seed, int param, int64_t element) {
+  const auto bits = [&] { return random4(seed, RandomUse::initialise, static_cast<uint32_t>(param), static_cast<uint64_t>(element), 0); };
+  switch (spec.init) {
+    case Init::zeros: return 0;
+    case Init::ones: return 1;
+    case Init::kaiming_normal_fan_out: return standard_normal(bits()) * std::sqrt(2.F / static_cast<float>(spec.fan_out));
+    case Init::kaiming_normal_fan_in: return standard_normal(bits()) * std::sqrt(2.F / static_cast<float>(spec.fan_in));
+    case Init::normal_001: return standard_normal(bits()) * 0.01F;
+    case Init::uniform_fan_in: return (2 * uniform(bits().v[0]) - 1) / std::sqrt(static_cast<float>(spec.fan_in));
+  }
+  return 0;
+}
+
+// Calls f(index in file layout, index in memory) for each element of an [O, H, W, I] parameter.
+template <class F>
+void for_each_element(const ParamSpec& spec, F f) {
+  if (spec.file == ParamSpec::File::as_is) {
+    for (int64_t i = 0; i < spec.shape.elements(); ++i) f(i, i);
+    return;
+  }
+  const int64_t height = spec.shape[1], width = spec.shape[2], in = spec.shape[3];
+  int64_t memory = 0;
+  for (int64_t o = 0; o < spec.shape[0]; ++o)
+    for (int64_t h = 0; h < height; ++h)
+      for (int64_t w = 0; w < width; ++w)
+        for (int64_t i = 0; i < in; ++i) f(((o * in + i) * height + h) * width + w, memory++);
+}
+
+std::vector<float> to_file(const ParamSpec& spec, const std::vector<float>& memory) {
+  std::vector<float> file(memory.size());
+  for_each_element(spec, [&](int64_t f, int64_t m) { file[static_cast<size_t>(f)] = memory[static_cast<size_t>(m)]; });
+  return file;
+}
+
+std::vector<float> read_values(Context& context, const Tensor& tensor, const ParamSpec& spec) {
+  std::vector<float> memory(static_cast<size_t>(tensor.elements()));
+  context.compute().copy(memory.data(), tensor.data, tensor.bytes());
+  context.compute().synchronize();
+  return to_file(spec, memory);
+}
+
+void write_values(Context& context, const Tensor& tensor, const ParamSpec& spec, const std::vector<float>& file) {
+  if (static_cast<int64_t>(file.size()) != tensor.elements())
+    throw ShapeError(fmt::format("parameter '{}' has {} elements {}, found {}", spec.name, tensor.elements(), spec.file_shape().to_string(), file.size()));
+  std::vector<float> memory(file.size());
+  for_each_element(spec, [&](int64_t f, int64_t m) { memory[static_cast<size_t>(m)] = file[static_cast<size_t>(f)]; });
+  context.compute().copy(tensor.data, memory.data(), tensor.bytes());
+  context.compute().synchronize();
+}
+
+}  // namespace
+
+Params::Params(Context& context, const Graph& graph, uint64_t seed) : context_(&context), specs_(graph.params()) {
+  offsets_.resize(specs_.size());
+  int64_t bytes = 0;
+  for (const bool trainable : {true, false}) {
+    for (size_t i = 0; i < specs_.size(); ++i)
+      if (specs_[i].trainable == trainable) {
+        offsets_[i] = bytes;
+        bytes += padded(specs_[i].shape.elements() * 4);
+      }
+    if (trainable) trainable_bytes_ = bytes;
+  }
+  slab_ = Buffer(context, bytes);
+  std::vector<float> host(static_cast<size_t>(bytes / 4), 0.F);
+  for (size_t i = 0; i < specs_.size(); ++i)
+    for_each_element(specs_[i], [&](int64_t file, int64_t memory) {
+      host[static_cast<size_t>(offsets_[i] / 4 + memory)] = initial_value(specs_[i], seed, static_cast<int>(i), file);
+    });
+  context.compute().copy(slab_.data(), host.data(), bytes);
+  context.compute().synchronize();
+}
+
+int Params::find(const std::string& name) const {
+  for (size_t i = 0; i < specs_.size(); ++i)
+    if (specs_[i].name == name) return static_cast<int>(i);
+  return -1;
+}
+
+Tensor Params::tensor(int i) const {
+  return {DType::f32, specs_[static_cast<size_t>(i)].shape, slab_.as<char>() + offsets_[static_cast<size_t>(i)]};
+}
+
+Tensor Params::copy(int i, DType dtype) {
+  auto [copy, fresh] = copies_.try_emplace(dtype);
+  if (fresh) copy->second = Buffer(*context_, trainable_bytes_ / 2);
+  return {dtype, specs_[static_cast<size_t>(i)].shape, copy->second.as<char>() + offsets_[static_cast<size_t>(i)] / 2};
+}
+
+std::vector<float> Params::values(int i) const { return read_values(*context_, tensor(i), specs_[static_cast<size_t>(i)]); }
+
+void Params::set_values(int i, const std::vector<float>& values) {
+  write_values(*context_, tensor(i), specs_[static_cast<size_t>(i)], values);
+  touch();
+}
+
+std::vector<float> Params::to_file_layout(int i, const std::vector<float>& memory) const {
+  return to_file(specs_[static_cast<size_t>(i)], memory);
+}
+
+int64_t Params::bytes() const {
+  int64_t n = slab_.bytes();
+  for (const auto& [dtype, buffer] : copies_) n += buffer.bytes();
+  return n;
+}
+
+Sgd::Sgd(Params& params, const SgdOptions& options) : params_(&params), options_(options), moments_(params.context(), params.trainable_bytes()) {
+  const std::vector<char> zeros(static_cast<size_t>(moments_.bytes()), 0);
+  params.context().compute().copy(moments_.data(), zeros.data(), moments_.bytes());
+  params.context().compute().synchronize();
+}
+
+Tensor Sgd::moment(int i) const { return {DType::f32, params_->tensor(i).shape, moments_.as<char>() + params_->offset(i)}; }
+
+std::vector<float> Sgd::moment_values(int i) const {
+  return read_values(params_->context(), moment(i), params_->specs()[static_cast<size_t>(i)]);
+}
+
+void Sgd::set_moment_values(int i, const std::vector<float>& values) {
+  write_values(params_->context(), moment(i), params_->specs()[static_cast<size_t>(i)], values);
+}
+
+}  // namespace convolt

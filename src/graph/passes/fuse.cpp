@@ -1,0 +1,122 @@
+// Scale-bias, addition of the residual and activation in one sweep; bias and activation into the convolution. Runs on forward ops, before
+// the gradient is built: the fused op has a gradient rule of its own.
+#include <algorithm>
+
+#include "graph/lower.h"
+#include "graph/op.h"
+
+namespace convolt {
+namespace {
+
+class Fuser {
+public:
+  Fuser(Program& program, ConvProvider& provider, bool training) : p_(program), provider_(provider), training_(training) {}
+
+  void run() {
+    for (size_t i = 0; i < p_.step.size(); ++i) {
+      // Copies: the rewrites below change the list.
+      const Op op = p_.step[i];
+      if (op.def == &ops::add) fuse_residual(i);
+      if (op.def == &ops::activation) fuse_activation(i);
+      if (op.def == &ops::add_bias) fuse_bias(i);
+    }
+    std::erase_if(p_.step, [](const Op& op) { return op.def == nullptr; });
+    log(residuals_, "residual additions into batch norms");
+    log(activations_, "activations into the op before");
+    log(biases_, "biases into convolutions and linear layers");
+  }
+
+private:
+  void log(int n, const char* what) const {
+    if (n > 0) p_.pass_log.push_back("fuse: " + std::to_string(n) + " " + what);
+  }
+  int readers(ValueId v) const {
+    int n = v == p_.logits ? 1 : 0;
+    for (const Op& op : p_.step) n += static_cast<int>(std::count(op.in.begin(), op.in.end(), v));
+    return n;
+  }
+  // Index of the op that writes v, if nothing but the asking op reads it; -1 otherwise.
+  int sole_writer(ValueId v) const {
+    if (readers(v) != 1) return -1;
+    for (size_t i = 0; i < p_.step.size(); ++i)
+      if (p_.step[i].def != nullptr && !p_.step[i].out.empty() && p_.step[i].out[0] == v) return static_cast<int>(i);
+    return -1;
+  }
+
+  // bn_apply(x) + residual -> bn_apply(x, residual), where the addition stood (the residual is known only there).
+  void fuse_residual(size_t i) {
+    const Op add = p_.step[i];
+    for (size_t side : {size_t{1}, size_t{0}}) {
+      const int w = add.in[0] == add.in[1] ? -1 : sole_writer(add.in[side]);
+      if (w < 0) continue;
+      Op bn = p_.step[static_cast<size_t>(w)];
+      if (bn.def != &ops::bn_apply || bn.in[2] != kNoValue || std::get<BnAttrs>(bn.attrs).act != Activation::none) continue;
+      bn.in[2] = add.in[1 - side];
+      bn.out = add.out;
+      bn.note = "+ residual";
+      p_.step[i] = bn;
+      p_.step[static_cast<size_t>(w)] = {};
+      ++residuals_;
+      return;
+    }
+  }
+
+  // act(bn_apply(...)) -> bn_apply with activation; act(conv + bias) -> the convolution's epilogue where the provider offers it.
+  void fuse_activation(size_t i) {
+    const Op act = p_.step[i];
+    const int w = sole_writer(act.in[0]);
+    if (w < 0) return;
+    Op before = p_.step[static_cast<size_t>(w)];
+    const Activation a = std::get<ActAttrs>(act.attrs).act;
+    if (before.def == &ops::bn_apply && std::get<BnAttrs>(before.attrs).act == Activation::none) {
+      std::get<BnAttrs>(before.attrs).act = a;
+    } else if (before.def == &ops::conv_fprop && std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::bias && !training_) {
+      ConvDesc desc = std::get<ConvAttrs>(before.attrs).desc;
+      desc.epilogue = a == Activation::relu ? ConvEpilogue::bias_relu : ConvEpilogue::bias_relu6;
+      if (provider_.candidates(desc).empty()) return;
+      std::get<ConvAttrs>(before.attrs).desc = desc;
+    } else {
+      return;
+    }
+    before.out = act.out;
+    before.note += a == Activation::relu ? " + relu" : " + relu6";
+    p_.step[i] = before;
+    p_.step[static_cast<size_t>(w)] = {};
+    ++activations_;
+  }
+
+  void fuse_bias(size_t i) {
+    const Op bias = p_.step[i];
+    const int w = sole_writer(bias.in[0]);
+    if (w < 0 || training_) return;  // in training the separate bias has the gradient rule
+    Op before = p_.step[static_cast<size_t>(w)];
+    if (before.def == &ops::conv_fprop && std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::none) {
+      ConvDesc& desc = std::get<ConvAttrs>(before.attrs).desc;
+      desc.epilogue = ConvEpilogue::bias;
+      if (provider_.candidates(desc).empty()) return;
+    } else if (before.def == &ops::linear_fprop && std::get<LinearAttrs>(before.attrs).desc.epilogue == ConvEpilogue::none) {
+      LinearDesc& desc = std::get<LinearAttrs>(before.attrs).desc;
+      desc.epilogue = ConvEpilogue::bias;
+      if (provider_.candidates(desc).empty()) return;
+    } else {
+      return;
+    }
+    before.in.push_back(bias.in[1]);
+    before.out = bias.out;
+    before.note += " + bias";
+    p_.step[i] = before;
+    p_.step[static_cast<size_t>(w)] = {};
+    ++biases_;
+  }
+
+  Program& p_;
+  ConvProvider& provider_;
+  bool training_;
+  int residuals_ = 0, activations_ = 0, biases_ = 0;
+};
+
+}  // namespace
+
+void fuse(Program& program, ConvProvider& provider, bool training) { Fuser(program, provider, training).run(); }
+
+}  // namespace convolt

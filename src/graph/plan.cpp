@@ -1,0 +1,171 @@
+#include "convolt/plan.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "conv/widen.h"
+#include "graph/plan_impl.h"
+
+namespace convolt {
+
+Plan::Plan(const Graph& graph, Params& params, const PlanOptions& options) : impl_(std::make_unique<Impl>(graph, params, options)) {}
+Plan::~Plan() = default;
+
+void Plan::run(const StepInput& input) { impl_->submit(input); }
+
+void Plan::run(const float* images, const int32_t* labels, int rows, int64_t step, float learning_rate) {
+  Impl& p = *impl_;
+  if (p.images == kNoValue) throw UsageError("this plan begins with augmentation: give it a StepInput with records, or compile it without");
+  if (rows < 0 || rows > p.options.batch)
+    throw UsageError("a plan of batch " + std::to_string(p.options.batch) + " got " + std::to_string(rows) + " rows");
+  const Tensor staged = p.tensor(p.images), staged_labels = p.tensor(p.labels), staged_weights = p.tensor(p.weights);
+  const int64_t row_bytes = staged.bytes() / p.options.batch;
+  std::vector<float> weights(static_cast<size_t>(p.options.batch), 0.F);
+  for (int i = 0; i < rows && labels != nullptr; ++i) weights[static_cast<size_t>(i)] = 1;
+  Queue& queue = p.context.compute();
+  queue.copy(staged.data, images, rows * row_bytes);
+  if (labels != nullptr) queue.copy(staged_labels.data, labels, rows * int64_t{4});
+  queue.copy(staged_weights.data, weights.data(), staged_weights.bytes());
+  StepInput input;
+  input.step = step;
+  input.learning_rate[0] = learning_rate;
+  input.weight_sum = labels != nullptr ? static_cast<float>(rows) : 0.F;
+  input.images = staged.as<float>();
+  input.labels = staged_labels.as<int32_t>();
+  input.weights = staged_weights.as<float>();
+  p.submit(input);
+  queue.synchronize();
+}
+
+std::vector<float> Plan::logits() {
+  Impl& p = *impl_;
+  const Tensor t = p.tensor(p.program.logits);
+  std::vector<char> raw(static_cast<size_t>(t.bytes()));
+  p.read_back(raw.data(), t.data, t.bytes());
+  std::vector<float> values(static_cast<size_t>(t.elements()));
+  widen(raw.data(), t.dtype, values.data(), t.elements());
+  return values;
+}
+
+std::vector<float> Plan::probabilities() {
+  std::vector<float> values = logits();
+  const size_t k = static_cast<size_t>(classes());
+  for (size_t row = 0; row < values.size(); row += k) {
+    double top = -INFINITY, sum = 0;
+    for (size_t i = 0; i < k; ++i) top = std::max(top, static_cast<double>(values[row + i]));
+    for (size_t i = 0; i < k; ++i) sum += std::exp(static_cast<double>(values[row + i]) - top);
+    for (size_t i = 0; i < k; ++i) values[row + i] = static_cast<float>(std::exp(static_cast<double>(values[row + i]) - top) / sum);
+  }
+  return values;
+}
+
+void Plan::request_meters() {
+  Impl& p = *impl_;
+  const size_t slot = static_cast<size_t>(p.read_backs % static_cast<int64_t>(Impl::kRing));
+  p.read_back_done[slot].wait();  // long past, unless requests come faster than steps
+  auto* place = p.pinned_read_backs.as<Impl::ReadBack>() + slot;
+  p.context.compute().copy(&place->meters, p.meters, sizeof(Meters));
+  p.context.compute().copy(&place->status, p.status, sizeof(StepStatus));
+  p.read_back_done[slot] = p.context.compute().record();
+  ++p.read_backs;
+}
+
+namespace {
+MeterValues values_of(const Meters& m) { return {m.loss, m.weight, m.top1, m.top5}; }
+}  // namespace
+
+MeterValues Plan::newest_meters() {
+  Impl& p = *impl_;
+  for (int64_t i = std::max<int64_t>(0, p.read_backs - static_cast<int64_t>(Impl::kRing)); i < p.read_backs; ++i) {
+    const size_t slot = static_cast<size_t>(i % static_cast<int64_t>(Impl::kRing));
+    if (p.read_back_done[slot].reached()) p.newest = p.pinned_read_backs.as<Impl::ReadBack>()[slot];
+  }
+  return values_of(p.newest.meters);
+}
+
+int64_t Plan::newest_first_bad_step() {
+  newest_meters();
+  return impl_->newest.status.first_bad_step;
+}
+
+MeterValues Plan::meters() {
+  Meters m;
+  impl_->read_back(&m, impl_->meters, sizeof m);
+  return values_of(m);
+}
+
+int64_t Plan::first_bad_step() { return status().first_bad_step; }
+
+StepStatus Plan::status() {
+  StepStatus s;
+  impl_->read_back(&s, impl_->status, sizeof s);
+  return s;
+}
+
+void Plan::set_status(const StepStatus& status) {
+  impl_->context.compute().copy(impl_->status, &status, sizeof status);
+  impl_->context.compute().synchronize();
+}
+
+void Plan::reset_meters() {
+  const Meters zero;
+  impl_->context.compute().copy(impl_->meters, &zero, sizeof zero);
+  impl_->context.compute().synchronize();
+}
+
+std::vector<float> Plan::gradient(int i) {
+  Impl& p = *impl_;
+  const ValueId id = p.program.gradients.at(static_cast<size_t>(i));
+  if (id == kNoValue) throw UsageError("parameter '" + p.params.specs()[static_cast<size_t>(i)].name + "' has no gradient in this plan");
+  const Tensor t = p.tensor(id);
+  std::vector<char> raw(static_cast<size_t>(t.bytes()));
+  p.read_back(raw.data(), t.data, t.bytes());
+  std::vector<float> memory(static_cast<size_t>(t.elements()));
+  widen(raw.data(), t.dtype, memory.data(), t.elements());
+  return p.params.to_file_layout(i, memory);
+}
+
+std::string Plan::find_non_finite(const StepInput& input) {
+  Impl& p = *impl_;
+  p.run_prepare_if_needed();
+  p.context.compute().copy(p.tensor(p.program.step_input).data, &input, sizeof input);
+  std::string found;
+  for (size_t i = 0; i < p.step_launches.size() && found.empty(); ++i) {
+    const Op& op = p.program.step[i];
+    if (std::holds_alternative<OptimizerAttrs>(op.attrs)) break;
+    p.context.compute().run([&](Stream s) {
+      p.open_memory(i);
+      p.step_launches[i](s);
+    });
+    p.context.compute().synchronize();
+    for (const ValueId v : op.out) {
+      const Tensor t = p.tensor(v);
+      if (t.data == nullptr || t.dtype == DType::u8 || t.dtype == DType::i32) continue;
+      std::vector<char> raw(static_cast<size_t>(t.bytes()));
+      p.read_back(raw.data(), t.data, t.bytes());
+      std::vector<float> values(static_cast<size_t>(t.elements()));
+      widen(raw.data(), t.dtype, values.data(), t.elements());
+      for (const float x : values)
+        if (!std::isfinite(x)) {
+          found = "layer '" + op.layer + "' (" + std::string(op.def->name) + ")";
+          break;
+        }
+      if (!found.empty()) break;
+    }
+    p.close_memory(i);
+  }
+  return found;
+}
+
+const PlanOptions& Plan::options() const { return impl_->options; }
+int Plan::height() const { return impl_->height; }
+int Plan::width() const { return impl_->width; }
+int64_t Plan::classes() const { return impl_->program[impl_->program.logits].shape[1]; }
+int64_t Plan::slab_bytes() const {
+  int64_t n = impl_->slab.bytes();
+  for (const Buffer& b : impl_->separate) n += b.bytes();
+  return n;
+}
+int64_t Plan::predicted_bytes() const { return impl_->memory.bytes; }
+
+}  // namespace convolt

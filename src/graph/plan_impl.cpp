@@ -1,0 +1,253 @@
+#include "graph/plan_impl.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace convolt {
+
+Plan::Impl::Impl(const Graph& graph, Params& p, const PlanOptions& o) : context(p.context()), params(p), options(o) {
+  if (options.batch < 1) throw UsageError("a plan needs a batch of at least 1, found " + std::to_string(options.batch));
+  if (options.optimizer != nullptr && !options.training) throw UsageError("a plan with an optimizer must be a training plan");
+  compile(graph);
+  allocate();
+  bind_all();
+  upload_tables();
+}
+
+Plan::Impl::~Impl() {
+  try {
+    context.compute().synchronize();  // queued work refers to this plan
+  } catch (...) {
+  }
+#if defined(__SANITIZE_ADDRESS__)
+  if (!context.device().is_cuda() && slab.data() != nullptr) __asan_unpoison_memory_region(slab.data(), static_cast<size_t>(slab.bytes()));
+#endif
+}
+
+void Plan::Impl::compile(const Graph& graph) {
+  program = lower(graph, options);
+  const Shape image = program[program.step[0].out[0]].shape;  // a copy: values grow below
+  height = static_cast<int>(image[1]);
+  width = static_cast<int>(image[2]);
+  ConvProvider& provider = context.conv();
+  if (options.passes.fold && !options.training) {
+    fold_batch_norm(program);
+    if (options.passes.dead_code) remove_dead_code(program);
+  }
+  if (options.passes.fuse) fuse(program, provider, options.training);
+  lower_training(program, options);
+  if (options.passes.dead_code) remove_dead_code(program);
+  choose_kernels(program, provider, options.training);
+
+  const auto block = [&](const char* name, int64_t bytes) {
+    return program.add({.name = name, .dtype = DType::u8, .shape = {bytes}, .persistent = true});
+  };
+  program.step_input = block("step input", sizeof(StepInput));
+  program.step_status = block("step status", sizeof(StepStatus));
+  program.meters = block("meters", sizeof(Meters));
+  if (!options.augment) {
+    images = program.add({.name = "images", .dtype = DType::f32, .shape = image, .persistent = true});
+    labels = program.add({.name = "labels", .dtype = DType::i32, .shape = {image[0]}, .persistent = true});
+    weights = program.add({.name = "weights", .dtype = DType::f32, .shape = {image[0]}, .persistent = true});
+  }
+  plan_scratch();
+  plan_tables();
+  memory = plan_memory(program, options.passes.in_place);
+  verify(program, memory);
+}
+
+void Plan::Impl::plan_scratch() {
+  const auto add = [&](Op& op, bool persistent) {
+    const int64_t bytes = op.def->scratch != nullptr ? op.def->scratch(op, program) : 0;
+    if (bytes > 0)
+      op.scratch = program.add({.name = op.layer + " scratch", .dtype = DType::u8, .shape = {bytes}, .persistent = persistent});
+  };
+  for (Op& op : program.step) add(op, false);
+  for (Op& op : program.prepare) add(op, true);
+}
+
+void Plan::Impl::plan_tables() {
+  for (const Op& op : program.step) {
+    if (!std::holds_alternative<OptimizerAttrs>(op.attrs)) continue;
+    Tables& t = tables[&op];
+    const auto& attrs = std::get<OptimizerAttrs>(op.attrs);
+    for (size_t i = 0; i < attrs.params.size(); ++i) {
+      const int64_t n = program[op.in[i]].shape.elements();
+      for (int64_t first = 0; first < n; first += kOptimizerTile) t.host_tiles.push_back({static_cast<int32_t>(i), first});
+    }
+    t.host_tensors.resize(attrs.params.size());
+    const auto table = [&](const char* name, size_t bytes) {
+      return program.add({.name = name, .dtype = DType::u8, .shape = {static_cast<int64_t>(bytes)}, .persistent = true});
+    };
+    t.tensors = table("optimizer tensors", t.host_tensors.size() * sizeof(OptimizerTensor));
+    t.tiles = table("optimizer tiles", t.host_tiles.size() * sizeof(OptimizerTile));
+  }
+}
+
+void Plan::Impl::allocate() {
+  const char* mode = std::getenv("CONVOLT_SLAB");
+  if (mode != nullptr && std::string_view(mode) == "separate") {
+    // One allocation for each group: tools that cannot see inside a slab then see every overrun.
+    std::map<int, int64_t> bytes;
+    for (size_t v = 0; v < program.values.size(); ++v)
+      if (memory.places[v].group >= 0) bytes[memory.places[v].group] = std::max(bytes[memory.places[v].group], program.values[v].bytes());
+    separate.resize(bytes.empty() ? 0 : static_cast<size_t>(bytes.rbegin()->first) + 1);
+    for (const auto& [group, n] : bytes) separate[static_cast<size_t>(group)] = Buffer(context, n);
+  } else {
+    slab = Buffer(context, memory.bytes);
+#if defined(__SANITIZE_ADDRESS__)
+    if (!context.device().is_cuda()) {
+      __asan_poison_memory_region(slab.data(), static_cast<size_t>(slab.bytes()));
+      for (size_t v = 0; v < program.values.size(); ++v)
+        if (memory.places[v].offset >= 0 && program.values[v].persistent)
+          __asan_unpoison_memory_region(tensor(static_cast<ValueId>(v)).data, static_cast<size_t>(program.values[v].bytes()));
+    }
+#endif
+  }
+  pinned_inputs = Buffer(context, kRing * sizeof(StepInput), Buffer::Kind::pinned);
+  pinned_read_backs = Buffer(context, kRing * sizeof(ReadBack), Buffer::Kind::pinned);
+}
+
+Tensor Plan::Impl::tensor(ValueId id) const {
+  if (id == kNoValue) return {};
+  const ValueInfo& v = program[id];
+  if (v.home == Home::param) return {v.dtype, v.shape, params.tensor(v.param).data};
+  if (v.home == Home::copy) return {v.dtype, v.shape, params.copy(v.param, v.dtype).data};
+  const MemoryPlan::Place& place = memory.places[static_cast<size_t>(id)];
+  if (place.offset < 0) return {v.dtype, v.shape, nullptr};
+  void* data = separate.empty() ? slab.as<char>() + place.offset : separate[static_cast<size_t>(place.group)].data();
+  return {v.dtype, v.shape, data};
+}
+
+const OptimizerTensor* Plan::Impl::optimizer_tensors(const Op& op) const { return tensor(tables.at(&op).tensors).as<OptimizerTensor>(); }
+const OptimizerTile* Plan::Impl::optimizer_tiles(const Op& op) const { return tensor(tables.at(&op).tiles).as<OptimizerTile>(); }
+int64_t Plan::Impl::optimizer_tile_count(const Op& op) const { return static_cast<int64_t>(tables.at(&op).host_tiles.size()); }
+
+void Plan::Impl::bind_all() {
+  input = tensor(program.step_input).as<const StepInput>();
+  status = tensor(program.step_status).as<StepStatus>();
+  meters = tensor(program.meters).as<Meters>();
+  for (const Op& op : program.prepare) prepare_launches.push_back(op.def->bind(op, *this));
+  for (const Op& op : program.step) step_launches.push_back(op.def->bind(op, *this));
+}
+
+void Plan::Impl::upload_tables() {
+  for (auto& [op, t] : tables) {
+    const auto& attrs = std::get<OptimizerAttrs>(op->attrs);
+    for (size_t i = 0; i < attrs.params.size(); ++i) {
+      OptimizerTensor& x = t.host_tensors[i];
+      const int param = attrs.params[i];
+      const Tensor gradient = tensor(op->in[i]);
+      x.weight = params.tensor(param).as<float>();
+      x.moment = options.optimizer->moment(param).as<float>();
+      x.gradient = gradient.data;
+      x.gradient_dtype = gradient.dtype;
+      x.elements = gradient.elements();
+      if (options.dtype != DType::f32 && params.specs()[static_cast<size_t>(param)].shape.rank() > 1) {
+        x.copy = params.copy(param, options.dtype).data;
+        x.copy_dtype = options.dtype;
+      }
+    }
+    context.compute().copy(tensor(t.tensors).data, t.host_tensors.data(), tensor(t.tensors).bytes());
+    context.compute().copy(tensor(t.tiles).data, t.host_tiles.data(), tensor(t.tiles).bytes());
+  }
+  StepStatus fresh;
+  if (options.training && options.dtype == DType::f16) fresh.loss_scale = 65536;
+  const Meters zero;
+  context.compute().copy(status, &fresh, sizeof fresh);
+  context.compute().copy(meters, &zero, sizeof zero);
+  context.compute().synchronize();
+}
+
+void Plan::Impl::run_prepare_if_needed() {
+  if (prepared_version == params.version()) return;
+  if (!prepare_launches.empty())
+    context.compute().run([this](Stream s) {
+      for (const Launch& launch : prepare_launches) launch(s);
+    });
+  prepared_version = params.version();
+}
+
+void Plan::Impl::open_memory([[maybe_unused]] size_t i) const {
+#if defined(__SANITIZE_ADDRESS__)
+  if (context.device().is_cuda() || !separate.empty()) return;
+  const Op& op = program.step[i];
+  const auto open = [&](ValueId v) {
+    if (v == kNoValue || memory.places[static_cast<size_t>(v)].offset < 0) return;
+    __asan_unpoison_memory_region(tensor(v).data, static_cast<size_t>(program[v].bytes()));
+  };
+  for (const ValueId v : op.out) open(v);
+  open(op.scratch);
+  // Libraries are not instrumented: look at the operands for them.
+  for (const auto* operands : {&op.in, &op.out})
+    for (const ValueId v : *operands)
+      if (v != kNoValue && tensor(v).data != nullptr &&
+          __asan_region_is_poisoned(tensor(v).data, static_cast<size_t>(program[v].bytes())) != nullptr)
+        throw Error("memory plan: an operand '" + program[v].name + "' of this op is not alive");
+#endif
+}
+
+void Plan::Impl::close_memory([[maybe_unused]] size_t i) const {
+#if defined(__SANITIZE_ADDRESS__)
+  if (context.device().is_cuda() || !separate.empty()) return;
+  const Op& op = program.step[i];
+  const auto close = [&](ValueId v) {
+    if (v == kNoValue) return;
+    const MemoryPlan::Place& place = memory.places[static_cast<size_t>(v)];
+    if (place.offset < 0 || program[v].persistent || place.last > static_cast<int>(i)) return;
+    // Its memory may have passed to an output of this op.
+    for (const ValueId out : op.out)
+      if (out != v && out != kNoValue && memory.places[static_cast<size_t>(out)].group == place.group &&
+          memory.places[static_cast<size_t>(out)].last > static_cast<int>(i))
+        return;
+    __asan_poison_memory_region(tensor(v).data, static_cast<size_t>(program[v].bytes()));
+  };
+  for (const ValueId v : op.in) close(v);
+  for (const ValueId v : op.out) close(v);
+  close(op.scratch);
+#endif
+}
+
+void Plan::Impl::execute(Stream s) {
+  for (size_t i = 0; i < step_launches.size(); ++i) {
+    const Op& op = program.step[i];
+    try {
+      open_memory(i);
+      step_launches[i](s);
+      close_memory(i);
+    } catch (const std::exception& e) {
+      throw DeviceError(std::string(op.def->name) + " '" + op.layer + "': " + e.what());
+    }
+    if (context.synchronous() && s.cuda) {
+      try {
+        context.compute().synchronize();
+      } catch (const std::exception& e) {
+        throw DeviceError(std::string(op.def->name) + " '" + op.layer + "': " + e.what());
+      }
+    }
+  }
+}
+
+void Plan::Impl::submit(const StepInput& values) {
+  run_prepare_if_needed();
+  if (steps >= 2) step_done[static_cast<size_t>((steps - 2) % kRing)].wait();
+  StepInput* place = pinned_inputs.as<StepInput>() + steps % kRing;
+  *place = values;
+  context.compute().copy(tensor(program.step_input).data, place, sizeof(StepInput));
+  context.compute().run([this](Stream s) { execute(s); });
+  step_done[static_cast<size_t>(steps % kRing)] = context.compute().record();
+  ++steps;
+  if (options.optimizer != nullptr) {
+    params.touch();
+    prepared_version = params.version();  // the update refreshed what this plan reads
+  }
+  if (options.training) ++params.batches_tracked;
+}
+
+}  // namespace convolt

@@ -1,0 +1,83 @@
+// The inside of a plan: program, memory, launches and the ring of step inputs.
+#pragma once
+
+#include <array>
+#include <map>
+
+#include "convolt/plan.h"
+#include "graph/lower.h"
+#include "graph/memory_plan.h"
+#include "graph/op.h"
+#include "loss.h"
+
+namespace convolt {
+
+struct Plan::Impl final : Binding {
+  Impl(const Graph& graph, Params& params, const PlanOptions& options);
+  ~Impl() override;
+
+  // Binding
+  Tensor tensor(ValueId id) const override;
+  const OptimizerTensor* optimizer_tensors(const Op& op) const override;
+  const OptimizerTile* optimizer_tiles(const Op& op) const override;
+  int64_t optimizer_tile_count(const Op& op) const override;
+
+  void compile(const Graph& graph);
+  void plan_scratch();
+  void plan_tables();
+  void allocate();
+  void bind_all();
+  void upload_tables();
+
+  void submit(const StepInput& input_values);
+  void run_prepare_if_needed();
+  // Runs the step's ops in order on the calling thread (CPU: the queue's).
+  void execute(Stream s);
+  // Under AddressSanitizer: makes only what is alive at op i accessible.
+  void open_memory(size_t i) const;
+  void close_memory(size_t i) const;
+
+  template <class T>
+  void read_back(T* to, const void* from, int64_t bytes) {
+    context.compute().copy(to, from, bytes);
+    context.compute().synchronize();
+  }
+
+  Context& context;
+  Params& params;
+  PlanOptions options;
+  Program program;
+  MemoryPlan memory;
+  int height = 0, width = 0;
+  Buffer slab;
+  std::vector<Buffer> separate;  // CONVOLT_SLAB=separate: one allocation for each group of values
+  std::vector<Launch> prepare_launches, step_launches;
+  int64_t prepared_version = 0;
+
+  struct Tables {
+    ValueId tensors = kNoValue, tiles = kNoValue;
+    std::vector<OptimizerTensor> host_tensors;
+    std::vector<OptimizerTile> host_tiles;
+  };
+  std::map<const Op*, Tables> tables;  // by op of program.step
+
+  // Staging of run(images, labels, ...): in the slab of plans without an augment op.
+  ValueId images = kNoValue, labels = kNoValue, weights = kNoValue;
+
+  // A step's input is written to a pinned place that the copy reads later: four places, of which two can be in use.
+  static constexpr size_t kRing = 4;
+  Buffer pinned_inputs;
+  std::array<Event, kRing> step_done;
+  int64_t steps = 0;
+
+  struct ReadBack {
+    Meters meters;
+    StepStatus status;
+  };
+  Buffer pinned_read_backs;
+  std::array<Event, kRing> read_back_done;
+  int64_t read_backs = 0;
+  ReadBack newest;
+};
+
+}  // namespace convolt

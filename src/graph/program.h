@@ -1,0 +1,106 @@
+// The op list a graph is lowered to: values with a type and a home, ops between them.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "activation.h"
+#include "conv/conv.h"
+#include "convolt/augment.h"
+#include "convolt/shape.h"
+#include "pool.h"
+#include "sgd.h"
+
+namespace convolt {
+
+// Where a value lives.
+enum class Home : uint8_t {
+  slab,      // planned by lifetime
+  param,     // f32 in Params; `param` says which
+  copy,      // the 16-bit copy in Params
+  moment,    // of the optimizer
+  none,      // optional operand that is absent
+};
+
+using ValueId = int;
+constexpr ValueId kNoValue = -1;
+
+struct ValueInfo {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+  Home home = Home::slab;
+  int param = -1;
+  bool persistent = false;  // slab: lives from before the first op to after the last (written by `prepare`, or read by the host)
+  int64_t bytes() const { return shape.elements() * size_of(dtype); }
+};
+
+struct ConvAttrs {
+  ConvDesc desc;
+};
+struct LinearAttrs {
+  LinearDesc desc;
+};
+struct BnAttrs {
+  float eps = 1e-5F, momentum = 0.1F;
+  Activation act = Activation::none;
+  ValueId gamma = kNoValue, beta = kNoValue;  // whose gradients bn_apply's gradient makes
+};
+struct ActAttrs {
+  Activation act = Activation::none;
+};
+struct SliceAttrs {
+  int stride = 1, channels_before = 0;
+};
+struct DropoutAttrs {
+  float p = 0;
+  uint32_t layer = 0;
+};
+struct LossAttrs {
+  float smoothing = 0;
+  bool gradient = false;
+};
+struct AugmentAttrs {
+  AugmentOptions options;
+};
+struct OptimizerAttrs {
+  std::vector<int> params;      // trainable parameters of the group
+  float momentum = 0, weight_decay = 0;
+  bool nesterov = false, scaled = false;
+  int group = 0;
+};
+using Attrs = std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolWindow, SliceAttrs, DropoutAttrs, LossAttrs,
+                           AugmentAttrs, OptimizerAttrs>;
+
+struct OpDef;
+
+struct Op {
+  const OpDef* def = nullptr;
+  std::vector<ValueId> in, out;
+  Attrs attrs;
+  std::string layer;                  // the graph layer it came from
+  ValueId scratch = kNoValue;         // memory of its own while it runs
+  std::shared_ptr<ConvKernel> kernel;  // of convolutions, linear layers and their packing
+  std::string note;                   // what a pass did here, for describe()
+};
+
+struct Program {
+  std::vector<ValueInfo> values;
+  std::vector<Op> prepare;  // run when the parameters have changed from outside
+  std::vector<Op> step;
+  ValueId logits = kNoValue;
+  ValueId step_input = kNoValue, step_status = kNoValue, meters = kNoValue;
+  std::vector<ValueId> gradients;  // per parameter, kNoValue where there is none
+  std::vector<std::string> pass_log;
+
+  ValueId add(ValueInfo info) {
+    values.push_back(std::move(info));
+    return static_cast<ValueId>(values.size()) - 1;
+  }
+  const ValueInfo& operator[](ValueId id) const { return values[static_cast<size_t>(id)]; }
+  ValueInfo& operator[](ValueId id) { return values[static_cast<size_t>(id)]; }
+};
+
+}  // namespace convolt

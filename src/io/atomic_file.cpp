@@ -1,0 +1,85 @@
+#include "io/atomic_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+
+#include "convolt/error.h"
+
+namespace convolt {
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  struct stat status {};
+  if (::stat(path_.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
+    throw Error(fmt::format("cannot write {}: {}", path_,
+                            S_ISDIR(status.st_mode) ? "it is a directory" : "it exists and is not a regular file"));
+  const std::filesystem::path target(path_);
+  const std::string folder = target.has_parent_path() ? target.parent_path().string() : ".";
+  folder_ = Descriptor(folder, O_RDONLY | O_DIRECTORY);
+  if (!folder_.valid()) throw Error(fmt::format("cannot write {}: folder {}: {}", path_, folder, errno_reason()));
+  // A file of this name can only be left over from a killed process that had our id: take the next number.
+  for (int n = 0; !file_.valid(); ++n) {
+    temporary_ = fmt::format("{}/.{}.tmp-{}-{}", folder, target.filename().string(), ::getpid(), n);
+    file_ = Descriptor(temporary_, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    if (!file_.valid() && errno != EEXIST) fail();
+  }
+}
+
+AtomicFile::~AtomicFile() {
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  if (!file_.write_all(bytes)) fail();
+}
+
+void AtomicFile::write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+
+void AtomicFile::commit() {
+  if (::fsync(file_.get()) != 0) fail();
+  if (!file_.close()) fail();
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail();
+  temporary_.clear();
+  // Some network file systems cannot sync a folder and say EINVAL; they order the rename themselves.
+  if (::fsync(folder_.get()) != 0 && errno != EINVAL) fail();
+}
+
+void AtomicFile::fail() const { throw Error(fmt::format("cannot write {}: {}", path_, errno_reason())); }
+
+std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes) {
+  // Not blocking: opening a named pipe would otherwise wait for somebody to write to it.
+  Descriptor file(path, O_RDONLY | O_NONBLOCK);
+  struct stat status {};
+  if (!file.valid() || ::fstat(file.get(), &status) != 0)
+    throw DataError(fmt::format("cannot read {}: {}", path, errno_reason()));
+  if (!S_ISREG(status.st_mode))
+    throw DataError(
+        fmt::format("cannot read {}: it is {}", path, S_ISDIR(status.st_mode) ? "a directory" : "not a regular file"));
+  const auto check_size = [&](int64_t bytes) {
+    if (bytes > max_bytes)
+      throw DataError(fmt::format("cannot read {}: expected at most {} bytes, found {}", path, max_bytes, bytes));
+  };
+  check_size(status.st_size);
+  // The size is only a hint: the file may grow or shrink meanwhile, and files of /proc say 0. One byte more shows the
+  // end in one read.
+  std::vector<uint8_t> bytes(static_cast<size_t>(status.st_size) + 1);
+  size_t filled = 0;
+  while (true) {
+    const std::ptrdiff_t n = file.read_up_to(std::as_writable_bytes(std::span(bytes).subspan(filled)));
+    if (n < 0) throw DataError(fmt::format("cannot read {}: {}", path, errno_reason()));
+    filled += static_cast<size_t>(n);
+    check_size(static_cast<int64_t>(filled));
+    if (filled < bytes.size()) break;
+    bytes.resize(bytes.size() * 2);
+  }
+  bytes.resize(filled);
+  return bytes;
+}
+
+}  // namespace convolt

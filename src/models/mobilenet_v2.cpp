@@ -1,0 +1,48 @@
+// M. Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", arXiv 1801.04381; names as torchvision's.
+#include "convolt/layers.h"
+#include "models/builders.h"
+
+namespace convolt {
+namespace {
+
+// Convolution and batch norm named <conv> and <bn>, as torchvision numbers them in its Sequentials.
+Value conv_bn(Value x, const std::string& conv, const std::string& bn, int64_t channels, int kernel, int stride, int64_t groups) {
+  x = conv2d(x, channels, {.name = conv, .kernel = kernel, .stride = stride, .padding = kernel / 2, .groups = groups});
+  return batch_norm(x, {.name = bn});
+}
+
+Value inverted_residual(Value x, const std::string& name, int64_t channels, int stride, int expand) {
+  const int64_t in = x.shape()[2], hidden = in * expand;
+  Value y = x;
+  int i = 0;
+  const auto at = [&](int n) { return name + ".conv." + std::to_string(n); };
+  if (expand != 1) {
+    y = relu6(conv_bn(y, at(0) + ".0", at(0) + ".1", hidden, 1, 1, 1));
+    i = 1;
+  }
+  y = relu6(conv_bn(y, at(i) + ".0", at(i) + ".1", hidden, 3, stride, hidden));
+  y = conv_bn(y, at(i + 1), at(i + 2), channels, 1, 1, 1);
+  return stride == 1 && in == channels ? add(x, y) : y;
+}
+
+}  // namespace
+
+void build_mobilenet_v2(Graph& g, const ModelInfo&, const ModelOptions& o) {
+  struct Row {
+    int expand;
+    int64_t channels;
+    int repeats, stride;
+  };
+  constexpr Row kRows[] = {{1, 16, 1, 1}, {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, 2}, {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1}};
+  Value x = g.input("image", {o.height, o.width, o.channels});
+  x = relu6(conv_bn(x, "features.0.0", "features.0.1", 32, 3, 2, 1));
+  int n = 1;
+  for (const Row& row : kRows)
+    for (int i = 0; i < row.repeats; ++i)
+      x = inverted_residual(x, "features." + std::to_string(n++), row.channels, i == 0 ? row.stride : 1, row.expand);
+  x = relu6(conv_bn(x, "features.18.0", "features.18.1", 1280, 1, 1, 1));
+  x = dropout(global_avg_pool(x), 0.2F);
+  g.output(linear(x, o.classes, {.name = "classifier.1", .init = Init::normal_001, .bias_init = Init::zeros}));
+}
+
+}  // namespace convolt

@@ -1,0 +1,101 @@
+// Activations, addition and dropout.
+#include "activation.h"
+
+#include <fmt/format.h>
+
+#include "convolt/layers.h"
+#include "graph/layer.h"
+
+namespace convolt {
+namespace {
+
+Shape same_shape(const Layer&, const std::vector<Shape>& inputs) { return inputs[0]; }
+
+ValueId lower_activation(LoweringContext& c) {
+  return c.emit(ops::activation, {c.inputs[0]}, ActAttrs{std::any_cast<Activation>(c.layer.attributes)})[0];
+}
+const LayerDef kRelu{"relu", same_shape, nullptr, lower_activation};
+const LayerDef kRelu6{"relu6", same_shape, nullptr, lower_activation};
+
+Shape add_shape(const Layer& layer, const std::vector<Shape>& inputs) {
+  if (!(inputs[0] == inputs[1]))
+    layer_error(layer, "expected equal shapes, found " + inputs[0].to_string() + " and " + inputs[1].to_string());
+  return inputs[0];
+}
+const LayerDef kAdd{"add", add_shape, nullptr, [](LoweringContext& c) { return c.emit(ops::add, c.inputs, {})[0]; }};
+
+ValueId lower_dropout(LoweringContext& c) {
+  const auto p = std::any_cast<float>(c.layer.attributes);
+  if (!c.training || p == 0) return c.inputs[0];
+  return c.emit(ops::dropout, {c.inputs[0]}, DropoutAttrs{p, static_cast<uint32_t>(c.index)})[0];
+}
+Shape dropout_shape(const Layer& layer, const std::vector<Shape>& inputs) {
+  if (const auto p = std::any_cast<float>(layer.attributes); !(p >= 0 && p < 1))
+    layer_error(layer, fmt::format("the probability must be at least 0 and below 1, found {}", p));
+  return inputs[0];
+}
+const LayerDef kDropout{"dropout", dropout_shape, nullptr, lower_dropout};
+
+std::vector<TensorType> as_first(const Op& op, const Program& p) { return {{p[op.in[0]].dtype, p[op.in[0]].shape}}; }
+Activation act(const Op& op) { return std::get<ActAttrs>(op.attrs).act; }
+
+Launch bind_dropout(const Op& op, const Binding& b) {
+  return [x = b.in(op, 0), y = b.out(op, 0), a = std::get<DropoutAttrs>(op.attrs), input = b.input](Stream s) {
+    convolt::dropout(s, x, y, a.p, a.layer, input);
+  };
+}
+
+}  // namespace
+
+Value relu(Value x) { return x.graph->append(kRelu, "", {x}, Activation::relu); }
+Value relu6(Value x) { return x.graph->append(kRelu6, "", {x}, Activation::relu6); }
+Value add(Value a, Value b) { return a.graph->append(kAdd, "", {a, b}, {}); }
+Value dropout(Value x, float p) { return x.graph->append(kDropout, "", {x}, p); }
+
+namespace ops {
+
+const OpDef activation{.name = "activation",
+                       .infer = as_first,
+                       .bind = [](const Op& op, const Binding& b) -> Launch {
+                         return [x = b.in(op, 0), y = b.out(op, 0), a = act(op)](Stream s) { convolt::activation(s, x, y, a); };
+                       },
+                       .gradient =
+                           [](const Op& op, GradientBuilder& b) {
+                             const ValueId dy = b.gradient_of(op.out[0]);
+                             b.flow(op.in[0], b.emit({.def = &ops::activation_backward, .in = {dy, op.out[0]}, .attrs = op.attrs, .layer = op.layer},
+                                                     "dx")[0]);
+                           },
+                       .in_place = {{0, 0}}};
+const OpDef activation_backward{.name = "activation_backward",
+                                .infer = as_first,
+                                .bind = [](const Op& op, const Binding& b) -> Launch {
+                                  return [dy = b.in(op, 0), y = b.in(op, 1), dx = b.out(op, 0), a = act(op)](Stream s) {
+                                    convolt::activation_backward(s, dy, y, dx, a);
+                                  };
+                                },
+                                .in_place = {{0, 0}, {1, 0}}};
+const OpDef add{.name = "add",
+                .infer = as_first,
+                .bind = [](const Op& op, const Binding& b) -> Launch {
+                  return [x = b.in(op, 0), z = b.in(op, 1), y = b.out(op, 0)](Stream s) { convolt::add(s, x, z, y); };
+                },
+                .gradient =
+                    [](const Op& op, GradientBuilder& b) {
+                      for (const ValueId v : op.in)
+                        if (b.wanted(v)) b.flow(v, b.gradient_of(op.out[0]));
+                    },
+                .in_place = {{0, 0}, {1, 0}}};
+const OpDef dropout{.name = "dropout",
+                    .infer = as_first,
+                    .bind = bind_dropout,
+                    .gradient =
+                        [](const Op& op, GradientBuilder& b) {
+                          b.flow(op.in[0], b.emit({.def = &ops::dropout_backward, .in = {b.gradient_of(op.out[0])}, .attrs = op.attrs, .layer = op.layer},
+                                                  "dx")[0]);
+                        },
+                    .in_place = {{0, 0}}};
+// The same mask and scale, drawn again.
+const OpDef dropout_backward{.name = "dropout_backward", .infer = as_first, .bind = bind_dropout, .in_place = {{0, 0}}};
+
+}  // namespace ops
+}  // namespace convolt

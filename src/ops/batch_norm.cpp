@@ -1,0 +1,175 @@
+// Batch normalisation: statistics -> finalize -> apply, so that fusing is a rewrite of the op list and nothing else.
+#include "batch_norm.h"
+
+#include <fmt/format.h>
+
+#include "convolt/layers.h"
+#include "graph/layer.h"
+
+namespace convolt {
+namespace {
+
+Shape bn_shape(const Layer&, const std::vector<Shape>& inputs) { return inputs[0]; }
+
+std::vector<ParamSpec> bn_params(const Layer& layer, const std::vector<Shape>& inputs, const Graph&) {
+  const int64_t c = inputs[0][-1];
+  const auto& o = std::any_cast<const BatchNormOptions&>(layer.attributes);
+  return {{.name = "weight", .shape = {c}, .decays = false, .init = o.init},
+          {.name = "bias", .shape = {c}, .decays = false, .init = Init::zeros},
+          {.name = "running_mean", .shape = {c}, .trainable = false, .decays = false, .init = Init::zeros},
+          {.name = "running_var", .shape = {c}, .trainable = false, .decays = false, .init = Init::ones}};
+}
+
+ValueId lower_bn(LoweringContext& c) {
+  const auto& o = std::any_cast<const BatchNormOptions&>(c.layer.attributes);
+  const ValueId x = c.inputs[0], gamma = c.params[0], beta = c.params[1], mean = c.params[2], var = c.params[3];
+  const Shape& shape = c.program[x].shape;
+  const BnAttrs attrs{.eps = o.eps, .momentum = o.momentum, .gamma = gamma, .beta = beta};
+  ValueId coef = kNoValue;
+  if (c.training) {
+    if (shape.elements() / shape[-1] < 2)
+      layer_error(c.layer, "training needs more than one value per channel, found 1; use a larger batch or picture");
+    const ValueId stats = c.emit(ops::channel_stats, {x}, attrs, ".stats")[0];
+    // The picture x is an operand for its extents alone: finalize divides by its rows.
+    coef = c.emit(ops::bn_finalize, {stats, gamma, beta, mean, var, x}, attrs, ".coef")[0];
+  } else {
+    coef = c.emit_prepare(ops::bn_coefficients, {gamma, beta, mean, var}, attrs, ".coef")[0];
+  }
+  return c.emit(ops::bn_apply, {x, coef, kNoValue}, attrs)[0];
+}
+
+const LayerDef kBatchNorm{"batch_norm", bn_shape, bn_params, lower_bn};
+
+const BnAttrs& bn(const Op& op) { return std::get<BnAttrs>(op.attrs); }
+int64_t rows_of(const Shape& s) { return s.elements() / s[-1]; }
+
+// bn_apply reads (x, coef, residual); its gradient recomputes the activation's sign from x, or reads y after a residual.
+void bn_apply_gradient(const Op& op, GradientBuilder& b) {
+  const ValueId dy = b.gradient_of(op.out[0]), x = op.in[0], coef = op.in[1], residual = op.in[2];
+  const bool masked = bn(op).act != Activation::none;
+  const ValueId y = masked && residual != kNoValue ? op.out[0] : kNoValue;
+  const auto sums = b.emit({.def = &ops::bn_backward_reduce, .in = {dy, x, coef, y}, .attrs = op.attrs, .layer = op.layer}, "dbn");
+  b.flow_to_param(bn(op).gamma, sums[0]);
+  b.flow_to_param(bn(op).beta, sums[1]);
+  // Without an activation the residual's gradient is dy itself.
+  const bool residual_wanted = residual != kNoValue && b.wanted(residual);
+  if (!b.wanted(x) && !(residual_wanted && masked)) {
+    if (residual_wanted) b.flow(residual, dy);
+    return;
+  }
+  Op apply{.def = &ops::bn_backward_apply, .in = {dy, x, coef, y, sums[0], sums[1]}, .attrs = op.attrs, .layer = op.layer};
+  apply.in.push_back(residual_wanted && masked ? residual : kNoValue);  // present: a second output, dz
+  const auto out = b.emit(apply, "dx");
+  if (b.wanted(x)) b.flow(x, out[0]);
+  if (residual_wanted) b.flow(residual, masked ? out[1] : dy);
+}
+
+}  // namespace
+
+Value batch_norm(Value x, BatchNormOptions options) {
+  std::string name = options.name;
+  return x.graph->append(kBatchNorm, std::move(name), {x}, std::move(options));
+}
+
+namespace ops {
+
+const OpDef channel_stats{
+    .name = "channel_stats",
+    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+      const Shape& x = p[op.in[0]].shape;
+      return {{DType::f32, {channel_stats_extent(rows_of(x)), x[-1]}}};
+    },
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [x = b.in(op, 0), out = b.out(op, 0).as<float>()](Stream s) { convolt::channel_stats(s, x, out); };
+    }};
+
+const OpDef bn_finalize{
+    .name = "bn_finalize",
+    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> { return {{DType::f32, {4, p[op.in[0]].shape[-1]}}}; },
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      const Tensor stats = b.in(op, 0), x = b.in(op, 5);
+      BnFinalizeArgs args;
+      args.stats = stats.as<float>();
+      args.chunks = (stats.shape[0] - 1) / 2;
+      args.rows = rows_of(x.shape);
+      args.channels = static_cast<int>(stats.shape[-1]);
+      args.gamma = b.in(op, 1).as<float>();
+      args.beta = b.in(op, 2).as<float>();
+      args.running_mean = b.in(op, 3).as<float>();
+      args.running_var = b.in(op, 4).as<float>();
+      args.eps = bn(op).eps;
+      args.momentum = bn(op).momentum;
+      args.coef = b.out(op, 0).as<float>();
+      return [args](Stream s) { convolt::bn_finalize(s, args); };
+    },
+    .effects = true};
+
+const OpDef bn_coefficients{
+    .name = "bn_coefficients",
+    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> { return {{DType::f32, {4, p[op.in[0]].shape[0]}}}; },
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [c = static_cast<int>(b.in(op, 0).shape[0]), gamma = b.in(op, 0).as<float>(), beta = b.in(op, 1).as<float>(),
+              mean = b.in(op, 2).as<float>(), var = b.in(op, 3).as<float>(), eps = bn(op).eps, coef = b.out(op, 0).as<float>()](Stream s) {
+        convolt::bn_coefficients(s, c, gamma, beta, mean, var, eps, coef);
+      };
+    }};
+
+// (w f32, bias or none, coef) -> (w folded f32, bias folded f32)
+const OpDef bn_fold{
+    .name = "bn_fold",
+    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+      const Shape& w = p[op.in[0]].shape;
+      return {{DType::f32, w}, {DType::f32, {w[0]}}};
+    },
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [w = b.in(op, 0), bias = b.in(op, 1).as<const float>(), coef = b.in(op, 2).as<const float>(), out = b.out(op, 0),
+              out_bias = b.out(op, 1).as<float>()](Stream s) { convolt::bn_fold(s, w, bias, coef, out, out_bias); };
+    }};
+
+const OpDef bn_apply{
+    .name = "bn_apply",
+    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> { return {{p[op.in[0]].dtype, p[op.in[0]].shape}}; },
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [x = b.in(op, 0), coef = b.in(op, 1).as<const float>(), residual = b.in(op, 2), y = b.out(op, 0), act = bn(op).act](Stream s) {
+        convolt::bn_apply(s, x, coef, residual, y, act);
+      };
+    },
+    .gradient = bn_apply_gradient,
+    .in_place = {{0, 0}, {2, 0}}};
+
+const OpDef bn_backward_reduce{
+    .name = "bn_backward_reduce",
+    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+      const int64_t c = p[op.in[0]].shape[-1];
+      return {{DType::f32, {c}}, {DType::f32, {c}}};
+    },
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [dy = b.in(op, 0), x = b.in(op, 1), coef = b.in(op, 2).as<const float>(), y = b.in(op, 3), act = bn(op).act,
+              scratch = static_cast<float*>(b.scratch(op)), dgamma = b.out(op, 0).as<float>(), dbeta = b.out(op, 1).as<float>()](Stream s) {
+        convolt::bn_backward_reduce(s, dy, x, y, coef, act, scratch, dgamma, dbeta);
+      };
+    },
+    .scratch =
+        [](const Op& op, const Program& p) {
+          const Shape& x = p[op.in[0]].shape;
+          return bn_backward_scratch(rows_of(x), static_cast<int>(x[-1]));
+        },
+    .launches = [](const Op&) { return 2; }};
+
+const OpDef bn_backward_apply{
+    .name = "bn_backward_apply",
+    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+      std::vector<TensorType> out{{p[op.in[0]].dtype, p[op.in[0]].shape}};
+      if (op.in[6] != kNoValue) out.push_back(out[0]);
+      return out;
+    },
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [dy = b.in(op, 0), x = b.in(op, 1), coef = b.in(op, 2).as<const float>(), y = b.in(op, 3), dgamma = b.in(op, 4).as<const float>(),
+              dbeta = b.in(op, 5).as<const float>(), act = bn(op).act, dx = b.out(op, 0), dz = b.out(op, 1)](Stream s) {
+        convolt::bn_backward_apply(s, dy, x, y, coef, act, dgamma, dbeta, dx, dz);
+      };
+    },
+    .in_place = {{0, 0}}};
+
+}  // namespace ops
+}  // namespace convolt

@@ -1,0 +1,232 @@
+#include "augment.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "augment/batch.h"
+#include "augment/golden.h"
+#include "support/op_test.h"
+
+namespace convolt {
+extern bool phases_backwards;
+}
+
+namespace convolt::test {
+namespace {
+
+class AugmentTest : public OpTest {
+protected:
+  std::vector<double> show(const std::vector<AugmentSample>& samples, const AugmentOutput& output) const {
+    return augmented(ctx(), dtype(), samples, output);
+  }
+  void expect_reference(const std::vector<AugmentSample>& samples, const AugmentOutput& output,
+                        const std::string& what) const {
+    std::vector<double> expected;
+    for (const AugmentSample& sample : samples) {
+      const auto values = augment_reference(sample, output);
+      expected.insert(expected.end(), values.begin(), values.end());
+    }
+    const double tolerance = augment_tolerance(dtype());
+    expect_near(show(samples, output), expected, tolerance, tolerance, what);
+  }
+  // The stored values of u8 pixels that nothing has touched.
+  std::vector<double> stored(const std::vector<int>& pixels) const {
+    std::vector<double> values;
+    for (const int p : pixels) values.push_back(rounded(rounded(p / 255.0, DType::f32), dtype()));
+    return values;
+  }
+};
+
+AugmentSample golden_sample(int width, int height, int channels) {
+  return plain_sample(golden_picture(width, height, channels), height, width, channels);
+}
+
+TEST_P(AugmentTest, ScaleOneCopiesExactly) {
+  for (const int channels : {1, 3}) {
+    const AugmentSample sample = golden_sample(150, 5, channels);
+    const std::vector<int> pixels(sample.picture.begin(), sample.picture.end());
+    expect_near(show({sample}, {5, 150, channels}), stored(pixels), 0, 0, "copy");
+  }
+}
+
+TEST_P(AugmentTest, Mirrors) {
+  AugmentSample sample = plain_sample({1, 2, 3, 4, 5, 6}, 2, 3, 1);
+  SampleRecord& r = sample.record;
+  r.map[0] = -1;
+  r.map[2] = 3;
+  expect_near(show({sample}, {2, 3, 1}), stored({3, 2, 1, 6, 5, 4}), 0, 0, "horizontally");
+  r.map[4] = -1;
+  r.map[5] = 2;
+  expect_near(show({sample}, {2, 3, 1}), stored({6, 5, 4, 3, 2, 1}), 0, 0, "both ways");
+}
+
+// The window begins one pixel above and two to the left of the picture.
+TEST_P(AugmentTest, PixelsOutsideAreFill) {
+  AugmentSample sample = plain_sample({10, 20, 30, 40, 50, 60}, 2, 3, 1);
+  sample.record.map[2] = -2;
+  sample.record.map[5] = -1;
+  AugmentOutput output{3, 4, 1};
+  output.fill[0] = 0.25;
+  std::vector<double> expected = stored({0, 0, 0, 0, 0, 0, 10, 20, 0, 0, 40, 50});
+  for (const size_t i : {0, 1, 2, 3, 4, 5, 8, 9}) expected[i] = 0.25;
+  expect_near(show({sample}, output), expected, 0, 0, "crop with padding");
+}
+
+TEST_P(AugmentTest, FillIsAColourAndASampleWithoutPictureIsFill) {
+  AugmentSample grey = plain_sample({255}, 1, 1, 1);
+  grey.record.map[2] = -1;
+  AugmentOutput output{1, 2, 3};
+  output.fill = {0.25, 0.5, 0.75};
+  output.mean = {0.25, 0, 0};
+  output.std = {1, 0.5, 1};
+  expect_near(show({grey, AugmentSample{}}, output), {0, 1, 0.75, 0.75, 2, 1, 0, 1, 0.75, 0, 1, 0.75}, 0, 0, "fill");
+}
+
+TEST_P(AugmentTest, GreyIsRepeatedAndRgbBecomesLuma) {
+  expect_near(show({plain_sample({0, 51}, 1, 2, 1)}, {1, 2, 3}), stored({0, 0, 0, 51, 51, 51}), 0, 0, "grey to RGB");
+  expect_near(show({plain_sample({255, 0, 0, 0, 255, 0, 0, 0, 255}, 1, 3, 3)}, {1, 3, 1}), {0.2989, 0.587, 0.114}, 1e-6,
+              2 * epsilon(dtype()), "RGB to grey");
+}
+
+TEST_P(AugmentTest, NormalisesThenErases) {
+  AugmentSample sample = plain_sample({0, 51, 102, 153, 204, 255}, 2, 3, 1);
+  const int32_t erase[4] = {1, 0, 2, 1};
+  std::copy(erase, erase + 4, sample.record.erase);
+  AugmentOutput output{2, 3, 1};
+  output.mean[0] = 0.2;
+  output.std[0] = 0.5;
+  expect_near(show({sample}, output), {-0.4, 0, 0, 0.8, 1.2, 1.6}, 1e-6, 2 * epsilon(dtype()), "normalised");
+}
+
+// Pillow rounds to whole levels between its two passes and after them: 0.9 of a level at most and 0.25 in the mean are
+// its own, measured in f32.
+TEST_P(AugmentTest, ResizesAsPillow) {
+  double sum = 0;
+  size_t count = 0;
+  for (const GoldenCase& c : golden_cases("resize")) {
+    AugmentSample sample = golden_sample(c["width"], c["height"], c["channels"]);
+    const AugmentOutput output{c["out_height"], c["out_width"], c["channels"]};
+    stretch(sample.record, c["left"], c["top"], c["right"], c["bottom"], output);
+    std::vector<double> levels = show({sample}, output);
+    for (size_t i = 0; i < levels.size(); ++i) {
+      levels[i] *= 255;
+      sum += std::fabs(levels[i] - c.values[i]);
+    }
+    count += levels.size();
+    expect_near(levels, c.values, 1, 2 * epsilon(dtype()), c.name);
+  }
+  EXPECT_LE(sum / static_cast<double>(count), 0.3 + 128 * epsilon(dtype()));
+}
+
+TEST_P(AugmentTest, ColoursAsTorchvision) {
+  for (const GoldenCase& c : golden_cases("colour")) {
+    AugmentSample sample = golden_sample(c["width"], c["height"], c["channels"]);
+    sample.record.brightness = c.real("brightness");
+    sample.record.contrast = c.real("contrast");
+    sample.record.saturation = c.real("saturation");
+    expect_near(show({sample}, {c["out_height"], c["out_width"], c["channels"]}), c.values, 1e-5, 2 * epsilon(dtype()),
+                c.name);
+  }
+}
+
+TEST_P(AugmentTest, TurnsAsTorchvision) {
+  for (const GoldenCase& c : golden_cases("affine")) {
+    AugmentSample sample = golden_sample(c["width"], c["height"], c["channels"]);
+    const double angle = c.numbers.at("angle") * std::numbers::pi / 180, zoom = c.numbers.at("zoom");
+    const double cosine = std::cos(angle) / zoom, sine = std::sin(angle) / zoom;
+    const double cx = c["width"] / 2.0, cy = c["height"] / 2.0, x = cx + c["x"], y = cy + c["y"];
+    const double map[6] = {cosine, -sine, cx - cosine * x + sine * y, sine, cosine, cy - sine * x - cosine * y};
+    for (int i = 0; i < 6; ++i) sample.record.map[i] = static_cast<float>(map[i]);
+    sample.record.axis_aligned = 0;
+    expect_near(show({sample}, {c["out_height"], c["out_width"], c["channels"]}), c.values, 1e-4, 2 * epsilon(dtype()),
+                c.name);
+  }
+}
+
+// Pictures and outputs of every awkward size: one pixel, one row, more than a tile of 128 pixels wide, more than 1024
+// source columns under a tile, more than 128 source rows under the filter.
+TEST_P(AugmentTest, ResizesOfAnySizeAgreeWithTheReference) {
+  const int sizes[][4] = {{1, 1, 1, 1},     {1, 1, 3, 2},    {1, 9, 4, 4},   {9, 1, 4, 4},     {7, 5, 2, 131},
+                          {2, 300, 2, 257}, {3, 2600, 2, 3}, {400, 3, 2, 2}, {5, 1500, 1, 140}};
+  for (const auto& [height, width, out_height, out_width] : sizes)
+    for (const int channels : {1, 3}) {
+      AugmentSample sample = golden_sample(width, height, channels);
+      const AugmentOutput output{out_height, out_width, 3};
+      stretch(sample.record, 0, 0, width, height, output);
+      expect_reference({sample}, output, std::to_string(width) + "x" + std::to_string(height));
+    }
+}
+
+// What the policy can make, all at once: pictures of many sizes, both maps, windows, colours, erasing.
+std::vector<AugmentSample> mixed_samples(const AugmentOutput& output) {
+  std::vector<AugmentSample> samples;
+  for (int i = 0; i < 10; ++i) {
+    const auto draw = random_values(12, 100 + static_cast<uint64_t>(i), 0, 1);
+    const int height = 3 + static_cast<int>(draw[0] * 40), width = 3 + static_cast<int>(draw[1] * 40);
+    AugmentSample sample = golden_sample(width, height, i % 3 == 0 ? 1 : 3);
+    SampleRecord& r = sample.record;
+    stretch(r, i % 2, i % 3, width - i % 2, height, output);
+    if (i % 2 == 1) {
+      const double angle = draw[2] * 2 * std::numbers::pi, zoom = 0.4 + draw[3];
+      const double cosine = std::cos(angle) / zoom, sine = std::sin(angle) / zoom;
+      const double map[6] = {r.map[0] * cosine, -r.map[0] * sine,  width * 0.6,
+                             r.map[4] * sine,   r.map[4] * cosine, height * draw[4]};
+      for (int k = 0; k < 6; ++k) r.map[k] = static_cast<float>(map[k]);
+      r.axis_aligned = 0;
+    }
+    if (i >= 4) r.brightness = static_cast<float>(0.6 + draw[5]);
+    if (i >= 5) r.contrast = static_cast<float>(0.4 + draw[6]);
+    if (i >= 6) r.saturation = static_cast<float>(2 * draw[7]);
+    const int32_t erase[4] = {i, 2, 3, i % 4};
+    std::copy(erase, erase + 4, r.erase);
+    samples.push_back(std::move(sample));
+  }
+  samples.emplace_back();
+  return samples;
+}
+
+TEST_P(AugmentTest, EverythingTogetherAgreesWithTheReference) {
+  for (const int channels : {1, 3}) {
+    AugmentOutput output{13, 17, channels};
+    output.mean = {0.485, 0.456, 0.406};
+    output.std = {0.229, 0.224, 0.225};
+    output.fill = {0.1, 0.6, 0.9};
+    expect_reference(mixed_samples(output), output, std::to_string(channels) + " channels");
+  }
+}
+
+TEST_P(AugmentTest, SameBitsAgainAndWithPhasesBackwards) {
+  const AugmentOutput output{13, 150, 3};
+  const auto first = show(mixed_samples(output), output);
+  EXPECT_EQ(first, show(mixed_samples(output), output));
+  phases_backwards = true;
+  EXPECT_EQ(first, show(mixed_samples(output), output));
+  phases_backwards = false;
+}
+
+// A contrast of 1 needs no mean: the same bits whether a neighbour has one or not.
+TEST_P(AugmentTest, ContrastOfANeighbourChangesNothing) {
+  const AugmentOutput output{4, 6, 3};
+  AugmentSample plain = golden_sample(9, 8, 3), other = golden_sample(12, 7, 3);
+  const auto alone = show({plain}, output);
+  other.record.contrast = 0.5F;
+  auto both = show({plain, other}, output);
+  both.resize(alone.size());
+  EXPECT_EQ(alone, both);
+}
+
+TEST_P(AugmentTest, RefusesShapesAndMissingScratch) {
+  AugmentArgs args;
+  args.y = Tensor{dtype(), {2, 4, 4, 2}, nullptr};
+  EXPECT_THROW(augment(Stream{}, args), ShapeError);
+  args.y.shape = Shape{2, 4, 4, 3};
+  args.contrast = true;
+  EXPECT_THROW(augment(Stream{}, args), UsageError);
+}
+
+INSTANTIATE_OP_TEST(AugmentTest);
+
+}  // namespace
+}  // namespace convolt::test

@@ -1,0 +1,51 @@
+// What the kernel tests share: plain structs in device memory, and block kernels with their phases backwards.
+#pragma once
+
+#include <cstring>
+#include <vector>
+
+#include "support/device.h"
+
+namespace convolt {
+// Of kernels/exec/block.h, which only .cu files may include.
+extern bool phases_backwards;
+}  // namespace convolt
+
+namespace convolt::test {
+
+// An array of trivially copyable structs in device memory.
+template <class T>
+class DeviceArray {
+public:
+  DeviceArray(Context& context, const std::vector<T>& values)
+      : context_(&context), buffer_(context, static_cast<int64_t>(values.size() * sizeof(T))) {
+    context.compute().copy(buffer_.data(), values.data(), buffer_.bytes());
+    context.compute().synchronize();
+  }
+  T* get() const { return buffer_.as<T>(); }
+  std::vector<T> values() const {
+    std::vector<T> host(static_cast<size_t>(buffer_.bytes()) / sizeof(T));
+    context_->compute().copy(host.data(), buffer_.data(), buffer_.bytes());
+    context_->compute().synchronize();
+    return host;
+  }
+  T value() const { return values().at(0); }
+
+private:
+  Context* context_;
+  Buffer buffer_;
+};
+
+// While one lives, the CPU runs each phase of a block from its last thread to its first.
+class PhasesBackwards {
+public:
+  PhasesBackwards() { phases_backwards = true; }
+  ~PhasesBackwards() { phases_backwards = false; }
+};
+
+inline std::vector<double> rounded(std::vector<double> values, DType dtype) {
+  for (double& v : values) v = rounded(v, dtype);
+  return values;
+}
+
+}  // namespace convolt::test

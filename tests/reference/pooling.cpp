@@ -1,0 +1,109 @@
+#include "reference/pooling.h"
+
+#include <cmath>
+
+namespace convolt::reference {
+namespace {
+
+size_t at(const Shape& s, int64_t n, int64_t h, int64_t w, int64_t c) {
+  return static_cast<size_t>(((n * s[1] + h) * s[2] + w) * s[3] + c);
+}
+std::vector<double> zeros(const Shape& s) { return std::vector<double>(static_cast<size_t>(s.elements())); }
+
+// f(index in x, index in y, position in the window) for every element of every window that lies inside the picture.
+template <class F>
+void for_each_window_element(const Shape& x, const PoolWindow& k, F f) {
+  const Shape y = pooled_shape(x, k);
+  for (int64_t n = 0; n < y[0]; ++n)
+    for (int64_t oh = 0; oh < y[1]; ++oh)
+      for (int64_t ow = 0; ow < y[2]; ++ow)
+        for (int64_t c = 0; c < y[3]; ++c)
+          for (int r = 0; r < k.kernel_h; ++r)
+            for (int s = 0; s < k.kernel_w; ++s) {
+              const int64_t h = oh * k.stride_h - k.pad_h + r, w = ow * k.stride_w - k.pad_w + s;
+              if (h >= 0 && h < x[1] && w >= 0 && w < x[2])
+                f(at(x, n, h, w, c), at(y, n, oh, ow, c), r * k.kernel_w + s);
+            }
+}
+
+// f(index in x, index in y) for every pair that slice_pad connects.
+template <class F>
+void for_each_kept(const Shape& x, int64_t channels, int stride, int channels_before, F f) {
+  const Shape y{x[0], (x[1] + stride - 1) / stride, (x[2] + stride - 1) / stride, channels};
+  for (int64_t n = 0; n < x[0]; ++n)
+    for (int64_t h = 0; h < x[1]; h += stride)
+      for (int64_t w = 0; w < x[2]; w += stride)
+        for (int64_t c = 0; c < x[3]; ++c)
+          if (c + channels_before >= 0 && c + channels_before < channels)
+            f(at(x, n, h, w, c), at(y, n, h / stride, w / stride, c + channels_before));
+}
+
+double window_size(const PoolWindow& k) { return k.kernel_h * k.kernel_w; }
+
+}  // namespace
+
+Shape pooled_shape(const Shape& x, const PoolWindow& k) {
+  return {x[0], (x[1] + 2 * k.pad_h - k.kernel_h) / k.stride_h + 1, (x[2] + 2 * k.pad_w - k.kernel_w) / k.stride_w + 1,
+          x[3]};
+}
+
+MaxPooled max_pool(const std::vector<double>& x, const Shape& shape, const PoolWindow& window) {
+  const auto outputs = static_cast<size_t>(pooled_shape(shape, window).elements());
+  MaxPooled r{std::vector<double>(outputs), std::vector<double>(outputs, -1)};
+  for_each_window_element(shape, window, [&](size_t ix, size_t iy, int position) {
+    const bool larger = x[ix] > r.y[iy] || (std::isnan(x[ix]) && !std::isnan(r.y[iy]));
+    if (r.index[iy] >= 0 && !larger) return;
+    r.y[iy] = x[ix];
+    r.index[iy] = position;
+  });
+  return r;
+}
+
+std::vector<double> max_pool_backward(const std::vector<double>& dy, const std::vector<double>& x, const Shape& shape,
+                                      const PoolWindow& window) {
+  const MaxPooled pooled = max_pool(x, shape, window);
+  std::vector<double> dx = zeros(shape);
+  for_each_window_element(shape, window, [&](size_t ix, size_t iy, int position) {
+    if (pooled.index[iy] == position) dx[ix] += dy[iy];
+  });
+  return dx;
+}
+
+std::vector<double> avg_pool(const std::vector<double>& x, const Shape& shape, const PoolWindow& window) {
+  std::vector<double> y = zeros(pooled_shape(shape, window));
+  for_each_window_element(shape, window, [&](size_t ix, size_t iy, int) { y[iy] += x[ix] / window_size(window); });
+  return y;
+}
+
+std::vector<double> avg_pool_backward(const std::vector<double>& dy, const Shape& shape, const PoolWindow& window) {
+  std::vector<double> dx = zeros(shape);
+  for_each_window_element(shape, window, [&](size_t ix, size_t iy, int) { dx[ix] += dy[iy] / window_size(window); });
+  return dx;
+}
+
+std::vector<double> global_avg_pool(const std::vector<double>& x, const Shape& shape) {
+  const auto h = static_cast<int>(shape[1]), w = static_cast<int>(shape[2]);
+  return avg_pool(x, shape, {.kernel_h = h, .kernel_w = w, .stride_h = h, .stride_w = w});
+}
+
+std::vector<double> global_avg_pool_backward(const std::vector<double>& dy, const Shape& shape) {
+  const auto h = static_cast<int>(shape[1]), w = static_cast<int>(shape[2]);
+  return avg_pool_backward(dy, shape, {.kernel_h = h, .kernel_w = w, .stride_h = h, .stride_w = w});
+}
+
+std::vector<double> slice_pad(const std::vector<double>& x, const Shape& shape, int64_t channels, int stride,
+                              int channels_before) {
+  std::vector<double> y =
+      zeros({shape[0], (shape[1] + stride - 1) / stride, (shape[2] + stride - 1) / stride, channels});
+  for_each_kept(shape, channels, stride, channels_before, [&](size_t ix, size_t iy) { y[iy] = x[ix]; });
+  return y;
+}
+
+std::vector<double> slice_pad_backward(const std::vector<double>& dy, const Shape& shape, int64_t channels, int stride,
+                                       int channels_before) {
+  std::vector<double> dx = zeros(shape);
+  for_each_kept(shape, channels, stride, channels_before, [&](size_t ix, size_t iy) { dx[ix] = dy[iy]; });
+  return dx;
+}
+
+}  // namespace convolt::reference

@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Compares the registers, stack, spills and shared memory of every CUDA kernel with the recorded budget.
+
+    tools/kernel_budget.py BUILD_DIR             compare; exit 1 with a line for each kernel that is over
+    tools/kernel_budget.py BUILD_DIR --record    write the budget from this build
+    tools/kernel_budget.py --launch COMMAND...   run a compiler and keep ptxas' report beside the object file
+
+The build compiles kernels through --launch (see cmake/cuda.cmake), so that the numbers are those of the very objects
+that are linked. A spill fails always and has no place in the budget; fewer registers than recorded never do.
+"""
+import argparse
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+BUDGET = pathlib.Path(__file__).resolve().parent.parent / "tests/cuda/kernel_budget.json"
+REPORT_SUFFIX = ".resources"
+
+ENTRY = re.compile(r"Compiling entry function '(?P<name>[^']+)' for '(?P<arch>sm_\w+)'")
+STACK = re.compile(r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads")
+USED = re.compile(r"Used (?P<registers>\d+) registers")
+SHARED = re.compile(r"(?P<shared>\d+) bytes smem")
+
+
+def launch(command):
+    """Runs the compiler; its ptxas report goes into a file, everything else to stderr as it came."""
+    run = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    report, rest = [], []
+    for line in run.stderr.splitlines(keepends=True):
+        of_ptxas = line.startswith("ptxas info") or line.startswith("    ")
+        (report if of_ptxas else rest).append(line)
+    sys.stderr.writelines(rest)
+    if "-o" in command and run.returncode == 0:
+        path = pathlib.Path(command[command.index("-o") + 1] + REPORT_SUFFIX)
+        path.write_text("".join(report))
+    return run.returncode
+
+
+def parse(text):
+    """{(arch, mangled name): {registers, stack, spills, shared}} of one ptxas report."""
+    kernels, stack = {}, None
+    current = None
+    for line in text.splitlines():
+        if found := ENTRY.search(line):
+            current = kernels.setdefault((found["arch"], found["name"]), {})
+            stack = None
+        elif found := STACK.search(line):
+            stack = found
+        elif (found := USED.search(line)) and current is not None and stack is not None:
+            shared = SHARED.search(line)
+            current.update(registers=int(found["registers"]), stack=int(stack["stack"]),
+                           spills=int(stack["stores"]) + int(stack["loads"]),
+                           shared=int(shared["shared"]) if shared else 0)
+            current = None
+    return kernels
+
+
+def without_arguments(signature):
+    """"void f<A(1)>(int, A(1))" -> "f<A(1)>": up to the first bracket that is no part of a template argument."""
+    signature = signature.removeprefix("void ")
+    depth = 0
+    for i, character in enumerate(signature):
+        if character == "(" and depth == 0:
+            return signature[:i]
+        depth += {"<": 1, ">": -1}.get(character, 0)
+    return signature
+
+
+def readable(names):
+    """Demangled names without namespaces and arguments."""
+    run = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True)
+    return [without_arguments(re.sub(r"\(anonymous namespace\)::|convolt::", "", name)) for name in run.stdout.splitlines()]
+
+
+def measured(build):
+    """{arch: {"relu.cu: kernel": numbers}} of a build folder."""
+    result = {}
+    for report in sorted(pathlib.Path(build).rglob("*" + REPORT_SUFFIX)):
+        obj = report.with_suffix("")
+        if not obj.exists():  # the object of a source file that is gone
+            continue
+        kernels = parse(report.read_text())
+        for ((arch, mangled), numbers), name in zip(kernels.items(), readable([name for _, name in kernels])):
+            if not numbers:
+                raise SystemExit(f"ptxas reported no registers for {mangled}: rebuild the kernels")
+            result.setdefault(arch, {})[f"{obj.stem}: {name}"] = numbers
+    return result
+
+
+def compare(found, budget, record_command):
+    problems = []
+    for arch, kernels in sorted(found.items()):
+        allowed_kernels = budget.get(arch)
+        if allowed_kernels is None:
+            problems.append(f"{arch} has no budget; record one with: {record_command}")
+            allowed_kernels = {}
+        for name, numbers in sorted(kernels.items()):
+            if numbers["spills"]:
+                problems.append(f"{arch} {name}: spills {numbers['spills']} bytes to local memory")
+            if arch not in budget:
+                continue
+            if name not in allowed_kernels:
+                problems.append(f"{arch} {name}: not in the budget; record it with: {record_command}")
+                continue
+            for field, allowed in allowed_kernels[name].items():
+                if numbers[field] > allowed:
+                    problems.append(f"{arch} {name}: {numbers[field]} {field}, the budget is {allowed}; "
+                                    f"if that is meant, record it with: {record_command}")
+    return problems
+
+
+def write_budget(path, found):
+    """Replaces the architectures of this build, one kernel a line, and keeps the others."""
+    budget = json.loads(path.read_text()) if path.exists() else {}
+    for arch, kernels in found.items():
+        budget[arch] = {name: {k: v for k, v in numbers.items() if k != "spills"} for name, numbers in kernels.items()}
+    blocks = []
+    for arch in sorted(budget):
+        lines = [f"    {json.dumps(name)}: {json.dumps(budget[arch][name])}" for name in sorted(budget[arch])]
+        blocks.append(f"  {json.dumps(arch)}: {{\n" + ",\n".join(lines) + "\n  }")
+    path.write_text("{\n" + ",\n".join(blocks) + "\n}\n")
+
+
+def main():
+    if sys.argv[1:2] == ["--launch"]:
+        return launch(sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--budget", type=pathlib.Path, default=BUDGET)
+    options = parser.parse_args()
+    found = measured(options.build)
+    count = sum(len(kernels) for kernels in found.values())
+    if not count:
+        raise SystemExit(f"{options.build} holds no kernel reports (*{REPORT_SUFFIX}): build it with CONVOLT_CUDA=ON first")
+    spills = compare(found, found, "")
+    if options.record:
+        write_budget(options.budget, found)
+        print(f"{count} kernels recorded in {options.budget}")
+        print("\n".join(spills), file=sys.stderr, end="\n" if spills else "")
+        return 1 if spills else 0
+    budget = json.loads(options.budget.read_text()) if options.budget.exists() else {}
+    problems = compare(found, budget, f"tools/kernel_budget.py {options.build} --record")
+    print("\n".join(problems), file=sys.stderr) if problems else print(f"{count} kernels within their budget")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

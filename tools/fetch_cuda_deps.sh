@@ -8,6 +8,7 @@
 #
 # What is there already is left alone. Things appear whole, by rename, so a run that was cut off does no harm.
 set -eu
+export PIP_ROOT_USER_ACTION=ignore
 
 frontend="nvidia-cudnn-frontend==1.32.0"
 toolkit="cuda-toolkit[nvcc,cudart,cccl,crt,nvvm,nvrtc,cublas]==13.0.2 nvidia-cudnn-cu13==9.19.0.56"
@@ -43,6 +44,10 @@ install() {
   [ -d "$work/wheels/$2" ] || { echo "$3 holds no $2" >&2; exit 1; }
   mkdir "$work/$1"
   mv "$work/wheels/$2" "$work/$1/${5:-}"
+  if [ "$1" = cuda ]; then # names that nvcc and CMake look for and the wheels leave out
+    ln -s lib "$work/cuda/nvidia/cu13/lib64"
+    ln -s libcudart.so.13 "$work/cuda/nvidia/cu13/lib/libcudart.so"
+  fi
   printf '%s\n' "$3" > "$work/$1/.fetched"
   [ ! -e "$root/$1" ] || mv "$root/$1" "$work/old"
   mv "$work/$1" "$root/$1"

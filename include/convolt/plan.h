@@ -43,6 +43,12 @@ struct MeterValues {
   double loss = 0, weight = 0, top1 = 0, top5 = 0;
 };
 
+struct MeterReading {
+  int64_t step = 0;
+  MeterValues values;
+  int64_t first_bad_step = -1;  // the first step whose loss was not finite; -1: all were
+};
+
 // All calls from one thread. Params (and optimizer) must outlive the plan.
 class Plan {
 public:
@@ -62,18 +68,17 @@ public:
   std::vector<float> logits();
   // Softmax of them, computed on the host in double.
   std::vector<float> probabilities();
-  // Starts an asynchronous read-back of meters and status, in queue order; newest_meters() gives the newest that has arrived.
-  void request_meters();
-  MeterValues meters();            // synchronises
-  MeterValues newest_meters();     // never waits for the device
-  int64_t first_bad_step();        // synchronises; -1: every loss so far was finite
-  int64_t newest_first_bad_step();  // never waits
+  // Starts an asynchronous read-back of meters and status, in queue order, labelled with `step`.
+  void request_meters(int64_t step);
+  // The next reading that has arrived, in the order of the requests; never waits for the device.
+  std::optional<MeterReading> poll_meters();
+  MeterReading meters();  // synchronises
   void reset_meters();
   // Dynamic loss scaling (f16): the state to checkpoint.
   StepStatus status();
   void set_status(const StepStatus& status);
 
-  // Gradient of trainable parameter i after a step without optimizer, file layout; synchronises.
+  // Gradient of trainable parameter i after a step without optimizer, file layout, the loss scale (f16) divided out; synchronises.
   std::vector<float> gradient(int i);
 
   // Runs the step again op by op and names the layer and op whose output is first not finite; empty when all are finite.
@@ -96,6 +101,7 @@ public:
   std::string describe_json() const;
 
 private:
+  friend struct PlanAccess;  // tests/graph/plan_access.h: looks inside and plants faults
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -158,15 +158,15 @@ void describe_operation(Graph& graph, const ConvDesc& desc) {
 bool is_offered(const ConvDesc& desc) {
   if (desc.prologue != ConvPrologue::none) return false;
   if (desc.epilogue == ConvEpilogue::none) return true;
-  return desc.pass == ConvPass::fprop && (desc.epilogue == ConvEpilogue::bias ||
-                                          desc.epilogue == ConvEpilogue::bias_relu ||
-                                          desc.epilogue == ConvEpilogue::bias_relu6);
+  return desc.pass == ConvPass::fprop &&
+         (desc.epilogue == ConvEpilogue::bias || desc.epilogue == ConvEpilogue::bias_relu ||
+          desc.epilogue == ConvEpilogue::bias_relu6);
 }
 
 // f32 means f32: products on tensor cores round their inputs to tf32. Sums are f32 in every type.
 bool keeps_precision(const Graph& graph, int64_t index, const ConvDesc& desc) {
-  const bool rounds_inputs = graph.has(index, fe::NumericalNote_t::TENSOR_CORE) ||
-                             graph.has(index, fe::NumericalNote_t::DOWN_CONVERT_INPUTS);
+  const bool rounds_inputs =
+      graph.has(index, fe::NumericalNote_t::TENSOR_CORE) || graph.has(index, fe::NumericalNote_t::DOWN_CONVERT_INPUTS);
   if (desc.dtype == DType::f32 && !desc.tf32 && rounds_inputs) return false;
   return !graph.has(index, fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION);
 }
@@ -174,14 +174,13 @@ bool keeps_precision(const Graph& graph, int64_t index, const ConvDesc& desc) {
 // One built plan of a graph.
 struct BuiltPlan {
   int64_t index = 0;
-  bool runtime_compiled = false;
   PlanReport report;
 };
 
 // Tries the plan at `index`; nullopt where it does not fit the description or cuDNN cannot build it.
 std::optional<BuiltPlan> build_plan(Graph& graph, int64_t index, const ConvDesc& desc) {
   if (!keeps_precision(graph, index, desc) || graph.build_plan_at_index(index).is_bad()) return std::nullopt;
-  BuiltPlan plan{index, graph.has(index, fe::BehaviorNote_t::RUNTIME_COMPILATION), {}};
+  BuiltPlan plan{index, {}};
   check(graph.get_workspace_size_plan_at_index(index, plan.report.workspace_bytes), "asking for cuDNN's workspace");
   check(graph.get_plan_name_at_index(index, plan.report.name), "asking for the name of a cuDNN plan");
   plan.report.name = "cudnn " + plan.report.name;
@@ -189,24 +188,18 @@ std::optional<BuiltPlan> build_plan(Graph& graph, int64_t index, const ConvDesc&
   return plan;
 }
 
-// Plans in the order of cuDNN's heuristics, but precompiled engines first: the others take seconds to compile and are
-// only asked when there is nothing else. At least one is repeatable if any is.
-std::vector<BuiltPlan> build_plans(Graph& graph, const ConvDesc& desc) {
+// Up to kMaxCandidates plans in the order of cuDNN's heuristics, at least one of them repeatable if any is.
+std::vector<BuiltPlan> build_plans(Graph& graph, const ConvDesc& desc, bool runtime_compiled) {
   std::vector<BuiltPlan> built;
   bool repeatable = false;
-  for (const bool runtime_compiled : {false, true}) {
-    for (int64_t i = 0; i < graph.get_execution_plan_count(); ++i) {
-      if (graph.has(i, fe::BehaviorNote_t::RUNTIME_COMPILATION) != runtime_compiled) continue;
-      const bool wanted = built.size() < kMaxCandidates ||
-                          (!repeatable && !graph.has(i, fe::NumericalNote_t::NONDETERMINISTIC));
-      if (!wanted) continue;
-      if (auto plan = build_plan(graph, i, desc)) {
-        repeatable = repeatable || plan->report.repeatable;
-        built.push_back(std::move(*plan));
-        if (runtime_compiled) return built;
-      }
+  for (int64_t i = 0; i < graph.get_execution_plan_count(); ++i) {
+    if (graph.has(i, fe::BehaviorNote_t::RUNTIME_COMPILATION) != runtime_compiled) continue;
+    if (built.size() >= kMaxCandidates && (repeatable || graph.has(i, fe::NumericalNote_t::NONDETERMINISTIC))) continue;
+    if (auto plan = build_plan(graph, i, desc)) {
+      repeatable = repeatable || plan->report.repeatable;
+      built.push_back(std::move(*plan));
+      if (runtime_compiled) break;
     }
-    if (!built.empty()) break;
   }
   std::stable_partition(built.begin(), built.end(),
                         [](const BuiltPlan& plan) { return plan.report.workspace_bytes <= kLargeWorkspace; });
@@ -235,7 +228,10 @@ Search search(const ConvDesc& desc, const Target& target) {
   const auto graph_status = target.handle ? graph.build_operation_graph(target.handle) : graph.build_operation_graph();
   if (graph_status.is_bad()) return result;
   if (graph.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}).is_bad()) return result;
-  result.plans = build_plans(graph, desc);
+  result.plans = build_plans(graph, desc, false);
+  // Engines that are compiled at run time take seconds for each shape at each start: worth it where a convolution would
+  // not run at all, not for an epilogue that the caller can do in a sweep of its own.
+  if (result.plans.empty() && desc.epilogue == ConvEpilogue::none) result.plans = build_plans(graph, desc, true);
   return result;
 }
 
@@ -294,8 +290,8 @@ public:
     std::vector<std::unique_ptr<ConvKernel>> kernels;
     kernels.reserve(found.plans.size());
     for (BuiltPlan& plan : found.plans)
-      kernels.push_back(std::make_unique<CudnnKernel>(handle_, found.graph, std::move(plan),
-                                                      desc.epilogue != ConvEpilogue::none));
+      kernels.push_back(
+          std::make_unique<CudnnKernel>(handle_, found.graph, std::move(plan), desc.epilogue != ConvEpilogue::none));
     return kernels;
   }
   std::string version() const override { return cudnn_version(); }
@@ -312,7 +308,8 @@ int sm_version_of(const std::string& device_json) {
   int version = 0;
   if (at != std::string::npos)
     std::from_chars(device_json.data() + at + kKey.size(), device_json.data() + device_json.size(), version);
-  if (version < 100) throw FormatError("the device description has no \"deviceVer\":NNN (900 for compute capability 9.0)");
+  if (version < 100)
+    throw FormatError("the device description has no \"deviceVer\":NNN (900 for compute capability 9.0)");
   return version / 10;
 }
 

@@ -26,7 +26,8 @@ struct Api {
   decltype(cublasLtGetVersion)* get_version = find<decltype(cublasLtGetVersion)>("cublasLtGetVersion");
   decltype(cublasLtGetStatusString)* status_text = find<decltype(cublasLtGetStatusString)>("cublasLtGetStatusString");
   decltype(cublasLtMatmul)* matmul = find<decltype(cublasLtMatmul)>("cublasLtMatmul");
-  decltype(cublasLtMatmulDescCreate)* create_desc = find<decltype(cublasLtMatmulDescCreate)>("cublasLtMatmulDescCreate");
+  decltype(cublasLtMatmulDescCreate)* create_desc =
+      find<decltype(cublasLtMatmulDescCreate)>("cublasLtMatmulDescCreate");
   decltype(cublasLtMatmulDescDestroy)* destroy_desc =
       find<decltype(cublasLtMatmulDescDestroy)>("cublasLtMatmulDescDestroy");
   decltype(cublasLtMatmulDescSetAttribute)* set_desc =
@@ -59,8 +60,7 @@ struct Lt {
   Lt& operator=(const Lt&) = delete;
 
   void check(cublasStatus_t status, const char* what) const {
-    if (status != CUBLAS_STATUS_SUCCESS)
-      throw DeviceError(std::string(what) + " failed: " + api.status_text(status));
+    if (status != CUBLAS_STATUS_SUCCESS) throw DeviceError(std::string(what) + " failed: " + api.status_text(status));
   }
 };
 
@@ -129,11 +129,12 @@ public:
     const Preference preference(*lt_);
     std::vector<cublasLtMatmulHeuristicResult_t> found(kMaxCandidates);
     int count = 0;
-    const cublasStatus_t status =
-        lt_->api.get_heuristic(lt_->handle, operation_, a_, b_, result_, result_, preference.get(), kMaxCandidates,
-                               found.data(), &count);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED) count = 0;
-    else lt_->check(status, "asking cuBLASLt for algorithms");
+    const cublasStatus_t status = lt_->api.get_heuristic(lt_->handle, operation_, a_, b_, result_, result_,
+                                                         preference.get(), kMaxCandidates, found.data(), &count);
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED)
+      count = 0;
+    else
+      lt_->check(status, "asking cuBLASLt for algorithms");
     found.resize(static_cast<size_t>(count));
     return found;
   }
@@ -166,7 +167,8 @@ private:
   private:
     template <class Value>
     void set(cublasLtMatmulPreferenceAttributes_t attribute, Value value) {
-      lt_.check(lt_.api.set_preference(preference_, attribute, &value, sizeof value), "describing a product to cuBLASLt");
+      lt_.check(lt_.api.set_preference(preference_, attribute, &value, sizeof value),
+                "describing a product to cuBLASLt");
     }
     const Lt& lt_;
     cublasLtMatmulPreference_t preference_ = nullptr;
@@ -178,9 +180,9 @@ private:
   }
   cublasLtMatrixLayout_t layout(const Product::Matrix& m, cudaDataType_t type) const {
     cublasLtMatrixLayout_t result = nullptr;
-    lt_->check(lt_->api.create_layout(&result, type, static_cast<uint64_t>(m.rows), static_cast<uint64_t>(m.columns),
-                                      m.rows),
-               "describing a matrix to cuBLASLt");
+    lt_->check(
+        lt_->api.create_layout(&result, type, static_cast<uint64_t>(m.rows), static_cast<uint64_t>(m.columns), m.rows),
+        "describing a matrix to cuBLASLt");
     return result;
   }
 

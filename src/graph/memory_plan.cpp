@@ -152,7 +152,7 @@ void verify(const Program& program, const MemoryPlan& plan) {
   for (size_t a = 0; a < plan.places.size(); ++a)
     for (size_t b = 0; b < plan.places.size(); ++b)
       if (a != b && plan.places[a].offset >= 0 && plan.places[a].group == plan.places[b].group &&
-          plan.places[a].first < plan.places[b].first && plan.places[a].last > plan.places[b].first)
+          plan.places[a].first <= plan.places[b].first && plan.places[a].last > plan.places[b].first)
         throw Error("memory plan: '" + program.values[b].name + "' overwrites '" + program.values[a].name + "', which is read later");
 }
 

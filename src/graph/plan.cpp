@@ -18,6 +18,7 @@ void Plan::run(const float* images, const int32_t* labels, int rows, int64_t ste
   if (p.images == kNoValue) throw UsageError("this plan begins with augmentation: give it a StepInput with records, or compile it without");
   if (rows < 0 || rows > p.options.batch)
     throw UsageError("a plan of batch " + std::to_string(p.options.batch) + " got " + std::to_string(rows) + " rows");
+  p.wait_for_place();  // before anything is queued that refers to the caller's memory
   const Tensor staged = p.tensor(p.images), staged_labels = p.tensor(p.labels), staged_weights = p.tensor(p.weights);
   const int64_t row_bytes = staged.bytes() / p.options.batch;
   std::vector<float> weights(static_cast<size_t>(p.options.batch), 0.F);
@@ -59,42 +60,41 @@ std::vector<float> Plan::probabilities() {
   return values;
 }
 
-void Plan::request_meters() {
+namespace {
+MeterReading reading_of(int64_t step, const Meters& m, const StepStatus& s) { return {step, {m.loss, m.weight, m.top1, m.top5}, s.first_bad_step}; }
+}  // namespace
+
+void Plan::request_meters(int64_t step) {
   Impl& p = *impl_;
   const size_t slot = static_cast<size_t>(p.read_backs % static_cast<int64_t>(Impl::kRing));
-  p.read_back_done[slot].wait();  // long past, unless requests come faster than steps
+  if (p.read_backs - p.readings_taken == static_cast<int64_t>(Impl::kRing)) throw UsageError("poll_meters() was not called between four requests");
   auto* place = p.pinned_read_backs.as<Impl::ReadBack>() + slot;
   p.context.compute().copy(&place->meters, p.meters, sizeof(Meters));
   p.context.compute().copy(&place->status, p.status, sizeof(StepStatus));
   p.read_back_done[slot] = p.context.compute().record();
+  p.read_back_step[slot] = step;
   ++p.read_backs;
 }
 
-namespace {
-MeterValues values_of(const Meters& m) { return {m.loss, m.weight, m.top1, m.top5}; }
-}  // namespace
-
-MeterValues Plan::newest_meters() {
+std::optional<MeterReading> Plan::poll_meters() {
   Impl& p = *impl_;
-  for (int64_t i = std::max<int64_t>(0, p.read_backs - static_cast<int64_t>(Impl::kRing)); i < p.read_backs; ++i) {
-    const size_t slot = static_cast<size_t>(i % static_cast<int64_t>(Impl::kRing));
-    if (p.read_back_done[slot].reached()) p.newest = p.pinned_read_backs.as<Impl::ReadBack>()[slot];
+  if (p.readings_taken == p.read_backs) return std::nullopt;
+  const size_t slot = static_cast<size_t>(p.readings_taken % static_cast<int64_t>(Impl::kRing));
+  // With all places taken the oldest is at least three requests old: waiting for it costs nothing that a full queue would not.
+  if (!p.read_back_done[slot].reached()) {
+    if (p.read_backs - p.readings_taken < static_cast<int64_t>(Impl::kRing)) return std::nullopt;
+    p.read_back_done[slot].wait();
   }
-  return values_of(p.newest.meters);
+  ++p.readings_taken;
+  const auto& r = p.pinned_read_backs.as<Impl::ReadBack>()[slot];
+  return reading_of(p.read_back_step[slot], r.meters, r.status);
 }
 
-int64_t Plan::newest_first_bad_step() {
-  newest_meters();
-  return impl_->newest.status.first_bad_step;
-}
-
-MeterValues Plan::meters() {
+MeterReading Plan::meters() {
   Meters m;
   impl_->read_back(&m, impl_->meters, sizeof m);
-  return values_of(m);
+  return reading_of(-1, m, status());
 }
-
-int64_t Plan::first_bad_step() { return status().first_bad_step; }
 
 StepStatus Plan::status() {
   StepStatus s;
@@ -122,6 +122,7 @@ std::vector<float> Plan::gradient(int i) {
   p.read_back(raw.data(), t.data, t.bytes());
   std::vector<float> memory(static_cast<size_t>(t.elements()));
   widen(raw.data(), t.dtype, memory.data(), t.elements());
+  for (const float scale = status().loss_scale; float& g : memory) g /= scale;
   return p.params.to_file_layout(i, memory);
 }
 

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -13,7 +14,10 @@ namespace convolt {
 
 Plan::Impl::Impl(const Graph& graph, Params& p, const PlanOptions& o) : context(p.context()), params(p), options(o) {
   if (options.batch < 1) throw UsageError("a plan needs a batch of at least 1, found " + std::to_string(options.batch));
+  if (options.dtype != DType::f32 && options.dtype != DType::bf16 && options.dtype != DType::f16)
+    throw UsageError("a plan computes in f32, bf16 or f16, found " + std::string(name_of(options.dtype)));
   if (options.optimizer != nullptr && !options.training) throw UsageError("a plan with an optimizer must be a training plan");
+  if (options.optimizer != nullptr && &options.optimizer->params() != &params) throw UsageError("the optimizer of a plan belongs to other Params");
   compile(graph);
   allocate();
   bind_all();
@@ -234,20 +238,25 @@ void Plan::Impl::execute(Stream s) {
   }
 }
 
+void Plan::Impl::wait_for_place() {
+  if (steps < 2) return;
+  // Taken out of the ring: an error of that step is thrown here once, not again by the next step.
+  std::exchange(step_done[static_cast<size_t>((steps - 2) % kRing)], Event()).wait();
+}
+
 void Plan::Impl::submit(const StepInput& values) {
+  wait_for_place();
   run_prepare_if_needed();
-  if (steps >= 2) step_done[static_cast<size_t>((steps - 2) % kRing)].wait();
   StepInput* place = pinned_inputs.as<StepInput>() + steps % kRing;
   *place = values;
   context.compute().copy(tensor(program.step_input).data, place, sizeof(StepInput));
   context.compute().run([this](Stream s) { execute(s); });
   step_done[static_cast<size_t>(steps % kRing)] = context.compute().record();
   ++steps;
-  if (options.optimizer != nullptr) {
-    params.touch();
-    prepared_version = params.version();  // the update refreshed what this plan reads
-  }
-  if (options.training) ++params.batches_tracked;
+  if (!options.training) return;
+  params.touch();                       // running statistics, and weights where there is an optimizer
+  prepared_version = params.version();  // the update refreshed what this plan reads
+  ++params.batches_tracked;
 }
 
 }  // namespace convolt

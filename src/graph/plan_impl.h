@@ -29,6 +29,8 @@ struct Plan::Impl final : Binding {
   void bind_all();
   void upload_tables();
 
+  // Waits for step n-2 and throws its error, if any.
+  void wait_for_place();
   void submit(const StepInput& input_values);
   void run_prepare_if_needed();
   // Runs the step's ops in order on the calling thread (CPU: the queue's).
@@ -76,8 +78,8 @@ struct Plan::Impl final : Binding {
   };
   Buffer pinned_read_backs;
   std::array<Event, kRing> read_back_done;
-  int64_t read_backs = 0;
-  ReadBack newest;
+  std::array<int64_t, kRing> read_back_step{};
+  int64_t read_backs = 0, readings_taken = 0;
 };
 
 }  // namespace convolt

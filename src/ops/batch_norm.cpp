@@ -9,6 +9,8 @@
 namespace convolt {
 namespace {
 
+int64_t rows_of(const Shape& s) { return s.elements() / s[-1]; }
+
 Shape bn_shape(const Layer&, const std::vector<Shape>& inputs) { return inputs[0]; }
 
 std::vector<ParamSpec> bn_params(const Layer& layer, const std::vector<Shape>& inputs, const Graph&) {
@@ -24,14 +26,13 @@ ValueId lower_bn(LoweringContext& c) {
   const auto& o = std::any_cast<const BatchNormOptions&>(c.layer.attributes);
   const ValueId x = c.inputs[0], gamma = c.params[0], beta = c.params[1], mean = c.params[2], var = c.params[3];
   const Shape& shape = c.program[x].shape;
-  const BnAttrs attrs{.eps = o.eps, .momentum = o.momentum, .gamma = gamma, .beta = beta};
+  const BnAttrs attrs{.eps = o.eps, .momentum = o.momentum, .gamma = gamma, .beta = beta, .rows = rows_of(shape)};
   ValueId coef = kNoValue;
   if (c.training) {
-    if (shape.elements() / shape[-1] < 2)
+    if (attrs.rows < 2)
       layer_error(c.layer, "training needs more than one value per channel, found 1; use a larger batch or picture");
     const ValueId stats = c.emit(ops::channel_stats, {x}, attrs, ".stats")[0];
-    // The picture x is an operand for its extents alone: finalize divides by its rows.
-    coef = c.emit(ops::bn_finalize, {stats, gamma, beta, mean, var, x}, attrs, ".coef")[0];
+    coef = c.emit(ops::bn_finalize, {stats, gamma, beta, mean, var}, attrs, ".coef")[0];
   } else {
     coef = c.emit_prepare(ops::bn_coefficients, {gamma, beta, mean, var}, attrs, ".coef")[0];
   }
@@ -41,7 +42,6 @@ ValueId lower_bn(LoweringContext& c) {
 const LayerDef kBatchNorm{"batch_norm", bn_shape, bn_params, lower_bn};
 
 const BnAttrs& bn(const Op& op) { return std::get<BnAttrs>(op.attrs); }
-int64_t rows_of(const Shape& s) { return s.elements() / s[-1]; }
 
 // bn_apply reads (x, coef, residual); its gradient recomputes the activation's sign from x, or reads y after a residual.
 void bn_apply_gradient(const Op& op, GradientBuilder& b) {
@@ -58,7 +58,7 @@ void bn_apply_gradient(const Op& op, GradientBuilder& b) {
     return;
   }
   Op apply{.def = &ops::bn_backward_apply, .in = {dy, x, coef, y, sums[0], sums[1]}, .attrs = op.attrs, .layer = op.layer};
-  apply.in.push_back(residual_wanted && masked ? residual : kNoValue);  // present: a second output, dz
+  std::get<BnAttrs>(apply.attrs).residual_gradient = residual_wanted && masked;
   const auto out = b.emit(apply, "dx");
   if (b.wanted(x)) b.flow(x, out[0]);
   if (residual_wanted) b.flow(residual, masked ? out[1] : dy);
@@ -87,11 +87,11 @@ const OpDef bn_finalize{
     .name = "bn_finalize",
     .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> { return {{DType::f32, {4, p[op.in[0]].shape[-1]}}}; },
     .bind = [](const Op& op, const Binding& b) -> Launch {
-      const Tensor stats = b.in(op, 0), x = b.in(op, 5);
+      const Tensor stats = b.in(op, 0);
       BnFinalizeArgs args;
       args.stats = stats.as<float>();
       args.chunks = (stats.shape[0] - 1) / 2;
-      args.rows = rows_of(x.shape);
+      args.rows = bn(op).rows;
       args.channels = static_cast<int>(stats.shape[-1]);
       args.gamma = b.in(op, 1).as<float>();
       args.beta = b.in(op, 2).as<float>();
@@ -160,7 +160,7 @@ const OpDef bn_backward_apply{
     .name = "bn_backward_apply",
     .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
       std::vector<TensorType> out{{p[op.in[0]].dtype, p[op.in[0]].shape}};
-      if (op.in[6] != kNoValue) out.push_back(out[0]);
+      if (bn(op).residual_gradient) out.push_back(out[0]);
       return out;
     },
     .bind = [](const Op& op, const Binding& b) -> Launch {

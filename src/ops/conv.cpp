@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include "batch_norm.h"
-#include "convolt/layers.h"
 #include "graph/layer.h"
+#include "graph/layer_attributes.h"
 
 namespace convolt {
 namespace {
@@ -21,11 +21,6 @@ ConvGeometry geometry_of(const Conv2dOptions& o, const Shape& in, int64_t channe
   g.groups = o.groups;
   return g;
 }
-
-struct ConvLayer {
-  Conv2dOptions options;
-  int64_t channels;
-};
 
 Shape conv_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const auto& [o, channels] = std::any_cast<const ConvLayer&>(layer.attributes);
@@ -71,25 +66,28 @@ ValueId lower_conv(LoweringContext& c) {
 
 const LayerDef kConv2d{"conv2d", conv_shape, conv_params, lower_conv};
 
-struct LinearLayer {
-  LinearOptions options;
-  int64_t units;
-};
-
 Shape linear_shape(const Layer& layer, const std::vector<Shape>& inputs) {
-  const auto& [o, units] = std::any_cast<const LinearLayer&>(layer.attributes);
+  const auto& [o, units, features] = std::any_cast<const LinearLayer&>(layer.attributes);
   if (inputs[0].rank() != 1) layer_error(layer, "expected a vector [K], found " + inputs[0].to_string() + "; flatten() it first");
   if (units < 1) layer_error(layer, fmt::format("units must be positive, found {}", units));
+  if (inputs[0][0] != features)
+    layer_error(layer, fmt::format("its weights take {} features, found {}: this network is tied to one picture size", features, inputs[0][0]));
   return {units};
 }
 
-std::vector<ParamSpec> linear_params(const Layer& layer, const std::vector<Shape>& inputs, const Graph& graph) {
-  const auto& [o, units] = std::any_cast<const LinearLayer&>(layer.attributes);
-  const int64_t in = inputs[0][0];
+// The flatten layer that the input of `layer` comes from, through layers that keep the order of elements; null where there is none.
+const Layer* flattened_before(const Layer& layer, const Graph& graph) {
+  const Layer* before = &graph.layers()[static_cast<size_t>(layer.inputs[0])];
+  while (before->def->kind == "relu" || before->def->kind == "relu6" || before->def->kind == "dropout")
+    before = &graph.layers()[static_cast<size_t>(before->inputs[0])];
+  return before->def->kind == "flatten" ? before : nullptr;
+}
+
+std::vector<ParamSpec> linear_params(const Layer& layer, const std::vector<Shape>&, const Graph& graph) {
+  const auto& [o, units, in] = std::any_cast<const LinearLayer&>(layer.attributes);
   std::vector<ParamSpec> params{{.name = "weight", .shape = {units, in}, .init = o.init, .fan_in = in, .fan_out = units}};
-  const Layer& before = graph.layers()[static_cast<size_t>(layer.inputs[0])];
-  if (before.def->kind == "flatten") {
-    const Shape& picture = graph.layers()[static_cast<size_t>(before.inputs[0])].shape;
+  if (const Layer* before = flattened_before(layer, graph)) {
+    const Shape& picture = graph.layers()[static_cast<size_t>(before->inputs[0])].shape;
     if (picture.rank() == 3) {
       params[0].shape = {units, picture[0], picture[1], picture[2]};
       params[0].file = ParamSpec::File::flattened;
@@ -100,11 +98,8 @@ std::vector<ParamSpec> linear_params(const Layer& layer, const std::vector<Shape
 }
 
 ValueId lower_linear(LoweringContext& c) {
-  const auto& [o, units] = std::any_cast<const LinearLayer&>(c.layer.attributes);
+  const auto& [o, units, in] = std::any_cast<const LinearLayer&>(c.layer.attributes);
   const Shape& x = c.program[c.inputs[0]].shape;
-  const int64_t in = c.program[c.params[0]].shape.elements() / units;
-  if (x[1] != in)
-    layer_error(c.layer, fmt::format("its weights take {} features, found {}: this network is tied to one picture size", in, x[1]));
   const ValueId y =
       c.emit(ops::linear_fprop, {c.inputs[0], c.low_params[0]}, LinearAttrs{{ConvPass::fprop, x[0], in, units, c.dtype, c.tf32, {}}})[0];
   return o.bias ? c.emit(ops::add_bias, {y, c.params[1]}, {}, "+bias")[0] : y;
@@ -172,7 +167,8 @@ Value conv2d(Value x, int64_t channels, Conv2dOptions options) {
 
 Value linear(Value x, int64_t units, LinearOptions options) {
   std::string name = options.name;
-  return x.graph->append(kLinear, std::move(name), {x}, LinearLayer{std::move(options), units});
+  const int64_t features = x.shape()[0];
+  return x.graph->append(kLinear, std::move(name), {x}, LinearLayer{std::move(options), units, features});
 }
 
 namespace ops {

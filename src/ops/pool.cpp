@@ -5,8 +5,8 @@
 
 #include <fmt/format.h>
 
-#include "convolt/layers.h"
 #include "graph/layer.h"
+#include "graph/layer_attributes.h"
 
 namespace convolt {
 namespace {
@@ -47,10 +47,6 @@ const LayerDef kGlobalAvgPool{"global_avg_pool", global_shape, nullptr,
 Shape flatten_shape(const Layer&, const std::vector<Shape>& inputs) { return {inputs[0].elements()}; }
 const LayerDef kFlatten{"flatten", flatten_shape, nullptr, [](LoweringContext& c) { return c.emit(ops::flatten, {c.inputs[0]}, {})[0]; }};
 
-struct SliceLayer {
-  int stride;
-  int64_t channels, before;
-};
 Shape slice_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const auto& a = std::any_cast<const SliceLayer&>(layer.attributes);
   const Shape& in = inputs[0];

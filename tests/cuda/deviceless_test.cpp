@@ -89,8 +89,12 @@ std::vector<Row> bottleneck_resnet() {
   for (const int64_t width : {64, 128, 256, 512}) {
     const int stride = width == 64 ? 1 : 2;
     const int64_t out = size / stride;
-    for (const Row& r : {Row{in, width, size, 1, 1, 0}, {width, width, size, 3, stride, 1}, {width, 4 * width, out, 1, 1, 0},
-                         {in, 4 * width, size, 1, stride, 0}, {4 * width, width, out, 1, 1, 0}, {width, width, out, 3, 1, 1}})
+    for (const Row& r : {Row{in, width, size, 1, 1, 0},
+                         {width, width, size, 3, stride, 1},
+                         {width, 4 * width, out, 1, 1, 0},
+                         {in, 4 * width, size, 1, stride, 0},
+                         {4 * width, width, out, 1, 1, 0},
+                         {width, width, out, 3, 1, 1}})
       rows.push_back(r);
     in = 4 * width;
     size = out;
@@ -143,13 +147,14 @@ TEST_F(DevicelessTest, EveryConvolutionOfEveryModelHasPlans) {
       ++shapes;
       for (const ConvPass pass : kPasses)
         for (const DType dtype : kTypes) {
-          const std::string what = g.to_string() + " " + kPassNames[static_cast<int>(pass)] + " " +
-                                   std::string(name_of(dtype));
+          const std::string what =
+              g.to_string() + " " + kPassNames[static_cast<int>(pass)] + " " + std::string(name_of(dtype));
           const auto plans = deviceless_plans({.pass = pass, .geometry = g, .dtype = dtype}, device);
           ++descriptions;
           ASSERT_FALSE(plans.empty()) << what;
           ++with_plans;
-          EXPECT_TRUE(std::any_of(plans.begin(), plans.end(), [](const PlanReport& p) { return p.repeatable; })) << what;
+          EXPECT_TRUE(std::any_of(plans.begin(), plans.end(), [](const PlanReport& p) { return p.repeatable; }))
+              << what;
           EXPECT_LE(plans.front().workspace_bytes, int64_t{512} << 20) << what;
           if (plans.front().workspace_bytes >= largest.workspace_bytes) {
             largest = plans.front();
@@ -171,9 +176,9 @@ TEST_F(DevicelessTest, Float32StaysFloat32UnlessTf32IsAsked) {
   ASSERT_FALSE(strict.empty());
   ASSERT_FALSE(rounded.empty());
   // The tensor-core engine that cuDNN puts first is not among the strict ones.
-  EXPECT_TRUE(std::none_of(strict.begin(), strict.end(),
-                           [&](const PlanReport& p) { return p.name == rounded.front().name; }))
-      << rounded.front().name;
+  EXPECT_TRUE(std::none_of(strict.begin(), strict.end(), [&](const PlanReport& p) {
+    return p.name == rounded.front().name;
+  })) << rounded.front().name;
 }
 
 TEST_F(DevicelessTest, DilationGroupsAndUnevenSizesHavePlans) {
@@ -186,6 +191,13 @@ TEST_F(DevicelessTest, DilationGroupsAndUnevenSizesHavePlans) {
     for (const DType dtype : kTypes)
       EXPECT_FALSE(deviceless_plans({.pass = pass, .geometry = g, .dtype = dtype}, h200()).empty())
           << kPassNames[static_cast<int>(pass)] << " " << name_of(dtype);
+}
+
+TEST_F(DevicelessTest, BiasAndActivationAreFusedInFloat32) {
+  for (const ConvEpilogue epilogue : {ConvEpilogue::bias, ConvEpilogue::bias_relu, ConvEpilogue::bias_relu6})
+    EXPECT_FALSE(
+        deviceless_plans({.geometry = geometry(8, {64, 64, 14, 3, 1, 1}), .epilogue = epilogue}, h200()).empty())
+        << static_cast<int>(epilogue);
 }
 
 TEST_F(DevicelessTest, FusionsThatAreNotOfferedHaveNoPlans) {

@@ -4,13 +4,19 @@
 
 #include <cmath>
 
-#include "support/device.h"
+#include "kernel_test.h"
+#include "reference/elementwise.h"
 #include "support/op_test.h"
 
 namespace convolt::test {
 namespace {
 
+using Vector = std::vector<double>;
+
 class ActivationTest : public OpTest {};
+
+// Sizes around the packet of eight, and large enough for several threads and GPU blocks.
+constexpr int64_t kSizes[] = {1, 7, 8, 9, 17, 4099, 70001};
 
 TEST_P(ActivationTest, ReluIsExactAndKeepsNan) {
   const DeviceTensor x(ctx(), dtype(), {9}, {-2, -0.5, -0.0, 0, 0.5, 1, 2, NAN, -INFINITY});
@@ -21,32 +27,146 @@ TEST_P(ActivationTest, ReluIsExactAndKeepsNan) {
 }
 
 TEST_P(ActivationTest, Relu6AndItsGradientAtTheKinks) {
-  const DeviceTensor x(ctx(), dtype(), {6}, {-1, 0, 3, 6, 7, 5.5});
-  const DeviceTensor y(ctx(), dtype(), {6}), dx(ctx(), dtype(), {6});
+  const DeviceTensor x(ctx(), dtype(), {9}, {-1, 0, 3, 6, 7, 5.5, NAN, INFINITY, NAN});
+  const DeviceTensor y(ctx(), dtype(), {9}), dx(ctx(), dtype(), {6});
   const DeviceTensor dy(ctx(), dtype(), {6}, {1, 2, 3, 4, 5, 6});
   run(ctx(), [&](Stream s) {
     activation(s, x, y, Activation::relu6);
     activation_backward(s, dy, y, dx, Activation::relu6);
   });
-  expect_near(y.values(), {0, 0, 3, 6, 6, 5.5}, 0, 0, "relu6");
+  expect_near(y.values(), {0, 0, 3, 6, 6, 5.5, NAN, 6, NAN}, 0, 0, "relu6");
   expect_near(dx.values(), {0, 0, 3, 0, 0, 6}, 0, 0, "relu6 gradient");
 }
 
-// Sizes around the packet of eight, and large enough for several GPU blocks.
+TEST_P(ActivationTest, AnySizeAgainstReference) {
+  for (const int64_t n : kSizes)
+    for (const Activation act : {Activation::none, Activation::relu, Activation::relu6}) {
+      const Vector x = rounded(random_values(n, 1, -4, 10), dtype()), dy = rounded(random_values(n, 2), dtype());
+      const DeviceTensor tx(ctx(), dtype(), {n}, x), y(ctx(), dtype(), {n});
+      const DeviceTensor tdy(ctx(), dtype(), {n}, dy), dx(ctx(), dtype(), {n});
+      run(ctx(), [&](Stream s) {
+        activation(s, tx, y, act);
+        activation_backward(s, tdy, y, dx, act);
+        activation_backward(s, tdy, y, tdy, act);
+        activation(s, tx, tx, act);
+      });
+      const Vector expected = reference::activation(x, act);
+      const Vector gradient = reference::activation_backward(dy, expected, act);
+      EXPECT_EQ(y.values(), expected) << n;
+      EXPECT_EQ(dx.values(), gradient) << n;
+      EXPECT_EQ(tx.values(), expected) << n << " in place";
+      EXPECT_EQ(tdy.values(), gradient) << n << " in place";
+      for (const DeviceTensor* t : {&tx, &y, &tdy, &dx}) t->check_guards();
+    }
+}
+
 TEST_P(ActivationTest, AddOfAnySize) {
-  for (const int64_t n : {1, 7, 8, 9, 17, 4099}) {
-    const auto a = random_values(n, 1), b = random_values(n, 2);
+  for (const int64_t n : kSizes) {
+    const Vector a = rounded(random_values(n, 1), dtype()), b = rounded(random_values(n, 2), dtype());
     const DeviceTensor ta(ctx(), dtype(), {n}, a), tb(ctx(), dtype(), {n}, b), y(ctx(), dtype(), {n});
-    run(ctx(), [&](Stream s) { add(s, ta, tb, y); });
-    std::vector<double> expected(a.size());
-    for (size_t i = 0; i < a.size(); ++i)
-      expected[i] = rounded(rounded(a[i], dtype()) + rounded(b[i], dtype()), dtype());
-    expect_near(y.values(), expected, 0, 0, "add of " + std::to_string(n));
+    run(ctx(), [&](Stream s) {
+      add(s, ta, tb, y);
+      add(s, ta, tb, ta);
+    });
+    const Vector expected = rounded(reference::add(a, b), dtype());
+    EXPECT_EQ(y.values(), expected) << n;
+    EXPECT_EQ(ta.values(), expected) << n << " in place";
     y.check_guards();
   }
 }
 
+TEST_P(ActivationTest, LoadImages) {
+  for (const int64_t n : {1, 9, 1000}) {
+    const Vector x = random_values(n, 1);
+    const DeviceTensor images(ctx(), DType::f32, {n}, x), y(ctx(), dtype(), {n, 1, 1, 1});
+    StepInput in;
+    in.images = images.as<float>();
+    const DeviceArray<StepInput> input(ctx(), {in});
+    run(ctx(), [&](Stream s) { load_images(s, input.get(), y); });
+    EXPECT_EQ(y.values(), rounded(x, dtype())) << n;
+    y.check_guards();
+  }
+}
+
+TEST_P(ActivationTest, FillZeroOfAnyNumberOfBytes) {
+  for (const int64_t bytes : {1, 2, 15, 16, 17, 4099}) {
+    const DeviceTensor t(ctx(), DType::u8, {bytes}, Vector(static_cast<size_t>(bytes), 7));
+    run(ctx(), [&](Stream s) { fill_zero(s, t.tensor().data, bytes); });
+    EXPECT_EQ(t.values(), Vector(static_cast<size_t>(bytes))) << bytes;
+    t.check_guards();
+  }
+}
+
 INSTANTIATE_OP_TEST(ActivationTest);
+
+class DropoutTest : public OpTest {
+protected:
+  // What dropout makes of `x`, [rows, elements of a row].
+  Vector apply(const Vector& x, int64_t rows, float p, uint32_t layer = 3, int64_t step = 5, int64_t first_row = 0,
+               uint64_t seed = 42) const {
+    StepInput in;
+    in.seed = seed;
+    in.step = step;
+    in.first_row = first_row;
+    const Shape shape{rows, static_cast<int64_t>(x.size()) / rows};
+    const DeviceArray<StepInput> input(ctx(), {in});
+    const DeviceTensor tx(ctx(), dtype(), shape, x), y(ctx(), dtype(), shape);
+    run(ctx(), [&](Stream s) {
+      dropout(s, tx, y, p, layer, input.get());
+      dropout(s, tx, tx, p, layer, input.get());
+    });
+    EXPECT_EQ(tx.values(), y.values()) << "in place";
+    y.check_guards();
+    return y.values();
+  }
+};
+
+TEST_P(DropoutTest, KeepsTheRightShareAndScalesIt) {
+  const Vector ones(20000, 1);
+  for (const float p : {0.1F, 0.5F, 0.8F}) {
+    const auto drop = static_cast<double>(p);
+    double kept = 0;
+    for (const double v : apply(ones, 20, p)) {
+      if (v != 0) {
+        EXPECT_NEAR(v, 1 / (1 - drop), 1.01 * epsilon(dtype()) / (1 - drop) + 1e-6);
+        ++kept;
+      }
+    }
+    EXPECT_NEAR(kept / 20000, 1 - drop, 5 * std::sqrt(drop * (1 - drop) / 20000));  // 5 standard deviations
+  }
+  EXPECT_EQ(apply(ones, 20, 0), ones);
+}
+
+TEST_P(DropoutTest, TheSameBitsForTheSameKeyOnly) {
+  const Vector ones(4000, 1), once = apply(ones, 4, 0.5F);
+  EXPECT_EQ(apply(ones, 4, 0.5F), once);
+  EXPECT_NE(apply(ones, 4, 0.5F, 4), once) << "another layer";
+  EXPECT_NE(apply(ones, 4, 0.5F, 3, 6), once) << "another step";
+  EXPECT_NE(apply(ones, 4, 0.5F, 3, 5, 4), once) << "other rows";
+  EXPECT_NE(apply(ones, 4, 0.5F, 3, 5, 0, 43), once) << "another seed";
+  EXPECT_NE(Vector(once.begin(), once.begin() + 1000), Vector(once.begin() + 1000, once.begin() + 2000))
+      << "rows alike";
+}
+
+TEST_P(DropoutTest, GradientHasTheSameMask) {
+  const Vector x = random_values(999, 1, 0.5, 1), dy = random_values(999, 2, 0.5, 1);
+  const Vector y = apply(x, 3, 0.4F), dx = apply(dy, 3, 0.4F);
+  for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(y[i] == 0, dx[i] == 0) << i;
+}
+
+// Two plans of four rows draw what one of eight draws, whatever the length of a row.
+TEST_P(DropoutTest, DoesNotDependOnTheSplitOfTheBatch) {
+  for (const int64_t row : {1, 3, 4, 5, 130}) {
+    const auto half = static_cast<ptrdiff_t>(4 * row);
+    const Vector x = random_values(8 * row, 1, 0.5, 1), whole = apply(x, 8, 0.5F);
+    Vector joined = apply({x.begin(), x.begin() + half}, 4, 0.5F);
+    const Vector second = apply({x.begin() + half, x.end()}, 4, 0.5F, 3, 5, 4);
+    joined.insert(joined.end(), second.begin(), second.end());
+    EXPECT_EQ(joined, whole) << row;
+  }
+}
+
+INSTANTIATE_OP_TEST(DropoutTest);
 
 }  // namespace
 }  // namespace convolt::test

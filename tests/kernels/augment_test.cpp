@@ -74,6 +74,15 @@ TEST_P(AugmentTest, PixelsOutsideAreFill) {
   expect_near(show({sample}, output), expected, 0, 0, "crop with padding");
 }
 
+// Centres fall on 0, 1 and 2: the window holds its first edge and not its last, and the filter is cut at both.
+TEST_P(AugmentTest, TheEdgeOfTheWindow) {
+  AugmentSample sample = plain_sample({10, 20}, 1, 2, 1);
+  sample.record.map[2] = -0.5F;
+  AugmentOutput output{1, 3, 1};
+  output.fill[0] = 0.5;
+  expect_near(show({sample}, output), {10 / 255.0, 15 / 255.0, 0.5}, 1e-6, 2 * epsilon(dtype()), "edge");
+}
+
 TEST_P(AugmentTest, FillIsAColourAndASampleWithoutPictureIsFill) {
   AugmentSample grey = plain_sample({255}, 1, 1, 1);
   grey.record.map[2] = -1;
@@ -100,8 +109,8 @@ TEST_P(AugmentTest, NormalisesThenErases) {
   expect_near(show({sample}, output), {-0.4, 0, 0, 0.8, 1.2, 1.6}, 1e-6, 2 * epsilon(dtype()), "normalised");
 }
 
-// Pillow rounds to whole levels between its two passes and after them: 0.9 of a level at most and 0.25 in the mean are
-// its own, measured in f32.
+// Pillow rounds to whole levels between its two passes and after them: up to half a level each time. Measured in f32:
+// 0.98 of a level at most, 0.26 in the mean.
 TEST_P(AugmentTest, ResizesAsPillow) {
   double sum = 0;
   size_t count = 0;
@@ -115,7 +124,7 @@ TEST_P(AugmentTest, ResizesAsPillow) {
       sum += std::fabs(levels[i] - c.values[i]);
     }
     count += levels.size();
-    expect_near(levels, c.values, 1, 2 * epsilon(dtype()), c.name);
+    expect_near(levels, c.values, 1.001, 2 * epsilon(dtype()), c.name);
   }
   EXPECT_LE(sum / static_cast<double>(count), 0.3 + 128 * epsilon(dtype()));
 }
@@ -157,6 +166,15 @@ TEST_P(AugmentTest, ResizesOfAnySizeAgreeWithTheReference) {
       stretch(sample.record, 0, 0, width, height, output);
       expect_reference({sample}, output, std::to_string(width) + "x" + std::to_string(height));
     }
+}
+
+// More rows and more columns than a block has threads: every part of the mean counts.
+TEST_P(AugmentTest, ContrastOfALargeOutputAgreesWithTheReference) {
+  AugmentSample sample = golden_sample(60, 50, 3);
+  const AugmentOutput output{150, 140, 3};
+  stretch(sample.record, 0, 0, 60, 50, output);
+  sample.record.contrast = 0.2F;
+  expect_reference({sample}, output, "contrast");
 }
 
 // What the policy can make, all at once: pictures of many sizes, both maps, windows, colours, erasing.

@@ -66,7 +66,7 @@ double rounded(double value, DType dtype) {
   }
 }
 
-double epsilon(DType dtype) { return dtype == DType::f32 ? 0x1p-24 : dtype == DType::bf16 ? 0x1p-9 : 0x1p-12; }
+double epsilon(DType dtype) { return dtype == DType::f32 ? 0x1p-24 : dtype == DType::bf16 ? 0x1p-8 : 0x1p-11; }
 
 DeviceTensor::DeviceTensor(Context& context, DType dtype, Shape shape)
     : context_(&context),

@@ -38,7 +38,7 @@ void run(Context& context, const std::function<void(Stream)>& work);
 double rounded(double value, DType dtype);
 // A fixed sequence in [-1, 1], the same for the same seed.
 std::vector<double> random_values(int64_t n, uint64_t seed, double low = -1, double high = 1);
-// The error that one rounding of a value near 1 makes: 2^-24, 2^-9, 2^-12.
+// The error that one rounding of a value near 1 makes: 2^-24, 2^-8, 2^-11.
 double epsilon(DType dtype);
 
 // One context for each device, shared by all tests of the program.

@@ -1,0 +1,51 @@
+// Checkpoints are safetensors files: weights under torchvision's names in torchvision's layout, so that others can load them, and
+// everything needed to go on, as metadata and under "optim.".
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "convolt/augment.h"
+#include "convolt/optimizer.h"
+#include "convolt/params.h"
+
+namespace convolt {
+
+// What a network needs to be used again.
+struct ModelCard {
+  std::string model;                     // a name of models()
+  int64_t classes = 0;
+  int channels = 3;
+  int height = 0, width = 0;             // of training; linear layers after flatten() are tied to it
+  std::vector<std::string> class_names;
+  AugmentOptions preprocessing;          // of evaluation
+  std::string configuration;             // JSON: the options of the run
+};
+
+// Where a training stands.
+struct TrainingState {
+  int64_t step = 0;                      // steps done
+  double best_top1 = -1;
+  int64_t best_step = -1;
+  int64_t batches_tracked = 0;
+  float loss_scale = 1;
+  int32_t good_steps = 0, skipped_steps = 0;
+  double epoch_loss = 0, epoch_weight = 0, epoch_top1 = 0, epoch_top5 = 0;  // of the epoch so far
+  // Bits repeat for one instruction set and number of compute threads.
+  std::string device;                    // "cpu avx512, 2 threads"
+};
+
+// Weights and card; with an optimizer also its moments and the state. Written to a temporary file, then renamed. Synchronises.
+void save_checkpoint(const std::string& path, const Params& params, const ModelCard& card, const Sgd* optimizer = nullptr,
+                     const TrainingState* state = nullptr);
+
+// Throws FormatError when the file is no checkpoint of Convolt.
+ModelCard read_card(const std::string& path);
+
+// Reads the weights of any safetensors file by name (f32, f16, bf16, f64). Throws FormatError that lists missing, unexpected and mis-shaped
+// names; "num_batches_tracked", "optim." and nothing else is optional.
+void load_weights(const std::string& path, Params& params);
+// Moments and state of a checkpoint that has them (FormatError otherwise).
+TrainingState load_training(const std::string& path, Params& params, Sgd& optimizer);
+
+}  // namespace convolt

@@ -1,0 +1,20 @@
+// Everything of Convolt's public face.
+#pragma once
+
+#include "convolt/augment.h"
+#include "convolt/checkpoint.h"
+#include "convolt/context.h"
+#include "convolt/dataset.h"
+#include "convolt/dtype.h"
+#include "convolt/error.h"
+#include "convolt/graph.h"
+#include "convolt/layers.h"
+#include "convolt/loader.h"
+#include "convolt/models.h"
+#include "convolt/optimizer.h"
+#include "convolt/params.h"
+#include "convolt/plan.h"
+#include "convolt/schedule.h"
+#include "convolt/shape.h"
+#include "convolt/tensor.h"
+#include "convolt/trainer.h"

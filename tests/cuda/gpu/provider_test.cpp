@@ -1,0 +1,149 @@
+// Every kernel that cuDNN and cuBLASLt offer, on the device, against the double references.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "conv/conv.h"
+#include "reference/conv.h"
+#include "support/op_test.h"
+
+namespace convolt::test {
+namespace {
+
+const Device kDevice = Device::cuda();
+constexpr ConvPass kPasses[] = {ConvPass::fprop, ConvPass::dgrad, ConvPass::wgrad};
+
+class ProviderTest : public testing::TestWithParam<DType> {
+protected:
+  void SetUp() override {
+    if (cuda_device_count() == 0) GTEST_SKIP() << cuda_unavailable_reason();
+  }
+  DType dtype() const { return GetParam(); }
+  // Values that the dtype holds exactly, so that the reference sees what the kernel sees.
+  std::vector<double> inputs(const Shape& shape, uint64_t seed) const {
+    auto values = random_values(shape.elements(), seed);
+    for (double& v : values) v = rounded(v, dtype());
+    return values;
+  }
+  // f32 sums of `terms` products of values up to 1, each product wrong by `unit`, stored as the dtype.
+  void expect_sums(const DeviceTensor& found, const std::vector<double>& expected, int64_t terms, double unit,
+                   const std::string& what) const {
+    expect_near(found.values(), expected, 8 * unit * std::sqrt(static_cast<double>(terms)) + 1e-7, 2 * epsilon(dtype()),
+                what);
+    found.check_guards();
+  }
+};
+
+struct Operands {
+  Shape x, w, y;
+};
+
+// Runs one kernel on fresh tensors; the result starts as NaN, so that what is not written shows.
+DeviceTensor run_kernel(const ConvKernel& kernel, ConvPass pass, DType dtype, const Operands& shapes,
+                        const std::vector<double>& x, const std::vector<double>& w, const std::vector<double>& y,
+                        const std::vector<double>* bias) {
+  Context& context = context_of(kDevice);
+  const auto tensor = [&](const Shape& shape, const std::vector<double>& values, bool is_result) {
+    return DeviceTensor(context, dtype, shape,
+                        is_result ? std::vector<double>(static_cast<size_t>(shape.elements()), NAN) : values);
+  };
+  DeviceTensor tx = tensor(shapes.x, x, pass == ConvPass::dgrad);
+  DeviceTensor tw = tensor(shapes.w, w, pass == ConvPass::wgrad);
+  DeviceTensor ty = tensor(shapes.y, y, pass == ConvPass::fprop);
+  const Buffer workspace(context, kernel.workspace_bytes());
+  const DeviceTensor tbias =
+      bias ? DeviceTensor(context, DType::f32, {shapes.w[0]}, *bias) : DeviceTensor(context, DType::f32, {1}, {0.0});
+  const ConvArgs args{tx.as<void>(), tw.as<void>(), ty.as<void>(), bias ? tbias.as<float>() : nullptr,
+                      workspace.data()};
+  run(context, [&](Stream s) { kernel.run(s, args); });
+  if (pass == ConvPass::fprop) return ty;
+  return pass == ConvPass::dgrad ? std::move(tx) : std::move(tw);
+}
+
+std::vector<ConvGeometry> geometries() {
+  const ConvGeometry plain{
+      .n = 3, .in_h = 9, .in_w = 11, .in_c = 16, .out_c = 24, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1};
+  ConvGeometry strided = plain, stem = plain, depthwise = plain, one = plain, grouped = plain, odd = plain;
+  strided.stride_h = strided.stride_w = 2;
+  stem.in_c = 3;
+  stem.kernel_h = stem.kernel_w = 7;
+  stem.pad_h = stem.pad_w = 3;
+  stem.stride_h = stem.stride_w = 2;
+  depthwise.in_c = depthwise.out_c = depthwise.groups = 32;
+  one.kernel_h = one.kernel_w = 1;
+  one.pad_h = one.pad_w = 0;
+  grouped.groups = 8;
+  odd.in_c = 5;
+  odd.out_c = 7;
+  odd.kernel_w = 5;
+  odd.dilation_h = 2;
+  return {plain, strided, stem, depthwise, one, grouped, odd};
+}
+
+TEST_P(ProviderTest, EveryConvolutionKernelAgreesWithTheReference) {
+  for (const ConvGeometry& g : geometries()) {
+    const auto x = inputs(g.x_shape(), 1), w = inputs(g.w_shape(), 2), y = inputs(g.y_shape(), 3);
+    const int64_t fan_in = g.kernel_h * g.kernel_w * g.in_c / g.groups;
+    for (const ConvPass pass : kPasses) {
+      const auto kernels =
+          context_of(kDevice).conv().candidates(ConvDesc{.pass = pass, .geometry = g, .dtype = dtype()});
+      ASSERT_FALSE(kernels.empty()) << g.to_string();
+      const auto expected = pass == ConvPass::fprop   ? reference::conv_fprop(g, x, w, nullptr)
+                            : pass == ConvPass::dgrad ? reference::conv_dgrad(g, y, w)
+                                                      : reference::conv_wgrad(g, x, y);
+      const int64_t terms = pass == ConvPass::fprop   ? fan_in
+                            : pass == ConvPass::dgrad ? g.kernel_h * g.kernel_w * g.out_c / g.groups
+                                                      : g.n * g.out_h() * g.out_w();
+      for (const auto& kernel : kernels)
+        expect_sums(run_kernel(*kernel, pass, dtype(), {g.x_shape(), g.w_shape(), g.y_shape()}, x, w, y, nullptr),
+                    expected, terms, epsilon(DType::f32), g.to_string() + " " + kernel->name());
+    }
+  }
+}
+
+TEST_P(ProviderTest, BiasAndActivationEpiloguesAgreeWhereOffered) {
+  const ConvGeometry g = geometries()[0];
+  const auto x = inputs(g.x_shape(), 1), w = inputs(g.w_shape(), 2), bias = random_values(g.out_c, 4);
+  for (const ConvEpilogue epilogue : {ConvEpilogue::bias, ConvEpilogue::bias_relu, ConvEpilogue::bias_relu6}) {
+    auto expected = reference::conv_fprop(g, x, w, &bias);
+    for (double& v : expected) {
+      if (epilogue != ConvEpilogue::bias) v = std::max(v, 0.0);
+      if (epilogue == ConvEpilogue::bias_relu6) v = std::min(v, 6.0);
+    }
+    for (const auto& kernel :
+         context_of(kDevice).conv().candidates(ConvDesc{.geometry = g, .dtype = dtype(), .epilogue = epilogue}))
+      expect_sums(
+          run_kernel(*kernel, ConvPass::fprop, dtype(), {g.x_shape(), g.w_shape(), g.y_shape()}, x, w, {}, &bias),
+          expected, 9 * g.in_c, epsilon(DType::f32), kernel->name());
+  }
+}
+
+TEST_P(ProviderTest, EveryMatrixProductAgreesWithTheReference) {
+  for (const auto& [rows, in, out] : {std::tuple{7, 33, 10}, {64, 256, 128}, {1, 5, 1}}) {
+    const Operands shapes{{rows, in}, {out, in}, {rows, out}};
+    const auto x = inputs(shapes.x, 1), w = inputs(shapes.w, 2), y = inputs(shapes.y, 3), bias = random_values(out, 4);
+    for (const ConvPass pass : kPasses)
+      for (const bool with_bias : {false, true}) {
+        const LinearDesc d{.pass = pass,
+                           .rows = rows,
+                           .in = in,
+                           .out = out,
+                           .dtype = dtype(),
+                           .epilogue = with_bias ? ConvEpilogue::bias : ConvEpilogue::none};
+        const auto kernels = context_of(kDevice).conv().candidates(d);
+        ASSERT_TRUE(with_bias || !kernels.empty()) << rows << " x " << in << " -> " << out;
+        const auto expected = pass == ConvPass::fprop   ? reference::linear_fprop(d, x, w, with_bias ? &bias : nullptr)
+                              : pass == ConvPass::dgrad ? reference::linear_dgrad(d, y, w)
+                                                        : reference::linear_wgrad(d, x, y);
+        for (const auto& kernel : kernels)
+          expect_sums(run_kernel(*kernel, pass, dtype(), shapes, x, w, y, with_bias ? &bias : nullptr), expected,
+                      std::max({rows, in, out}), epsilon(DType::f32), kernel->name());
+      }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuda, ProviderTest, testing::Values(DType::f32, DType::bf16, DType::f16),
+                         [](const auto& test) { return std::string(name_of(test.param)); });
+
+}  // namespace
+}  // namespace convolt::test

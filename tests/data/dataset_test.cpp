@@ -1,0 +1,247 @@
+#include "convolt/dataset.h"
+
+#include <gmock/gmock.h>
+#include <zlib.h>
+
+#include "convolt/error.h"
+#include "test_files.h"
+
+namespace convolt::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::unique_ptr<Dataset> open_at(const std::filesystem::path& path, Split split = Split::train,
+                                 const std::string& format = "auto") {
+  return open_dataset({.path = path.string(), .format = format, .split = split});
+}
+
+std::vector<std::string> names(const Dataset& dataset, const std::filesystem::path& below) {
+  std::vector<std::string> result;
+  for (int64_t i = 0; i < dataset.size(); ++i)
+    result.push_back(std::filesystem::path(dataset.name(i)).lexically_relative(below).string());
+  return result;
+}
+
+TEST(ImageFolder, ClassesAndFilesInBytewiseOrder) {
+  const TemporaryFolder folder;
+  for (const char* name : {"train/b/2.jpg", "train/b/10.jpg", "train/a/x.png", "train/\xC3\xA9/y", "train/B/z",
+                           "train/b/deep/er/1.jpg", "train/b/.hidden", "train/.hidden/1.jpg", "train/loose.txt"})
+    folder.write(name, {1, 2, 3});
+  const auto set = open_at(folder.path());
+  EXPECT_THAT(set->class_names(), ElementsAre("B", "a", "b", "\xC3\xA9"));
+  EXPECT_THAT(names(*set, folder.path() / "train"),
+              ElementsAre("B/z", "a/x.png", "b/10.jpg", "b/2.jpg", "b/deep/er/1.jpg", "\xC3\xA9/y"));
+  EXPECT_EQ(set->label(0), 0);
+  EXPECT_EQ(set->label(4), 2);
+  EXPECT_EQ(set->read(3).bytes, (Bytes{1, 2, 3}));
+  EXPECT_EQ(set->read(3).height, 0);
+  EXPECT_EQ(set->describe(), "image folder");
+  uint8_t two[2] = {0, 0};
+  EXPECT_EQ(set->read_part(3, 1, two), 2U);
+  EXPECT_EQ(two[0], 2);
+  EXPECT_EQ(set->read_part(3, 2, two), 1U);
+  EXPECT_EQ(set->read_part(3, 9, two), 0U);
+}
+
+TEST(ImageFolder, FindsTheSplitsUnderEachName) {
+  for (const std::string validation : {"val", "validation", "test"}) {
+    const TemporaryFolder folder;
+    folder.write("train/a/1", {1});
+    folder.write("train/b/1", {1});
+    folder.write(validation + "/a/2", {2});
+    folder.write(validation + "/b/3", {3});
+    EXPECT_EQ(open_at(folder.path(), Split::train)->read(0).bytes, Bytes{1});
+    EXPECT_EQ(open_at(folder.path(), Split::validation)->read(0).bytes, Bytes{2}) << validation;
+  }
+}
+
+TEST(ImageFolder, BareClassFoldersAreATrainingSet) {
+  const TemporaryFolder folder;
+  folder.write("cat/1", {1});
+  folder.write("dog/1", {1});
+  EXPECT_THAT(open_at(folder.path())->class_names(), ElementsAre("cat", "dog"));
+  EXPECT_EQ(open_at(folder.path(), Split::validation), nullptr);
+}
+
+TEST(ImageFolder, ErrorsSayWhatIsExpected) {
+  const TemporaryFolder folder;
+  const auto open_train = [&] { open_at(folder.path()); };
+  EXPECT_THAT(message_of<DataError>(open_train), HasSubstr("expected train/<class>/<picture>"));
+  std::filesystem::create_directories(folder.path() / "train/empty");
+  EXPECT_THAT(message_of<DataError>(open_train), HasSubstr("no files in its class folders"));
+  folder.write("train/full/1", {1});
+  EXPECT_THAT(message_of<DataError>(open_train), HasSubstr("empty: the class folder has no pictures"));
+  EXPECT_THAT(message_of<DataError>([&] { open_at(folder.path() / "nowhere"); }), HasSubstr("no such file or folder"));
+  EXPECT_THAT(message_of<UsageError>([&] { open_at(folder.path(), Split::train, "webdataset"); }),
+              HasSubstr("expected auto, folder, cifar10 or idx"));
+}
+
+TEST(ImageFolder, ValidationClassesMustBeThoseOfTraining) {
+  const TemporaryFolder folder;
+  folder.write("train/a/1", {1});
+  folder.write("train/b/1", {1});
+  folder.write("val/a/1", {1});
+  const auto open_validation = [&] { open_at(folder.path(), Split::validation); };
+  EXPECT_THAT(message_of<DataError>(open_validation), HasSubstr("lacks the class folder 'b'"));
+  folder.write("val/b/1", {1});
+  folder.write("val/c/1", {1});
+  EXPECT_THAT(message_of<DataError>(open_validation), HasSubstr("has the class folder 'c'"));
+}
+
+TEST(ImageFolder, ValidationAloneIsNoTrainingSet) {
+  const TemporaryFolder folder;
+  folder.write("val/a/1", {1});
+  EXPECT_THAT(message_of<DataError>([&] { open_at(folder.path()); }), HasSubstr("no training split"));
+  EXPECT_EQ(open_at(folder.path(), Split::validation)->size(), 1);
+}
+
+TEST(ImageFolder, AVanishedFileIsADataErrorWithItsName) {
+  const TemporaryFolder folder;
+  const auto file = folder.write("train/a/gone.jpg", {1});
+  const auto set = open_at(folder.path());
+  std::filesystem::remove(file);
+  EXPECT_THAT(message_of<DataError>([&] { set->read(0); }), HasSubstr("gone.jpg: cannot be opened"));
+  std::filesystem::create_directories(file);
+  EXPECT_THAT(message_of<DataError>([&] { set->read(0); }), HasSubstr("not a regular file"));
+}
+
+// One record: the label, then planes that count up.
+Bytes cifar_record(uint8_t label) {
+  Bytes record{label};
+  for (int i = 0; i < 3072; ++i) record.push_back(static_cast<uint8_t>(i / 1024 * 100 + i % 1024 % 50));
+  return record;
+}
+
+TEST(Cifar10, FolderOfBatches) {
+  const TemporaryFolder folder;
+  folder.write("data_batch_2.bin", cifar_record(9));
+  folder.write("data_batch_1.bin", cifar_record(3) + cifar_record(4));
+  folder.write("test_batch.bin", cifar_record(5));
+  const auto train = open_at(folder.path()), test = open_at(folder.path(), Split::validation);
+  ASSERT_EQ(train->size(), 3);
+  EXPECT_EQ(test->size(), 1);
+  EXPECT_EQ(train->label(1), 4);
+  EXPECT_EQ(train->label(2), 9);
+  EXPECT_EQ(train->name(1), "data_batch_1.bin[1]");
+  EXPECT_EQ(train->name(2), "data_batch_2.bin[0]");
+  EXPECT_THAT(train->class_names(), ElementsAre("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"));
+  const RawSample sample = train->read(2);
+  EXPECT_EQ(sample.height, 32);
+  EXPECT_EQ(sample.width, 32);
+  EXPECT_EQ(sample.channels, 3);
+  ASSERT_EQ(sample.bytes.size(), 3072U);
+  EXPECT_EQ((Bytes(sample.bytes.begin(), sample.bytes.begin() + 6)), (Bytes{0, 100, 200, 1, 101, 201}));
+  EXPECT_EQ(sample.bytes.back(), 200 + 1023 % 50);
+}
+
+TEST(Cifar10, OneFileIsBothSplitsAndNamesComeFromTheMetaFile) {
+  const TemporaryFolder folder;
+  const auto file = folder.write("some.bin", cifar_record(1));
+  folder.write("batches.meta.txt",
+               bytes_of("airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n"));
+  EXPECT_EQ(open_at(file)->size(), 1);
+  EXPECT_EQ(open_at(file, Split::validation)->size(), 1);
+  EXPECT_EQ(open_at(file)->class_names()[9], "truck");
+}
+
+TEST(Cifar10, BrokenFiles) {
+  const TemporaryFolder folder;
+  Bytes cut = cifar_record(1);
+  cut.pop_back();
+  const auto short_file = folder.write("a/data_batch_1.bin", cut);
+  EXPECT_THAT(message_of<FormatError>([&] { open_at(short_file); }),
+              HasSubstr("has 3072 bytes, expected a multiple of 3073"));
+  const auto bad_label = folder.write("b/data_batch_1.bin", cifar_record(0) + cifar_record(10));
+  EXPECT_THAT(message_of<FormatError>([&] { open_at(bad_label); }),
+              HasSubstr("record 1 has label 10, expected 0 to 9"));
+  const auto empty = folder.write("c/data_batch_1.bin", {});
+  EXPECT_THAT(message_of<DataError>([&] { open_at(empty); }), HasSubstr("has no records"));
+}
+
+Bytes big_endian(uint32_t v) {
+  return {static_cast<uint8_t>(v >> 24), static_cast<uint8_t>(v >> 16), static_cast<uint8_t>(v >> 8),
+          static_cast<uint8_t>(v)};
+}
+Bytes idx_images(uint32_t n, uint32_t height, uint32_t width, const Bytes& pixels) {
+  return big_endian(0x803) + big_endian(n) + big_endian(height) + big_endian(width) + pixels;
+}
+Bytes idx_labels(uint32_t n, const Bytes& labels) { return big_endian(0x801) + big_endian(n) + labels; }
+
+void write_gzip(const std::filesystem::path& path, const Bytes& bytes) {
+  const gzFile file = gzopen(path.c_str(), "wb");
+  gzwrite(file, bytes.data(), static_cast<unsigned>(bytes.size()));
+  gzclose(file);
+}
+
+TEST(Idx, PlainAndGzip) {
+  const TemporaryFolder folder;
+  folder.write("train-images-idx3-ubyte", idx_images(2, 2, 3, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}));
+  folder.write("train-labels-idx1-ubyte", idx_labels(2, {3, 0}));
+  write_gzip(folder.path() / "t10k-images-idx3-ubyte.gz", idx_images(1, 2, 3, {21, 22, 23, 24, 25, 26}));
+  write_gzip(folder.path() / "t10k-labels-idx1-ubyte.gz", idx_labels(1, {1}));
+  const auto train = open_at(folder.path()), test = open_at(folder.path(), Split::validation);
+  EXPECT_EQ(train->describe(), "IDX");
+  EXPECT_EQ(train->channels(), 1);
+  EXPECT_EQ(train->fixed_height(), 2);
+  EXPECT_EQ(train->fixed_width(), 3);
+  EXPECT_EQ(train->read(1).bytes, (Bytes{7, 8, 9, 10, 11, 12}));
+  EXPECT_EQ(train->label(0), 3);
+  EXPECT_THAT(train->class_names(), ElementsAre("0", "1", "2", "3"));
+  EXPECT_EQ(test->read(0).bytes, (Bytes{21, 22, 23, 24, 25, 26}));
+  EXPECT_EQ(test->label(0), 1);
+  EXPECT_EQ(test->class_names(), train->class_names());  // though it holds fewer
+}
+
+class IdxErrors : public testing::Test {
+protected:
+  std::string open_with(const Bytes& images, const Bytes& labels) {
+    folder_.write("train-images-idx3-ubyte", images);
+    folder_.write("train-labels-idx1-ubyte", labels);
+    return message_of<FormatError>([&] { open_at(folder_.path()); });
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(IdxErrors, NameExpectedAndFound) {
+  const Bytes labels = idx_labels(1, {0});
+  EXPECT_THAT(open_with(idx_images(1, 2, 2, {1, 2, 3}), labels),
+              HasSubstr("expected 4 bytes after its header, found 3"));
+  EXPECT_THAT(open_with(idx_images(1, 2, 2, {1, 2, 3, 4, 5}), labels),
+              HasSubstr("expected 4 bytes after its header, found more"));
+  EXPECT_THAT(open_with({0, 0, 8}, labels), HasSubstr("expected 16 bytes, found 3"));
+  EXPECT_THAT(open_with(big_endian(0x802) + Bytes(12, 0), labels), HasSubstr("expected the IDX magic 2051"));
+  EXPECT_THAT(open_with(idx_images(1, 0, 2, {}), labels), HasSubstr("extent 0"));
+  EXPECT_THAT(open_with(idx_images(2, 1, 1, {1, 2}), labels), HasSubstr("has 1 labels, expected 2"));
+  EXPECT_THAT(open_with(idx_images(1, 1, 1, {1}), idx_labels(4000000000U, {0})),
+              HasSubstr("expected 4000000000 bytes after its header, found 1"));
+  // 2^32 x 2^16 x 2^16 bytes overflow 64 bits.
+  EXPECT_THAT(open_with(idx_images(0xFFFFFFFFU, 65535, 65535, {1}), labels), HasSubstr("empty or too large"));
+}
+
+TEST_F(IdxErrors, BrokenGzip) {
+  write_gzip(folder_.path() / "train-images-idx3-ubyte.gz", idx_images(1, 64, 64, Bytes(4096, 7)));
+  const auto file = folder_.path() / "train-images-idx3-ubyte.gz";
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 12);
+  folder_.write("train-labels-idx1-ubyte", idx_labels(1, {0}));
+  EXPECT_THAT(message_of<FormatError>([&] { open_at(folder_.path()); }), HasSubstr("train-images-idx3-ubyte.gz"));
+}
+
+TEST_F(IdxErrors, ValidationLabelOutsideTheTrainingClasses) {
+  folder_.write("train-images-idx3-ubyte", idx_images(1, 1, 1, {1}));
+  folder_.write("train-labels-idx1-ubyte", idx_labels(1, {1}));
+  folder_.write("t10k-images-idx3-ubyte", idx_images(2, 1, 1, {1, 1}));
+  folder_.write("t10k-labels-idx1-ubyte", idx_labels(2, {0, 2}));
+  EXPECT_THAT(message_of<FormatError>([&] { open_at(folder_.path(), Split::validation); }),
+              HasSubstr("label 1 is 2, expected 0 to 1"));
+}
+
+TEST(Idx, LabelsMissing) {
+  const TemporaryFolder folder;
+  folder.write("train-images-idx3-ubyte", idx_images(1, 1, 1, {1}));
+  EXPECT_THAT(message_of<DataError>([&] { open_at(folder.path()); }), HasSubstr("no train-labels*"));
+}
+
+}  // namespace
+}  // namespace convolt::test

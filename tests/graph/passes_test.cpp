@@ -1,0 +1,123 @@
+// Each pass alone off changes no bit where it moves no rounding, and leaves its mark where it applies.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "graph/networks.h"
+#include "graph/plan_access.h"
+#include "support/op_test.h"
+
+namespace convolt::test {
+namespace {
+
+using reference::NetworkInput;
+
+// Everything a training plan leaves behind after three steps: logits, meters, weights, moments, running statistics.
+struct Trace {
+  std::vector<std::vector<float>> values;
+  double loss = 0;
+  friend bool operator==(const Trace&, const Trace&) = default;
+};
+
+Trace trained(Context& ctx, const Network& network, DType dtype, const Passes& passes) {
+  Graph graph;
+  network.build(graph);
+  Params params(ctx, graph, 5);
+  randomise(params, 8);
+  Sgd sgd(params, {.weight_decay = 1e-3F});
+  const NetworkInput input = random_input(graph, 4, 13);
+  const DeviceBatch batch(ctx, graph, input);
+  Plan plan(graph, params, {.batch = 4, .dtype = dtype, .training = true, .optimizer = &sgd, .passes = passes});
+  if (dtype == DType::f16)
+    plan.set_status({.loss_scale = 256});  // the initial 65536 overflows here, and steps would be skipped
+  Trace trace;
+  for (int64_t step = 0; step < 3; ++step) plan.run(batch.step_input(step, 0.01F));
+  trace.values.push_back(plan.logits());
+  trace.loss = plan.meters().values.loss;
+  EXPECT_EQ(plan.status().skipped_steps, 0);
+  for (size_t i = 0; i < params.specs().size(); ++i) {
+    trace.values.push_back(params.values(static_cast<int>(i)));
+    if (params.specs()[i].trainable) trace.values.push_back(sgd.moment_values(static_cast<int>(i)));
+  }
+  return trace;
+}
+
+Trace trained_with_separate_allocations(Context& ctx, const Network& network, DType dtype) {
+  setenv("CONVOLT_SLAB", "separate", 1);
+  Trace trace = trained(ctx, network, dtype, {});
+  unsetenv("CONVOLT_SLAB");
+  return trace;
+}
+
+class PassTest : public OpTest {};
+
+TEST_P(PassTest, NoBitOfTrainingDependsOnWhatMovesNoRounding) {
+  // In 16 bits a fused sweep does not round what lies inside it; nvcc contracts products and sums of a sweep to FMA.
+  const bool fuse_is_exact = dtype() == DType::f32 && !ctx().device().is_cuda();
+  for (const Network& network : networks()) {
+    const Trace all = trained(ctx(), network, dtype(), {});
+    EXPECT_EQ(all, trained(ctx(), network, dtype(), {})) << network.name << ": the same again";
+    EXPECT_EQ(all, trained(ctx(), network, dtype(), {.in_place = false})) << network.name << ": in-place off";
+    EXPECT_EQ(all, trained(ctx(), network, dtype(), {.dead_code = false})) << network.name << ": dead code off";
+    if (fuse_is_exact) {
+      EXPECT_EQ(all, trained(ctx(), network, dtype(), {.fuse = false})) << network.name << ": fuse off";
+    }
+    EXPECT_EQ(all, trained_with_separate_allocations(ctx(), network, dtype()))
+        << network.name << ": CONVOLT_SLAB=separate";
+  }
+}
+
+INSTANTIATE_OP_TEST(PassTest);
+
+// What each pass does to the small resnet and mobilenet, counted by hand.
+class PassLog : public testing::Test {
+protected:
+  std::unique_ptr<Plan> plan(size_t network, bool training, const Passes& passes = {}) {
+    graph_ = std::make_unique<Graph>();
+    networks()[network].build(*graph_);
+    params_ = std::make_unique<Params>(context_of(Device::cpu()), *graph_, 1);
+    return std::make_unique<Plan>(*graph_, *params_, PlanOptions{.batch = 2, .training = training, .passes = passes});
+  }
+  static int count(Plan& plan, std::string_view op) {
+    int n = 0;
+    for (const Op& o : PlanAccess::program(plan).step) n += o.def->name == op;
+    return n;
+  }
+  std::unique_ptr<Graph> graph_;
+  std::unique_ptr<Params> params_;
+};
+
+TEST_F(PassLog, TrainingFusesResidualsAndActivationsIntoBatchNorms) {
+  const auto resnet = plan(1, true);
+  EXPECT_EQ(count(*resnet, "bn_apply"), 7);
+  EXPECT_EQ(count(*resnet, "activation"), 0);  // stem, a1, a, b1, b2, b
+  EXPECT_EQ(count(*resnet, "activation_backward"), 0);
+  EXPECT_EQ(count(*resnet, "add"), 2);  // of gradients, behind the stem and behind block a; both forward ones are fused
+  const auto plain = plan(1, true, {.fuse = false});
+  EXPECT_EQ(count(*plain, "activation"), 6);
+  EXPECT_EQ(count(*plain, "add"), 4);
+}
+
+TEST_F(PassLog, EvaluationFoldsBatchNormsIntoConvolutions) {
+  const auto mobilenet = plan(3, false);
+  EXPECT_EQ(count(*mobilenet, "bn_apply"), 0);
+  EXPECT_EQ(count(*mobilenet, "add_bias"), 0);
+  EXPECT_EQ(count(*mobilenet, "activation"), 0);
+  EXPECT_EQ(count(*mobilenet, "conv_fprop"), 7);
+  const auto plain = plan(3, false, {.fold = false, .fuse = false});
+  EXPECT_EQ(count(*plain, "bn_apply"), 7);
+  EXPECT_EQ(count(*plain, "activation"), 5);
+}
+
+TEST_F(PassLog, TheLogSaysWhatWasDone) {
+  const auto evaluation = plan(3, false), training = plan(1, true);
+  EXPECT_NE(evaluation->describe().find("pass fold: 7 batch norms into convolutions"), std::string::npos);
+  EXPECT_NE(evaluation->describe().find("pass fuse: 5 activations into the op before"), std::string::npos);
+  EXPECT_NE(training->describe().find("pass fuse: 2 residual additions into batch norms"), std::string::npos);
+  EXPECT_NE(training->describe().find("pass fuse: 6 activations into the op before"), std::string::npos);
+  EXPECT_NE(training->describe().find("pass in-place: "), std::string::npos);
+  EXPECT_EQ(plan(1, true, {false, false, false, false})->describe().find("  pass "), std::string::npos);
+}
+
+}  // namespace
+}  // namespace convolt::test

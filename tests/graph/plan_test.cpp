@@ -1,0 +1,317 @@
+// What a plan promises about memory, waiting and what it says of itself.
+#include "convolt/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <nlohmann/json.hpp>
+
+#include "convolt/models.h"
+#include "graph/networks.h"
+#include "graph/plan_access.h"
+#include "support/op_test.h"
+
+namespace convolt::test {
+namespace {
+
+using reference::NetworkInput;
+
+// The op list and memory of a plan, without a plan: nothing is allocated.
+struct Compiled {
+  Program program;
+  MemoryPlan memory;
+};
+Compiled compiled(const Graph& graph, const PlanOptions& options) {
+  ConvProvider& provider = context_of(Device::cpu()).conv();
+  Compiled c{lower(graph, options), {}};
+  if (!options.training) fold_batch_norm(c.program);
+  fuse(c.program, provider, options.training);
+  lower_training(c.program, options);
+  remove_dead_code(c.program);
+  c.memory = plan_memory(c.program, options.passes.in_place);
+  return c;
+}
+
+TEST(MemoryPlanTest, NoTwoTensorsOfAnyModelShareLiveMemory) {
+  for (const ModelInfo& model : models()) {
+    Graph graph;
+    build_model(graph, model.name,
+                {.classes = 10, .height = model.size < 64 ? 0 : 64, .width = model.size < 64 ? 0 : 64, .channels = 3});
+    for (const bool training : {true, false})
+      for (const bool in_place : {true, false}) {
+        const Compiled c = compiled(graph, {.batch = 2, .training = training, .passes = {.in_place = in_place}});
+        EXPECT_NO_THROW(verify(c.program, c.memory)) << model.name;
+        // The slab is as large as its most crowded moment at best, and little larger in practice.
+        const int64_t peak = *std::max_element(c.memory.live_bytes.begin(), c.memory.live_bytes.end());
+        EXPECT_GE(c.memory.bytes, peak) << model.name;
+        EXPECT_LE(c.memory.bytes, peak * 5 / 4) << model.name;
+      }
+  }
+}
+
+TEST(MemoryPlanTest, APlanWithSharedLiveMemoryIsRefused) {
+  Graph graph;
+  networks()[1].build(graph);
+  const Compiled good = compiled(graph, {.batch = 2, .training = true});
+  const auto expect_refused = [&](const MemoryPlan& bad, const std::string& message) {
+    try {
+      verify(good.program, bad);
+      FAIL() << "expected: " << message;
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find(message), std::string::npos) << e.what();
+    }
+  };
+  const Op* conv = nullptr;
+  for (const Op& op : good.program.step)
+    if (op.def == &ops::conv_fprop && conv == nullptr) conv = &op;
+  const auto in = static_cast<size_t>(conv->in[0]), out = static_cast<size_t>(conv->out[0]);
+
+  MemoryPlan bad = good.memory;
+  bad.places[out].offset = bad.places[in].offset;
+  expect_refused(bad, "share memory while both live");
+  bad.places[out].group = bad.places[in].group;
+  expect_refused(bad, "overwrites");
+  bad = good.memory;
+  bad.places[out].offset += 16;
+  expect_refused(bad, "misaligned");
+  bad = good.memory;
+  bad.places[out].offset = bad.bytes;
+  expect_refused(bad, "outside the slab");
+}
+
+TEST(MemoryPlanTest, InPlaceSavesMemory) {
+  Graph graph;
+  build_model(graph, "resnet20", {.classes = 10});
+  const PlanOptions on{.batch = 8}, off{.batch = 8, .passes = {.in_place = false}};
+  EXPECT_GT(compiled(graph, on).memory.in_place, 0);
+  EXPECT_EQ(compiled(graph, off).memory.in_place, 0);
+  EXPECT_LT(compiled(graph, on).memory.bytes, compiled(graph, off).memory.bytes);
+}
+
+class PlanTest : public OpTest {};
+
+TEST_P(PlanTest, DeviceMemoryIsPredictedToTheByte) {
+  const auto context = Context::create(ctx().device());
+  Graph graph;
+  networks()[1].build(graph);
+  const int64_t before = context->counters().device_bytes;
+  {
+    Params params(*context, graph, 1);
+    Sgd sgd(params, {});
+    const Plan training(graph, params, {.batch = 4, .dtype = dtype(), .training = true, .optimizer = &sgd});
+    const Plan evaluation(graph, params, {.batch = 7, .dtype = dtype(), .height = 20, .width = 17});
+    EXPECT_EQ(context->counters().device_bytes - before,
+              training.predicted_bytes() + evaluation.predicted_bytes() + params.bytes() + sgd.bytes());
+    EXPECT_EQ(training.slab_bytes(), training.predicted_bytes());
+  }
+  EXPECT_EQ(context->counters().device_bytes, before);
+  EXPECT_EQ(context->counters().pinned_bytes, 0);
+}
+
+TEST_P(PlanTest, TwoPlansOverOneParamsSeeEachOthersUpdates) {
+  Graph graph;
+  networks()[3].build(graph);
+  Params params(ctx(), graph, 2);
+  Sgd sgd(params, {});
+  Plan training(graph, params, {.batch = 4, .dtype = dtype(), .training = true, .optimizer = &sgd});
+  if (dtype() == DType::f16) training.set_status({.loss_scale = 256});
+  Plan evaluation(graph, params, {.batch = 4, .dtype = dtype()});
+  const DeviceBatch batch(ctx(), graph, random_input(graph, 4, 17));
+  std::vector<float> last;
+  for (int64_t step = 0; step < 3; ++step) {
+    training.run(batch.step_input(step, 0.1F));
+    evaluation.run(batch.step_input(step));
+    const std::vector<float> seen = evaluation.logits();
+    EXPECT_NE(seen, last) << "step " << step;
+    last = seen;
+    Plan fresh(graph, params, {.batch = 4, .dtype = dtype()});
+    fresh.run(batch.step_input(step));
+    EXPECT_EQ(fresh.logits(), seen) << "a plan compiled now sees the same weights, step " << step;
+  }
+  // Without an update of the weights: the running statistics moved.
+  Plan gradients(graph, params, {.batch = 4, .dtype = dtype(), .training = true});
+  gradients.run(batch.step_input(3));
+  evaluation.run(batch.step_input(3));
+  EXPECT_NE(evaluation.logits(), last);
+  // And the other way: weights set from outside reach the training plan.
+  training.run(batch.step_input(4));
+  const std::vector<float> before = training.logits();
+  const int weight = params.find("stem.conv.weight");
+  std::vector<float> values = params.values(weight);
+  for (float& v : values) v = -v;
+  params.set_values(weight, values);
+  training.run(batch.step_input(4));
+  EXPECT_NE(training.logits(), before);
+}
+
+INSTANTIATE_OP_TEST(PlanTest);
+
+TEST(PlanSteps, FromTheSecondStepOnNothingIsAllocated) {
+  const auto context = Context::create(Device::cpu());
+  Graph graph;
+  networks()[3].build(graph);
+  Params params(*context, graph, 2);
+  Sgd sgd(params, {});
+  Plan plan(graph, params, {.batch = 4, .training = true, .optimizer = &sgd});
+  const DeviceBatch batch(*context, graph, random_input(graph, 4, 17));
+  plan.run(batch.step_input(0, 0.1F));
+  const int64_t device = context->counters().device_allocations, pinned = context->counters().pinned_allocations;
+  for (int64_t step = 1; step < 12; ++step) {
+    plan.run(batch.step_input(step, 0.1F));
+    plan.request_meters(step);
+    while (plan.poll_meters()) {
+    }
+  }
+  plan.meters();
+  EXPECT_EQ(context->counters().device_allocations, device);
+  EXPECT_EQ(context->counters().pinned_allocations, pinned);
+}
+
+// Holds a queue until it is opened; gives up after a minute, so that a plan that waits for too much fails and does not
+// hang.
+class Gate {
+public:
+  void close(Queue& queue) {
+    queue.run([this](Stream) {
+      std::unique_lock lock(mutex_);
+      timed_out_ = !changed_.wait_for(lock, std::chrono::minutes(1), [this] { return open_; });
+    });
+  }
+  void open() {
+    const std::lock_guard lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+  bool timed_out() const { return timed_out_; }
+
+private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool open_ = false, timed_out_ = false;
+};
+
+TEST(PlanSteps, TheSteppingThreadWaitsOnlyForTheStepBeforeLast) {
+  const auto context = Context::create(Device::cpu());
+  Graph graph;
+  networks()[3].build(graph);
+  Params params(*context, graph, 2);
+  Sgd sgd(params, {});
+  Plan plan(graph, params, {.batch = 4, .training = true, .optimizer = &sgd});
+  const DeviceBatch batch(*context, graph, random_input(graph, 4, 17));
+  plan.run(batch.step_input(0, 0.1F));
+  Gate gate;
+  gate.close(context->compute());
+  // Steps 1 and 2 need step 0 at most, which lies before the gate.
+  plan.run(batch.step_input(1, 0.1F));
+  const int64_t waits = context->counters().host_waits;
+  plan.run(batch.step_input(2, 0.1F));
+  plan.request_meters(2);
+  EXPECT_FALSE(plan.poll_meters().has_value());  // still behind the gate; does not wait
+  EXPECT_LE(context->counters().host_waits - waits, 1);
+  gate.open();
+  plan.run(batch.step_input(3, 0.1F));
+  EXPECT_LE(context->counters().host_waits - waits, 2);
+  const MeterReading reading = plan.meters();
+  EXPECT_FALSE(gate.timed_out());
+  EXPECT_GT(reading.values.weight, 0);
+}
+
+TEST(PlanSteps, AStepIsOneClosure) {
+  const auto context = Context::create(Device::cpu());
+  Graph graph;
+  networks()[1].build(graph);
+  Params params(*context, graph, 2);
+  Sgd sgd(params, {});
+  Plan plan(graph, params, {.batch = 4, .training = true, .optimizer = &sgd});
+  const DeviceBatch batch(*context, graph, random_input(graph, 4, 17));
+  plan.run(batch.step_input(0, 0.1F));
+  const int64_t submissions = context->counters().submissions;
+  for (int64_t step = 1; step < 4; ++step) plan.run(batch.step_input(step, 0.1F));
+  EXPECT_EQ(context->counters().submissions - submissions, 3);
+}
+
+TEST(PlanSteps, HostBatchesOfFewerRowsCountOnlyThose) {
+  Context& context = context_of(Device::cpu());
+  Graph graph;
+  networks()[0].build(graph);
+  Params params(context, graph, 2);
+  Plan plan(graph, params, {.batch = 4});
+  const NetworkInput input = random_input(graph, 4, 17);
+  const std::vector<float> images(input.images.begin(), input.images.end());
+  plan.run(images.data(), input.labels.data(), 4);
+  const std::vector<float> all = plan.logits();
+  EXPECT_EQ(plan.meters().values.weight, 4);
+  plan.reset_meters();
+  plan.run(images.data(), input.labels.data(), 3);
+  EXPECT_EQ(plan.meters().values.weight, 3);
+  EXPECT_EQ(plan.logits(), all);  // a row does not depend on its neighbours
+  plan.run(images.data(), nullptr, 2);
+  EXPECT_EQ(plan.meters().values.weight, 3);
+  EXPECT_THROW(plan.run(images.data(), nullptr, 5), UsageError);
+  double sum = 0;
+  const std::vector<float> probabilities = plan.probabilities();
+  for (size_t k = 0; k < 10; ++k) sum += static_cast<double>(probabilities[k]);
+  EXPECT_NEAR(sum, 1, 1e-6);
+}
+
+TEST(PlanDescription, TellsOpsShapesKernelsAndMemory) {
+  Context& context = context_of(Device::cpu());
+  Graph graph;
+  networks()[1].build(graph);
+  Params params(context, graph, 2);
+  Sgd sgd(params, {});
+  Plan plan(graph, params, {.batch = 4, .dtype = DType::f16, .training = true, .optimizer = &sgd});
+  const std::string text = plan.describe();
+  for (const char* part : {"training, batch 4, 15x13, f16", "oneDNN", "conv_wgrad", "b.down.conv", "[4, 8, 7, 8]",
+                           "computes in f32", "+ residual + relu", "update_loss_scale", "per step: "})
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+
+  const auto json = nlohmann::json::parse(plan.describe_json());
+  EXPECT_EQ(json["batch"], 4);
+  EXPECT_EQ(json["dtype"], "f16");
+  EXPECT_EQ(json["slab_bytes"], plan.slab_bytes());
+  EXPECT_EQ(json["flops_per_step"], plan.flops_per_step());
+  EXPECT_EQ(json["passes"].size(), 2U);
+  EXPECT_EQ(json["ops"].size(), PlanAccess::program(plan).step.size());
+  int64_t bytes = 0, launches = 0, flops = 0;
+  for (const auto& op : json["ops"]) {
+    bytes += op["bytes"].get<int64_t>();
+    launches += op["launches"].get<int64_t>();
+    flops += op["flops"].get<int64_t>();
+  }
+  EXPECT_EQ(bytes, plan.bytes_per_step());
+  EXPECT_EQ(launches, plan.kernels_per_step());
+  EXPECT_EQ(flops, plan.flops_per_step());
+}
+
+// 2 * 32*32 * 16 * 9*3 for the stem of resnet20 and so on: 40.55 M multiply-adds forward (the paper's 41 M), and two
+// more passes for training but for the gradient of the picture.
+TEST(PlanDescription, CountsFlopsOfResnet20) {
+  Graph graph;
+  build_model(graph, "resnet20", {.classes = 10});
+  Context& context = context_of(Device::cpu());
+  Params params(context, graph, 2);
+  const int64_t stem = int64_t{2} * 32 * 32 * 16 * 27;
+  const int64_t forward = stem + int64_t{2} * 32 * 32 * 16 * 144 * 6 + int64_t{2} * 16 * 16 * 32 * (144 + 5 * 288) +
+                          int64_t{2} * 8 * 8 * 64 * (288 + 5 * 576) + int64_t{2} * 640;
+  EXPECT_EQ(Plan(graph, params, {.batch = 3}).flops_per_step(), 3 * forward);
+  EXPECT_EQ(Plan(graph, params, {.batch = 3, .training = true}).flops_per_step(), 3 * (3 * forward - stem));
+}
+
+TEST(PlanOptionsTest, WhatMakesNoSenseIsRefused) {
+  Context& context = context_of(Device::cpu());
+  Graph graph;
+  networks()[1].build(graph);
+  Params params(context, graph, 2), others(context, graph, 2);
+  Sgd sgd(params, {}), of_others(others, {});
+  EXPECT_THROW(Plan(graph, params, {.batch = 0}), UsageError);
+  EXPECT_THROW(Plan(graph, params, {.dtype = DType::u8}), UsageError);
+  EXPECT_THROW(Plan(graph, params, {.optimizer = &sgd}), UsageError);
+  EXPECT_THROW(Plan(graph, params, {.batch = 2, .training = true, .optimizer = &of_others}), UsageError);
+  EXPECT_THROW(Plan(graph, params, {.batch = 2, .height = -1, .width = 2}), ShapeError);
+}
+
+}  // namespace
+}  // namespace convolt::test

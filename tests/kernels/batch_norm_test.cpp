@@ -1,0 +1,393 @@
+#include "batch_norm.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "kernel_test.h"
+#include "reference/batch_norm.h"
+#include "reference/conv.h"
+#include "support/op_test.h"
+
+namespace convolt::test {
+namespace {
+
+using Vector = std::vector<double>;
+
+class BatchNormTest : public OpTest {};
+
+// Rows below, at and above one chunk of the statistics; channels of one element, below, at and above a packet of eight,
+// and of every width of the CPU's tiles.
+constexpr int64_t kRows[] = {2, 63, 64, 65, 200};
+constexpr int kChannels[] = {1, 3, 8, 10, 16, 33, 40, 72, 264};
+
+int64_t chunks_for(int64_t rows) { return (channel_stats_extent(rows) - 1) / 2; }
+
+// The coefficients and parameters of one batch norm on the device, and how to run it.
+struct Norm {
+  Norm(Context& context, int64_t row_count, int channel_count, double eps_value = 1e-5)
+      : rows(row_count),
+        channels(channel_count),
+        params{random_values(channel_count, 11, 0.5, 1.5), random_values(channel_count, 12), eps_value},
+        gamma(context, DType::f32, {channel_count}, params.gamma),
+        beta(context, DType::f32, {channel_count}, params.beta),
+        running_mean(context, DType::f32, {channel_count}, Vector(static_cast<size_t>(channel_count), 0.5)),
+        running_var(context, DType::f32, {channel_count}, Vector(static_cast<size_t>(channel_count), 2)),
+        stats(context, DType::f32, {channel_stats_extent(row_count), channel_count}),
+        coef(context, DType::f32, {4, channel_count}),
+        scratch(context, DType::f32, {bn_backward_scratch(row_count, channel_count) / 4}),
+        dgamma(context, DType::f32, {channel_count}),
+        dbeta(context, DType::f32, {channel_count}) {
+    params.gamma = rounded(params.gamma, DType::f32);
+    params.beta = rounded(params.beta, DType::f32);
+  }
+
+  void finalize(Stream s) const {
+    bn_finalize(s, {.stats = stats.as<float>(),
+                    .chunks = chunks_for(rows),
+                    .rows = rows,
+                    .channels = channels,
+                    .gamma = gamma.as<float>(),
+                    .beta = beta.as<float>(),
+                    .eps = static_cast<float>(params.eps),
+                    .momentum = 0.25F,
+                    .running_mean = running_mean.as<float>(),
+                    .running_var = running_var.as<float>(),
+                    .coef = coef.as<float>()});
+  }
+  void statistics(Stream s, const Tensor& x) const {
+    channel_stats(s, x, stats.as<float>());
+    finalize(s);
+  }
+  Vector coefficient(int row) const {
+    const Vector all = coef.values();
+    return {all.begin() + row * channels, all.begin() + (row + 1) * channels};
+  }
+  void check_guards() const {
+    for (const DeviceTensor* t : {&running_mean, &running_var, &stats, &coef, &scratch, &dgamma, &dbeta})
+      t->check_guards();
+  }
+
+  int64_t rows;
+  int channels;
+  reference::BatchNormParams params;
+  DeviceTensor gamma, beta, running_mean, running_var, stats, coef, scratch, dgamma, dbeta;
+};
+
+std::string case_name(const char* what, int64_t rows, int channels) {
+  return std::string(what) + " of [" + std::to_string(rows) + ", " + std::to_string(channels) + "]";
+}
+
+void expect_statistics(const Norm& norm, const Vector& x, double relative, const std::string& what) {
+  const auto m = reference::channel_moments(x, norm.channels);
+  const auto running =
+      reference::updated_running({Vector(m.mean.size(), 0.5), Vector(m.mean.size(), 2)}, m, norm.rows, 0.25);
+  Vector invstd, scale, bias;
+  for (size_t c = 0; c < m.mean.size(); ++c) {
+    invstd.push_back(1 / std::sqrt(m.variance[c] + norm.params.eps));
+    scale.push_back(norm.params.gamma[c] * invstd[c]);
+    bias.push_back(norm.params.beta[c] - m.mean[c] * scale[c]);
+  }
+  expect_near(norm.coefficient(0), m.mean, 1e-7, relative, what + ": mean");
+  expect_near(norm.coefficient(1), invstd, 0, relative, what + ": inverse deviation");
+  expect_near(norm.coefficient(2), scale, 0, relative, what + ": scale");
+  expect_near(norm.coefficient(3), bias, 1e-5, relative, what + ": bias");
+  expect_near(norm.running_mean.values(), running.mean, 1e-7, relative, what + ": running mean");
+  expect_near(norm.running_var.values(), running.variance, 0, relative, what + ": running variance");
+}
+
+TEST_P(BatchNormTest, ByHand) {
+  // Two channels: 1, 3 with mean 2 and variance 1; 10, 20 with mean 15 and variance 25.
+  const DeviceTensor x(ctx(), dtype(), {2, 2}, {1, 10, 3, 20}), y(ctx(), dtype(), {2, 2});
+  const Norm norm(ctx(), 2, 2, 0);
+  const DeviceTensor gamma(ctx(), DType::f32, {2}, {1, 2}), beta(ctx(), DType::f32, {2}, {0, 0.5});
+  const BnFinalizeArgs args{.stats = norm.stats.as<float>(),
+                            .chunks = 1,
+                            .rows = 2,
+                            .channels = 2,
+                            .gamma = gamma.as<float>(),
+                            .beta = beta.as<float>(),
+                            .eps = 0,
+                            .momentum = 0.5F,
+                            .running_mean = norm.running_mean.as<float>(),
+                            .running_var = norm.running_var.as<float>(),
+                            .coef = norm.coef.as<float>()};
+  run(ctx(), [&](Stream s) {
+    channel_stats(s, x, norm.stats.as<float>());
+    bn_finalize(s, args);
+    bn_apply(s, x, norm.coef.as<float>(), Tensor{}, y, Activation::relu);
+  });
+  // The shift, the sums and the squares of x - shift.
+  expect_near(norm.stats.values(), {1, 10, 2, 10, 4, 100}, 0, 0, "statistics");
+  expect_near(norm.coef.values(), {2, 15, 1, 0.2, 1, 0.4, -2, -5.5}, 1e-6, 0, "coefficients");
+  expect_near(norm.running_mean.values(), {1.25, 7.75}, 0, 1e-7, "running mean");
+  expect_near(norm.running_var.values(), {2, 26}, 0, 1e-7, "running variance");
+  expect_near(y.values(), {0, 0, 1, 2.5}, 1e-6, epsilon(dtype()), "y");
+}
+
+TEST_P(BatchNormTest, StatisticsOfAnySize) {
+  for (const int64_t rows : kRows)
+    for (const int channels : kChannels) {
+      const Vector x = rounded(random_values(rows * channels, 1, -1, 3), dtype());
+      const DeviceTensor tx(ctx(), dtype(), {rows, channels}, x);
+      const Norm norm(ctx(), rows, channels);
+      run(ctx(), [&](Stream s) { norm.statistics(s, tx); });
+      expect_statistics(norm, x, 2e-5, case_name("statistics", rows, channels));
+      norm.check_guards();
+    }
+}
+
+TEST_P(BatchNormTest, StatisticsOfMoreRowsThanChunks) {
+  const int64_t rows = 33000;  // 512 chunks of more than 64 rows, the last one short
+  const Vector x = rounded(random_values(rows * 3, 1), dtype());
+  const DeviceTensor tx(ctx(), dtype(), {2, 150, 110, 3}, x);
+  const Norm norm(ctx(), rows, 3);
+  run(ctx(), [&](Stream s) { norm.statistics(s, tx); });
+  expect_statistics(norm, x, 2e-5, "statistics of 33000 rows");
+  norm.check_guards();
+}
+
+// Raw sums of squares in float would lose all digits of the variance here: (mean / deviation)^2 is 10^6
+// (10^4 in bf16).
+TEST_P(BatchNormTest, LargeMeanLosesNoAccuracy) {
+  const double half_width = dtype() == DType::bf16 ? 17 : 1.7;  // bf16 stores only every fourth number near 1000
+  for (const int channels : {3, 16}) {
+    const int64_t rows = 5000;
+    const Vector x = rounded(random_values(rows * channels, 3, 1000 - half_width, 1000 + half_width), dtype());
+    const DeviceTensor tx(ctx(), dtype(), {rows, channels}, x);
+    const Norm norm(ctx(), rows, channels);
+    run(ctx(), [&](Stream s) { norm.statistics(s, tx); });
+    const auto m = reference::channel_moments(x, channels);
+    Vector invstd;
+    for (const double v : m.variance) invstd.push_back(1 / std::sqrt(v + 1e-5));
+    expect_near(norm.coefficient(0), m.mean, 0, 1e-7, "mean");
+    expect_near(norm.coefficient(1), invstd, 0, 1e-5, "inverse deviation");
+  }
+}
+
+TEST_P(BatchNormTest, ConstantChannelAndNan) {
+  const DeviceTensor x(ctx(), dtype(), {3, 3}, {7, 1, 2, 7, NAN, 4, 7, 1, 6});
+  const Norm norm(ctx(), 3, 3);
+  run(ctx(), [&](Stream s) { norm.statistics(s, x); });
+  const Vector coef = norm.coef.values();
+  EXPECT_EQ(coef[0], 7);
+  EXPECT_NEAR(coef[3], 1 / std::sqrt(1e-5), 0.01);  // variance 0
+  EXPECT_TRUE(std::isnan(coef[1]) && std::isnan(coef[4])) << "NaN must not disappear";
+  EXPECT_EQ(coef[2], 4);
+}
+
+TEST_P(BatchNormTest, OneRowIsAnError) {
+  const Norm norm(ctx(), 1, 4);
+  EXPECT_THROW(run(ctx(), [&](Stream s) { norm.finalize(s); }), ShapeError);
+}
+
+TEST_P(BatchNormTest, ApplyWithEveryActivationAndResidual) {
+  const int64_t rows = 65;
+  for (const int channels : {1, 3, 8, 10, 16, 33})
+    for (const Activation act : {Activation::none, Activation::relu, Activation::relu6})
+      for (const bool with_residual : {false, true}) {
+        const Vector x = rounded(random_values(rows * channels, 1, -4, 12), dtype());
+        const Vector r = rounded(random_values(rows * channels, 2, -4, 4), dtype());
+        const DeviceTensor tx(ctx(), dtype(), {rows, channels}, x), tr(ctx(), dtype(), {rows, channels}, r);
+        const DeviceTensor y(ctx(), dtype(), {rows, channels});
+        const Norm norm(ctx(), rows, channels);
+        run(ctx(), [&](Stream s) {
+          norm.statistics(s, tx);
+          bn_apply(s, tx, norm.coef.as<float>(), with_residual ? tr.tensor() : Tensor{}, y, act);
+        });
+        const Vector expected = reference::batch_norm(x, reference::channel_moments(x, channels), norm.params,
+                                                      with_residual ? r : Vector{}, act);
+        expect_near(y.values(), expected, 1e-5, 1.01 * epsilon(dtype()), case_name("bn_apply", rows, channels));
+        y.check_guards();
+        // In place, over x or over the residual: the same bits.
+        const Vector apart = y.values();
+        const DeviceTensor& target = with_residual ? tr : tx;
+        run(ctx(), [&](Stream s) {
+          bn_apply(s, tx, norm.coef.as<float>(), with_residual ? tr.tensor() : Tensor{}, target, act);
+        });
+        EXPECT_EQ(target.values(), apart) << case_name("bn_apply in place", rows, channels);
+      }
+}
+
+TEST_P(BatchNormTest, Inference) {
+  const int channels = 10;
+  const Norm norm(ctx(), 4, channels);
+  const Vector mean = rounded(random_values(channels, 5), DType::f32);
+  const Vector variance = rounded(random_values(channels, 6, 0.1, 2), DType::f32);
+  const DeviceTensor tm(ctx(), DType::f32, {channels}, mean), tv(ctx(), DType::f32, {channels}, variance);
+  const Vector x = rounded(random_values(40, 7), dtype());
+  const DeviceTensor tx(ctx(), dtype(), {4, channels}, x), y(ctx(), dtype(), {4, channels});
+  run(ctx(), [&](Stream s) {
+    bn_coefficients(s, channels, norm.gamma.as<float>(), norm.beta.as<float>(), tm.as<float>(), tv.as<float>(), 1e-5F,
+                    norm.coef.as<float>());
+    bn_apply(s, tx, norm.coef.as<float>(), Tensor{}, y, Activation::none);
+  });
+  const Vector expected = reference::batch_norm(x, {mean, variance}, norm.params, {}, Activation::none);
+  expect_near(y.values(), expected, 1e-6, 1.01 * epsilon(dtype()), "inference");
+  expect_near(norm.coefficient(0), mean, 0, 0, "mean");
+  norm.check_guards();
+}
+
+// A convolution with folded weights is the convolution followed by the inference batch norm.
+TEST_P(BatchNormTest, FoldIntoConvolution) {
+  const ConvGeometry g{.in_h = 4, .in_w = 4, .in_c = 3, .out_c = 5, .kernel_h = 3, .kernel_w = 3, .pad_h = 1};
+  const Vector x = random_values(g.x_shape().elements(), 1);
+  const Vector w = rounded(random_values(g.w_shape().elements(), 2), DType::f32);
+  const Vector bias = rounded(random_values(5, 3), DType::f32), mean = rounded(random_values(5, 4), DType::f32);
+  const Vector variance = rounded(random_values(5, 5, 0.1, 2), DType::f32);
+  const Norm norm(ctx(), 2, 5);
+  const DeviceTensor tw(ctx(), DType::f32, g.w_shape(), w), tb(ctx(), DType::f32, {5}, bias);
+  const DeviceTensor tm(ctx(), DType::f32, {5}, mean), tv(ctx(), DType::f32, {5}, variance);
+  const DeviceTensor folded(ctx(), DType::f32, g.w_shape()), folded_bias(ctx(), DType::f32, {5});
+  for (const bool with_bias : {false, true}) {
+    run(ctx(), [&](Stream s) {
+      bn_coefficients(s, 5, norm.gamma.as<float>(), norm.beta.as<float>(), tm.as<float>(), tv.as<float>(), 1e-5F,
+                      norm.coef.as<float>());
+      bn_fold(s, tw, with_bias ? tb.as<float>() : nullptr, norm.coef.as<float>(), folded, folded_bias.as<float>());
+    });
+    const Vector new_bias = folded_bias.values();
+    const Vector plain = reference::conv_fprop(g, x, w, with_bias ? &bias : nullptr);
+    const Vector expected = reference::batch_norm(plain, {mean, variance}, norm.params, {}, Activation::none);
+    expect_near(reference::conv_fprop(g, x, folded.values(), &new_bias), expected, 1e-5, 1e-5, "folded");
+    folded.check_guards();
+    folded_bias.check_guards();
+  }
+}
+
+// `stored`: with a residual, act' read from the stored y; else from x * scale + bias again.
+void check_backward(Context& context, DType dtype, int64_t rows, int channels, Activation act, bool stored) {
+  const Shape shape{rows, channels};
+  const Vector x = rounded(random_values(rows * channels, 1, -2, 6), dtype);
+  const Vector dy = rounded(random_values(rows * channels, 2), dtype);
+  const Vector residual = stored ? rounded(random_values(rows * channels, 3), dtype) : Vector{};
+  const DeviceTensor tx(context, dtype, shape, x), tdy(context, dtype, shape, dy), y(context, dtype, shape);
+  const DeviceTensor dx(context, dtype, shape), dresidual(context, dtype, shape);
+  std::optional<DeviceTensor> tr;
+  if (stored) tr.emplace(context, dtype, shape, residual);
+  const Norm norm(context, rows, channels);
+  const Tensor y_if_stored = stored ? y.tensor() : Tensor{};
+  run(context, [&](Stream s) {
+    norm.statistics(s, tx);
+    bn_apply(s, tx, norm.coef.as<float>(), stored ? tr->tensor() : Tensor{}, y, act);
+    bn_backward_reduce(s, tdy, tx, y_if_stored, norm.coef.as<float>(), act, norm.scratch.as<float>(),
+                       norm.dgamma.as<float>(), norm.dbeta.as<float>());
+    bn_backward_apply(s, tdy, tx, y_if_stored, norm.coef.as<float>(), act, norm.dgamma.as<float>(),
+                      norm.dbeta.as<float>(), dx, stored ? dresidual.tensor() : Tensor{});
+  });
+  const auto g = reference::batch_norm_backward(dy, x, norm.params, residual, act);
+  const std::string what = case_name("backward", rows, channels);
+  const double sum_error = 1e-6 * static_cast<double>(rows);
+  expect_near(norm.dgamma.values(), g.dgamma, sum_error, 1e-5, what + ": dgamma");
+  expect_near(norm.dbeta.values(), g.dbeta, sum_error, 1e-5, what + ": dbeta");
+  expect_near(dx.values(), g.dx, 1e-5, 1.01 * epsilon(dtype), what + ": dx");
+  if (stored) expect_near(dresidual.values(), g.dresidual, 0, 0, what + ": dresidual");
+  for (const DeviceTensor* t : {&dx, &y, &tdy}) t->check_guards();
+  if (stored) dresidual.check_guards();
+  norm.check_guards();
+}
+
+TEST_P(BatchNormTest, BackwardOfAnySize) {
+  for (const int64_t rows : {4, 63, 65, 200})
+    for (const int channels : kChannels) check_backward(ctx(), dtype(), rows, channels, Activation::relu, false);
+}
+
+TEST_P(BatchNormTest, BackwardWithEveryActivationAndResidual) {
+  for (const Activation act : {Activation::none, Activation::relu, Activation::relu6})
+    for (const bool stored : {false, true})
+      for (const int channels : {3, 16}) check_backward(ctx(), dtype(), 100, channels, act, stored);
+}
+
+TEST_P(BatchNormTest, BackwardInPlace) {
+  const int64_t rows = 50;
+  for (const int channels : {3, 16}) {
+    const Shape shape{rows, channels};
+    const DeviceTensor x(ctx(), dtype(), shape, random_values(rows * channels, 1));
+    DeviceTensor dy(ctx(), dtype(), shape, random_values(rows * channels, 2));
+    const DeviceTensor dx(ctx(), dtype(), shape);
+    const Norm norm(ctx(), rows, channels);
+    const auto apply = [&](const Tensor& to, const Tensor& dresidual) {
+      run(ctx(), [&](Stream s) {
+        bn_backward_apply(s, dy, x, Tensor{}, norm.coef.as<float>(), Activation::relu, norm.dgamma.as<float>(),
+                          norm.dbeta.as<float>(), to, dresidual);
+      });
+    };
+    run(ctx(), [&](Stream s) {
+      norm.statistics(s, x);
+      bn_backward_reduce(s, dy, x, Tensor{}, norm.coef.as<float>(), Activation::relu, norm.scratch.as<float>(),
+                         norm.dgamma.as<float>(), norm.dbeta.as<float>());
+    });
+    apply(dx, Tensor{});
+    const Vector apart = dx.values(), given = dy.values();
+    apply(dx, dy);  // dresidual over dy
+    EXPECT_EQ(dx.values(), apart);
+    dy.set(given);
+    apply(dy, Tensor{});  // dx over dy
+    EXPECT_EQ(dy.values(), apart);
+  }
+}
+
+TEST_P(BatchNormTest, ChannelSumAndBias) {
+  for (const int64_t rows : {1, 64, 65, 1000})
+    for (const int channels : {1, 3, 8, 10, 33, 72}) {
+      const Vector x = rounded(random_values(rows * channels, 1), dtype());
+      const Vector b = rounded(random_values(channels, 2), DType::f32);
+      const DeviceTensor tx(ctx(), dtype(), {rows, channels}, x), y(ctx(), dtype(), {rows, channels});
+      const DeviceTensor bias(ctx(), DType::f32, {channels}, b), sum(ctx(), DType::f32, {channels});
+      const Norm norm(ctx(), rows, channels);
+      run(ctx(), [&](Stream s) {
+        channel_sum(s, tx, norm.scratch.as<float>(), sum.as<float>());
+        add_bias(s, tx, bias.as<float>(), y);
+      });
+      Vector with_bias = x;
+      for (size_t i = 0; i < x.size(); ++i) with_bias[i] += b[i % b.size()];
+      expect_near(sum.values(), reference::bias_gradient(x, channels), 1e-6 * static_cast<double>(rows), 1e-6,
+                  case_name("channel_sum", rows, channels));
+      expect_near(y.values(), with_bias, 1e-7, 1.01 * epsilon(dtype()), case_name("add_bias", rows, channels));
+      for (const DeviceTensor* t : {&y, &sum}) t->check_guards();
+      norm.check_guards();
+    }
+}
+
+Vector all_results(Context& context, DType dtype, int64_t rows, int channels) {
+  const Shape shape{rows, channels};
+  const DeviceTensor x(context, dtype, shape, random_values(rows * channels, 1));
+  const DeviceTensor dy(context, dtype, shape, random_values(rows * channels, 2)), dx(context, dtype, shape);
+  const Norm norm(context, rows, channels);
+  const DeviceTensor sum(context, DType::f32, {channels});
+  run(context, [&](Stream s) {
+    norm.statistics(s, x);
+    bn_backward_reduce(s, dy, x, Tensor{}, norm.coef.as<float>(), Activation::relu, norm.scratch.as<float>(),
+                       norm.dgamma.as<float>(), norm.dbeta.as<float>());
+    bn_backward_apply(s, dy, x, Tensor{}, norm.coef.as<float>(), Activation::relu, norm.dgamma.as<float>(),
+                      norm.dbeta.as<float>(), dx, Tensor{});
+    channel_sum(s, dx, norm.scratch.as<float>(), sum.as<float>());
+  });
+  Vector all;
+  for (const DeviceTensor* t : {&norm.stats, &norm.coef, &norm.running_var, &norm.dgamma, &norm.dbeta, &dx, &sum}) {
+    const Vector v = t->values();
+    all.insert(all.end(), v.begin(), v.end());
+  }
+  return all;
+}
+
+TEST_P(BatchNormTest, TheSameBitsAgainAndWithPhasesBackwards) {
+  for (const int channels : {3, 40}) {
+    const Vector once = all_results(ctx(), dtype(), 3000, channels);
+    EXPECT_EQ(all_results(ctx(), dtype(), 3000, channels), once);
+    const PhasesBackwards backwards;
+    EXPECT_EQ(all_results(ctx(), dtype(), 3000, channels), once);
+  }
+}
+
+TEST(BatchNorm, TheSameBitsForAnyNumberOfThreads) {
+  const auto one = Context::create({Device::cpu(), 1}), three = Context::create({Device::cpu(), 3});
+  for (const int channels : {3, 40})
+    EXPECT_EQ(all_results(*one, DType::f32, 3000, channels), all_results(*three, DType::f32, 3000, channels));
+}
+
+INSTANTIATE_OP_TEST(BatchNormTest);
+
+}  // namespace
+}  // namespace convolt::test

@@ -1,0 +1,24 @@
+// The subcommands. Each adds itself to the program; what it returns runs it and gives the exit code.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace convolt::cli {
+
+using Command = std::function<int()>;
+struct Subcommand {
+  CLI::App* app;
+  Command run;
+};
+
+Subcommand add_train(CLI::App& program);
+Subcommand add_eval(CLI::App& program);
+Subcommand add_predict(CLI::App& program);
+Subcommand add_inspect(CLI::App& program);
+Subcommand add_synth(CLI::App& program);
+
+// Exit codes.
+constexpr int kFailure = 1, kUsage = 2, kData = 3, kDevice = 4, kOutOfMemory = 5, kRequeue = 75, kInterrupted = 130;
+
+}  // namespace convolt::cli

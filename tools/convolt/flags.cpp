@@ -1,0 +1,246 @@
+#include "flags.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "data/picture_header.h"
+
+namespace convolt::cli {
+
+void DeviceFlags::add(CLI::App& app) {
+  const char* group = "Device";
+  app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str()->group(group);
+  app.add_option("--dtype", dtype, "type of activations")
+      ->check(CLI::IsMember({"f32", "tf32", "bf16", "f16"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_flag("--amp", amp, "the same as --dtype bf16")->group(group);
+  app.add_option("--threads", threads, "CPU compute threads, 0 for all cores; results on the CPU repeat for one number of threads")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(group);
+}
+
+std::unique_ptr<Context> DeviceFlags::make_context() const {
+  Device d = Device::cpu();
+  if (device == "auto")
+    d = cuda_device_count() > 0 ? Device::cuda() : Device::cpu();
+  else
+    d = Device::parse(device);
+  return Context::create({d, threads});
+}
+
+DType DeviceFlags::type() const {
+  if (amp) return DType::bf16;
+  return tf32() ? DType::f32 : dtype_from_name(dtype);
+}
+
+void DataFlags::add(CLI::App& app, bool training) {
+  const char* group = "Data";
+  app.add_option("--data-path,--data-dir", path,
+                 "image folder (train/<class>/*, val/<class>/*), CIFAR-10 records, or IDX files; found out by looking")
+      ->required()
+      ->group(group);
+  if (training) app.add_option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere")->group(group);
+  app.add_option("--data-format", format, "auto, folder, cifar10 or idx")->capture_default_str()->group(group);
+  app.add_option("-b,--batch-size", batch, "pictures in a batch")->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+  app.add_option("-j,--workers", workers, "decode threads, 0 for as many as cores")->check(CLI::NonNegativeNumber)->capture_default_str()->group(group);
+  app.add_option("--max-side", max_side, "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(group);
+}
+
+int DataFlags::worker_count() const { return workers > 0 ? workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency())); }
+
+void PictureFlags::add(CLI::App& app, bool training) {
+  const char* group = "Pictures";
+  if (training)
+    app.add_option("--train-crop-size", train_crop, "side of the training pictures [the model's]")->check(CLI::PositiveNumber)->group(group);
+  app.add_option("--val-crop-size", val_crop, "side of the evaluation pictures [the model's]")->check(CLI::PositiveNumber)->group(group);
+  app.add_option("--val-resize-size", val_resize, "shorter side before the centre crop [crop / 0.875]")->check(CLI::PositiveNumber)->group(group);
+  app.add_option("--mean", mean, "mean of R,G,B in 0..1, or of grey [ImageNet's; grey 0.5]")->delimiter(',')->expected(1, 3)->group(group);
+  app.add_option("--std", std, "standard deviation, likewise")->delimiter(',')->expected(1, 3)->group(group);
+}
+
+namespace {
+void take_three(const std::vector<float>& values, std::array<float, 3>& to, const char* flag) {
+  if (values.empty()) return;
+  if (values.size() == 2) throw UsageError(std::string(flag) + " takes one value or three, found 2");
+  for (size_t i = 0; i < 3; ++i) to[i] = values.size() == 1 ? values[0] : values[i];
+}
+template <size_t N>
+void take_pair(const std::vector<float>& values, std::array<float, N>& to) {
+  if (values.size() == N) std::copy(values.begin(), values.end(), to.begin());
+}
+}  // namespace
+
+void PictureFlags::apply_to(AugmentOptions& o) const {
+  if (val_crop) {
+    o.height = o.width = *val_crop;
+    if (o.geometry == AugmentOptions::Geometry::none) o.geometry = AugmentOptions::Geometry::resize_centre_crop;
+    o.resize = static_cast<int>(static_cast<float>(*val_crop) / 0.875F);
+  }
+  if (val_resize) {
+    o.resize = *val_resize;
+    o.geometry = AugmentOptions::Geometry::resize_centre_crop;
+  }
+  take_three(mean, o.mean, "--mean");
+  take_three(std, o.std, "--std");
+}
+
+void AugmentFlags::add(CLI::App& app) {
+  const char* group = "Augmentation";
+  app.add_flag("--no-augment", none, "train on the pictures as evaluation sees them; the flags below are added to that")->group(group);
+  app.add_option("--crop-padding", crop_padding, "border before a random crop of the picture's size [4 for CIFAR networks]")
+      ->check(CLI::NonNegativeNumber)
+      ->group(group);
+  app.add_option("--scale", scale, "area of the random crop, LOW,HIGH [0.08,1]")->delimiter(',')->expected(2)->group(group);
+  app.add_option("--ratio", ratio, "aspect ratio of the random crop, LOW,HIGH [0.75,1.3333]")->delimiter(',')->expected(2)->group(group);
+  app.add_option("--hflip", hflip, "probability of mirroring left and right [0.5]")->check(CLI::Range(0.0, 1.0))->group(group);
+  app.add_option("--vflip", vflip, "probability of mirroring top and bottom [0]")->check(CLI::Range(0.0, 1.0))->group(group);
+  app.add_option("--rotate", rotate, "degrees, uniform in [-R, R] [0]")->check(CLI::Range(0.0, 180.0))->group(group);
+  app.add_option("--translate", translate, "part of the side, uniform in [-T, T] [0]")->check(CLI::Range(0.0, 1.0))->group(group);
+  app.add_option("--zoom", zoom, "factor, uniform in LOW,HIGH [1,1]")->delimiter(',')->expected(2)->group(group);
+  app.add_option("--color-jitter", color_jitter, "brightness,contrast,saturation: factors uniform in [1-v, 1+v] [0,0,0]")
+      ->delimiter(',')
+      ->expected(1, 3)
+      ->group(group);
+  app.add_option("--random-erase,--reprob", erase, "probability of erasing a rectangle [0]")->check(CLI::Range(0.0, 1.0))->group(group);
+}
+
+std::pair<int, int> common_size(const Dataset& data) {
+  if (data.fixed_height() > 0) return {data.fixed_height(), data.fixed_width()};
+  std::pair<int, int> size{0, 0};
+  constexpr int64_t kLooks = 32;
+  for (int64_t k = 0; k < std::min(kLooks, data.size()); ++k) {
+    try {
+      const RawSample sample = data.read(k * data.size() / std::min(kLooks, data.size()));
+      const PictureHeader header = read_picture_header(sample.bytes);
+      const std::pair<int, int> found{header.height, header.width};
+      if (size.first == 0) size = found;
+      if (size != found) return {0, 0};
+    } catch (const DataError&) {
+      continue;  // the loader reports it
+    }
+  }
+  return size;
+}
+
+namespace {
+
+void set_augmentation(AugmentOptions& o, const AugmentFlags& f) {
+  if (f.crop_padding) {
+    o.geometry = AugmentOptions::Geometry::crop_with_padding;
+    o.crop_padding = *f.crop_padding;
+  }
+  if (!f.scale.empty() || !f.ratio.empty()) {
+    if (f.crop_padding) throw UsageError("--crop-padding and --scale or --ratio are two ways to crop; give one");
+    o.geometry = AugmentOptions::Geometry::random_resized_crop;
+  }
+  take_pair(f.scale, o.scale);
+  take_pair(f.ratio, o.ratio);
+  take_pair(f.zoom, o.zoom);
+  if (f.hflip) o.hflip = *f.hflip;
+  if (f.vflip) o.vflip = *f.vflip;
+  if (f.rotate) o.rotate = *f.rotate;
+  if (f.translate) o.translate = *f.translate;
+  if (f.erase) o.erase = *f.erase;
+  const auto jitter = [&](size_t i) { return i < f.color_jitter.size() ? f.color_jitter[i] : 0.F; };
+  o.brightness = jitter(0);
+  o.contrast = jitter(1);
+  o.saturation = jitter(2);
+}
+
+}  // namespace
+
+Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const PictureFlags& pictures, const AugmentFlags& augment) {
+  using Geometry = AugmentOptions::Geometry;
+  using Recipe = ModelInfo::Recipe;
+  const Recipe recipe = data.channels() == 1 ? Recipe::digits : model.recipe;
+  const auto [height, width] = common_size(data);
+  const int side = pictures.train_crop.value_or(recipe == Recipe::digits && height > 0 && height == width ? height : model.size);
+  const bool as_is = height == side && width == side;
+
+  Pipeline p;
+  AugmentOptions& e = p.evaluation;
+  e.height = e.width = side;
+  e.channels = data.channels();
+  if (e.channels == 1) {
+    e.mean.fill(0.5F);
+    e.std.fill(0.5F);
+  }
+  e.geometry = as_is || recipe == Recipe::digits ? Geometry::none : Geometry::resize_centre_crop;
+  e.resize = recipe == Recipe::imagenet ? static_cast<int>(static_cast<float>(side) / 0.875F) : side;
+  p.training = e;
+  pictures.apply_to(e);
+  p.training.mean = e.mean;
+  p.training.std = e.std;
+
+  AugmentOptions& t = p.training;
+  if (!augment.none && recipe == Recipe::cifar) {
+    t.hflip = 0.5F;
+    if (as_is) {
+      t.geometry = Geometry::crop_with_padding;
+      t.crop_padding = 4;
+    }
+  } else if (!augment.none && recipe == Recipe::imagenet) {
+    t.geometry = Geometry::random_resized_crop;
+    t.hflip = 0.5F;
+  }
+  set_augmentation(t, augment);
+  return p;
+}
+
+void NetworkFlags::add(CLI::App& app) {
+  const char* group = "Network";
+  app.add_option("--checkpoint", checkpoint, "a checkpoint of convolt train: network, weights, classes and preprocessing")->group(group);
+  app.add_option("--model", model, "name of a network, with --weights")->group(group);
+  app.add_option("--weights", weights, "a safetensors file under torchvision's names")->group(group);
+  app.add_option("--num-classes", classes, "outputs of --model [those of the data set]")->check(CLI::PositiveNumber)->group(group);
+}
+
+Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Context& context, const Dataset* data) {
+  if (f.checkpoint.empty() == (f.model.empty() || f.weights.empty()))
+    throw UsageError("give either --checkpoint FILE, or --model NAME and --weights FILE.safetensors");
+  Network n;
+  if (!f.checkpoint.empty()) {
+    n.card = read_card(f.checkpoint);
+  } else {
+    const ModelInfo& info = find_model(f.model);
+    n.card.model = f.model;
+    if (data == nullptr && f.classes == 0) throw UsageError("--model needs --num-classes here");
+    n.card.classes = f.classes > 0 ? f.classes : static_cast<int64_t>(data->class_names().size());
+    if (data != nullptr) {
+      n.card.preprocessing = make_pipeline(info, *data, {}, {}).evaluation;
+      n.card.class_names = data->class_names();
+    } else {
+      n.card.preprocessing.height = n.card.preprocessing.width = info.size;
+      n.card.preprocessing.geometry = AugmentOptions::Geometry::resize_centre_crop;
+      n.card.preprocessing.resize = info.recipe == ModelInfo::Recipe::imagenet ? static_cast<int>(static_cast<float>(info.size) / 0.875F) : info.size;
+    }
+    n.card.channels = n.card.preprocessing.channels;
+    n.card.height = n.card.preprocessing.height;
+    n.card.width = n.card.preprocessing.width;
+  }
+  pictures.apply_to(n.card.preprocessing);
+  n.graph = std::make_unique<Graph>();
+  build_model(*n.graph, n.card.model, {n.card.classes, n.card.height, n.card.width, n.card.channels});
+  n.params = std::make_unique<Params>(context, *n.graph, 0);
+  load_weights(f.checkpoint.empty() ? f.weights : f.checkpoint, *n.params);
+  return n;
+}
+
+void warn(const std::string& message) { fmt::print(stderr, "warning: {}\n", message); }
+
+void report_bad_samples(const std::vector<BadSample>& bad) {
+  if (bad.empty()) return;
+  fmt::print(stderr, "{} {} could not be used:\n", bad.size(), bad.size() == 1 ? "picture" : "pictures");
+  constexpr size_t kShown = 10;
+  for (size_t i = 0; i < std::min(kShown, bad.size()); ++i) fmt::print(stderr, "  {}: {}\n", bad[i].name, bad[i].reason);
+  if (bad.size() > kShown) fmt::print(stderr, "  and {} more\n", bad.size() - kShown);
+}
+
+}  // namespace convolt::cli

@@ -1,0 +1,83 @@
+// Flags that several subcommands share, and what they resolve to.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "convolt/convolt.h"
+
+namespace convolt::cli {
+
+struct DeviceFlags {
+  std::string device = "auto";
+  std::string dtype = "f32";
+  bool amp = false;
+  int threads = 0;
+
+  void add(CLI::App& app);
+  std::unique_ptr<Context> make_context() const;
+  DType type() const;   // f32 for tf32
+  bool tf32() const { return dtype == "tf32"; }
+};
+
+struct DataFlags {
+  std::string path, validation_path, format = "auto";
+  int batch = 128;
+  int workers = 0;  // 0: as many as cores
+  int max_side = 0;
+
+  void add(CLI::App& app, bool training);
+  int worker_count() const;
+};
+
+// How pictures become the network's input; what is not given comes from the model's recipe (training) or the checkpoint.
+struct PictureFlags {
+  std::optional<int> train_crop, val_crop, val_resize;
+  std::vector<float> mean, std;
+
+  void add(CLI::App& app, bool training);
+  void apply_to(AugmentOptions& evaluation) const;
+};
+
+struct AugmentFlags {
+  bool none = false;
+  std::optional<int> crop_padding;
+  std::vector<float> scale, ratio, zoom, color_jitter;
+  std::optional<float> hflip, vflip, rotate, translate, erase;
+
+  void add(CLI::App& app);
+};
+
+// Height and width that all pictures share, as far as a look at some of them tells; 0 x 0 when they differ.
+std::pair<int, int> common_size(const Dataset& data);
+
+// The pictures of evaluation and of training for a model on a data set.
+struct Pipeline {
+  AugmentOptions training, evaluation;
+};
+Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const PictureFlags& pictures, const AugmentFlags& augment);
+
+// A network to evaluate: from --checkpoint, or --model with --weights.
+struct NetworkFlags {
+  std::string checkpoint, model, weights;
+  int64_t classes = 0;
+
+  void add(CLI::App& app);
+};
+struct Network {
+  ModelCard card;
+  std::unique_ptr<Graph> graph;
+  std::unique_ptr<Params> params;
+};
+// `data` (may be null) tells classes and channels where no checkpoint does.
+Network load_network(const NetworkFlags& flags, const PictureFlags& pictures, Context& context, const Dataset* data);
+
+// Prints "warning: ..." to stderr.
+void warn(const std::string& message);
+// Lists samples that could not be used, the first few by name.
+void report_bad_samples(const std::vector<BadSample>& bad);
+
+}  // namespace convolt::cli

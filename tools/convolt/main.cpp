@@ -1,0 +1,98 @@
+// convolt: the command line.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <new>
+
+#include "commands.h"
+#include "convolt/error.h"
+#include "io/names.h"
+
+namespace convolt::cli {
+namespace {
+
+// Idle OpenMP threads must sleep: decoders share their cores. libgomp reads the variable when it is loaded, so the program starts itself
+// again with it set.
+void restart_with_sleeping_threads(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  execv("/proc/self/exe", argv);  // returns only on failure: then go on as we are
+}
+
+// The long flags and aliases of an app and the names of its subcommands.
+std::vector<std::string> known_words(const CLI::App& app) {
+  std::vector<std::string> words;
+  for (const CLI::Option* option : app.get_options())
+    for (const std::string& name : option->get_lnames()) words.push_back("--" + name);
+  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) words.push_back(sub->get_name());
+  return words;
+}
+
+int usage_error(const CLI::App& program, const CLI::ParseError& error) {
+  const CLI::App* app = &program;
+  if (const auto parsed = program.get_subcommands(); !parsed.empty()) app = parsed.front();
+  std::string message = error.what();
+  if (const auto extras = app->remaining(); dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr && !extras.empty()) {
+    const std::string word = extras.front().substr(0, extras.front().find('='));
+    const std::string near = nearest_name(word, known_words(*app));
+    message = fmt::format("unknown {} '{}'{}", word.starts_with("-") ? "flag" : "word", word, near.empty() ? "" : fmt::format(", did you mean '{}'?", near));
+  }
+  fmt::print(stderr, "convolt: {}\nsee convolt {}--help\n", message, app == &program ? "" : app->get_name() + " ");
+  return kUsage;
+}
+
+int fail(const char* message, int code) {
+  fmt::print(stderr, "convolt: {}\n", message);
+  return code;
+}
+
+int run(int argc, char** argv) {
+  CLI::App program("Convolt trains convolutional networks on image data sets, on NVIDIA GPUs and on CPUs.", "convolt");
+  program.set_version_flag("--version", "convolt " CONVOLT_VERSION);
+  program.require_subcommand(1);
+  program.get_formatter()->column_width(36);
+  program.footer("Exit codes: 0 done, 1 failure, 2 usage, 3 data, 4 device, 5 out of memory,\n75 saved after SIGTERM, 130 saved after SIGINT.\n\n"
+                 "Examples:\n  convolt train --data-path DATA --model resnet20 --epochs 10 -b 128 --output-dir run\n"
+                 "  convolt eval --checkpoint run/best.safetensors --data-path DATA\n  convolt predict --checkpoint run/best.safetensors picture.jpg");
+  const Subcommand commands[] = {add_train(program), add_eval(program), add_predict(program), add_inspect(program), add_synth(program)};
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return program.exit(e);
+  } catch (const CLI::ParseError& e) {
+    return usage_error(program, e);
+  }
+  for (const Subcommand& c : commands)
+    if (c.app->parsed()) return c.run();
+  return kUsage;
+}
+
+int guarded_run(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const UsageError& e) {
+    return fail(e.what(), kUsage);
+  } catch (const ShapeError& e) {
+    return fail(e.what(), kUsage);
+  } catch (const DataError& e) {
+    return fail(e.what(), kData);
+  } catch (const OutOfMemoryError& e) {
+    return fail(e.what(), kOutOfMemory);
+  } catch (const DeviceError& e) {
+    return fail(e.what(), kDevice);
+  } catch (const std::bad_alloc&) {
+    return fail("out of host memory; try a smaller batch (-b)", kOutOfMemory);
+  } catch (const std::exception& e) {
+    return fail(e.what(), kFailure);
+  }
+}
+
+}  // namespace
+}  // namespace convolt::cli
+
+int main(int argc, char** argv) {
+  convolt::cli::restart_with_sleeping_threads(argv);
+  return convolt::cli::guarded_run(argc, argv);
+}

@@ -1,0 +1,79 @@
+#include "progress.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace convolt::cli {
+namespace {
+
+std::string duration(double seconds) {
+  const auto s = static_cast<int64_t>(seconds + 0.5);
+  if (s >= 3600) return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+  return fmt::format("{}:{:02}", s / 60, s % 60);
+}
+
+int terminal_width() {
+  winsize size{};
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+std::string figures(const TrainProgress& p) {
+  return fmt::format("loss {:.4f}  top-1 {:5.2f} %  lr {:.4g}  {:.0f} img/s  ETA {}", p.loss, 100 * p.top1, p.learning_rate, p.images_per_second,
+                     duration(p.seconds_left));
+}
+
+}  // namespace
+
+ProgressPrinter::ProgressPrinter(bool quiet)
+    : quiet_(quiet), terminal_(isatty(STDERR_FILENO) != 0), colour_(terminal_ && std::getenv("NO_COLOR") == nullptr), last_line_(std::chrono::steady_clock::now()) {}
+
+void ProgressPrinter::clear_line() const {
+  if (terminal_) fmt::print(stderr, "\r\x1b[K");
+}
+
+void ProgressPrinter::bar(const TrainProgress& p) {
+  const std::string left = fmt::format("epoch {}/{} ", p.epoch + 1, p.epochs), right = fmt::format(" {}", figures(p));
+  const int room = std::clamp(terminal_width() - static_cast<int>(left.size() + right.size()) - 3, 0, 40);
+  const int full = static_cast<int>(room * p.step_in_epoch / std::max<int64_t>(1, p.steps_per_epoch));
+  std::string line = left;
+  if (room >= 8) {
+    std::string blocks;
+    for (int i = 0; i < room; ++i) blocks += i < full ? "━" : "╌";
+    line += fmt::format("{}{}{}", colour_ ? "\x1b[36m" : "", blocks, colour_ ? "\x1b[0m" : "");
+  } else {
+    line += fmt::format("{}/{}", p.step_in_epoch, p.steps_per_epoch);
+  }
+  // On a narrow terminal the figures are cut, so that the line never wraps.
+  const int figures_room = terminal_width() - 1 - static_cast<int>(left.size()) - (room >= 8 ? room : 10);
+  fmt::print(stderr, "\r\x1b[K{}{}", line, right.substr(0, static_cast<size_t>(std::max(0, figures_room))));
+  std::fflush(stderr);
+}
+
+void ProgressPrinter::progress(const TrainProgress& p) {
+  if (quiet_) return;
+  if (terminal_) return bar(p);
+  // In a file or a pipe: a line now and then, so that logs stay short.
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last_line_ < std::chrono::seconds(10)) return;
+  last_line_ = now;
+  fmt::print(stderr, "epoch {}/{}  step {}/{}  {}\n", p.epoch + 1, p.epochs, p.step, p.total_steps, figures(p));
+}
+
+void ProgressPrinter::epoch(const EpochSummary& s) {
+  if (quiet_) return;
+  clear_line();
+  std::string line = fmt::format("epoch {:<3} train loss {:.4f}  top-1 {:5.2f} %", s.epoch + 1, s.train_loss, 100 * s.train_top1);
+  if (s.validation) {
+    line += fmt::format("   val loss {:.4f}  top-1 {:5.2f} %", s.validation->loss, 100 * s.validation->top1);
+    if (s.validation->skipped > 0) line += fmt::format("  ({} skipped)", s.validation->skipped);
+    if (s.best) line += "  best";
+  }
+  fmt::print(stderr, "{}  [{}]\n", line, duration(s.seconds));
+  last_line_ = std::chrono::steady_clock::now();
+}
+
+}  // namespace convolt::cli

@@ -1,0 +1,221 @@
+#include <fmt/format.h>
+
+#include <csignal>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "flags.h"
+#include "progress.h"
+
+namespace convolt::cli {
+namespace {
+
+std::atomic<int> interrupt_signal{0};
+extern "C" void on_signal(int signal) {
+  if (interrupt_signal.exchange(signal) != 0) _exit(128 + signal);  // the second time: leave now
+}
+
+struct TrainCommand {
+  DeviceFlags device;
+  DataFlags data;
+  PictureFlags pictures;
+  AugmentFlags augment;
+  std::string model = "resnet18", weights, resume, output_dir;
+  int64_t classes = 0, steps = 0, checkpoint_every = 0;
+  int epochs = 10, log_every = 10;
+  double lr = 0.1, warmup_epochs = 0, warmup_decay = 0.01, step_size = 30, gamma = 0.1, min_lr = 0;
+  float momentum = 0.9F, weight_decay = 1e-4F, norm_weight_decay = -1, smoothing = 0;
+  bool nesterov = false, overwrite = false, quiet = false, json = false;
+  std::string schedule = "cosine";
+  uint64_t seed = 0;
+};
+
+void add_flags(CLI::App& app, TrainCommand& c) {
+  c.data.add(app, true);
+  app.add_option("--model", c.model, "network: see convolt inspect --list")->capture_default_str()->group("Network");
+  app.add_option("--weights", c.weights, "start from these weights (safetensors, torchvision's names)")->group("Network");
+  app.add_option("--num-classes", c.classes, "outputs [classes of the data set]")->check(CLI::PositiveNumber)->group("Network");
+
+  const char* training = "Training";
+  app.add_option("--epochs", c.epochs, "passes over the data set")->check(CLI::PositiveNumber)->capture_default_str()->group(training);
+  app.add_option("--steps", c.steps, "stop after so many batches in all, whatever --epochs says")->check(CLI::PositiveNumber)->group(training);
+  app.add_option("--lr", c.lr, "learning rate of SGD")->check(CLI::PositiveNumber)->capture_default_str()->group(training);
+  app.add_option("--momentum", c.momentum, "")->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(training);
+  app.add_flag("--nesterov", c.nesterov, "Nesterov momentum")->group(training);
+  app.add_option("--wd,--weight-decay", c.weight_decay, "weight decay")->check(CLI::NonNegativeNumber)->capture_default_str()->group(training);
+  app.add_option("--norm-weight-decay", c.norm_weight_decay, "weight decay of batch norms [--wd]")->check(CLI::NonNegativeNumber)->group(training);
+  app.add_option("--lr-scheduler,--sched", c.schedule, "cosine, step or constant; per step")
+      ->check(CLI::IsMember({"cosine", "step", "constant"}))
+      ->capture_default_str()
+      ->group(training);
+  app.add_option("--min-lr", c.min_lr, "last rate of cosine")->check(CLI::NonNegativeNumber)->capture_default_str()->group(training);
+  app.add_option("--lr-step-size,--decay-epochs", c.step_size, "epochs between the decays of step")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(training);
+  app.add_option("--lr-gamma,--decay-rate", c.gamma, "factor of each decay")->check(CLI::PositiveNumber)->capture_default_str()->group(training);
+  app.add_option("--lr-warmup-epochs,--warmup-epochs", c.warmup_epochs, "linear warm-up")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(training);
+  app.add_option("--lr-warmup-decay", c.warmup_decay, "where the warm-up starts, as a part of --lr")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(training);
+  app.add_option("--label-smoothing,--smoothing", c.smoothing, "")->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(training);
+  app.add_option("--seed", c.seed, "of weights, order, augmentation and dropout")->capture_default_str()->group(training);
+  c.pictures.add(app, true);
+  c.augment.add(app);
+  c.device.add(app);
+
+  const char* output = "Output";
+  app.add_option("--output-dir,--output", c.output_dir, "folder for last.safetensors, best.safetensors and metrics.jsonl")->group(output);
+  app.add_option("--resume", c.resume, "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one")->group(output);
+  app.add_flag("--overwrite", c.overwrite, "start anew in a folder that is not empty")->group(output);
+  app.add_option("--checkpoint-every", c.checkpoint_every, "steps between checkpoints, besides those after each epoch")
+      ->check(CLI::PositiveNumber)
+      ->group(output);
+  app.add_option("--log-every", c.log_every, "steps between lines of metrics.jsonl")->check(CLI::PositiveNumber)->capture_default_str()->group(output);
+  app.add_flag("--quiet,-q", c.quiet, "no progress")->group(output);
+  app.add_flag("--json", c.json, "the result as one JSON object on stdout")->group(output);
+  app.footer("Example:\n  convolt train --data-path DATA --model resnet20 --epochs 10 -b 128 --rotate 15 --hflip 0.5 --output-dir run");
+}
+
+// The checkpoint to go on from, empty for none.
+std::string resume_path(const TrainCommand& c) {
+  namespace fs = std::filesystem;
+  if (c.resume.empty()) {
+    if (!c.output_dir.empty() && fs::exists(c.output_dir) && !fs::is_directory(c.output_dir))
+      throw UsageError("--output-dir '" + c.output_dir + "' is a file; name a folder");
+    if (!c.output_dir.empty() && fs::is_directory(c.output_dir) && !fs::is_empty(c.output_dir) && !c.overwrite)
+      throw UsageError("--output-dir '" + c.output_dir + "' is not empty; give --resume auto to go on, --overwrite to start anew, or another folder");
+    return {};
+  }
+  if (c.resume != "auto") {
+    if (fs::is_directory(c.resume)) return (fs::path(c.resume) / "last.safetensors").string();
+    return c.resume;
+  }
+  if (c.output_dir.empty()) throw UsageError("--resume auto needs --output-dir");
+  const fs::path last = fs::path(c.output_dir) / "last.safetensors";
+  return fs::exists(last) ? last.string() : std::string{};
+}
+
+nlohmann::ordered_json configuration(const TrainCommand& c) {
+  return {{"data_path", c.data.path}, {"model", c.model},       {"epochs", c.epochs},     {"steps", c.steps},
+          {"batch_size", c.data.batch}, {"dtype", c.device.dtype}, {"lr", c.lr},           {"momentum", c.momentum},
+          {"nesterov", c.nesterov},   {"weight_decay", c.weight_decay}, {"schedule", c.schedule}, {"warmup_epochs", c.warmup_epochs},
+          {"label_smoothing", c.smoothing}, {"seed", c.seed},     {"convolt", CONVOLT_VERSION}};
+}
+
+TrainOptions train_options(const TrainCommand& c, const Pipeline& pipeline) {
+  TrainOptions o;
+  o.epochs = c.epochs;
+  o.steps = c.steps;
+  o.batch = c.data.batch;
+  o.workers = c.data.worker_count();
+  o.dtype = c.device.type();
+  o.tf32 = c.device.tf32();
+  o.sgd = {c.momentum, c.nesterov, c.weight_decay, c.norm_weight_decay};
+  o.schedule.kind = c.schedule == "cosine" ? ScheduleOptions::Kind::cosine
+                    : c.schedule == "step" ? ScheduleOptions::Kind::step
+                                           : ScheduleOptions::Kind::constant;
+  o.schedule.base = c.lr;
+  o.schedule.minimum = c.min_lr;
+  o.schedule.gamma = c.gamma;
+  o.schedule.warmup_factor = c.warmup_decay;
+  o.warmup_epochs = c.warmup_epochs;
+  o.step_epochs = c.step_size;
+  o.label_smoothing = c.smoothing;
+  o.augment = pipeline.training;
+  o.preprocessing = pipeline.evaluation;
+  o.max_side = c.data.max_side;
+  o.seed = c.seed;
+  o.checkpoint_every = c.checkpoint_every;
+  o.log_every = c.log_every;
+  o.output_dir = c.output_dir;
+  o.resume = resume_path(c);
+  o.model = c.model;
+  o.configuration = configuration(c).dump();
+  return o;
+}
+
+std::unique_ptr<Dataset> open_validation(const TrainCommand& c, const Dataset& training) {
+  const bool elsewhere = !c.data.validation_path.empty();
+  auto data = open_dataset({elsewhere ? c.data.validation_path : c.data.path, c.data.format, Split::validation});
+  if (!data && elsewhere) data = open_dataset({c.data.validation_path, c.data.format, Split::train});
+  if (!data) {
+    warn("there is no validation set: best is the last epoch");
+  } else if (data->class_names() != training.class_names()) {
+    throw DataError("the validation set '" + c.data.validation_path + "' has other classes than the training set; expected the same class folders");
+  }
+  return data;
+}
+
+int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& card) {
+  report_bad_samples(r.bad_samples);
+  if (c.json) {
+    nlohmann::ordered_json j{{"model", card.model}, {"steps", r.steps}, {"seconds", r.seconds}, {"interrupted", r.interrupted}, {"bad_samples", r.bad_samples.size()}};
+    j["best_top1"] = r.best_top1 >= 0 ? nlohmann::ordered_json(r.best_top1) : nlohmann::ordered_json(nullptr);
+    fmt::print("{}\n", j.dump());
+  } else if (!r.interrupted) {
+    if (r.best_top1 >= 0) fmt::print("best top-1 {:.2f} %\n", 100 * r.best_top1);
+    if (!c.output_dir.empty()) fmt::print("{}\n", (std::filesystem::path(c.output_dir) / "best.safetensors").string());
+  }
+  if (!r.interrupted) return 0;
+  fmt::print(stderr, "stopped at step {}{}\n", r.steps, c.output_dir.empty() ? "" : "; saved: go on with --resume auto");
+  return interrupt_signal == SIGTERM ? kRequeue : kInterrupted;
+}
+
+int run_train(const TrainCommand& c) {
+  const ModelInfo& model = find_model(c.model);
+  resume_path(c);  // complains before the work begins
+  const auto context = c.device.make_context();
+  const auto data = open_dataset({c.data.path, c.data.format, Split::train});
+  const auto validation = open_validation(c, *data);
+  const auto found = static_cast<int64_t>(data->class_names().size());
+  if (c.classes > 0 && c.classes < found)
+    throw UsageError(fmt::format("--num-classes {} is fewer than the {} classes of the data set", c.classes, found));
+
+  const Pipeline pipeline = make_pipeline(model, *data, c.pictures, c.augment);
+  ModelCard card;
+  card.model = c.model;
+  card.classes = c.classes > 0 ? c.classes : found;
+  card.channels = pipeline.training.channels;
+  card.height = pipeline.training.height;
+  card.width = pipeline.training.width;
+  card.class_names = data->class_names();
+  card.preprocessing = pipeline.evaluation;
+  const TrainOptions options = train_options(c, pipeline);
+  card.configuration = options.configuration;
+
+  Graph graph;
+  build_model(graph, c.model, {card.classes, card.height, card.width, card.channels});
+  Params params(*context, graph, c.seed);
+  if (!c.weights.empty()) load_weights(c.weights, params);
+  if (!c.quiet)
+    fmt::print(stderr, "{}: {} parameters, {}x{}x{}, {}\n{}: {} pictures for training, {} for validation, {} classes\n", c.model,
+               graph.parameter_count(), card.height, card.width, card.channels, context->describe(), data->describe(), data->size(),
+               validation ? validation->size() : 0, found);
+
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+  ProgressPrinter printer(c.quiet);
+  TrainObserver observer;
+  observer.progress = [&](const TrainProgress& p) { printer.progress(p); };
+  observer.epoch = [&](const EpochSummary& s) { printer.epoch(s); };
+  observer.warning = warn;
+  const TrainResult result = train(graph, params, *data, validation.get(), card, options, observer, &interrupt_signal);
+  return print_result(c, result, card);
+}
+
+}  // namespace
+
+Subcommand add_train(CLI::App& program) {
+  CLI::App* app = program.add_subcommand("train", "train a network on a data set");
+  auto command = std::make_shared<TrainCommand>();
+  add_flags(*app, *command);
+  return {app, [command] { return run_train(*command); }};
+}
+
+}  // namespace convolt::cli

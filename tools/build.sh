@@ -11,12 +11,13 @@ wants_cuda() {
     { command -v nvcc && { [ -e .deps/cudnn_frontend ] || [ -e /usr/include/cudnn_frontend.h ]; }; } >/dev/null
 }
 
-# configure KIND: where that has not been done yet; ninja itself sees when it must be done again.
-configure() {
+# prepare KIND: packages, what CUDA needs beside them, and a configured folder; quick when it is all there.
+prepare() {
+  # Who cannot install packages may have the libraries from elsewhere: CMake says which are really missing.
+  tools/setup.sh "--$1" || true
+  if [ "$1" = cuda ]; then tools/fetch_cuda_deps.sh --toolkit || return; fi
   [ -e "build/$1/build.ninja" ] || cmake --preset "$1" --log-level=WARNING
 }
-
-configure_cuda() { tools/setup.sh --cuda && tools/fetch_cuda_deps.sh --toolkit && configure cuda; }
 
 case "$*" in
   --cpu) kind=cpu ;;
@@ -24,17 +25,13 @@ case "$*" in
   "") kind=auto ;;
   *) echo "usage: tools/build.sh [--cuda|--cpu]" >&2; exit 2 ;;
 esac
-# Who cannot install packages may have the libraries from elsewhere: CMake says which are really missing.
-tools/setup.sh || true
 if [ $kind = auto ]; then
   kind=cpu
   if wants_cuda; then
-    if configure_cuda; then kind=cuda; else echo "build: no CUDA build, as said above: building for the CPU" >&2; fi
+    if prepare cuda; then kind=cuda; else echo "build: no CUDA build, as said above: building for the CPU" >&2; fi
   fi
-elif [ $kind = cuda ]; then
-  configure_cuda
 fi
-configure $kind
+prepare $kind
 cmake --build build/$kind --target convolt_program -j "$(nproc)"
 ln -sfn $kind/convolt build/convolt
 echo "build/convolt is ready ($kind)"

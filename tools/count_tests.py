@@ -9,7 +9,7 @@ import pathlib
 import sys
 import xml.etree.ElementTree
 
-OUTPUT_LINES = 40  # of a program that failed without a report
+OUTPUT_LINES = 80  # of a program that failed without a report
 
 
 def google_tests(report):

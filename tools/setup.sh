@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian 12 packages that building and testing need, as far as they are missing: tools/setup.sh [--cuda]
+# Installs the Debian 12 packages that building and testing need, as far as they are missing: tools/setup.sh [--cpu|--cuda]
 # --cuda adds pip, with which tools/fetch_cuda_deps.sh fetches.
 set -euo pipefail
 

@@ -26,7 +26,7 @@ stage() {
   if ! { cmake --preset "$name" &&
     cmake --build "build/$name" -j "$(nproc)" ${names:+--target "${@/#/test_}"} -- -k 0; } >"$log" 2>&1; then
     touch "$logs/$name/build_failed"
-    { grep -E 'error|warning:|undefined reference' "$log" || tail -n 20 "$log"; } | head -n 40
+    { grep -E 'error:|CMake Error|undefined reference' "$log" || tail -n 20 "$log"; } | head -n 40
   fi
   echo "== $name: built in $((SECONDS - start)) s, testing"
   start=$SECONDS
@@ -36,13 +36,15 @@ stage() {
   echo "== $name: tested in $((SECONDS - start)) s"
 }
 
-tools/setup.sh || true # CMake says what is really missing
+kind=--cpu
+if command -v nvcc >/dev/null; then kind=--cuda; fi
+tools/setup.sh $kind || true # CMake says what is really missing
 stage cpu
 stage asan
 OMP_NUM_THREADS=1 stage tsan core data train
-if ! command -v nvcc >/dev/null; then
+if [ $kind = --cpu ]; then
   echo "== cuda: left out, there is no nvcc"
-elif tools/setup.sh --cuda && tools/fetch_cuda_deps.sh --toolkit; then
+elif tools/fetch_cuda_deps.sh --toolkit; then
   stage cuda
 else
   echo "== cuda: skipped, its headers could not be fetched"

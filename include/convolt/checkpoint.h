@@ -8,6 +8,7 @@
 #include "convolt/augment.h"
 #include "convolt/optimizer.h"
 #include "convolt/params.h"
+#include "convolt/plan.h"
 
 namespace convolt {
 
@@ -30,7 +31,8 @@ struct TrainingState {
   int64_t batches_tracked = 0;
   float loss_scale = 1;
   int32_t good_steps = 0, skipped_steps = 0;
-  double epoch_loss = 0, epoch_weight = 0, epoch_top1 = 0, epoch_top5 = 0;  // of the epoch so far
+  // The training plan's sums: now, at the last line of metrics, and at the start of the epoch.
+  MeterValues meters, reported, epoch_base;
   // Bits repeat for one instruction set and number of compute threads.
   std::string device;                    // "cpu avx512, 2 threads"
 };

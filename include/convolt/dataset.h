@@ -26,8 +26,8 @@ public:
   virtual std::string name(int64_t i) const = 0;
   // Throws DataError with the name when the bytes cannot be had.
   virtual RawSample read(int64_t i) const = 0;
-  // Fills `into` with the bytes of the encoded file from `offset` as far as it goes and returns their number: headers are
-  // read without the rest. For samples that are files; raw pixels have fixed_height(). Throws as read() does.
+  // Fills `into` with the bytes of the encoded file from `offset` as far as it goes and returns their number: headers
+  // are read without the rest. For samples that are files; raw pixels have fixed_height(). Throws as read() does.
   virtual size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const;
   const std::vector<std::string>& class_names() const { return class_names_; }
   // "image folder", "CIFAR-10 records", "IDX".
@@ -51,9 +51,10 @@ struct DatasetOptions {
   Split split = Split::train;
 };
 
-// Opens a data set: an image folder (train/<class>/*, val|validation|test/<class>/*, or <class>/* itself), a folder or file of CIFAR-10
-// binary records (data_batch_*.bin, test_batch*.bin), or a folder of IDX files, plain or .gz (train-*, t10k-*). Throws DataError or
-// FormatError. A data set without the asked split: nullptr for validation (then there is none), DataError for train.
+// Opens a data set: an image folder (train/<class>/*, val|validation|test/<class>/*, or <class>/* itself), a folder or
+// file of CIFAR-10 binary records (data_batch_*.bin, test_batch*.bin), or a folder of IDX files, plain or .gz (train-*,
+// t10k-*). Throws DataError or FormatError. A data set without the asked split: nullptr for validation (then there is
+// none), DataError for train.
 std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options);
 
 }  // namespace convolt

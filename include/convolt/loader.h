@@ -1,4 +1,5 @@
-// The asynchronous loader: decode threads fill pinned slots, the copy queue moves them, the trainer takes them in order.
+// The asynchronous loader: decode threads fill pinned slots, the copy queue moves them, the trainer takes them in
+// order.
 #pragma once
 
 #include <memory>
@@ -15,24 +16,26 @@ struct SampleRecord;
 
 struct LoaderOptions {
   int batch = 128;
-  int threads = 2;              // decode threads (-j), at least 1
-  bool training = true;         // shuffle, drop the incomplete last batch, replace bad pictures; else in order, pad the last batch
-                                // with rows of weight 0, leave bad pictures out with weight 0
+  int threads = 2;       // decode threads (-j), at least 1
+  bool training = true;  // shuffle, drop the incomplete last batch, replace bad pictures; else in order, pad the last
+                         // batch with rows of weight 0, leave bad pictures out with weight 0
   uint64_t seed = 0;
-  int max_side = 0;             // pictures are shrunk by an integer factor to at most this; 0: 8 x the larger side of the network's input
+  int max_side =
+      0;  // pictures are shrunk by an integer factor to at most this; 0: 8 x the larger side of the network's input
   int64_t max_pixels = 200'000'000;  // a header that declares more is a bad picture
   double max_decode_seconds = 2;     // of processor time; a sample that took longer is a bad picture from then on
-  int slots = 3;                // batches in flight, at least 2
+  int slots = 3;                     // batches in flight, at least 2
   AugmentOptions augment;
-  int64_t first_step = 0;       // training: resume so that the first batch is that of this step (step = epoch * steps_per_epoch + batch)
+  int64_t first_step =
+      0;  // training: resume so that the first batch is that of this step (step = epoch * steps_per_epoch + batch)
 };
 
 // A batch on the device. Valid until it is released.
 struct Batch {
-  int64_t step = 0;    // training: counts over all epochs; evaluation: from 0
+  int64_t step = 0;  // training: counts over all epochs; evaluation: from 0
   int64_t epoch = 0;
-  int64_t index = 0;   // of the batch in its epoch
-  int rows = 0;        // rows with a sample (the others are padding)
+  int64_t index = 0;  // of the batch in its epoch
+  int rows = 0;       // rows with a sample (the others are padding)
   float weight_sum = 0;
   const SampleRecord* records = nullptr;  // device [batch]
   const uint8_t* pixels = nullptr;        // device
@@ -49,19 +52,19 @@ struct BadSample {
   std::string reason;
 };
 
-// The life of a slot: Free -> Decoding -> Copying -> Ready -> InUse -> Free. All methods are called by one consumer thread, but stop(),
-// bad_samples() and slot_bytes(), which any thread may call. The same bits in every batch for any number of threads; only where a
-// picture lies in the slot (SampleRecord::offset) may differ.
+// The life of a slot: Free -> Decoding -> Copying -> Ready -> InUse -> Free. All methods are called by one consumer
+// thread, but stop(), bad_samples() and slot_bytes(), which any thread may call. The same bits in every batch for any
+// number of threads; only where a picture lies in the slot (SampleRecord::offset) may differ.
 class Loader {
 public:
-  // Reads the headers of all samples (in parallel) to size the slots: memory is allocated here and never again. Throws DataError when
-  // training with a batch larger than the set. Data set and context must outlive the loader.
+  // Reads the headers of all samples (in parallel) to size the slots: memory is allocated here and never again. Throws
+  // DataError when training with a batch larger than the set. Data set and context must outlive the loader.
   static std::unique_ptr<Loader> create(Context& context, const Dataset& dataset, const LoaderOptions& options);
   virtual ~Loader() = default;
   virtual int64_t steps_per_epoch() const = 0;
-  // The next batch in order; makes the compute queue wait for its copy. Blocks while it is being decoded. Training goes on over epochs
-  // without end; evaluation returns false after its last batch (call restart() to begin again). Rethrows a worker's exception, which names
-  // the sample.
+  // The next batch in order; makes the compute queue wait for its copy. Blocks while it is being decoded. Training goes
+  // on over epochs without end; evaluation returns false after its last batch (call restart() to begin again). Rethrows
+  // a worker's exception, which names the sample.
   virtual bool next(Batch& batch) = 0;
   // Gives the slot back once the compute queue has passed everything submitted so far.
   virtual void release(const Batch& batch) = 0;

@@ -73,7 +73,8 @@ public:
   // The next reading that has arrived, in the order of the requests; never waits for the device.
   std::optional<MeterReading> poll_meters();
   MeterReading meters();  // synchronises
-  void reset_meters();
+  // The sums to go on from; synchronises.
+  void set_meters(const MeterValues& values);
   // Dynamic loss scaling (f16): the state to checkpoint.
   StepStatus status();
   void set_status(const StepStatus& status);

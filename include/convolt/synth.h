@@ -1,6 +1,7 @@
-// A made data set: textured shapes as JPEG files in an image folder, for trying the engine without a download. The training pictures
-// show each shape upright, centred, at nearly one scale and in one mirror orientation; the validation pictures show it turned, at other
-// scales, off centre and mirrored. So a network needs augmentation (zoom, rotate, flip, translate) to do well.
+// A made data set: textured shapes as JPEG files in an image folder, for trying the engine without a download. The
+// training pictures show each shape upright, centred, at nearly one scale and in one mirror orientation; the validation
+// pictures show it turned, at other scales, off centre and mirrored. So a network needs augmentation (zoom, rotate,
+// flip, translate) to do well.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +22,9 @@ struct SynthOptions {
   int threads = 2;        // the files do not depend on it
 };
 
-// Writes the set; each file appears whole, by rename. Every pixel is a pure function of (seed, split, class, number), apart from the
-// rounding of the OpenCV build. Throws UsageError for options out of range and for an output folder that is not empty, DataError when
-// a file cannot be written.
+// Writes the set; each file appears whole, by rename. Every pixel is a pure function of (seed, split, class, number),
+// apart from the rounding of the OpenCV build. Throws UsageError for options out of range and for an output folder that
+// is not empty, DataError when a file cannot be written.
 void make_synthetic_dataset(const SynthOptions& options);
 
 }  // namespace convolt

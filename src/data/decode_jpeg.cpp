@@ -127,6 +127,11 @@ void decode_rows(Jpeg& jpeg, const PictureHeader& header, int scale, uint8_t* rg
   jpeg_finish_decompress(&info);  // Pillow refuses a file whose rest is broken; so do we
 }
 
+// Apart, so that what changes before the longjmp is no local variable of the function that called setjmp.
+void run(Jpeg& jpeg, const PictureHeader& header, int scale, uint8_t* rgb) {
+  if (setjmp(jpeg.failed) == 0) decode_rows(jpeg, header, scale, rgb);
+}
+
 }  // namespace
 
 void decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int scale, double max_seconds,
@@ -139,7 +144,7 @@ void decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int
   jpeg.deadline = thread_seconds() + max_seconds;
   jpeg.have_all_rows = false;
   create(jpeg, file);
-  if (setjmp(jpeg.failed) == 0) decode_rows(jpeg, header, scale, rgb);
+  run(jpeg, header, scale, rgb);
   jpeg_destroy_decompress(&jpeg.info);
   if (jpeg.reason[0] != '\0') throw DataError(jpeg.reason);
 }

@@ -56,6 +56,11 @@ void decode_rows(png_structp png, png_infop info, const PictureHeader& header, p
   png_read_image(png, rows);
 }
 
+// Apart, so that what changes before the longjmp is no local variable of the function that called setjmp.
+void run(png_structp png, png_infop info, const PictureHeader& header, png_bytep* rows) {
+  if (setjmp(png_jmpbuf(png)) == 0) decode_rows(png, info, header, rows);
+}
+
 }  // namespace
 
 void decode_png(std::span<const uint8_t> file, const PictureHeader& header, uint8_t* rgb) {
@@ -68,8 +73,12 @@ void decode_png(std::span<const uint8_t> file, const PictureHeader& header, uint
   png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &state, on_error, on_warning);
   if (png == nullptr) throw DataError("libpng " PNG_LIBPNG_VER_STRING " cannot be used: it is not the library found");
   png_infop info = png_create_info_struct(png);
+  if (info == nullptr) {
+    png_destroy_read_struct(&png, nullptr, nullptr);
+    throw OutOfMemoryError("there is no memory to decode a PNG");
+  }
   png_set_read_fn(png, &state, on_read);
-  if (info != nullptr && setjmp(png_jmpbuf(png)) == 0) decode_rows(png, info, header, rows.data());
+  run(png, info, header, rows.data());
   png_destroy_read_struct(&png, &info, nullptr);
   if (state.reason[0] != '\0') throw DataError(state.reason);
 }

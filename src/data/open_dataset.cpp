@@ -103,7 +103,10 @@ std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options) {
                    : format == "cifar10" ? open_cifar10(path, options.split)
                                          : open_idx(path, options.split);
     if (!dataset && options.split == Split::train)
-      throw DataError(options.path + ": has no training split (format " + format + ")");
+      throw DataError(options.path + ": has no training split; expected " +
+                      (format == "folder"    ? "train/<class>/<picture>"
+                       : format == "cifar10" ? "data_batch_*.bin"
+                                             : "train-images* and train-labels*"));
     return dataset;
   } catch (const fs::filesystem_error& failure) {
     throw DataError(options.path + ": cannot be looked at (" + failure.code().message() + ")");

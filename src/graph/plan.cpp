@@ -107,9 +107,9 @@ void Plan::set_status(const StepStatus& status) {
   impl_->context.compute().synchronize();
 }
 
-void Plan::reset_meters() {
-  const Meters zero;
-  impl_->context.compute().copy(impl_->meters, &zero, sizeof zero);
+void Plan::set_meters(const MeterValues& values) {
+  const Meters m{values.loss, values.weight, values.top1, values.top5};
+  impl_->context.compute().copy(impl_->meters, &m, sizeof m);
   impl_->context.compute().synchronize();
 }
 

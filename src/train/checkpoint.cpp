@@ -39,10 +39,37 @@ json to_json(const ModelCard& c) {
           {"width", c.width},   {"class_names", c.class_names}, {"preprocessing", to_json(c.preprocessing)}};
 }
 
+json to_json(const MeterValues& m) { return {m.loss, m.weight, m.top1, m.top5}; }
+MeterValues meters_from(const json& j) { return {j.at(0), j.at(1), j.at(2), j.at(3)}; }
+
 json to_json(const TrainingState& s) {
-  return {{"step", s.step},           {"best_top1", s.best_top1},     {"best_step", s.best_step},       {"batches_tracked", s.batches_tracked},
-          {"loss_scale", s.loss_scale}, {"good_steps", s.good_steps}, {"skipped_steps", s.skipped_steps}, {"epoch_loss", s.epoch_loss},
-          {"epoch_weight", s.epoch_weight}, {"epoch_top1", s.epoch_top1}, {"epoch_top5", s.epoch_top5}, {"device", s.device}};
+  return {{"step", s.step},
+          {"best_top1", s.best_top1},
+          {"best_step", s.best_step},
+          {"batches_tracked", s.batches_tracked},
+          {"loss_scale", s.loss_scale},
+          {"good_steps", s.good_steps},
+          {"skipped_steps", s.skipped_steps},
+          {"meters", to_json(s.meters)},
+          {"reported", to_json(s.reported)},
+          {"epoch_base", to_json(s.epoch_base)},
+          {"device", s.device}};
+}
+
+TrainingState state_from(const json& j) {
+  TrainingState s;
+  s.step = j.at("step");
+  s.best_top1 = j.at("best_top1");
+  s.best_step = j.at("best_step");
+  s.batches_tracked = j.at("batches_tracked");
+  s.loss_scale = j.at("loss_scale");
+  s.good_steps = j.at("good_steps");
+  s.skipped_steps = j.at("skipped_steps");
+  s.meters = meters_from(j.at("meters"));
+  s.reported = meters_from(j.at("reported"));
+  s.epoch_base = meters_from(j.at("epoch_base"));
+  s.device = j.at("device");
+  return s;
 }
 
 // Calls read(), turning what nlohmann-json throws into an error of ours.
@@ -164,23 +191,7 @@ void load_weights(const std::string& path, Params& params) { load_weights(SafeTe
 TrainingState load_training(const std::string& path, Params& params, Sgd& optimizer) {
   const SafeTensors file = SafeTensors::read(path);
   const std::string& state_text = metadata(file, path, "convolt.state");
-  const TrainingState state = reading(path, "convolt.state", [&] {
-    const json j = json::parse(state_text);
-    TrainingState s;
-    s.step = j.at("step");
-    s.best_top1 = j.at("best_top1");
-    s.best_step = j.at("best_step");
-    s.batches_tracked = j.at("batches_tracked");
-    s.loss_scale = j.at("loss_scale");
-    s.good_steps = j.at("good_steps");
-    s.skipped_steps = j.at("skipped_steps");
-    s.epoch_loss = j.at("epoch_loss");
-    s.epoch_weight = j.at("epoch_weight");
-    s.epoch_top1 = j.at("epoch_top1");
-    s.epoch_top5 = j.at("epoch_top5");
-    s.device = j.at("device");
-    return s;
-  });
+  const TrainingState state = reading(path, "convolt.state", [&] { return state_from(json::parse(state_text)); });
   load_weights(file, path, params);
   for (size_t i = 0; i < params.specs().size(); ++i) {
     const ParamSpec& spec = params.specs()[i];

@@ -35,7 +35,7 @@ Evaluator::Evaluator(const Graph& graph, Params& params, const Dataset& data, co
 
 EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>& on_logits) {
   const auto start = std::chrono::steady_clock::now();
-  plan_.reset_meters();
+  plan_.set_meters({});
   EvalResult result;
   Batch batch;
   while (loader_->next(batch)) {

@@ -111,16 +111,6 @@ private:
     ++state_.step;
   }
 
-  // Sums of the epoch so far: what the plan has summed since it was made, plus what a resumed run brought along.
-  MeterValues in_epoch(const MeterValues& total) const {
-    MeterValues m = total - epoch_base_;
-    m.loss += carried_.loss;
-    m.weight += carried_.weight;
-    m.top1 += carried_.top1;
-    m.top5 += carried_.top5;
-    return m;
-  }
-
   void report(const MeterReading& r) {
     if (r.first_bad_step >= 0) fail_non_finite(r.first_bad_step);
     const MeterValues since = r.values - reported_;
@@ -152,7 +142,7 @@ private:
     }();
     while (const auto earlier = plan_.poll_meters()) report(*earlier);
     report(reading);
-    const MeterValues m = in_epoch(reading.values);
+    const MeterValues m = reading.values - epoch_base_;
     EpochSummary s;
     s.step = state_.step;
     s.epoch = (state_.step - 1) / loader_->steps_per_epoch();
@@ -164,10 +154,7 @@ private:
     if (s.best) state_.best_step = state_.step;
     s.seconds = seconds_since(epoch_start_);
     epoch_start_ = report_time_ = Clock::now();
-    if (state_.step % loader_->steps_per_epoch() == 0) {
-      epoch_base_ = reading.values;
-      carried_ = {};
-    }
+    if (state_.step % loader_->steps_per_epoch() == 0) epoch_base_ = reading.values;
     log_epoch(s);
     // `best` first: a run cut off between the two goes on from `last` and decides about the epoch again, the same way.
     if (s.best && !o_.output_dir.empty()) save_checkpoint(path("best.safetensors"), params_, card_);
@@ -194,15 +181,14 @@ private:
     const MeterReading now = plan_.meters();
     if (now.first_bad_step >= 0) fail_non_finite(now.first_bad_step);
     if (o_.output_dir.empty()) return;
-    const MeterValues m = in_epoch(now.values);
+    while (const auto reading = plan_.poll_meters()) report(*reading);  // all have arrived
     const StepStatus status = plan_.status();
     state_.loss_scale = status.loss_scale;
     state_.good_steps = status.good_steps;
     state_.skipped_steps = status.skipped_steps;
-    state_.epoch_loss = m.loss;
-    state_.epoch_weight = m.weight;
-    state_.epoch_top1 = m.top1;
-    state_.epoch_top5 = m.top5;
+    state_.meters = now.values;
+    state_.reported = reported_;
+    state_.epoch_base = epoch_base_;
     state_.batches_tracked = params_.batches_tracked;
     state_.device = device_text();
     save_checkpoint(path("last.safetensors"), params_, card_, &sgd_, &state_);
@@ -220,7 +206,9 @@ private:
     status.good_steps = state_.good_steps;
     status.skipped_steps = state_.skipped_steps;
     plan_.set_status(status);
-    carried_ = {state_.epoch_loss, state_.epoch_weight, state_.epoch_top1, state_.epoch_top5};
+    plan_.set_meters(state_.meters);
+    reported_ = state_.reported;
+    epoch_base_ = state_.epoch_base;
   }
 
   void open_log() {
@@ -229,7 +217,6 @@ private:
     std::filesystem::create_directories(o_.output_dir, error);
     if (error) throw Error("cannot make the output folder '" + o_.output_dir + "': " + error.message());
     log_.emplace(o_.resume.empty() ? MetricsLog::create(path("metrics.jsonl")) : MetricsLog::resume(path("metrics.jsonl"), state_.step));
-    if (state_.step % loader_->steps_per_epoch() == 0) carried_ = {};
   }
 
   // The batch of a step is a pure function: decode it again and look at every op.
@@ -270,7 +257,7 @@ private:
   std::optional<MetricsLog> log_;
   TrainingState state_;
   int64_t total_steps_ = 0, first_step_ = 0, report_step_ = 0;
-  MeterValues reported_, epoch_base_, carried_;
+  MeterValues reported_, epoch_base_;
   Clock::time_point start_, epoch_start_, report_time_;
 };
 

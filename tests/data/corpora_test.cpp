@@ -8,6 +8,7 @@
 #include <map>
 #include <sstream>
 
+#include "convolt/dataset.h"
 #include "convolt/error.h"
 #include "data/decode.h"
 #include "test_files.h"
@@ -123,6 +124,35 @@ TEST_F(Corpora, DecodeAgreesWithPillowAndNothingCrashes) {
   EXPECT_GE(both_good, good - 30);
   EXPECT_GE(both_bad, bad - 25);
   EXPECT_LT(peak_memory() - memory, int64_t{1} << 30);
+}
+
+class RealSets : public testing::Test {
+protected:
+  void SetUp() override {
+    const char* data = std::getenv("CONVOLT_TEST_DATA");
+    if (data == nullptr) GTEST_SKIP() << "CONVOLT_TEST_DATA is not set: the real data sets are not opened";
+    data_ = data;
+  }
+  std::vector<int> labels_per_class(const Dataset& dataset) {
+    std::vector<int> counts(dataset.class_names().size());
+    for (int64_t i = 0; i < dataset.size(); ++i) ++counts[static_cast<size_t>(dataset.label(i))];
+    return counts;
+  }
+  fs::path data_;
+};
+
+TEST_F(RealSets, FashionMnist) {
+  const std::string path = (data_ / "fashion_mnist").string();
+  EXPECT_EQ(labels_per_class(*open_dataset({.path = path})), std::vector<int>(10, 6000));
+  EXPECT_EQ(labels_per_class(*open_dataset({.path = path, .split = Split::validation})), std::vector<int>(10, 1000));
+}
+
+TEST_F(RealSets, CifarRecords) {
+  const auto set = open_dataset({.path = (data_ / "cifar10_oracle" / "test_batch_first1017.bin").string()});
+  EXPECT_EQ(set->size(), 1017);
+  EXPECT_EQ(set->label(0), 3);  // a cat, two ships and an aeroplane begin the official test set
+  EXPECT_EQ(set->label(1), 8);
+  EXPECT_EQ(set->label(3), 0);
 }
 
 }  // namespace

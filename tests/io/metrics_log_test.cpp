@@ -6,7 +6,7 @@
 
 #include "convolt/error.h"
 #include "io/file_size_limit.h"
-#include "io/temp_folder.h"
+#include "support/temp_folder.h"
 
 namespace convolt::test {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "convolt/error.h"
-#include "io/temp_folder.h"
+#include "support/temp_folder.h"
 
 namespace convolt::test {
 namespace {

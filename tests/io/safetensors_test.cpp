@@ -8,7 +8,7 @@
 
 #include "convolt/error.h"
 #include "io/file_size_limit.h"
-#include "io/temp_folder.h"
+#include "support/temp_folder.h"
 
 namespace convolt::test {
 namespace {
@@ -36,7 +36,7 @@ std::vector<uint8_t> file_of(const std::string& header, const std::string& data)
 
 const char* const kGoldenPath = CONVOLT_SOURCE_DIR "/tests/io/golden/python.safetensors";
 
-// Written by the Python package (0.8.0) with torch.
+// Written by tools/golden/safetensors_golden.py.
 TEST(SafeTensors, ReadsWhatPythonWrote) {
   const SafeTensors file = SafeTensors::read(kGoldenPath);
   EXPECT_THAT(file.metadata(), ElementsAre(Pair("epoch", "3"), Pair("format", "pt")));

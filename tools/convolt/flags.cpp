@@ -9,6 +9,22 @@
 
 namespace convolt::cli {
 
+namespace {
+CLI::Validator limit(double low, bool inclusive) {
+  const std::string what = fmt::format("{} {}", inclusive ? "at least" : "above", low);
+  return CLI::Validator(
+      [low, inclusive, what](const std::string& text) {
+        double value = 0;
+        if (!CLI::detail::lexical_cast(text, value)) return fmt::format("expected a number, found '{}'", text);
+        return (inclusive ? value >= low : value > low) ? std::string{} : fmt::format("expected {}, found {}", what, text);
+      },
+      fmt::format("({})", what), "limit");
+}
+}  // namespace
+
+CLI::Validator at_least(double low) { return limit(low, true); }
+CLI::Validator above(double low) { return limit(low, false); }
+
 void DeviceFlags::add(CLI::App& app) {
   const char* group = "Device";
   app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str()->group(group);
@@ -18,7 +34,7 @@ void DeviceFlags::add(CLI::App& app) {
       ->group(group);
   app.add_flag("--amp", amp, "the same as --dtype bf16")->group(group);
   app.add_option("--threads", threads, "CPU compute threads, 0 for all cores; results on the CPU repeat for one number of threads")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str()
       ->group(group);
 }
@@ -45,10 +61,10 @@ void DataFlags::add(CLI::App& app, bool training) {
       ->group(group);
   if (training) app.add_option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere")->group(group);
   app.add_option("--data-format", format, "auto, folder, cifar10 or idx")->capture_default_str()->group(group);
-  app.add_option("-b,--batch-size", batch, "pictures in a batch")->check(CLI::PositiveNumber)->capture_default_str()->group(group);
-  app.add_option("-j,--workers", workers, "decode threads, 0 for as many as cores")->check(CLI::NonNegativeNumber)->capture_default_str()->group(group);
+  app.add_option("-b,--batch-size", batch, "pictures in a batch")->check(at_least(1))->capture_default_str()->group(group);
+  app.add_option("-j,--workers", workers, "decode threads, 0 for as many as cores")->check(at_least(0))->capture_default_str()->group(group);
   app.add_option("--max-side", max_side, "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str()
       ->group(group);
 }
@@ -58,9 +74,9 @@ int DataFlags::worker_count() const { return workers > 0 ? workers : static_cast
 void PictureFlags::add(CLI::App& app, bool training) {
   const char* group = "Pictures";
   if (training)
-    app.add_option("--train-crop-size", train_crop, "side of the training pictures [the model's]")->check(CLI::PositiveNumber)->group(group);
-  app.add_option("--val-crop-size", val_crop, "side of the evaluation pictures [the model's]")->check(CLI::PositiveNumber)->group(group);
-  app.add_option("--val-resize-size", val_resize, "shorter side before the centre crop [crop / 0.875]")->check(CLI::PositiveNumber)->group(group);
+    app.add_option("--train-crop-size", train_crop, "side of the training pictures [the model's]")->check(at_least(1))->group(group);
+  app.add_option("--val-crop-size", val_crop, "side of the evaluation pictures [the model's]")->check(at_least(1))->group(group);
+  app.add_option("--val-resize-size", val_resize, "shorter side before the centre crop [crop / 0.875]")->check(at_least(1))->group(group);
   app.add_option("--mean", mean, "mean of R,G,B in 0..1, or of grey [ImageNet's; grey 0.5]")->delimiter(',')->expected(1, 3)->group(group);
   app.add_option("--std", std, "standard deviation, likewise")->delimiter(',')->expected(1, 3)->group(group);
 }
@@ -95,7 +111,7 @@ void AugmentFlags::add(CLI::App& app) {
   const char* group = "Augmentation";
   app.add_flag("--no-augment", none, "train on the pictures as evaluation sees them; the flags below are added to that")->group(group);
   app.add_option("--crop-padding", crop_padding, "border before a random crop of the picture's size [4 for CIFAR networks]")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->group(group);
   app.add_option("--scale", scale, "area of the random crop, LOW,HIGH [0.08,1]")->delimiter(',')->expected(2)->group(group);
   app.add_option("--ratio", ratio, "aspect ratio of the random crop, LOW,HIGH [0.75,1.3333]")->delimiter(',')->expected(2)->group(group);
@@ -199,7 +215,7 @@ void NetworkFlags::add(CLI::App& app) {
   app.add_option("--checkpoint", checkpoint, "a checkpoint of convolt train: network, weights, classes and preprocessing")->group(group);
   app.add_option("--model", model, "name of a network, with --weights")->group(group);
   app.add_option("--weights", weights, "a safetensors file under torchvision's names")->group(group);
-  app.add_option("--num-classes", classes, "outputs of --model [those of the data set]")->check(CLI::PositiveNumber)->group(group);
+  app.add_option("--num-classes", classes, "outputs of --model [those of the data set]")->check(at_least(1))->group(group);
 }
 
 Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Context& context, const Dataset* data) {

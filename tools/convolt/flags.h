@@ -11,6 +11,10 @@
 
 namespace convolt::cli {
 
+// Numbers of at least, or above, a limit; CLI11's own print the largest double.
+CLI::Validator at_least(double low);
+CLI::Validator above(double low);
+
 struct DeviceFlags {
   std::string device = "auto";
   std::string dtype = "f32";

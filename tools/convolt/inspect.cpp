@@ -67,9 +67,9 @@ Subcommand add_inspect(CLI::App& program) {
   app->add_flag("--list", c->list, "the networks there are");
   app->add_option("--model", c->model, "name of a network");
   app->add_option("--checkpoint", c->checkpoint, "the network of a checkpoint");
-  app->add_option("--num-classes", c->classes, "outputs")->check(CLI::PositiveNumber)->capture_default_str();
-  app->add_option("-b,--batch-size", c->batch, "pictures in a batch")->check(CLI::PositiveNumber)->capture_default_str();
-  app->add_option("--size", c->size, "side of the pictures [the model's]")->check(CLI::PositiveNumber);
+  app->add_option("--num-classes", c->classes, "outputs")->check(at_least(1))->capture_default_str();
+  app->add_option("-b,--batch-size", c->batch, "pictures in a batch")->check(at_least(1))->capture_default_str();
+  app->add_option("--size", c->size, "side of the pictures [the model's]")->check(at_least(1));
   app->add_option("--channels", c->channels, "channels of the pictures")->check(CLI::IsMember({1, 3}))->capture_default_str();
   app->add_flag("--training", c->training, "the plan of a training step instead of evaluation");
   app->add_flag("--no-passes", c->no_passes, "without fold, fuse, in-place and dead code");

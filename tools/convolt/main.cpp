@@ -34,7 +34,8 @@ int usage_error(const CLI::App& program, const CLI::ParseError& error) {
   const CLI::App* app = &program;
   if (const auto parsed = program.get_subcommands(); !parsed.empty()) app = parsed.front();
   std::string message = error.what();
-  if (const auto extras = app->remaining(); dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr && !extras.empty()) {
+  // A mistyped flag often shows first as another one that is missing: name the cause.
+  if (const auto extras = app->remaining(); !extras.empty()) {
     const std::string word = extras.front().substr(0, extras.front().find('='));
     const std::string near = nearest_name(word, known_words(*app));
     message = fmt::format("unknown {} '{}'{}", word.starts_with("-") ? "flag" : "word", word, near.empty() ? "" : fmt::format(", did you mean '{}'?", near));

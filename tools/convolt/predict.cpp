@@ -143,11 +143,11 @@ Subcommand add_predict(CLI::App& program) {
   auto c = std::make_shared<PredictCommand>();
   app->add_option("pictures", c->inputs, "pictures, folders of them, or - for a list on stdin")->required();
   c->network.add(*app);
-  app->add_option("--topk", c->top_k, "classes to name")->check(CLI::PositiveNumber)->capture_default_str();
-  app->add_option("-b,--batch-size", c->batch, "pictures in a batch")->check(CLI::PositiveNumber)->capture_default_str();
-  app->add_option("-j,--workers", c->workers, "decode threads")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--topk", c->top_k, "classes to name")->check(at_least(1))->capture_default_str();
+  app->add_option("-b,--batch-size", c->batch, "pictures in a batch")->check(at_least(1))->capture_default_str();
+  app->add_option("-j,--workers", c->workers, "decode threads")->check(at_least(1))->capture_default_str();
   app->add_option("--max-side", c->max_side, "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   c->pictures.add(*app, false);
   c->device.add(*app);

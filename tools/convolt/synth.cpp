@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "commands.h"
+#include "flags.h"
 
 namespace convolt::cli {
 
@@ -11,12 +12,12 @@ Subcommand add_synth(CLI::App& program) {
   auto o = std::make_shared<SynthOptions>();
   app->add_option("output", o->output, "folder to make")->required();
   app->add_option("--classes", o->classes, "kinds of shapes")->check(CLI::Range(2, SynthOptions::kMaxClasses))->capture_default_str();
-  app->add_option("--train-per-class", o->train_per_class, "training pictures of each")->check(CLI::PositiveNumber)->capture_default_str();
-  app->add_option("--val-per-class", o->val_per_class, "validation pictures of each")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app->add_option("--train-per-class", o->train_per_class, "training pictures of each")->check(at_least(1))->capture_default_str();
+  app->add_option("--val-per-class", o->val_per_class, "validation pictures of each")->check(at_least(0))->capture_default_str();
   app->add_option("--min-side", o->min_side, "smallest side")->check(CLI::Range(16, 4096))->capture_default_str();
   app->add_option("--max-side", o->max_side, "largest side")->check(CLI::Range(16, 4096))->capture_default_str();
   app->add_option("--jpeg-quality", o->jpeg_quality, "")->check(CLI::Range(1, 100))->capture_default_str();
-  app->add_option("-j,--workers", o->threads, "threads")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("-j,--workers", o->threads, "threads")->check(at_least(1))->capture_default_str();
   app->add_option("--seed", o->seed, "same seed, same pictures")->capture_default_str();
   app->footer("The training pictures show each shape upright and at one scale; the validation pictures turned, at other scales and mirrored.\n\n"
               "Example:\n  convolt synth shapes --classes 10 --train-per-class 200");

@@ -35,28 +35,28 @@ void add_flags(CLI::App& app, TrainCommand& c) {
   c.data.add(app, true);
   app.add_option("--model", c.model, "network: see convolt inspect --list")->capture_default_str()->group("Network");
   app.add_option("--weights", c.weights, "start from these weights (safetensors, torchvision's names)")->group("Network");
-  app.add_option("--num-classes", c.classes, "outputs [classes of the data set]")->check(CLI::PositiveNumber)->group("Network");
+  app.add_option("--num-classes", c.classes, "outputs [classes of the data set]")->check(at_least(1))->group("Network");
 
   const char* training = "Training";
-  app.add_option("--epochs", c.epochs, "passes over the data set")->check(CLI::PositiveNumber)->capture_default_str()->group(training);
-  app.add_option("--steps", c.steps, "stop after so many batches in all, whatever --epochs says")->check(CLI::PositiveNumber)->group(training);
-  app.add_option("--lr", c.lr, "learning rate of SGD")->check(CLI::PositiveNumber)->capture_default_str()->group(training);
+  app.add_option("--epochs", c.epochs, "passes over the data set")->check(at_least(1))->capture_default_str()->group(training);
+  app.add_option("--steps", c.steps, "stop after so many batches in all, whatever --epochs says")->check(at_least(1))->group(training);
+  app.add_option("--lr", c.lr, "learning rate of SGD")->check(above(0))->capture_default_str()->group(training);
   app.add_option("--momentum", c.momentum, "")->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(training);
   app.add_flag("--nesterov", c.nesterov, "Nesterov momentum")->group(training);
-  app.add_option("--wd,--weight-decay", c.weight_decay, "weight decay")->check(CLI::NonNegativeNumber)->capture_default_str()->group(training);
-  app.add_option("--norm-weight-decay", c.norm_weight_decay, "weight decay of batch norms [--wd]")->check(CLI::NonNegativeNumber)->group(training);
+  app.add_option("--wd,--weight-decay", c.weight_decay, "weight decay")->check(at_least(0))->capture_default_str()->group(training);
+  app.add_option("--norm-weight-decay", c.norm_weight_decay, "weight decay of batch norms [--wd]")->check(at_least(0))->group(training);
   app.add_option("--lr-scheduler,--sched", c.schedule, "cosine, step or constant; per step")
       ->check(CLI::IsMember({"cosine", "step", "constant"}))
       ->capture_default_str()
       ->group(training);
-  app.add_option("--min-lr", c.min_lr, "last rate of cosine")->check(CLI::NonNegativeNumber)->capture_default_str()->group(training);
+  app.add_option("--min-lr", c.min_lr, "last rate of cosine")->check(at_least(0))->capture_default_str()->group(training);
   app.add_option("--lr-step-size,--decay-epochs", c.step_size, "epochs between the decays of step")
-      ->check(CLI::PositiveNumber)
+      ->check(above(0))
       ->capture_default_str()
       ->group(training);
-  app.add_option("--lr-gamma,--decay-rate", c.gamma, "factor of each decay")->check(CLI::PositiveNumber)->capture_default_str()->group(training);
+  app.add_option("--lr-gamma,--decay-rate", c.gamma, "factor of each decay")->check(above(0))->capture_default_str()->group(training);
   app.add_option("--lr-warmup-epochs,--warmup-epochs", c.warmup_epochs, "linear warm-up")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str()
       ->group(training);
   app.add_option("--lr-warmup-decay", c.warmup_decay, "where the warm-up starts, as a part of --lr")
@@ -74,9 +74,9 @@ void add_flags(CLI::App& app, TrainCommand& c) {
   app.add_option("--resume", c.resume, "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one")->group(output);
   app.add_flag("--overwrite", c.overwrite, "start anew in a folder that is not empty")->group(output);
   app.add_option("--checkpoint-every", c.checkpoint_every, "steps between checkpoints, besides those after each epoch")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->group(output);
-  app.add_option("--log-every", c.log_every, "steps between lines of metrics.jsonl")->check(CLI::PositiveNumber)->capture_default_str()->group(output);
+  app.add_option("--log-every", c.log_every, "steps between lines of metrics.jsonl")->check(at_least(1))->capture_default_str()->group(output);
   app.add_flag("--quiet,-q", c.quiet, "no progress")->group(output);
   app.add_flag("--json", c.json, "the result as one JSON object on stdout")->group(output);
   app.footer("Example:\n  convolt train --data-path DATA --model resnet20 --epochs 10 -b 128 --rotate 15 --hflip 0.5 --output-dir run");

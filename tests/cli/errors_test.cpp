@@ -1,0 +1,102 @@
+// Wrong input gets one sentence and the right exit code.
+#include <gmock/gmock.h>
+
+#include "cli/program.h"
+
+namespace convolt::test {
+namespace {
+
+using testing::HasSubstr;
+
+struct Case {
+  const char* arguments;
+  int code;
+  const char* says;
+};
+
+// @ stands for a folder that holds: shapes/ (a picture set), empty/, cut.safetensors, text.txt, run/ (not empty).
+const Case kCases[] = {
+    {"", 2, "subcommand"},
+    {"trian", 2, "unknown word 'trian', did you mean 'train'?"},
+    {"train --data-pth x", 2, "unknown flag '--data-pth', did you mean '--data-path'?"},
+    {"train --data-path @shapes --model resnet2O", 2, "unknown model 'resnet2O', did you mean 'resnet20'?"},
+    {"train --data-path @missing", 3, "no such file or folder"},
+    {"train --data-path @empty", 3, "empty"},
+    {"train --data-path @text.txt", 3, "text.txt"},
+    {"train --data-path @shapes --data-format zip", 2, "zip"},
+    {"train --data-path @shapes --device cuda:x", 2, "unknown device 'cuda:x'"},
+    {"train --data-path @shapes --model resnet20 -b 1000", 3, "fewer than one batch of 1000"},
+    {"train --data-path @shapes --model resnet20 -b 0", 2, "--batch-size: expected at least 1, found 0"},
+    {"train --data-path @shapes --model lenet --train-crop-size 4", 2, "conv2d 'conv2': kernel 5 exceeds padded input 2x2"},
+    {"train --data-path @shapes --model resnet20 --num-classes 1", 2, "fewer than the 2 classes"},
+    {"train --data-path @shapes --output-dir @run", 2, "is not empty"},
+    {"train --data-path @shapes --output-dir @text.txt", 2, "is a file"},
+    {"train --data-path @shapes --resume @cut.safetensors --model resnet20 -b 4", 3, "cut.safetensors"},
+    {"train --data-path @shapes --mean 0.5,0.5 -b 4", 2, "--mean takes one value or three"},
+    {"train --data-path @shapes --lr nan1", 2, "--lr"},
+    {"train --data-path @shapes --crop-padding 4 --scale 0.5,1", 2, "two ways to crop"},
+    {"train --data-path @shapes --model resnet20 -b 4 --lr 1e30 --epochs 1 --quiet", 1, "the loss of step 1 is not finite"},
+    {"eval --data-path @shapes", 2, "--checkpoint"},
+    {"eval --data-path @shapes --checkpoint @missing", 3, "missing"},
+    {"eval --data-path @shapes --checkpoint @cut.safetensors", 3, "cut.safetensors"},
+    {"eval --data-path @shapes --model resnet20 --weights @text.txt", 3, "text.txt"},
+    {"predict --model resnet20 --weights @cut.safetensors a.jpg", 2, "--num-classes"},
+    {"predict @empty --checkpoint @cut.safetensors", 3, "no pictures"},
+    {"inspect --model resnet50x", 2, "did you mean 'resnet50'?"},
+    {"inspect", 2, "--model NAME, --checkpoint FILE or --list"},
+    {"synth @shapes", 2, "not empty"},
+};
+
+class Errors : public testing::TestWithParam<Case> {
+protected:
+  static void SetUpTestSuite() {
+    folder_ = new TempFolder;
+    ASSERT_EQ(convolt("synth '" + folder_->path("shapes") + "' --classes 2 --train-per-class 6 --val-per-class 2 --min-side 32 --max-side 48").code, 0);
+    std::filesystem::create_directory(folder_->path("empty"));
+    std::filesystem::create_directory(folder_->path("run"));
+    std::ofstream(folder_->path("run/metrics.jsonl")) << "{}\n";
+    std::ofstream(folder_->path("text.txt")) << "no pictures here\n";
+    std::ofstream(folder_->path("cut.safetensors"), std::ios::binary).write("\x00\x10\x00\x00\x00\x00\x00\x00{", 9);
+  }
+  static void TearDownTestSuite() { delete folder_; }
+  static TempFolder* folder_;
+};
+TempFolder* Errors::folder_ = nullptr;
+
+TEST_P(Errors, OneSentenceAndTheRightCode) {
+  std::string arguments = GetParam().arguments;
+  for (size_t at; (at = arguments.find('@')) != std::string::npos;) arguments.replace(at, 1, folder_->path());
+  const Outcome o = convolt(arguments);
+  EXPECT_EQ(o.code, GetParam().code) << o.error;
+  EXPECT_THAT(o.error, HasSubstr(GetParam().says));
+  EXPECT_EQ(o.out, "");
+  EXPECT_THAT(o.error, testing::Not(HasSubstr("terminate")));
+}
+INSTANTIATE_TEST_SUITE_P(Cli, Errors, testing::ValuesIn(kCases));
+
+TEST(Device, CudaWhereThereIsNone) {
+  const TempFolder folder;
+  ASSERT_EQ(convolt("synth '" + folder.path("s") + "' --classes 2 --train-per-class 2 --val-per-class 1").code, 0);
+  const Outcome o = convolt("train --device cuda:99 --data-path '" + folder.path("s") + "'");
+  EXPECT_EQ(o.code, 4) << o.error;
+}
+
+TEST(Help, EveryCommandHasOne) {
+  for (const char* command : {"", "train", "eval", "predict", "inspect", "synth"}) {
+    const Outcome o = convolt(std::string(command) + " --help");
+    EXPECT_EQ(o.code, 0);
+    EXPECT_THAT(o.out, HasSubstr("Example"));
+  }
+  EXPECT_THAT(convolt("--version").out, HasSubstr("convolt 0."));
+  for (const char* flag : {"--data-path", "--val-data-path", "--data-format", "--model", "--weights", "--num-classes", "--epochs", "--steps",
+                           "--batch-size", "--workers", "--device", "--dtype", "--amp", "--lr", "--momentum", "--nesterov", "--wd",
+                           "--weight-decay", "--lr-scheduler", "--sched", "--lr-warmup-epochs", "--label-smoothing", "--smoothing",
+                           "--train-crop-size", "--val-crop-size", "--val-resize-size", "--crop-padding", "--scale", "--ratio", "--hflip",
+                           "--vflip", "--rotate", "--translate", "--zoom", "--color-jitter", "--random-erase", "--reprob", "--mean", "--std",
+                           "--max-side", "--threads", "--seed", "--resume", "--checkpoint-every", "--output-dir", "--overwrite", "--log-every",
+                           "--quiet"})
+    EXPECT_THAT(convolt("train --help").out, HasSubstr(flag));
+}
+
+}  // namespace
+}  // namespace convolt::test

@@ -1,0 +1,170 @@
+// The main job as a user types it, on drawn pictures and, where the data is at hand, on real ones.
+#include <gmock/gmock.h>
+#include <signal.h>
+
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "cli/program.h"
+#include "io/safetensors.h"
+
+namespace convolt::test {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+class MainJob : public testing::Test {
+protected:
+  static void SetUpTestSuite() {
+    folder_ = new TempFolder;
+    ASSERT_EQ(convolt("synth '" + folder_->path("shapes") + "' --classes 3 --train-per-class 16 --val-per-class 5 --min-side 32 --max-side 48").code, 0);
+  }
+  static void TearDownTestSuite() { delete folder_; }
+  static std::string at(const std::string& name) { return folder_->path(name); }
+  static std::string train(const std::string& run) {
+    return "train --data-path '" + at("shapes") + "' --model resnet20 -b 8 --seed 5 --rotate 20 --output-dir '" + at(run) + "' ";
+  }
+  static TempFolder* folder_;
+};
+TempFolder* MainJob::folder_ = nullptr;
+
+TEST_F(MainJob, TrainEvalPredict) {
+  const Outcome t = convolt(train("run") + "--epochs 2 --json");
+  ASSERT_EQ(t.code, 0) << t.error;
+  EXPECT_EQ(json::parse(t.out).at("steps"), 12);
+  EXPECT_THAT(t.error, HasSubstr("epoch 2"));
+
+  const Outcome e = convolt("eval --checkpoint '" + at("run/best.safetensors") + "' --data-path '" + at("shapes") + "' --json -b 4");
+  ASSERT_EQ(e.code, 0) << e.error;
+  const json result = json::parse(e.out);
+  EXPECT_EQ(result.at("samples"), 15);
+  EXPECT_EQ(result.at("skipped"), 0);
+  EXPECT_NEAR(result.at("top1"), json::parse(t.out).at("best_top1"), 1e-9);
+  for (const char* key : {"correct", "top5", "loss", "seconds"}) EXPECT_TRUE(result.contains(key)) << key;
+
+  std::filesystem::create_directory(at("odd"));
+  std::filesystem::copy(at("shapes/val/arrow/000.jpg"), at("odd/a.txt"));  // by content, not by name
+  std::ofstream(at("odd/b.jpg")) << "no picture";
+  const Outcome p = convolt("predict --checkpoint '" + at("run/best.safetensors") + "' '" + at("odd") + "' --json --topk 2");
+  EXPECT_EQ(p.code, 3);
+  std::istringstream lines(p.out);
+  std::string line;
+  ASSERT_TRUE(std::getline(lines, line));
+  const json first = json::parse(line);
+  EXPECT_EQ(first.at("path"), at("odd/a.txt"));
+  ASSERT_EQ(first.at("top").size(), 2U);
+  EXPECT_GE(first["top"][0]["probability"], first["top"][1]["probability"]);
+  EXPECT_EQ(first["top"][0]["label"], (std::vector<std::string>{"arrow", "crescent", "cross"}[first["top"][0]["index"]]));
+  ASSERT_TRUE(std::getline(lines, line));
+  EXPECT_THAT(std::string(json::parse(line).at("error")), HasSubstr("not a picture"));
+}
+
+TEST_F(MainJob, PredictReadsAListFromStdin) {
+  ASSERT_EQ(convolt(train("stdin") + "--steps 1 --quiet").code, 0);
+  const Outcome p = convolt("predict --checkpoint '" + at("stdin/last.safetensors") + "' - --json <<'END'\n" + at("shapes/val/cross/001.jpg") + "\nEND\n#");
+  EXPECT_EQ(p.code, 0) << p.error;
+  EXPECT_EQ(json::parse(p.out).at("path"), at("shapes/val/cross/001.jpg"));
+}
+
+TEST_F(MainJob, KilledAtAnyPointItGoesOnToTheSameBytes) {
+  ASSERT_EQ(convolt(train("whole") + "--epochs 3 --quiet").code, 0);
+  for (const int milliseconds : {150, 400, 700}) {
+    const std::string run = "killed" + std::to_string(milliseconds);
+    const pid_t child = start({"train", "--data-path", at("shapes"), "--model", "resnet20", "-b", "8", "--seed", "5", "--rotate", "20",
+                               "--output-dir", at(run), "--epochs", "3", "--checkpoint-every", "1", "--quiet"});
+    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+    kill(child, SIGKILL);
+    wait_for(child);
+    const Outcome o = convolt(train(run) + "--epochs 3 --quiet --resume auto --overwrite");
+    ASSERT_EQ(o.code, 0) << o.error;
+    for (const char* file : {"/last.safetensors", "/best.safetensors", "/metrics.jsonl"})
+      EXPECT_EQ(text_of(at(run + file)), text_of(at(std::string("whole") + file))) << file << " after " << milliseconds << " ms";
+  }
+}
+
+TEST_F(MainJob, SignalsSaveAndSayWhich) {
+  for (const auto& [signal, code] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 75}}) {
+    const std::string run = "signal" + std::to_string(signal);
+    const pid_t child = start({"train", "--data-path", at("shapes"), "--model", "resnet20", "-b", "8", "--epochs", "100000", "--output-dir",
+                               at(run), "--checkpoint-every", "1", "--quiet"});
+    // The first checkpoint shows that the training is under way.
+    for (int i = 0; i < 600 && !std::filesystem::exists(at(run + "/last.safetensors")); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    kill(child, signal);
+    EXPECT_EQ(wait_for(child), code);
+    EXPECT_NO_THROW(SafeTensors::read(at(run + "/last.safetensors")));
+  }
+}
+
+TEST_F(MainJob, OtherTypesOfNumber) {
+  for (const char* dtype : {"bf16", "f16"}) {
+    const Outcome o = convolt(train(dtype) + "--epochs 1 --quiet --json --dtype " + dtype);
+    EXPECT_EQ(o.code, 0) << o.error;
+    EXPECT_EQ(json::parse(o.out).at("steps"), 6);
+  }
+}
+
+TEST(Inspect, PrintsPlansAndModels) {
+  EXPECT_THAT(convolt("inspect --list").out, HasSubstr("resnet152"));
+  EXPECT_THAT(convolt("inspect --model resnet20 --training -b 2").out, HasSubstr("bn_backward_reduce"));
+  const json plan = json::parse(convolt("inspect --model lenet --json --channels 1 --num-classes 10").out);
+  EXPECT_GT(plan.at("ops").size(), 5U);
+}
+
+// The oracle: weights trained elsewhere, and the logits another engine computed from them.
+class Oracle : public testing::TestWithParam<std::tuple<const char*, const char*, int>> {};
+
+std::string write_oracle_weights(const std::string& prefix, const TempFolder& folder) {
+  const std::string raw = text_of(prefix + ".f32");
+  std::ifstream table(prefix + ".tsv");
+  std::string line;
+  std::getline(table, line);
+  std::vector<SafeTensor> tensors;
+  while (std::getline(table, line)) {
+    std::istringstream row(line);
+    std::string name, shape;
+    int64_t offset = 0, count = 0;
+    row >> name >> shape >> offset >> count;
+    SafeTensor t{name, "F32", {}, std::as_bytes(std::span(raw)).subspan(static_cast<size_t>(offset) * 4, static_cast<size_t>(count) * 4)};
+    std::istringstream extents(shape);
+    for (std::string e; std::getline(extents, e, 'x');) t.shape.push_back(std::stoll(e));
+    tensors.push_back(t);
+  }
+  write_safetensors(folder.path("weights.safetensors"), tensors);
+  return folder.path("weights.safetensors");
+}
+
+TEST_P(Oracle, SameAccuracyAndLogits) {
+  const char* data = std::getenv("CONVOLT_TEST_DATA");
+  if (data == nullptr) GTEST_SKIP() << "CONVOLT_TEST_DATA names no folder of data sets";
+  const auto& [model, file, correct] = GetParam();
+  const TempFolder folder;
+  const std::string oracle = std::string(data) + "/cifar10_oracle/", weights = write_oracle_weights(oracle + file, folder);
+  const Outcome o = convolt(std::string("eval --model ") + model + " --weights '" + weights + "' --data-path '" + oracle +
+                            "test_batch_first1017.bin' --json --logits '" + folder.path("logits.npy") + "'");
+  ASSERT_EQ(o.code, 0) << o.error;
+  EXPECT_EQ(json::parse(o.out).at("samples"), 1017);
+  EXPECT_EQ(json::parse(o.out).at("correct"), correct);
+  const std::string npy = text_of(folder.path("logits.npy")), expected = text_of(oracle + file + ".logits_test_first1017.f32");
+  ASSERT_GT(npy.size(), expected.size());
+  const auto* found = reinterpret_cast<const float*>(npy.data() + npy.size() - expected.size());
+  const auto* truth = reinterpret_cast<const float*>(expected.data());
+  float worst = 0;
+  for (size_t i = 0; i < expected.size() / 4; ++i) worst = std::max(worst, std::fabs(found[i] - truth[i]));
+  EXPECT_LT(worst, 2e-3);
+}
+INSTANTIATE_TEST_SUITE_P(Cifar10, Oracle,
+                         testing::Values(std::tuple{"resnet20", "resnet20-12fca82f", 932}, std::tuple{"resnet32", "resnet32-d509ac18", 944}));
+
+TEST(RealData, FashionMnistTrainsFromItsCompressedFiles) {
+  const char* data = std::getenv("CONVOLT_TEST_DATA");
+  if (data == nullptr) GTEST_SKIP() << "CONVOLT_TEST_DATA names no folder of data sets";
+  const Outcome o = convolt("train --data-path '" + std::string(data) + "/fashion_mnist' --model lenet --steps 40 -b 32 --lr 0.05 --json --quiet");
+  ASSERT_EQ(o.code, 0) << o.error;
+  EXPECT_GT(json::parse(o.out).at("best_top1"), 0.3);  // chance is 0.1
+}
+
+}  // namespace
+}  // namespace convolt::test

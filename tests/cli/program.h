@@ -1,0 +1,57 @@
+// Runs the program and keeps what it said.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "support/temp_folder.h"
+
+namespace convolt::test {
+
+struct Outcome {
+  int code = -1;  // exit code; 128 + signal for a killed program
+  std::string out, error;
+};
+
+inline std::string text_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+// `arguments` as a shell would read them.
+inline Outcome convolt(const std::string& arguments) {
+  static const TempFolder folder;
+  const std::string out = folder.path("out"), error = folder.path("error");
+  const int status = std::system(("'" CONVOLT_PROGRAM "' " + arguments + " >'" + out + "' 2>'" + error + "'").c_str());
+  Outcome o{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), text_of(out), text_of(error)};
+  return o;
+}
+
+// Starts the program without a shell in between, so that a signal reaches it; returns its process id.
+inline pid_t start(const std::vector<std::string>& arguments) {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  std::vector<char*> argv{const_cast<char*>(CONVOLT_PROGRAM)};
+  for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
+  argv.push_back(nullptr);
+  if (std::freopen("/dev/null", "w", stderr) == nullptr || std::freopen("/dev/null", "w", stdout) == nullptr) _exit(127);
+  execv(CONVOLT_PROGRAM, argv.data());
+  _exit(127);
+}
+
+inline int wait_for(pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+}  // namespace convolt::test

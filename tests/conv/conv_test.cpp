@@ -1,0 +1,358 @@
+// Every pass of convolutions and fully connected layers, of every provider, against the naive double references.
+#include "conv/conv.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+
+#include "reference/conv.h"
+#include "reference/elementwise.h"
+#include "support/op_test.h"
+
+namespace convolt::test {
+namespace {
+
+using Values = std::vector<double>;
+
+std::vector<ConvGeometry> geometries() {
+  return {
+      {.n = 2, .in_h = 7, .in_w = 9, .in_c = 16, .out_c = 32, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 3,
+       .in_h = 9,
+       .in_w = 7,
+       .in_c = 8,
+       .out_c = 16,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1},
+      // Stems: three channels and one.
+      {.n = 2,
+       .in_h = 17,
+       .in_w = 15,
+       .in_c = 3,
+       .out_c = 16,
+       .kernel_h = 7,
+       .kernel_w = 7,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 3,
+       .pad_w = 3},
+      {.n = 2, .in_h = 8, .in_w = 8, .in_c = 3, .out_c = 16, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 2, .in_h = 12, .in_w = 11, .in_c = 1, .out_c = 6, .kernel_h = 5, .kernel_w = 5},
+      // 1x1, also strided and of a single pixel.
+      {.n = 2, .in_h = 5, .in_w = 6, .in_c = 24, .out_c = 8},
+      {.n = 2, .in_h = 7, .in_w = 5, .in_c = 8, .out_c = 16, .stride_h = 2, .stride_w = 2},
+      {.n = 1, .in_h = 1, .in_w = 1, .in_c = 16, .out_c = 16},
+      // The last rows and columns of the picture lie in no window.
+      {.n = 1,
+       .in_h = 8,
+       .in_w = 10,
+       .in_c = 4,
+       .out_c = 4,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .stride_h = 3,
+       .stride_w = 4},
+      // Unlike in both directions.
+      {.n = 2,
+       .in_h = 6,
+       .in_w = 11,
+       .in_c = 8,
+       .out_c = 8,
+       .kernel_h = 1,
+       .kernel_w = 5,
+       .stride_h = 1,
+       .stride_w = 2,
+       .pad_h = 0,
+       .pad_w = 2},
+      {.n = 2,
+       .in_h = 9,
+       .in_w = 8,
+       .in_c = 8,
+       .out_c = 8,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .pad_h = 2,
+       .pad_w = 2,
+       .dilation_h = 2,
+       .dilation_w = 2},
+      {.n = 1, .in_h = 5, .in_w = 3, .in_c = 5, .out_c = 7, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1},
+      // Groups, depthwise, and depthwise with odd channels.
+      {.n = 2,
+       .in_h = 6,
+       .in_w = 6,
+       .in_c = 6,
+       .out_c = 10,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .pad_h = 1,
+       .pad_w = 1,
+       .groups = 2},
+      {.n = 2,
+       .in_h = 5,
+       .in_w = 5,
+       .in_c = 32,
+       .out_c = 32,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1,
+       .groups = 4},
+      {.n = 2,
+       .in_h = 7,
+       .in_w = 8,
+       .in_c = 24,
+       .out_c = 24,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .pad_h = 1,
+       .pad_w = 1,
+       .groups = 24},
+      {.n = 2,
+       .in_h = 9,
+       .in_w = 8,
+       .in_c = 32,
+       .out_c = 32,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1,
+       .groups = 32},
+      {.n = 1,
+       .in_h = 6,
+       .in_w = 5,
+       .in_c = 7,
+       .out_c = 7,
+       .kernel_h = 3,
+       .kernel_w = 3,
+       .pad_h = 1,
+       .pad_w = 1,
+       .groups = 7},
+  };
+}
+
+Values absolute(Values v) {
+  for (double& x : v) x = std::fabs(x);
+  return v;
+}
+
+class ConvTest : public OpTest {
+protected:
+  Values random(const Shape& shape, uint64_t seed) const {
+    Values v = random_values(shape.elements(), seed);
+    for (double& x : v) x = rounded(x, dtype());
+    return v;
+  }
+  // Memory of the kernel's own, with guards.
+  struct Bytes {
+    std::optional<DeviceTensor> memory;
+    Bytes(Context& context, int64_t bytes) {
+      if (bytes > 0) memory.emplace(context, DType::u8, Shape{bytes});
+    }
+    void* data() const { return memory ? memory->tensor().data : nullptr; }
+    void check_guards() const {
+      if (memory) memory->check_guards();
+    }
+  };
+
+  // Packs what the kernel wants packed, runs it, and unpacks what it leaves packed. x, w, y in the dtype.
+  void run_kernel(const ConvKernel& kernel, ConvPass pass, const DeviceTensor& x, const DeviceTensor& w,
+                  const DeviceTensor& y, const float* bias) {
+    const Bytes packed(ctx(), kernel.packed_bytes()), workspace(ctx(), kernel.workspace_bytes());
+    ConvArgs args{x.tensor().data, w.tensor().data, y.tensor().data, bias, workspace.data()};
+    if (packed.memory) args.w = packed.data();
+    run(ctx(), [&](Stream s) {
+      if (packed.memory && pass != ConvPass::wgrad) kernel.pack(s, w.tensor().data, packed.data());
+      kernel.run(s, args);
+      if (packed.memory && pass == ConvPass::wgrad) kernel.unpack(s, packed.data(), w.tensor().data);
+    });
+    packed.check_guards();
+    workspace.check_guards();
+    for (const DeviceTensor* t : {&x, &w, &y}) t->check_guards();
+  }
+
+  // The result is rounded once; accumulation in float costs a few units of the sum of the products' sizes.
+  void expect_sums(const DeviceTensor& found, const Values& expected, const Values& sizes,
+                   const std::string& what) const {
+    const double size = *std::max_element(sizes.begin(), sizes.end());
+    expect_near(found.values(), expected, 16 * epsilon(DType::f32) * size, 1.01 * epsilon(dtype()), what);
+  }
+
+  // All candidates of one description; `make` runs the reference on given operands (x, w or x, dy or dy, w).
+  template <class Desc, class Reference>
+  void check_pass(const Desc& desc, const Shape& xs, const Shape& ws, const Shape& ys, Reference reference,
+                  const std::string& what) {
+    const Values x = random(xs, 1), w = random(ws, 2), y = random(ys, 3);
+    const auto kernels = ctx().conv().candidates(desc);
+    ASSERT_FALSE(kernels.empty()) << what;
+    for (const auto& kernel : kernels) {
+      const bool reads_x = desc.pass != ConvPass::dgrad, reads_w = desc.pass != ConvPass::wgrad,
+                 reads_y = desc.pass != ConvPass::fprop;
+      const DeviceTensor dx = reads_x ? DeviceTensor(ctx(), dtype(), xs, x) : DeviceTensor(ctx(), dtype(), xs);
+      const DeviceTensor dw = reads_w ? DeviceTensor(ctx(), dtype(), ws, w) : DeviceTensor(ctx(), dtype(), ws);
+      const DeviceTensor dy = reads_y ? DeviceTensor(ctx(), dtype(), ys, y) : DeviceTensor(ctx(), dtype(), ys);
+      run_kernel(*kernel, desc.pass, dx, dw, dy, nullptr);
+      const DeviceTensor& result = reads_x && reads_w ? dy : reads_w ? dx : dw;
+      const Values &a = reads_x ? x : y, &b = reads_w ? w : y;
+      expect_sums(result, reference(a, b), reference(absolute(a), absolute(b)), what + " " + kernel->name());
+      // The operands are left alone.
+      if (reads_x) {
+        EXPECT_EQ(dx.values(), x) << what;
+      }
+      if (reads_w) {
+        EXPECT_EQ(dw.values(), w) << what;
+      }
+      if (reads_y) {
+        EXPECT_EQ(dy.values(), y) << what;
+      }
+      const Values first = result.values();
+      run_kernel(*kernel, desc.pass, dx, dw, dy, nullptr);
+      if (kernel->repeatable()) {
+        EXPECT_EQ(result.values(), first) << what << ": again";
+      }
+    }
+  }
+};
+
+TEST_P(ConvTest, ForwardOfAllGeometries) {
+  for (const ConvGeometry& g : geometries())
+    check_pass(
+        ConvDesc{ConvPass::fprop, g, dtype()}, g.x_shape(), g.w_shape(), g.y_shape(),
+        [&](const Values& x, const Values& w) { return reference::conv_fprop(g, x, w, nullptr); },
+        "fprop of " + g.to_string());
+}
+TEST_P(ConvTest, GradientOfThePictureOfAllGeometries) {
+  for (const ConvGeometry& g : geometries())
+    check_pass(
+        ConvDesc{ConvPass::dgrad, g, dtype()}, g.x_shape(), g.w_shape(), g.y_shape(),
+        [&](const Values& dy, const Values& w) { return reference::conv_dgrad(g, dy, w); },
+        "dgrad of " + g.to_string());
+}
+TEST_P(ConvTest, GradientOfTheWeightsOfAllGeometries) {
+  for (const ConvGeometry& g : geometries())
+    check_pass(
+        ConvDesc{ConvPass::wgrad, g, dtype()}, g.x_shape(), g.w_shape(), g.y_shape(),
+        [&](const Values& x, const Values& dy) { return reference::conv_wgrad(g, x, dy); },
+        "wgrad of " + g.to_string());
+}
+
+TEST_P(ConvTest, BiasAndActivationEpilogues) {
+  for (const size_t i : {0, 3, 5, 14}) {
+    const ConvGeometry g = geometries()[i];
+    const Values x = random(g.x_shape(), 1), w = random(g.w_shape(), 2), bias = random_values(g.out_c, 4, -2, 6);
+    const DeviceTensor dx(ctx(), dtype(), g.x_shape(), x), dw(ctx(), dtype(), g.w_shape(), w),
+        dbias(ctx(), DType::f32, {g.out_c}, bias);
+    for (const auto& [epilogue, act] : {std::pair{ConvEpilogue::bias, Activation::none},
+                                        {ConvEpilogue::bias_relu, Activation::relu},
+                                        {ConvEpilogue::bias_relu6, Activation::relu6}}) {
+      const auto kernels = ctx().conv().candidates(ConvDesc{.geometry = g, .dtype = dtype(), .epilogue = epilogue});
+      if (kernels.empty() && ctx().device().is_cuda())
+        continue;  // a provider may offer less: the pass then does not fuse
+      ASSERT_FALSE(kernels.empty());
+      const DeviceTensor y(ctx(), dtype(), g.y_shape());
+      run_kernel(*kernels[0], ConvPass::fprop, dx, dw, y, dbias.as<float>());
+      const Values sums = reference::conv_fprop(g, x, w, &bias), positive = absolute(bias);
+      expect_sums(y, reference::activation(sums, act), reference::conv_fprop(g, absolute(x), absolute(w), &positive),
+                  "epilogue " + std::to_string(static_cast<int>(epilogue)) + " of " + g.to_string());
+    }
+  }
+}
+
+TEST_P(ConvTest, FullyConnectedLayers) {
+  for (const auto& [rows, in, out] :
+       {std::array<int64_t, 3>{1, 7, 5}, {4, 64, 10}, {3, 33, 1}, {8, 1, 16}, {5, 100, 47}})
+    for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad, ConvPass::wgrad}) {
+      const LinearDesc d{pass, rows, in, out, dtype()};
+      check_pass(
+          d, {rows, in}, {out, in}, {rows, out},
+          [&](const Values& a, const Values& b) {
+            return pass == ConvPass::fprop   ? reference::linear_fprop(d, a, b, nullptr)
+                   : pass == ConvPass::dgrad ? reference::linear_dgrad(d, a, b)
+                                             : reference::linear_wgrad(d, a, b);
+          },
+          "linear pass " + std::to_string(static_cast<int>(pass)) + ", " + std::to_string(in) + " -> " +
+              std::to_string(out));
+    }
+}
+
+TEST_P(ConvTest, FullyConnectedLayerWithBias) {
+  const LinearDesc d{.rows = 3, .in = 20, .out = 11, .dtype = dtype(), .epilogue = ConvEpilogue::bias};
+  const Values x = random({3, 20}, 1), w = random({11, 20}, 2), bias = random_values(11, 3), positive = absolute(bias);
+  const DeviceTensor dx(ctx(), dtype(), {3, 20}, x), dw(ctx(), dtype(), {11, 20}, w),
+      dbias(ctx(), DType::f32, {11}, bias), y(ctx(), dtype(), {3, 11});
+  const auto kernels = ctx().conv().candidates(d);
+  ASSERT_FALSE(kernels.empty());
+  run_kernel(*kernels[0], ConvPass::fprop, dx, dw, y, dbias.as<float>());
+  expect_sums(y, reference::linear_fprop(d, x, w, &bias),
+              reference::linear_fprop(d, absolute(x), absolute(w), &positive), "linear with bias");
+}
+
+// What no provider offers is answered by no candidates, not by an error.
+TEST_P(ConvTest, UnknownFusionsHaveNoCandidates) {
+  const ConvGeometry g = geometries()[0];
+  EXPECT_TRUE(ctx()
+                  .conv()
+                  .candidates(ConvDesc{
+                      .pass = ConvPass::wgrad, .geometry = g, .dtype = dtype(), .epilogue = ConvEpilogue::bias_relu})
+                  .empty());
+  if (ctx().device().is_cuda()) return;
+  EXPECT_TRUE(
+      ctx().conv().candidates(ConvDesc{.geometry = g, .dtype = dtype(), .prologue = ConvPrologue::scale_bias}).empty());
+  EXPECT_TRUE(
+      ctx().conv().candidates(ConvDesc{.geometry = g, .dtype = dtype(), .epilogue = ConvEpilogue::stats}).empty());
+}
+
+INSTANTIATE_OP_TEST(ConvTest);
+
+// Where the forward kernel and the weight gradient share a packed form, unpacking gives back what was packed, bit for
+// bit.
+TEST(OneDnn, PackingAndUnpackingIsARoundTrip) {
+  Context& context = context_of(Device::cpu());
+  int shared = 0;
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+    for (const ConvGeometry& g : geometries()) {
+      const auto forward = context.conv().candidates(ConvDesc{ConvPass::fprop, g, dtype}),
+                 gradient = context.conv().candidates(ConvDesc{ConvPass::wgrad, g, dtype});
+      if (forward[0]->packed_bytes() == 0 || forward[0]->packed_format() != gradient[0]->packed_format()) continue;
+      ++shared;
+      const DeviceTensor w(context, dtype, g.w_shape(), random_values(g.w_shape().elements(), 5)),
+          back(context, dtype, g.w_shape()),
+          packed(context, DType::u8, {std::max(forward[0]->packed_bytes(), gradient[0]->packed_bytes())});
+      run(context, [&](Stream s) {
+        forward[0]->pack(s, w.tensor().data, packed.tensor().data);
+        gradient[0]->unpack(s, packed.tensor().data, back.tensor().data);
+      });
+      EXPECT_EQ(back.values(), w.values()) << g.to_string();
+      back.check_guards();
+    }
+  EXPECT_GT(shared, 0);
+}
+
+TEST(OneDnn, SaysWhereItComputesInAWiderType) {
+  Context& context = context_of(Device::cpu());
+  const ConvGeometry g = geometries()[0];
+  EXPECT_FALSE(context.conv().candidates(ConvDesc{.geometry = g, .dtype = DType::f32})[0]->widened());
+  EXPECT_TRUE(context.conv().candidates(ConvDesc{.geometry = g, .dtype = DType::f16})[0]->widened());
+  EXPECT_EQ(context.conv().describe().find("oneDNN "), 0U);
+}
+
+TEST(ConvGeometryTest, ExtentsFlopsAndName) {
+  const ConvGeometry g = geometries()[13];
+  EXPECT_EQ(g.y_shape(), (Shape{2, 3, 3, 32}));
+  EXPECT_EQ(g.w_shape(), (Shape{32, 3, 3, 8}));
+  EXPECT_EQ(g.flops(), 2 * 2 * 9 * 32 * 9 * 8);
+  EXPECT_EQ(g.to_string(), "n2 5x5x32 -> 32, 3x3 s2 p1 g4");
+}
+
+}  // namespace
+}  // namespace convolt::test

@@ -1,0 +1,129 @@
+// A data set in memory, and batches read back, for the loader tests on every device.
+#pragma once
+
+#include <gmock/gmock.h>
+
+#include <cstddef>
+#include <cstring>
+#include <functional>
+
+#include "augment.h"
+#include "convolt/error.h"
+#include "convolt/loader.h"
+#include "support/device.h"
+#include "test_files.h"
+
+namespace convolt::test {
+
+// Small pictures of many sizes in memory. Sample i has label i % 5; some are not pictures, some throw.
+class MemoryDataset final : public Dataset {
+public:
+  explicit MemoryDataset(int size) {
+    for (int i = 0; i < size; ++i) files_.push_back(numbered_ppm(1 + i % 7, 1 + i % 5, i));
+  }
+  void spoil(int i) { files_[static_cast<size_t>(i)] = bytes_of("not a picture"); }
+  // Good header, broken picture.
+  void cut(int i) { files_[static_cast<size_t>(i)] = bytes_of("P3 2 2 255 1 2 3 x"); }
+  void fail(int i) { failing_ = i; }
+
+  int64_t size() const override { return static_cast<int64_t>(files_.size()); }
+  int32_t label(int64_t i) const override { return static_cast<int32_t>(i % 5); }
+  std::string name(int64_t i) const override { return "sample" + std::to_string(i); }
+  std::string describe() const override { return "memory"; }
+  RawSample read(int64_t i) const override {
+    if (on_read) on_read();
+    if (i == failing_) throw std::runtime_error("the disk is on fire");
+    RawSample sample;
+    sample.bytes = files_[static_cast<size_t>(i)];
+    return sample;
+  }
+  size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const override {
+    const Bytes& file = files_[static_cast<size_t>(i)];
+    const size_t count = std::min(into.size(), file.size() - std::min(file.size(), static_cast<size_t>(offset)));
+    std::memcpy(into.data(), file.data() + offset, count);
+    return count;
+  }
+
+  std::function<void()> on_read;  // called by read(), not by read_part()
+
+private:
+  std::vector<Bytes> files_;
+  int64_t failing_ = -1;
+};
+
+// Without the padding at the end.
+constexpr size_t kRecordBytes = offsetof(SampleRecord, erase) + sizeof(SampleRecord::erase);
+
+// A row as the network will see it. The picture is compared itself, not where it lies.
+struct Row {
+  int64_t sample = 0;
+  int32_t label = 0;
+  float weight = 0;
+  int skipped = 0;
+  SampleRecord record;
+  Bytes pixels;
+
+  friend bool operator==(const Row& a, const Row& b) {
+    return a.sample == b.sample && a.label == b.label && a.weight == b.weight && a.skipped == b.skipped &&
+           std::memcmp(&a.record, &b.record, kRecordBytes) == 0 && a.pixels == b.pixels;
+  }
+};
+
+class LoaderTest : public testing::TestWithParam<Device> {
+protected:
+  void SetUp() override {
+    if (GetParam().is_cuda() && cuda_device_count() == 0) GTEST_SKIP() << cuda_unavailable_reason();
+  }
+  Context& context() const { return context_of(GetParam()); }
+
+  static LoaderOptions options(int batch, int threads = 2) {
+    LoaderOptions o;
+    o.batch = batch;
+    o.threads = threads;
+    o.seed = 42;
+    o.augment.height = o.augment.width = 4;
+    o.augment.hflip = 0.5F;
+    return o;
+  }
+
+  template <class T>
+  std::vector<T> from_device(const T* device, int64_t count) const {
+    std::vector<T> host(static_cast<size_t>(count));
+    context().compute().copy(host.data(), device, count * static_cast<int64_t>(sizeof(T)));
+    context().compute().synchronize();
+    return host;
+  }
+
+  std::vector<Row> rows_of(const Batch& batch, int size) const {
+    const auto records = from_device(batch.records, size);
+    const auto labels = from_device(batch.labels, size);
+    const auto weights = from_device(batch.weights, size);
+    std::vector<Row> rows(static_cast<size_t>(size));
+    for (size_t r = 0; r < rows.size(); ++r) {
+      rows[r] = {batch.samples[r], labels[r], weights[r], batch.skipped[r], records[r], {}};
+      const SampleRecord& record = records[r];
+      if (record.height > 0)
+        rows[r].pixels =
+            from_device(batch.pixels + record.offset, int64_t{record.height} * record.width * record.channels);
+      rows[r].record.offset = 0;
+    }
+    return rows;
+  }
+
+  // The next `count` batches, or all of an evaluation.
+  std::vector<std::vector<Row>> take(Loader& loader, int batch_size, int count) const {
+    std::vector<std::vector<Row>> batches;
+    Batch batch;
+    while (static_cast<int>(batches.size()) < count && loader.next(batch)) {
+      batches.push_back(rows_of(batch, batch_size));
+      loader.release(batch);
+    }
+    return batches;
+  }
+};
+
+inline std::string device_name(const testing::TestParamInfo<Device>& param) {
+  return param.param.is_cuda() ? "cuda" : "cpu";
+}
+
+}  // namespace convolt::test

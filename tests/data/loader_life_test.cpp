@@ -1,0 +1,168 @@
+// How the loader stops, waits, fails and uses memory.
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "loader_fixture.h"
+
+namespace convolt::test {
+namespace {
+
+using testing::HasSubstr;
+
+class LoaderLife : public LoaderTest {};
+
+TEST_P(LoaderLife, AWorkersExceptionNamesTheSampleAndComesInOrder) {
+  MemoryDataset dataset(20);
+  dataset.fail(13);
+  LoaderOptions o = options(4, 4);
+  o.training = false;
+  const auto loader = Loader::create(context(), dataset, o);
+  EXPECT_EQ(take(*loader, 4, 3).size(), 3U);
+  Batch batch;
+  EXPECT_EQ(message_of<Error>([&] { loader->next(batch); }), "sample13: the disk is on fire");
+}
+
+TEST_P(LoaderLife, StopsAtAnyMoment) {
+  const MemoryDataset dataset(64);
+  for (int taken = 0; taken < 12; ++taken) {
+    const auto loader = Loader::create(context(), dataset, options(8, 4));
+    Batch batch;
+    for (int i = 0; i < taken; ++i) {
+      ASSERT_TRUE(loader->next(batch));
+      if (i + 1 < taken || taken % 2 == 0) loader->release(batch);  // else it is still held at the end
+    }
+    if (taken % 3 == 0) {
+      loader->stop();
+      EXPECT_THAT(message_of<Error>([&] { loader->next(batch); }), HasSubstr("stopped"));
+    }
+  }
+}
+
+TEST_P(LoaderLife, StopWakesAWaitingConsumer) {
+  MemoryDataset dataset(8);
+  std::atomic<bool> open{false}, reached{false};
+  dataset.on_read = [&] {
+    reached = true;
+    open.wait(false);
+  };
+  const auto loader = Loader::create(context(), dataset, options(4, 1));
+  std::jthread stopper([&] {
+    while (!reached) std::this_thread::yield();
+    loader->stop();
+    open = true;
+    open.notify_all();
+  });
+  Batch batch;
+  EXPECT_THROW(loader->next(batch), Error);
+}
+
+// The decoders never run further ahead than the slots, and the consumer never gets a batch early.
+TEST_P(LoaderLife, DecodersWaitForFreeSlots) {
+  MemoryDataset dataset(64);
+  constexpr int kBatch = 4, kSlots = 3;
+  std::atomic<int> reads{0}, allowed{kBatch * kSlots}, excess{0};
+  dataset.on_read = [&] {
+    if (++reads > allowed) ++excess;
+  };
+  LoaderOptions o = options(kBatch, 4);
+  o.slots = kSlots;
+  const auto loader = Loader::create(context(), dataset, o);
+  for (int i = 0; i < 30; ++i) {
+    while (reads < allowed) std::this_thread::yield();
+    Batch batch;
+    ASSERT_TRUE(loader->next(batch));
+    allowed += kBatch;
+    loader->release(batch);
+  }
+  EXPECT_EQ(excess, 0);
+}
+
+TEST_P(LoaderLife, MemoryIsAllocatedAtCreationAndNobodyWaitsOnTheDevice) {
+  const MemoryDataset dataset(64);
+  Counters& counters = context().counters();
+  const int64_t bytes_before = counters.device_bytes;
+  const auto loader = Loader::create(context(), dataset, options(8, 4));
+  EXPECT_EQ(counters.device_bytes - bytes_before, 3 * loader->slot_bytes());
+  const int64_t device = counters.device_allocations, pinned = counters.pinned_allocations, waits = counters.host_waits;
+  Batch batch;
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_TRUE(loader->next(batch));
+    loader->release(batch);
+  }
+  EXPECT_EQ(counters.device_allocations, device);
+  EXPECT_EQ(counters.pinned_allocations, pinned);
+  EXPECT_EQ(counters.host_waits, waits);
+}
+
+TEST_P(LoaderLife, MemoryIsGivenBack) {
+  const MemoryDataset dataset(64);
+  const int64_t device = context().counters().device_bytes, pinned = context().counters().pinned_bytes;
+  {
+    const auto loader = Loader::create(context(), dataset, options(8, 4));
+    Batch batch;
+    ASSERT_TRUE(loader->next(batch));
+  }
+  EXPECT_EQ(context().counters().device_bytes, device);
+  EXPECT_EQ(context().counters().pinned_bytes, pinned);
+}
+
+// The device's block is not overwritten while work that was submitted before release() still reads it.
+TEST_P(LoaderLife, ReleasedBlocksAreReusedOnlyAfterTheComputeQueue) {
+  const MemoryDataset dataset(64);
+  LoaderOptions o = options(8, 4);
+  o.slots = 2;
+  const auto loader = Loader::create(context(), dataset, o);
+  const auto expected = take(*Loader::create(context(), dataset, o), 8, 12);
+  std::vector<std::vector<int32_t>> labels(12, std::vector<int32_t>(8));
+  for (size_t i = 0; i < labels.size(); ++i) {
+    Batch batch;
+    ASSERT_TRUE(loader->next(batch));
+    context().compute().run([](Stream) { std::this_thread::sleep_for(std::chrono::milliseconds(2)); });
+    context().compute().copy(labels[i].data(), batch.labels, 8 * sizeof(int32_t));
+    loader->release(batch);
+  }
+  context().compute().synchronize();
+  for (size_t i = 0; i < labels.size(); ++i)
+    for (size_t r = 0; r < 8; ++r) EXPECT_EQ(labels[i][r], expected[i][r].label) << i;
+}
+
+TEST_P(LoaderLife, OptionsAndCallsThatMakeNoSense) {
+  const MemoryDataset dataset(4);
+  const auto refusal = [&](const LoaderOptions& o) {
+    return message_of<UsageError>([&] { Loader::create(context(), dataset, o); });
+  };
+  LoaderOptions o = options(0);
+  EXPECT_THAT(refusal(o), HasSubstr("batch is 0: expected at least 1"));
+  o = options(4, 0);
+  EXPECT_THAT(refusal(o), HasSubstr("number of threads is 0"));
+  o = options(4);
+  o.slots = 1;
+  EXPECT_THAT(refusal(o), HasSubstr("number of slots is 1: expected at least 2"));
+  EXPECT_THAT(message_of<DataError>([&] { Loader::create(context(), dataset, options(5)); }),
+              HasSubstr("has 4 samples, fewer than one batch of 5"));
+
+  o.slots = 2;
+  const auto loader = Loader::create(context(), dataset, o);
+  Batch first, second;
+  ASSERT_TRUE(loader->next(first));
+  ASSERT_TRUE(loader->next(second));
+  EXPECT_THAT(message_of<UsageError>([&] { loader->next(first); }), HasSubstr("all 2 slots of the loader are in use"));
+  EXPECT_THROW(loader->restart(), UsageError);
+  loader->release(first);
+  EXPECT_THROW(loader->release(first), Error);
+  EXPECT_THROW(loader->release(Batch{}), UsageError);
+  loader->release(second);
+}
+
+TEST_P(LoaderLife, ASetWithoutAnyPictureIsRefused) {
+  MemoryDataset dataset(3);
+  for (int i = 0; i < 3; ++i) dataset.spoil(i);
+  EXPECT_THAT(message_of<DataError>([&] { Loader::create(context(), dataset, options(2)); }),
+              HasSubstr("nor is any other of the 3 samples"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, LoaderLife, testing::Values(Device::cpu(), Device::cuda()), device_name);
+
+}  // namespace
+}  // namespace convolt::test

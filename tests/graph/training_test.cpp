@@ -1,0 +1,185 @@
+// What a step does to weights, and what happens when something goes wrong in it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "graph/networks.h"
+#include "graph/plan_access.h"
+#include "reference/sgd.h"
+
+namespace convolt::test {
+namespace {
+
+using reference::NetworkInput;
+using reference::Values;
+
+class TrainingTest : public testing::Test {
+protected:
+  TrainingTest() { randomise(params_, 4); }
+  StepInput step(int64_t i, float rate = 0.05F) const { return batch_.step_input(i, rate); }
+  void plant(const std::string& parameter, float value) {
+    std::vector<float> values = params_.values(params_.find(parameter));
+    values[values.size() / 2] = value;
+    params_.set_values(params_.find(parameter), values);
+  }
+  static Graph& built(Graph& graph) {
+    networks()[1].build(graph);
+    return graph;
+  }
+
+  Context& context_ = context_of(Device::cpu());
+  Graph graph_;
+  NetworkInput input_ = random_input(built(graph_), 4, 6);
+  DeviceBatch batch_{context_, graph_, input_};
+  Params params_{context_, graph_, 3};
+};
+
+// Weight decay of norms apart, Nesterov, several steps: against torch's formulas on the interpreter's gradients.
+TEST_F(TrainingTest, SgdUpdatesWeightsByItsGroups) {
+  const float norm_decay = 0.01F, decay = 0.1F, rate = 0.05F;
+  Sgd sgd(params_, {.momentum = 0.8F, .nesterov = true, .weight_decay = decay, .norm_weight_decay = norm_decay});
+  Plan plan(graph_, params_, {.batch = 4, .training = true, .label_smoothing = 0.1F, .optimizer = &sgd});
+  std::vector<Values> expected = values_of(params_), moments(expected.size());
+  for (size_t i = 0; i < moments.size(); ++i) moments[i].resize(expected[i].size());
+  for (int64_t i = 0; i < 3; ++i) {
+    NetworkInput input = input_;
+    input.step = i;
+    const auto result = reference::interpret(graph_, expected, input, {.training = true, .smoothing = 0.1});
+    expected = result.params;
+    for (size_t k = 0; k < expected.size(); ++k) {
+      const ParamSpec& spec = graph_.params()[k];
+      const bool norm = spec.name.find(".bn.") != std::string::npos;
+      const reference::Sgd by{
+          .rate = double{rate}, .momentum = 0.8, .weight_decay = double{norm ? norm_decay : decay}, .nesterov = true};
+      if (spec.trainable) by.step(expected[k], moments[k], result.gradients[k]);
+    }
+    plan.run(step(i, rate));
+  }
+  const std::vector<Values> found = values_of(params_);
+  for (size_t k = 0; k < found.size(); ++k)
+    EXPECT_LT(relative_error(found[k], expected[k]), 1e-4) << graph_.params()[k].name;
+  EXPECT_EQ(params_.batches_tracked, 3);
+}
+
+TEST_F(TrainingTest, SixteenBitPlansReadTheUpdatedWeights) {
+  Sgd sgd(params_, {});
+  Plan plan(graph_, params_, {.batch = 4, .dtype = DType::bf16, .training = true, .optimizer = &sgd});
+  for (int64_t i = 0; i < 3; ++i) plan.run(step(i));
+  // The copy that the update refreshed is the rounded master.
+  const int weight = params_.find("b1.conv.weight");
+  const Tensor copy = params_.copy(weight, DType::bf16);
+  std::vector<uint16_t> bits(static_cast<size_t>(copy.elements()));
+  context_.compute().copy(bits.data(), copy.data, copy.bytes());
+  std::vector<float> master(bits.size());
+  context_.compute().copy(master.data(), params_.tensor(weight).data, params_.tensor(weight).bytes());
+  context_.compute().synchronize();
+  for (size_t i = 0; i < bits.size(); ++i) {
+    const uint32_t wide = static_cast<uint32_t>(bits[i]) << 16;
+    float value = 0;
+    std::memcpy(&value, &wide, sizeof value);
+    ASSERT_EQ(static_cast<double>(value), rounded(static_cast<double>(master[i]), DType::bf16));
+  }
+}
+
+TEST_F(TrainingTest, TheFirstBadStepIsLatchedAndWeightsStayFromThen) {
+  Sgd sgd(params_, {});
+  Plan plan(graph_, params_, {.batch = 4, .training = true, .optimizer = &sgd});
+  plan.run(step(0));
+  EXPECT_EQ(plan.meters().first_bad_step, -1);
+  plant("fc.weight", std::numeric_limits<float>::quiet_NaN());
+  const std::vector<float> before = params_.values(params_.find("stem.conv.weight"));
+  for (int64_t i = 7; i < 10; ++i) {
+    plan.run(step(i));
+    plan.request_meters(i);
+  }
+  EXPECT_EQ(plan.meters().first_bad_step, 7);
+  EXPECT_EQ(plan.poll_meters()->first_bad_step, 7);
+  EXPECT_EQ(params_.values(params_.find("stem.conv.weight")), before);
+  for (const float v : sgd.moment_values(params_.find("stem.conv.weight"))) ASSERT_TRUE(std::isfinite(v));
+}
+
+TEST_F(TrainingTest, FindNonFiniteNamesTheLayer) {
+  Sgd sgd(params_, {});
+  Plan plan(graph_, params_, {.batch = 4, .training = true, .optimizer = &sgd});
+  EXPECT_EQ(plan.find_non_finite(step(0)), "");
+  plant("b2.conv.weight", std::numeric_limits<float>::infinity());
+  EXPECT_EQ(plan.find_non_finite(step(1)), "layer 'b2.conv' (conv_fprop)");
+  plant("a1.bn.weight", std::numeric_limits<float>::quiet_NaN());
+  EXPECT_EQ(plan.find_non_finite(step(1)), "layer 'a1.bn' (bn_finalize)");
+}
+
+TEST_F(TrainingTest, FindNonFiniteNamesTheLossOfAnImpossibleLabel) {
+  Plan plan(graph_, params_, {.batch = 4, .training = true});
+  NetworkInput input = input_;
+  input.labels[0] = 1000;
+  EXPECT_EQ(plan.find_non_finite(DeviceBatch(context_, graph_, input).step_input(0)), "layer 'loss' (softmax_xent)");
+}
+
+TEST_F(TrainingTest, AnOpThatFailsIsNamedWhenTheQueueIsSynchronised) {
+  Plan plan(graph_, params_, {.batch = 4, .training = true});
+  plan.run(step(0));
+  const std::vector<float> good = plan.logits();
+  const size_t i = PlanAccess::find(plan, "conv_fprop", "b2.conv");
+  const Launch kept = PlanAccess::launches(plan)[i];
+  PlanAccess::launches(plan)[i] = [](Stream) { throw Error("no such luck"); };
+  plan.run(step(1));  // returns: the failure is the queue's
+  try {
+    context_.compute().synchronize();
+    FAIL() << "expected an error";
+  } catch (const DeviceError& e) {
+    EXPECT_STREQ(e.what(), "conv_fprop 'b2.conv': no such luck");
+  }
+  PlanAccess::launches(plan)[i] = kept;
+  // Reported once by the queue and once by the step that waits for it; then the plan works again.
+  plan.run(step(2));
+  EXPECT_THROW(plan.run(step(3)), DeviceError);
+  plan.run(step(3));
+  EXPECT_EQ(plan.logits().size(), good.size());
+}
+
+// f16: a gradient that overflows skips the update and halves the scale; the step after it goes on.
+TEST_F(TrainingTest, LossScalingSkipsTheStepThatOverflows) {
+  Sgd sgd(params_, {});
+  Plan plan(graph_, params_, {.batch = 4, .dtype = DType::f16, .training = true, .optimizer = &sgd});
+  EXPECT_EQ(plan.status().loss_scale, 65536);
+  plan.set_status({.loss_scale = 0x1p24F});  // gradients near 0.01 pass 65504 at this scale
+  const int weight = params_.find("b1.conv.weight");
+  const std::vector<float> before = params_.values(weight);
+  plan.run(step(0));
+  StepStatus status = plan.status();
+  EXPECT_EQ(status.loss_scale, 0x1p23F);
+  EXPECT_EQ(status.skipped_steps, 1);
+  EXPECT_EQ(status.skip, 0);
+  EXPECT_EQ(status.first_bad_step, -1);
+  EXPECT_EQ(params_.values(weight), before);
+  plan.set_status({.loss_scale = 128});
+  plan.run(step(1));
+  status = plan.status();
+  EXPECT_EQ(status.loss_scale, 128);
+  EXPECT_EQ(status.good_steps, 1);
+  EXPECT_EQ(status.skipped_steps, 0);
+  EXPECT_NE(params_.values(weight), before);
+}
+
+// The update does not depend on the scale, nor does gradient().
+TEST_F(TrainingTest, LossScaleCancels) {
+  std::vector<std::vector<float>> gradients;
+  for (const float scale : {64.F, 512.F}) {
+    Plan plan(graph_, params_, {.batch = 4, .dtype = DType::f16, .training = true});
+    plan.set_status({.loss_scale = scale});
+    plan.run(step(0));
+    gradients.push_back(plan.gradient(params_.find("b1.conv.weight")));
+  }
+  EXPECT_LT(relative_error(doubles(gradients[0]), doubles(gradients[1])), 0.01);
+  EXPECT_GT(norm(doubles(gradients[0])), 0);
+}
+
+TEST_F(TrainingTest, GradientOfWhatHasNoneIsRefused) {
+  Plan plan(graph_, params_, {.batch = 4, .training = true});
+  EXPECT_THROW(plan.gradient(params_.find("stem.bn.running_mean")), UsageError);
+}
+
+}  // namespace
+}  // namespace convolt::test

@@ -1,0 +1,162 @@
+#include "convolt/trainer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "support/device.h"
+#include "support/temp_folder.h"
+#include "train/made_set.h"
+
+namespace convolt::test {
+namespace {
+
+std::string contents(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+struct Trial {
+  Graph graph;
+  std::unique_ptr<Params> params;
+  Trial() {
+    made_network(graph);
+    params = std::make_unique<Params>(context_of(Device::cpu()), graph, 3);
+  }
+  TrainResult train(const Dataset& data, const Dataset* validation, const TrainOptions& o, const TrainObserver& observer = {},
+                    const std::atomic<int>* interrupt = nullptr) {
+    return convolt::train(graph, *params, data, validation, made_card(), o, observer, interrupt);
+  }
+};
+
+TEST(Trainer, LearnsAndReportsEachEpoch) {
+  const MadeSet data(96), validation(30);
+  Trial trial;
+  std::vector<EpochSummary> epochs;
+  TrainObserver observer;
+  observer.epoch = [&](const EpochSummary& s) { epochs.push_back(s); };
+  const TrainResult r = trial.train(data, &validation, made_options(), observer);
+  ASSERT_EQ(epochs.size(), 3U);
+  EXPECT_EQ(r.steps, 18);
+  EXPECT_EQ(epochs[2].validation->samples, 30);
+  EXPECT_LT(epochs[2].train_loss, 0.5 * epochs[0].train_loss);
+  EXPECT_GE(r.best_top1, 0.9);
+  EXPECT_TRUE(epochs[0].best);
+}
+
+// Stopped after any step, with dropout, augmentation and momentum, a training ends with the same bytes.
+TEST(Trainer, ResumesToTheSameBits) {
+  const MadeSet data(80), validation(20);
+  const TempFolder folder;
+  TrainOptions whole = made_options();
+  whole.output_dir = folder.path("whole");
+  Trial().train(data, &validation, whole);
+  for (const int64_t stop : {1, 5, 7}) {
+    TrainOptions part = made_options();
+    part.output_dir = folder.path("part" + std::to_string(stop));
+    part.checkpoint_every = 1;
+    std::atomic<int> interrupt{0};
+    TrainObserver observer;
+    // Interrupted when the reading of that step arrives, wherever the training has got to by then.
+    observer.progress = [&](const TrainProgress& p) {
+      if (p.step >= stop) interrupt = 2;
+    };
+    const TrainResult first = Trial().train(data, &validation, part, observer, &interrupt);
+    ASSERT_TRUE(first.interrupted);
+    ASSERT_LT(first.steps, 15);
+    part.resume = part.output_dir + "/last.safetensors";
+    const TrainResult second = Trial().train(data, &validation, part);
+    EXPECT_EQ(second.steps, 15);
+    for (const char* file : {"/last.safetensors", "/best.safetensors", "/metrics.jsonl"})
+      EXPECT_EQ(contents(part.output_dir + file), contents(whole.output_dir + file)) << file << " after a stop at step " << first.steps;
+  }
+}
+
+TEST(Trainer, TheNumberOfDecodeThreadsChangesNothing) {
+  const MadeSet data(64);
+  std::vector<float> weights[2];
+  for (const int i : {0, 1}) {
+    Trial trial;
+    TrainOptions o = made_options();
+    o.epochs = 1;
+    o.workers = i == 0 ? 1 : 7;
+    trial.train(data, nullptr, o);
+    weights[i] = trial.params->values(trial.params->find("fc.weight"));
+  }
+  EXPECT_EQ(weights[0], weights[1]);
+}
+
+TEST(Trainer, BrokenPicturesAreReplacedInTrainingLeftOutInEvaluationAndNamed) {
+  const MadeSet data(64, {3, 40}), validation(20, {1});
+  Trial trial;
+  std::vector<EpochSummary> epochs;
+  TrainObserver observer;
+  observer.epoch = [&](const EpochSummary& s) { epochs.push_back(s); };
+  TrainOptions o = made_options();
+  const TrainResult r = trial.train(data, &validation, o, observer);
+  EXPECT_EQ(r.steps, 12);
+  EXPECT_EQ(epochs.back().validation->samples, 19);
+  EXPECT_EQ(epochs.back().validation->skipped, 1);
+  std::vector<std::string> names;
+  for (const BadSample& b : r.bad_samples) names.push_back(b.name);
+  EXPECT_THAT(names, testing::UnorderedElementsAre("made[3]", "made[40]", "made[1]"));
+}
+
+TEST(Trainer, ALossThatIsNotFiniteStopsAndNamesStepAndLayer) {
+  const MadeSet data(64);
+  const TempFolder folder;
+  Trial trial;
+  TrainOptions o = made_options();
+  o.schedule.base = 1e30;
+  o.output_dir = folder.path("run");
+  try {
+    trial.train(data, nullptr, o);
+    FAIL() << "it went on";
+  } catch (const NonFiniteError& e) {
+    EXPECT_THAT(e.what(), testing::HasSubstr("the loss of step 1 is not finite"));
+    EXPECT_THAT(e.what(), testing::HasSubstr("layer '"));
+  }
+}
+
+TEST(Trainer, WithoutValidationBestIsLast) {
+  const MadeSet data(48);
+  const TempFolder folder;
+  TrainOptions o = made_options();
+  o.output_dir = folder.path("run");
+  Trial trial;
+  const TrainResult r = trial.train(data, nullptr, o);
+  EXPECT_EQ(r.best_top1, -1);
+  Trial other;
+  load_weights(o.output_dir + "/best.safetensors", *other.params);
+  EXPECT_EQ(other.params->values(0), trial.params->values(0));
+}
+
+TEST(Trainer, ABatchLargerThanTheSetIsAnError) {
+  const MadeSet data(8);
+  EXPECT_THROW(Trial().train(data, nullptr, made_options()), DataError);
+}
+
+TEST(Evaluator, EverySampleCountsOnceWhateverTheBatch) {
+  const MadeSet data(31, {30});
+  double loss[2];
+  for (const int i : {0, 1}) {
+    Trial trial;
+    Evaluator evaluator(trial.graph, *trial.params, data, {.batch = i == 0 ? 7 : 31, .workers = 2, .preprocessing = made_pictures()});
+    std::vector<int64_t> seen;
+    const EvalResult r = evaluator.run([&](int64_t sample, const float*, bool) { seen.push_back(sample); });
+    EXPECT_EQ(r.samples, 30);
+    EXPECT_EQ(r.skipped, 1);
+    ASSERT_EQ(seen.size(), 31U);
+    for (int64_t k = 0; k < 31; ++k) EXPECT_EQ(seen[static_cast<size_t>(k)], k);
+    EXPECT_EQ(evaluator.run().loss, r.loss) << "a second run starts from nothing";
+    loss[i] = r.loss;
+  }
+  EXPECT_NEAR(loss[0], loss[1], 1e-5);
+}
+
+}  // namespace
+}  // namespace convolt::test

@@ -74,7 +74,7 @@ function(convolt_configure_cuda)
   target_compile_definitions(convolt_flags INTERFACE CONVOLT_CUDA)
   # The host half of a .cu is the CPU's kernel, so it gets the same code quality as under g++.
   target_compile_options(convolt_flags INTERFACE
-    "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers,-Werror,-march=x86-64-v3>")
+    "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers,-Werror,-march=x86-64-v3,-ffp-contract=off>")
   if(CONVOLT_OPENMP)
     target_compile_options(convolt_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fopenmp>)
   else()

@@ -71,11 +71,12 @@ struct Dropout {
   const T* x;
   T* y;
   const StepInput* input;
-  int64_t row_elements;
+  int64_t row_elements, quads;  // quads: of a row
+  Divisor by_quads;
   uint32_t layer;
   float p;
   HD void operator()(int64_t k) const {
-    const int64_t quads = (row_elements + 3) / 4, row = k / quads, first = (k - row * quads) * 4;
+    const int64_t row = by_quads.quotient(k), first = (k - row * quads) * 4;
     const Philox4 bits =
         philox(input->seed, (static_cast<uint64_t>(input->step) << 32) | static_cast<uint64_t>(first / 4),
                (uint64_t{static_cast<uint32_t>(RandomUse::dropout)} << 56) ^ (uint64_t{layer} << 40) ^
@@ -131,8 +132,9 @@ void add(Stream s, const Tensor& a, const Tensor& b, const Tensor& y) {
 void dropout(Stream s, const Tensor& x, const Tensor& y, float p, uint32_t layer, const StepInput* input) {
   dispatch_float(x.dtype, "dropout", [&](auto t) {
     using T = decltype(t);
-    const int64_t row = x.elements() / x.shape[0];
-    for_each(s, x.shape[0] * ((row + 3) / 4), Dropout<T>{x.as<const T>(), y.as<T>(), input, row, layer, p}, 32);
+    const int64_t row = x.elements() / x.shape[0], quads = (row + 3) / 4;
+    for_each(s, x.shape[0] * quads, Dropout<T>{x.as<const T>(), y.as<T>(), input, row, quads, Divisor(quads), layer, p},
+             32);
   });
 }
 

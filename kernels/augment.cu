@@ -10,12 +10,6 @@ constexpr int kThreads = 128;
 // Source pixels of a tile whose columns are blended at a time.
 constexpr int kSpan = 1024;
 
-struct RowShared {
-  float blended[kSpan * 3];  // source pixels of the tile, summed over the rows under the filter
-  float weights[kThreads];   // of those rows
-  float tree[kThreads];
-};
-
 // Comparisons, because fminf and fmaxf are calls on the CPU (for their treatment of NaN).
 template <class N>
 HD N smaller(N a, N b) {
@@ -29,8 +23,11 @@ HD N larger(N a, N b) {
 // The triangle filter along one axis of the source: support max(scale, 1), cut at the box.
 struct Axis {
   float support, inverse, low, high;
-  HD Axis(float scale, float box_low, float box_high)
-      : support(larger(scale, 1.F)), inverse(1.F / support), low(box_low), high(box_high) {}
+  // The scale is how fast the coordinate changes, the norm of its row (a, b) of the map.
+  static HD Axis of(float a, float b, float box_low, float box_high) {
+    const float support = larger(sqrtf(a * a + b * b), 1.F);
+    return {support, 1.F / support, box_low, box_high};
+  }
   HD bool inside(float centre) const { return centre >= low && centre < high; }
   // The source pixels under the filter, [first, last), as Pillow's precompute_coeffs counts them.
   HD int first(float centre) const { return clamped(floorf(centre - support + 0.5F)); }
@@ -48,13 +45,32 @@ HD float source_x(const SampleRecord& r, int x, int y) {
 HD float source_y(const SampleRecord& r, int x, int y) {
   return r.map[3] * (static_cast<float>(x) + 0.5F) + r.map[4] * (static_cast<float>(y) + 0.5F) + r.map[5];
 }
+
+// What the threads of a block share. The record and the axes lie here and not in registers, where they would be alive
+// through the whole kernel.
+struct RowShared {
+  SampleRecord record;
+  Axis columns, rows;        // of the source
+  float blended[kSpan * 3];  // source pixels of the tile, summed over the rows under the filter
+  float weights[kThreads];   // of those rows
+  float tree[kThreads];
+};
+
+HD void begin_row(const Block<kThreads>& block, RowShared& s, const SampleRecord& record) {
+  block.phase([&](int t) {
+    if (t > 0) return;
+    s.record = record;
+    s.columns = Axis::of(record.map[0], record.map[1], record.box[0], record.box[2]);
+    s.rows = Axis::of(record.map[3], record.map[4], record.box[1], record.box[3]);
+  });
+}
+
 // A sampled pixel: its source channels in 0..1, and in [3] the part of it that is fill.
 using Sampled = Floats<4>;
 using SampledLane = Lane<Sampled, kThreads>;
 
 // `count` output pixels of row y from x0, of the picture at `pixels`.
 struct Tile {
-  const SampleRecord& r;
   const uint8_t* pixels;
   int x0, y, count;
 };
@@ -77,16 +93,17 @@ HD void blend(const uint8_t* p, int64_t stride, int bytes, int rows, const float
 
 // s.blended = source columns [first, last) summed over the rows under the filter at `centre`.
 template <int S>
-HD void blend_rows(const Block<kThreads>& block, RowShared& s, const Tile& tile, const Axis& axis, float centre,
-                   int first, int last) {
-  const int64_t stride = int64_t{tile.r.width} * S;
+HD void blend_rows(const Block<kThreads>& block, RowShared& s, const uint8_t* pixels, float centre, int first,
+                   int last) {
+  const Axis axis = s.rows;
+  const int64_t stride = int64_t{s.record.width} * S;
   const int top = axis.first(centre), bottom = axis.last(centre), bytes = (last - first) * S;
   for (int row = top; row < bottom; row += kThreads) {
     const int rows = smaller(bottom - row, kThreads);
     block.phase([&](int t) {
       if (t < rows) s.weights[t] = axis.weight(row + t, centre);
     });
-    const uint8_t* p = tile.pixels + row * stride + int64_t{first} * S;
+    const uint8_t* p = pixels + row * stride + int64_t{first} * S;
     block.phase([&](int t) {
       for (int i = t * kStrip; i < bytes; i += kThreads * kStrip)
         blend(p + i, stride, smaller(kStrip, bytes - i), rows, s.weights, row > top, s.blended + i);
@@ -97,8 +114,8 @@ HD void blend_rows(const Block<kThreads>& block, RowShared& s, const Tile& tile,
 // Rows first, then columns, so that a row of output costs a few sweeps over the source rows under it.
 template <int S>
 HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
-  const SampleRecord& r = tile.r;
-  const Axis columns(fabsf(r.map[0]), r.box[0], r.box[2]), rows(fabsf(r.map[4]), r.box[1], r.box[3]);
+  const SampleRecord& r = s.record;
+  const Axis columns = s.columns, rows = s.rows;
   const float cy = source_y(r, tile.x0, tile.y);
   block.phase([&](int t) { lanes[t] = Sampled{{0, 0, 0, 0}}; });
   if (rows.inside(cy)) {
@@ -107,7 +124,7 @@ HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Ti
     const int end = larger(columns.last(left), columns.last(right));
     for (int first = begin; first < end; first += kSpan) {
       const int last = smaller(first + kSpan, end);
-      blend_rows<S>(block, s, tile, rows, cy, first, last);
+      blend_rows<S>(block, s, tile.pixels, cy, first, last);
       block.phase([&](int t) {
         if (t >= tile.count) return;
         const float cx = source_x(r, tile.x0 + t, tile.y);
@@ -146,12 +163,11 @@ struct Taps {
   }
 };
 
-// One pixel under a general map: the support along each axis of the source is how fast that coordinate changes, the
-// norm of the map's row.
+// One pixel under a general map.
 template <int S>
-HD Sampled sample_affine(const SampleRecord& r, const uint8_t* pixels, int x, int y) {
-  const Axis columns(sqrtf(r.map[0] * r.map[0] + r.map[1] * r.map[1]), r.box[0], r.box[2]);
-  const Axis rows(sqrtf(r.map[3] * r.map[3] + r.map[4] * r.map[4]), r.box[1], r.box[3]);
+HD Sampled sample_affine(const RowShared& s, const uint8_t* pixels, int x, int y) {
+  const SampleRecord& r = s.record;
+  const Axis columns = s.columns, rows = s.rows;
   const float cx = source_x(r, x, y), cy = source_y(r, x, y);
   const Taps across(columns, cx), down(rows, cy);
   Sampled sum{{0, 0, 0, 0}};
@@ -173,16 +189,16 @@ HD Sampled sample_affine(const SampleRecord& r, const uint8_t* pixels, int x, in
 
 template <int S>
 HD void sample_channels(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
-  if (tile.r.axis_aligned) return sample_axis_aligned<S>(block, s, tile, lanes);
+  if (s.record.axis_aligned) return sample_axis_aligned<S>(block, s, tile, lanes);
   block.phase([&](int t) {
-    if (t < tile.count) lanes[t] = sample_affine<S>(tile.r, tile.pixels, tile.x0 + t, tile.y);
+    if (t < tile.count) lanes[t] = sample_affine<S>(s, tile.pixels, tile.x0 + t, tile.y);
   });
 }
 
 HD void sample(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
-  if (tile.r.height <= 0 || tile.r.width <= 0)
+  if (s.record.height <= 0 || s.record.width <= 0)
     block.phase([&](int t) { lanes[t] = Sampled{{0, 0, 0, 1}}; });
-  else if (tile.r.channels == 1)
+  else if (s.record.channels == 1)
     sample_channels<1>(block, s, tile, lanes);
   else
     sample_channels<3>(block, s, tile, lanes);
@@ -221,13 +237,18 @@ struct Rows {
     return v;
   }
 
+  // The row of the output that a block makes: of which picture, and where in it. There are fewer than 2^31 blocks.
+  HD int picture(const Block<kThreads>& block) const { return static_cast<int>(block.index) / height; }
+  HD int row(const Block<kThreads>& block) const { return static_cast<int>(block.index) % height; }
+
   // each(t, x, pixel) for every pixel of row y, in a phase of its own for each tile.
   template <class F>
-  HD void for_each_pixel(const Block<kThreads>& block, RowShared& s, const SampleRecord& r, int y, F each) const {
+  HD void for_each_pixel(const Block<kThreads>& block, RowShared& s, int y, F each) const {
+    const SampleRecord& r = s.record;
     SampledLane lanes;
     const int tiles = (width + kThreads - 1) / kThreads, step = (width + tiles - 1) / tiles;
     for (int x0 = 0; x0 < width; x0 += step) {
-      const Tile tile{r, input->pixels + r.offset, x0, y, smaller(step, width - x0)};
+      const Tile tile{input->pixels + r.offset, x0, y, smaller(step, width - x0)};
       sample(block, s, tile, lanes);
       block.phase([&](int t) {
         if (t < tile.count) each(t, x0 + t, bright(lanes[t], r));
@@ -252,12 +273,11 @@ struct SumGreys {
   Rows<C> rows;
   float* sums;
   HD void operator()(const Block<kThreads>& block, Shared& s) const {
-    const int64_t n = block.index / rows.height;
-    const SampleRecord r = rows.input->records[n];
-    if (r.contrast == 1.F) return;
+    const SampleRecord& record = rows.input->records[rows.picture(block)];
+    if (record.contrast == 1.F) return;
+    begin_row(block, s, record);
     block.phase([&](int t) { s.tree[t] = 0; });
-    rows.for_each_pixel(block, s, r, static_cast<int>(block.index - n * rows.height),
-                        [&](int t, int, const Floats<C>& v) { s.tree[t] += grey_of(v); });
+    rows.for_each_pixel(block, s, rows.row(block), [&](int t, int, const Floats<C>& v) { s.tree[t] += grey_of(v); });
     const float sum = tree_sum(block, s.tree);
     block.phase([&](int t) {
       if (t == 0) sums[block.index] = sum;
@@ -282,13 +302,13 @@ struct AugmentRow {
   }
 
   HD void operator()(const Block<kThreads>& block, Shared& s) const {
-    const int64_t n = block.index / rows.height;
-    const int row = static_cast<int>(block.index - n * rows.height);
-    const SampleRecord r = rows.input->records[n];
+    const int n = rows.picture(block), row = rows.row(block);
+    begin_row(block, s, rows.input->records[n]);
+    const SampleRecord& r = s.record;
     const bool contrast = sums && r.contrast != 1.F;
     const float grey = contrast ? mean_grey(block, s, n) : 0.F;
     const bool erased_row = row >= r.erase[1] && row < r.erase[1] + r.erase[3];
-    rows.for_each_pixel(block, s, r, row, [&](int, int x, Floats<C> v) {
+    rows.for_each_pixel(block, s, row, [&](int, int x, Floats<C> v) {
       if (contrast) blend_towards(v, grey, r.contrast);
       if (C == 3) blend_towards(v, grey_of(v), r.saturation);
       const bool erased = erased_row && x >= r.erase[0] && x < r.erase[0] + r.erase[2];

@@ -65,8 +65,8 @@ struct Coefficients {
 struct FoldWeights {
   const float *w, *scale;
   float* folded;
-  uint32_t per_output;
-  HD void operator()(int64_t i) const { folded[i] = w[i] * scale[quotient(i, per_output)]; }
+  Divisor by_output;  // the elements of one
+  HD void operator()(int64_t i) const { folded[i] = w[i] * scale[by_output.quotient(i)]; }
 };
 
 struct FoldBias {
@@ -141,15 +141,13 @@ struct BackwardApply {
   template <int W>
   HD void run(int64_t row, int c) const {
     const int64_t i = row * in.channels + c;
-    const Floats<W> v = load<W>(in.x + i), g = in.template dz<W>(i, c, v);
+    const Floats<W> v = load<W>(in.x + i);
     const Floats<W> mean = load<W>(in.coef + c), invstd = load<W>(in.coef + in.channels + c);
-    const Floats<W> scale = load<W>(in.coef + 2 * in.channels + c);
     const Floats<W> sum_xhat = load<W>(dgamma + c), sum = load<W>(dbeta + c);
     Floats<W> r;
-    for_lanes<W>([&](int j) {
-      const float xhat = (v[j] - mean[j]) * invstd[j];
-      r[j] = scale[j] * (g[j] - (sum[j] + xhat * sum_xhat[j]) * inverse_rows);
-    });
+    for_lanes<W>([&](int j) { r[j] = (sum[j] + (v[j] - mean[j]) * invstd[j] * sum_xhat[j]) * inverse_rows; });
+    const Floats<W> g = in.template dz<W>(i, c, v), scale = load<W>(in.coef + 2 * in.channels + c);
+    for_lanes<W>([&](int j) { r[j] = scale[j] * (g[j] - r[j]); });
     store(dx + i, r);
     if (dresidual) store(dresidual + i, g);
   }
@@ -238,8 +236,8 @@ void bn_fold(Stream s, const Tensor& w, const float* bias, const float* coef, co
              float* bias_folded) {
   const int64_t outputs = w.shape[0];
   const float *scale = coef + 2 * outputs, *bias_bn = coef + 3 * outputs;
-  const auto per_output = static_cast<uint32_t>(w.elements() / outputs);
-  for_each(s, w.elements(), FoldWeights{w.as<const float>(), scale, w_folded.as<float>(), per_output});
+  const Divisor by_output(w.elements() / outputs);
+  for_each(s, w.elements(), FoldWeights{w.as<const float>(), scale, w_folded.as<float>(), by_output});
   for_each(s, outputs, FoldBias{bias, scale, bias_bn, bias_folded});
 }
 

@@ -5,21 +5,27 @@
 namespace convolt {
 namespace {
 
-// The extents of the pooled side (h, w) and the picture side (in_h, in_w), and the window between them.
-struct Pooling {
-  int in_h, in_w, h, w, channels;
-  PoolWindow window;
-};
-
-// A pixel of an [N, h, w] grid from its row in [N * h * w, C].
 struct Pixel {
   int64_t n;
   int h, w;
 };
-HD Pixel pixel_of(int64_t row, int h, int w) {
-  const int64_t line = quotient(row, static_cast<uint32_t>(w)), n = quotient(line, static_cast<uint32_t>(h));
-  return {n, static_cast<int>(line - n * h), static_cast<int>(row - line * w)};
-}
+// An [N, h, w] grid, whose pixels are the rows of a tensor [N * h * w, C].
+struct Grid {
+  int h, w;
+  Divisor by_h, by_w;
+  Grid(int height, int width) : h(height), w(width), by_h(height), by_w(width) {}
+  HD Pixel pixel(int64_t row) const {
+    const int64_t line = by_w.quotient(row), n = by_h.quotient(line);
+    return {n, static_cast<int>(line - n * h), static_cast<int>(row - line * w)};
+  }
+};
+
+// The picture's side (in), the pooled side (out), and the window between them.
+struct Pooling {
+  Grid in, out;
+  int channels;
+  PoolWindow window;
+};
 
 struct Range {
   int first, last;  // [first, last)
@@ -45,9 +51,9 @@ struct MaxPool {
   template <int W>
   HD void run(int64_t row, int c) const {
     const PoolWindow& k = p.window;
-    const Pixel o = pixel_of(row, p.h, p.w);
-    const Range rh = inside(o.h, k.kernel_h, k.stride_h, k.pad_h, p.in_h);
-    const Range rw = inside(o.w, k.kernel_w, k.stride_w, k.pad_w, p.in_w);
+    const Pixel o = p.out.pixel(row);
+    const Range rh = inside(o.h, k.kernel_h, k.stride_h, k.pad_h, p.in.h);
+    const Range rw = inside(o.w, k.kernel_w, k.stride_w, k.pad_w, p.in.w);
     const int h0 = o.h * k.stride_h - k.pad_h, w0 = o.w * k.stride_w - k.pad_w;
     Floats<W> best, where;
     for_lanes<W>([&](int j) {
@@ -56,7 +62,7 @@ struct MaxPool {
     });
     for (int r = rh.first; r < rh.last; ++r)
       for (int s = rw.first; s < rw.last; ++s) {
-        const Floats<W> v = load<W>(x + ((o.n * p.in_h + h0 + r) * p.in_w + w0 + s) * p.channels + c);
+        const Floats<W> v = load<W>(x + ((o.n * p.in.h + h0 + r) * p.in.w + w0 + s) * p.channels + c);
         const auto position = static_cast<float>(r * k.kernel_w + s);
         for_lanes<W>([&](int j) {
           const bool take = (v[j] > best[j]) | ((v[j] != v[j]) & (best[j] == best[j]));  // the first NaN wins
@@ -79,13 +85,13 @@ struct MaxPoolBackward {
   template <int W>
   HD void run(int64_t row, int c) const {
     const PoolWindow& k = p.window;
-    const Pixel i = pixel_of(row, p.in_h, p.in_w);
-    const Range rh = covering(i.h, k.kernel_h, k.stride_h, k.pad_h, p.h);
-    const Range rw = covering(i.w, k.kernel_w, k.stride_w, k.pad_w, p.w);
+    const Pixel i = p.in.pixel(row);
+    const Range rh = covering(i.h, k.kernel_h, k.stride_h, k.pad_h, p.out.h);
+    const Range rw = covering(i.w, k.kernel_w, k.stride_w, k.pad_w, p.out.w);
     Floats<W> sum = {};
     for (int oh = rh.first; oh < rh.last; ++oh)
       for (int ow = rw.first; ow < rw.last; ++ow) {
-        const int64_t o = ((i.n * p.h + oh) * p.w + ow) * p.channels + c;
+        const int64_t o = ((i.n * p.out.h + oh) * p.out.w + ow) * p.channels + c;
         const int r = i.h + k.pad_h - oh * k.stride_h, s = i.w + k.pad_w - ow * k.stride_w;
         const auto position = static_cast<float>(r * k.kernel_w + s);
         const Floats<W> g = load<W>(dy + o), where = load<W>(index + o);
@@ -104,14 +110,14 @@ struct AvgPool {
   template <int W>
   HD void run(int64_t row, int c) const {
     const PoolWindow& k = p.window;
-    const Pixel o = pixel_of(row, p.h, p.w);
-    const Range rh = inside(o.h, k.kernel_h, k.stride_h, k.pad_h, p.in_h);
-    const Range rw = inside(o.w, k.kernel_w, k.stride_w, k.pad_w, p.in_w);
+    const Pixel o = p.out.pixel(row);
+    const Range rh = inside(o.h, k.kernel_h, k.stride_h, k.pad_h, p.in.h);
+    const Range rw = inside(o.w, k.kernel_w, k.stride_w, k.pad_w, p.in.w);
     const int h0 = o.h * k.stride_h - k.pad_h, w0 = o.w * k.stride_w - k.pad_w;
     Floats<W> sum = {};
     for (int r = rh.first; r < rh.last; ++r)
       for (int s = rw.first; s < rw.last; ++s) {
-        const Floats<W> v = load<W>(x + ((o.n * p.in_h + h0 + r) * p.in_w + w0 + s) * p.channels + c);
+        const Floats<W> v = load<W>(x + ((o.n * p.in.h + h0 + r) * p.in.w + w0 + s) * p.channels + c);
         for_lanes<W>([&](int j) { sum[j] += v[j]; });
       }
     for_lanes<W>([&](int j) { sum[j] *= scale; });
@@ -128,13 +134,13 @@ struct AvgPoolBackward {
   template <int W>
   HD void run(int64_t row, int c) const {
     const PoolWindow& k = p.window;
-    const Pixel i = pixel_of(row, p.in_h, p.in_w);
-    const Range rh = covering(i.h, k.kernel_h, k.stride_h, k.pad_h, p.h);
-    const Range rw = covering(i.w, k.kernel_w, k.stride_w, k.pad_w, p.w);
+    const Pixel i = p.in.pixel(row);
+    const Range rh = covering(i.h, k.kernel_h, k.stride_h, k.pad_h, p.out.h);
+    const Range rw = covering(i.w, k.kernel_w, k.stride_w, k.pad_w, p.out.w);
     Floats<W> sum = {};
     for (int oh = rh.first; oh < rh.last; ++oh)
       for (int ow = rw.first; ow < rw.last; ++ow) {
-        const Floats<W> g = load<W>(dy + ((i.n * p.h + oh) * p.w + ow) * p.channels + c);
+        const Floats<W> g = load<W>(dy + ((i.n * p.out.h + oh) * p.out.w + ow) * p.channels + c);
         for_lanes<W>([&](int j) { sum[j] += g[j]; });
       }
     for_lanes<W>([&](int j) { sum[j] *= scale; });
@@ -169,12 +175,12 @@ template <class T>
 struct GlobalAvgPoolBackward {
   const T* dy;
   T* dx;
-  uint32_t pixels;
+  Divisor by_pixels;
+  float scale;
   int channels;
   template <int W>
   HD void run(int64_t row, int c) const {
-    Floats<W> g = load<W>(dy + quotient(row, pixels) * channels + c);
-    const float scale = 1.F / static_cast<float>(pixels);
+    Floats<W> g = load<W>(dy + by_pixels.quotient(row) * channels + c);
     for_lanes<W>([&](int j) { g[j] *= scale; });
     store(dx + row * channels + c, g);
   }
@@ -186,10 +192,12 @@ template <class T, bool kSpread>
 struct SlicePad {
   const T* from;
   T* to;
-  int from_h, from_w, from_c, to_h, to_w, to_c, stride, shift;
+  int from_h, from_w, from_c;
+  Grid to_grid;
+  int to_c, stride, shift;
   template <int W>
   HD void run(int64_t row, int c) const {
-    const Pixel t = pixel_of(row, to_h, to_w);
+    const Pixel t = to_grid.pixel(row);
     const int source = c - shift;
     Floats<W> v = {};
     const bool on_grid = !kSpread || (t.h % stride == 0 && t.w % stride == 0);
@@ -204,13 +212,14 @@ struct SlicePad {
 int extent(const Tensor& x, int i) { return static_cast<int>(x.shape[i]); }
 
 Pooling pooling_of(const char* op, const Tensor& picture, const Tensor& pooled, const PoolWindow& k) {
-  const Pooling p{extent(picture, 1), extent(picture, 2), extent(pooled, 1), extent(pooled, 2), extent(picture, 3), k};
+  const Pooling p{
+      {extent(picture, 1), extent(picture, 2)}, {extent(pooled, 1), extent(pooled, 2)}, extent(picture, 3), k};
   if (2 * k.pad_h > k.kernel_h || 2 * k.pad_w > k.kernel_w)
     throw ShapeError(std::string(op) + ": padding may be at most half of the window, found " + std::to_string(k.pad_h) +
                      "x" + std::to_string(k.pad_w) + " for a window of " + std::to_string(k.kernel_h) + "x" +
                      std::to_string(k.kernel_w));
-  const Shape expected{picture.shape[0], (p.in_h + 2 * k.pad_h - k.kernel_h) / k.stride_h + 1,
-                       (p.in_w + 2 * k.pad_w - k.kernel_w) / k.stride_w + 1, picture.shape[3]};
+  const Shape expected{picture.shape[0], (p.in.h + 2 * k.pad_h - k.kernel_h) / k.stride_h + 1,
+                       (p.in.w + 2 * k.pad_w - k.kernel_w) / k.stride_w + 1, picture.shape[3]};
   if (pooled.shape != expected)
     throw ShapeError(std::string(op) + " of " + picture.shape.to_string() + " expects the pooled shape " +
                      expected.to_string() + ", found " + pooled.shape.to_string());
@@ -223,8 +232,10 @@ template <bool kSpread>
 void slice_pad_either(Stream s, const char* op, const Tensor& from, const Tensor& to, int stride, int shift) {
   dispatch_float(from.dtype, op, [&](auto t) {
     using T = decltype(t);
-    const SlicePad<T, kSpread> f{from.as<const T>(), to.as<T>(),    extent(from, 1), extent(from, 2), extent(from, 3),
-                                 extent(to, 1),      extent(to, 2), extent(to, 3),   stride,          shift};
+    const Grid grid(extent(to, 1), extent(to, 2));
+    const SlicePad<T, kSpread> f{from.as<const T>(), to.as<T>(),      extent(from, 1),
+                                 extent(from, 2),    extent(from, 3), grid,
+                                 extent(to, 3),      stride,          shift};
     const int64_t rows = to.shape[0] * to.shape[1] * to.shape[2];
     if (f.from_c % 8 == 0 && f.to_c % 8 == 0 && shift % 8 == 0)
       for_each_channel_packet_of<8>(s, rows, f.to_c, f);
@@ -289,9 +300,11 @@ void global_avg_pool(Stream s, const Tensor& x, const Tensor& y) {
 void global_avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx) {
   dispatch_float(dy.dtype, "global_avg_pool_backward", [&](auto t) {
     using T = decltype(t);
-    const auto pixels = static_cast<uint32_t>(dx.shape[1] * dx.shape[2]);
-    for_each_channel_packet(s, dx.shape[0] * pixels, extent(dx, 3),
-                            GlobalAvgPoolBackward<T>{dy.as<const T>(), dx.as<T>(), pixels, extent(dx, 3)});
+    const int64_t pixels = dx.shape[1] * dx.shape[2];
+    const float scale = 1.F / static_cast<float>(pixels);
+    for_each_channel_packet(
+        s, dx.shape[0] * pixels, extent(dx, 3),
+        GlobalAvgPoolBackward<T>{dy.as<const T>(), dx.as<T>(), Divisor(pixels), scale, extent(dx, 3)});
   });
 }
 

@@ -70,7 +70,7 @@ public:
   std::vector<float> probabilities();
   // Starts an asynchronous read-back of meters and status, in queue order, labelled with `step`.
   void request_meters(int64_t step);
-  // The next reading that has arrived, in the order of the requests; never waits for the device.
+  // The next reading that has arrived, in the order of the requests; throws the error of a step before it. Waits only with four outstanding.
   std::optional<MeterReading> poll_meters();
   MeterReading meters();  // synchronises
   // The sums to go on from; synchronises.

@@ -12,10 +12,21 @@ namespace convolt {
 // Waking the other CPU threads costs about as much as this many element operations: shorter loops run on one.
 constexpr int64_t kParallelElements = 16384;
 
-// a / b for a >= 0, in 32 bits where they suffice: a division of 64 bits costs a GPU some 70 instructions.
-HD int64_t quotient(int64_t a, uint32_t b) {
-  return a <= 0xffffffffLL ? static_cast<int64_t>(static_cast<uint32_t>(a) / b) : a / b;
-}
+// a / divisor for a >= 0 without a division: on a GPU one of 64 bits is a call of some 70 instructions, around which
+// registers spill. Exact while (a + 1) * divisor <= 2^64, which no tensor's indices exceed. Made on the host; a divisor
+// of 0 is allowed where nothing is divided.
+class Divisor {
+public:
+  explicit Divisor(int64_t divisor) : reciprocal_(divisor ? ~uint64_t{0} / static_cast<uint64_t>(divisor) : 0) {}
+  // The reciprocal, in units of 2^-64, is too small by at most 1: a + 1 makes up for that and still stays below the
+  // next quotient.
+  HD int64_t quotient(int64_t a) const {
+    return static_cast<int64_t>((static_cast<unsigned __int128>(a + 1) * reciprocal_) >> 64);
+  }
+
+private:
+  uint64_t reciprocal_;
+};
 
 #if defined(__CUDACC__)
 inline void check_launch(const char* what) {
@@ -28,13 +39,14 @@ inline unsigned grid_for(int64_t n, int block) {
 
 template <class F>
 __global__ void __launch_bounds__(256) grid_stride_kernel(int64_t n, F f) {
+#pragma unroll 1  // unrolling gains nothing across the stores of f, and begins with a division of 64 bits
   for (int64_t i = blockIdx.x * int64_t{256} + threadIdx.x; i < n; i += int64_t{gridDim.x} * 256) f(i);
 }
 #endif
 
 // f(i) for i in [0, n), in any order. `elements`: about how many element operations one call does.
 template <class F>
-void for_each(Stream s, int64_t n, F f, int64_t elements = 4) {
+void for_each(Stream s, int64_t n, F f, [[maybe_unused]] int64_t elements = 4) {
   if (n <= 0) return;
 #if defined(__CUDACC__)
   if (s.cuda) {
@@ -71,9 +83,10 @@ void for_each_packet(Stream s, int64_t n, F f) {
 template <int W, class F>
 struct RunChannelPackets {
   F f;
-  uint32_t packets;  // per row
+  Divisor by_packets;
+  int packets;  // per row
   HD void operator()(int64_t k) const {
-    const int64_t row = quotient(k, packets);
+    const int64_t row = by_packets.quotient(k);
     f.template run<W>(row, static_cast<int>(k - row * packets) * W);
   }
 };
@@ -82,10 +95,10 @@ template <int W, class F>
 void for_each_channel_packet_of(Stream s, int64_t rows, int channels, F f) {
 #if defined(__CUDACC__)
   if (s.cuda)
-    return for_each(s, rows * (channels / W), RunChannelPackets<W, F>{f, static_cast<uint32_t>(channels / W)});
+    return for_each(s, rows * (channels / W), RunChannelPackets<W, F>{f, Divisor(channels / W), channels / W});
 #endif
   (void)s;
-#pragma omp parallel for schedule(static) if (rows * channels > kParallelElements)
+#pragma omp parallel for schedule(static) firstprivate(f) if (rows * channels > kParallelElements)
   for (int64_t row = 0; row < rows; ++row)
     for (int c = 0; c < channels; c += W) f.template run<W>(row, c);
 }

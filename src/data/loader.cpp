@@ -154,7 +154,8 @@ private:
       Slot& slot = slot_of(filling_);
       const bool wanted = !paused_ && (options_.training || filling_ < steps_per_epoch());
       if (wanted && slot.state() == SlotState::free && slot.host_reusable()) slot.begin();
-      if (wanted && slot.state() == SlotState::decoding) {
+      // A slot whose rows are all claimed still belongs to an earlier batch.
+      if (wanted && slot.state() == SlotState::decoding && slot.next_row < options_.batch) {
         const int first = slot.next_row, end = std::min(first + rows_per_claim_, options_.batch);
         slot.next_row = end;
         ++active_;
@@ -324,6 +325,9 @@ std::unique_ptr<Loader> Loader::create(Context& context, const Dataset& dataset,
   prepare_decoder();
   const DecodeLimits limits = decode_limits(options);
   const PictureSizes sizes = measure_pictures(dataset, limits, options.batch, options.threads);
+  if (options.training && sizes.largest == 0)
+    throw DataError(dataset.name(0) + ": is not a picture that can be read, nor is any other of the " +
+                    std::to_string(dataset.size()) + " samples");
   return std::make_unique<SlotLoader>(context, dataset, options, limits, sizes);
 }
 

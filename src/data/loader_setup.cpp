@@ -61,9 +61,6 @@ PictureSizes measure_pictures(const Dataset& dataset, const DecodeLimits& limits
                  [&](int64_t i) { sizes[static_cast<size_t>(i)] = picture_bytes(dataset, i, limits); });
   }
   const int64_t largest = *std::max_element(sizes.begin(), sizes.end());
-  if (largest == 0)
-    throw DataError(dataset.name(0) + ": is not a picture that can be read, nor is any other of the " +
-                    std::to_string(dataset.size()) + " samples");
   return {largest, picture_capacity(std::move(sizes), batch)};
 }
 

@@ -80,12 +80,11 @@ std::optional<MeterReading> Plan::poll_meters() {
   Impl& p = *impl_;
   if (p.readings_taken == p.read_backs) return std::nullopt;
   const size_t slot = static_cast<size_t>(p.readings_taken % static_cast<int64_t>(Impl::kRing));
-  // With all places taken the oldest is at least three requests old: waiting for it costs nothing that a full queue would not.
-  if (!p.read_back_done[slot].reached()) {
-    if (p.read_backs - p.readings_taken < static_cast<int64_t>(Impl::kRing)) return std::nullopt;
-    p.read_back_done[slot].wait();
-  }
+  if (!p.read_back_done[slot].reached() && p.read_backs - p.readings_taken < static_cast<int64_t>(Impl::kRing)) return std::nullopt;
   ++p.readings_taken;
+  // With all places taken the oldest is at least three requests old: waiting for it costs nothing that a full queue would not. Where a step
+  // before it failed, nothing was copied: this throws the error.
+  p.read_back_done[slot].wait();
   const auto& r = p.pinned_read_backs.as<Impl::ReadBack>()[slot];
   return reading_of(p.read_back_step[slot], r.meters, r.status);
 }

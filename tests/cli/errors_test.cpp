@@ -44,7 +44,7 @@ const Case kCases[] = {
     {"predict @empty --checkpoint @cut.safetensors", 3, "no pictures"},
     {"inspect --model resnet50x", 2, "did you mean 'resnet50'?"},
     {"inspect", 2, "--model NAME, --checkpoint FILE or --list"},
-    {"synth @shapes", 2, "not empty"},
+    {"synth @shapes", 2, "is not an empty folder"},
 };
 
 class Errors : public testing::TestWithParam<Case> {

@@ -20,6 +20,21 @@ TEST_P(LoaderTest, SameBitsForAnyNumberOfThreads) {
   EXPECT_EQ(take(*one, 8, 13), take(*many, 8, 13));
 }
 
+// More threads than a batch has rows, fewer slots than threads: each batch is still made once and in its place.
+TEST_P(LoaderTest, ManyThreadsAndSmallBatchesKeepTheOrder) {
+  const MemoryDataset dataset(40);
+  LoaderOptions o = options(2, 8);
+  o.slots = 2;
+  const auto loader = Loader::create(context(), dataset, o);
+  for (int64_t step = 0; step < 300; ++step) {
+    Batch batch;
+    ASSERT_TRUE(loader->next(batch));
+    const Permutation permutation(40, o.seed, static_cast<uint32_t>(step / 20));
+    for (int64_t r = 0; r < 2; ++r) EXPECT_EQ(batch.samples[r], permutation(step % 20 * 2 + r)) << step;
+    loader->release(batch);
+  }
+}
+
 TEST_P(LoaderTest, RowsAreTheSamplesOfThePermutation) {
   const MemoryDataset dataset(20);
   const LoaderOptions o = options(6);

@@ -117,10 +117,18 @@ reference::NetworkInput random_input(const Graph& graph, int batch, uint64_t see
 }
 
 DeviceBatch::DeviceBatch(Context& context, const Graph& graph, const reference::NetworkInput& input)
-    : input_(input),
+    : context_(context),
+      input_(input),
       images_(context, DType::f32, {input.batch, input.height, input.width, graph.layers()[0].shape[2]}, input.images),
       labels_(context, DType::i32, {input.batch}, {input.labels.begin(), input.labels.end()}),
       weights_(context, DType::f32, {input.batch}, input.weights) {}
+
+DeviceBatch::~DeviceBatch() {
+  try {
+    context_.compute().record().wait();
+  } catch (const std::exception&) {  // synchronize() reports it
+  }
+}
 
 StepInput DeviceBatch::step_input(int64_t step, float learning_rate) const {
   StepInput s;

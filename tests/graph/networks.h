@@ -36,13 +36,17 @@ std::vector<reference::Values> values_of(const Params& params);
 // Pictures, labels and weights of a batch, on the host; the last row of a batch above 2 has weight 0.
 reference::NetworkInput random_input(const Graph& graph, int batch, uint64_t seed, int height = 0, int width = 0);
 
-// The same in device memory, as a loader leaves it.
+// The same in device memory, as a loader leaves it. Waits at its end for the steps that read it.
 class DeviceBatch {
 public:
   DeviceBatch(Context& context, const Graph& graph, const reference::NetworkInput& input);
+  ~DeviceBatch();
+  DeviceBatch(const DeviceBatch&) = delete;
+  DeviceBatch& operator=(const DeviceBatch&) = delete;
   StepInput step_input(int64_t step, float learning_rate = 0) const;
 
 private:
+  Context& context_;
   reference::NetworkInput input_;
   DeviceTensor images_, labels_, weights_;
 };

@@ -256,6 +256,28 @@ TEST(PlanSteps, HostBatchesOfFewerRowsCountOnlyThose) {
   EXPECT_NEAR(sum, 1, 1e-6);
 }
 
+// Whole models, once: everything is compiled, verified and run.
+TEST(PlanSteps, ModelsTrainAndEvaluate) {
+  Context& context = context_of(Device::cpu());
+  for (const char* model : {"lenet", "resnet20", "resnet18", "mobilenet_v2"}) {
+    const int size = std::string_view(model) == "lenet" ? 28 : 32;
+    Graph graph;
+    build_model(graph, model, {.classes = 10, .height = size, .width = size});
+    Params params(context, graph, 2);
+    Sgd sgd(params, {});
+    Plan training(graph, params, {.batch = 3, .dtype = DType::bf16, .training = true, .optimizer = &sgd});
+    Plan evaluation(graph, params, {.batch = 2});
+    const DeviceBatch many(context, graph, random_input(graph, 3, 5)), few(context, graph, random_input(graph, 2, 6));
+    for (int64_t step = 0; step < 2; ++step) training.run(many.step_input(step, 0.01F));
+    evaluation.run(few.step_input(0));
+    for (Plan* plan : {&training, &evaluation}) {
+      EXPECT_NO_THROW(verify(PlanAccess::program(*plan), PlanAccess::memory(*plan))) << model;
+      EXPECT_EQ(plan->meters().first_bad_step, -1) << model;
+      EXPECT_GT(plan->meters().values.loss, 0) << model;
+    }
+  }
+}
+
 TEST(PlanDescription, TellsOpsShapesKernelsAndMemory) {
   Context& context = context_of(Device::cpu());
   Graph graph;

@@ -125,12 +125,15 @@ TEST_F(TrainingTest, AnOpThatFailsIsNamedWhenTheQueueIsSynchronised) {
   const Launch kept = PlanAccess::launches(plan)[i];
   PlanAccess::launches(plan)[i] = [](Stream) { throw Error("no such luck"); };
   plan.run(step(1));  // returns: the failure is the queue's
+  plan.request_meters(1);
   try {
     context_.compute().synchronize();
     FAIL() << "expected an error";
   } catch (const DeviceError& e) {
     EXPECT_STREQ(e.what(), "conv_fprop 'b2.conv': no such luck");
   }
+  EXPECT_THROW(plan.poll_meters(), DeviceError);  // no numbers of a step that failed
+  EXPECT_FALSE(plan.poll_meters().has_value());
   PlanAccess::launches(plan)[i] = kept;
   // Reported once by the queue and once by the step that waits for it; then the plan works again.
   plan.run(step(2));

@@ -65,7 +65,7 @@ void for_each_block(Stream s, int64_t blocks, K k) {
 #else
   (void)s;
 #endif
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) firstprivate(k)
   for (int64_t b = 0; b < blocks; ++b) {
     typename K::Shared shared;
     k(Block<B>{b, phases_backwards}, shared);

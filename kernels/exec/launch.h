@@ -56,7 +56,7 @@ void for_each(Stream s, int64_t n, F f, [[maybe_unused]] int64_t elements = 4) {
 #else
   (void)s;
 #endif
-#pragma omp parallel for schedule(static) if (n * elements > kParallelElements)
+#pragma omp parallel for schedule(static) firstprivate(f) if (n * elements > kParallelElements)
   for (int64_t i = 0; i < n; ++i) f(i);
 }
 

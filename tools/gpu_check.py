@@ -89,6 +89,11 @@ def _():
     return tests("conv", "test_conv", "*cuda*", 240)
 
 
+@stage("graph")
+def _():
+    return tests("graph", "test_graph", "*cuda*", 240)
+
+
 @stage("parity")
 def _():
     return tests("parity", "test_gpu", "*Parity*", 240)

@@ -17,16 +17,20 @@ constexpr int64_t kParallelElements = 16384;
 // of 0 is allowed where nothing is divided.
 class Divisor {
 public:
-  explicit Divisor(int64_t divisor) : reciprocal_(divisor ? ~uint64_t{0} / static_cast<uint64_t>(divisor) : 0) {}
+  explicit constexpr Divisor(int64_t divisor)
+      : reciprocal_(divisor ? ~uint64_t{0} / static_cast<uint64_t>(divisor) : 0) {}
   // The reciprocal, in units of 2^-64, is too small by at most 1: a + 1 makes up for that and still stays below the
   // next quotient.
-  HD int64_t quotient(int64_t a) const {
+  HD constexpr int64_t quotient(int64_t a) const {
     return static_cast<int64_t>((static_cast<unsigned __int128>(a + 1) * reciprocal_) >> 64);
   }
 
 private:
   uint64_t reciprocal_;
 };
+static_assert(Divisor(1).quotient(int64_t{1} << 62) == int64_t{1} << 62);
+static_assert(Divisor(7).quotient((int64_t{7} << 58) - 1) == (int64_t{1} << 58) - 1);
+static_assert(Divisor(7).quotient(int64_t{7} << 58) == int64_t{1} << 58);
 
 #if defined(__CUDACC__)
 inline void check_launch(const char* what) {
@@ -43,6 +47,9 @@ __global__ void __launch_bounds__(256) grid_stride_kernel(int64_t n, F f) {
   for (int64_t i = blockIdx.x * int64_t{256} + threadIdx.x; i < n; i += int64_t{gridDim.x} * 256) f(i);
 }
 #endif
+
+// On the CPU every thread has its own copy of f (firstprivate): a shared one could be what f's stores write to, for all
+// the compiler knows, and would be read again after each.
 
 // f(i) for i in [0, n), in any order. `elements`: about how many element operations one call does.
 template <class F>

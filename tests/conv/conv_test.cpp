@@ -323,6 +323,7 @@ TEST(OneDnn, PackingAndUnpackingIsARoundTrip) {
     for (const ConvGeometry& g : geometries()) {
       const auto forward = context.conv().candidates(ConvDesc{ConvPass::fprop, g, dtype}),
                  gradient = context.conv().candidates(ConvDesc{ConvPass::wgrad, g, dtype});
+      ASSERT_FALSE(forward.empty() || gradient.empty()) << g.to_string();
       if (forward[0]->packed_bytes() == 0 || forward[0]->packed_format() != gradient[0]->packed_format()) continue;
       ++shared;
       const DeviceTensor w(context, dtype, g.w_shape(), random_values(g.w_shape().elements(), 5)),

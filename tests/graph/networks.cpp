@@ -86,7 +86,7 @@ void randomise(Params& params, uint64_t seed) {
     const ParamSpec& spec = params.specs()[i];
     if (spec.shape.rank() > 1) continue;  // weights have random initial values
     const bool scale = spec.init == Init::ones;
-    const auto values = random_values(spec.shape.elements(), seed + i, scale ? 0.5 : -0.5, scale ? 1.5 : 0.5);
+    const auto values = random_values(spec.shape.elements(), seed + i, scale ? 0.5 : -0.5, scale ? 4 : 0.5);
     params.set_values(static_cast<int>(i), {values.begin(), values.end()});
   }
 }

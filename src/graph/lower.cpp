@@ -86,7 +86,7 @@ void append_optimizer(Program& program, const PlanOptions& options) {
     auto [group, fresh] = groups.try_emplace(decay);
     if (fresh) {
       group->second = {.def = &ops::sgd, .in = {}, .attrs = {}, .layer = "optimizer"};
-      group->second.attrs = OptimizerAttrs{.momentum = o.momentum, .weight_decay = decay, .nesterov = o.nesterov, .scaled = scaled};
+      group->second.attrs = OptimizerAttrs{.momentum = o.momentum, .weight_decay = decay, .nesterov = o.nesterov};
     }
     group->second.in.push_back(program.gradients[i]);
     std::get<OptimizerAttrs>(group->second.attrs).params.push_back(static_cast<int>(i));

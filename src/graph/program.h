@@ -20,8 +20,6 @@ enum class Home : uint8_t {
   slab,      // planned by lifetime
   param,     // f32 in Params; `param` says which
   copy,      // the 16-bit copy in Params
-  moment,    // of the optimizer
-  none,      // optional operand that is absent
 };
 
 using ValueId = int;
@@ -70,7 +68,7 @@ struct AugmentAttrs {
 struct OptimizerAttrs {
   std::vector<int> params;      // trainable parameters of the group
   float momentum = 0, weight_decay = 0;
-  bool nesterov = false, scaled = false;
+  bool nesterov = false;
   int group = 0;
 };
 using Attrs = std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolWindow, SliceAttrs, DropoutAttrs, LossAttrs,

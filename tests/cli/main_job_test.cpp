@@ -129,6 +129,14 @@ TEST(Inspect, PrintsPlansAndModels) {
   EXPECT_GT(plan.at("ops").size(), 5U);
 }
 
+// The example in the README is the one that is built and run.
+TEST(Readme, ShowsTheExampleThatIsTested) {
+  std::istringstream example(text_of(CONVOLT_SOURCE_DIR "/tests/embed/main.cpp"));
+  std::string indented;
+  for (std::string line; std::getline(example, line);) indented += line.empty() ? "\n" : "    " + line + "\n";
+  EXPECT_THAT(text_of(CONVOLT_SOURCE_DIR "/README.md"), HasSubstr(indented));
+}
+
 // The oracle: weights trained elsewhere, and the logits another engine computed from them.
 class Oracle : public testing::TestWithParam<std::tuple<const char*, const char*, int>> {};
 

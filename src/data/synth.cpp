@@ -108,10 +108,10 @@ cv::Mat draw(const Shape2d& shape, const SynthOptions& options, bool training, D
   const Pose pose = training ? training_pose(dice) : validation_pose(dice);
   const cv::Scalar behind = dice.colour();
   cv::Scalar front = dice.colour();
-  constexpr double kContrast = 60;
+  constexpr double kContrast = 90;
   while (std::abs(brightness(front) - brightness(behind)) < kContrast) front = dice.colour();
-  cv::Mat picture = clouds(dice, size, behind, 45);
-  const cv::Mat texture = clouds(dice, size, front, 35), share = coverage(shape, pose, size);
+  cv::Mat picture = clouds(dice, size, behind, 28);
+  const cv::Mat texture = clouds(dice, size, front, 28), share = coverage(shape, pose, size);
   for (int y = 0; y < height; ++y)
     for (int x = 0; x < width; ++x) {
       auto& pixel = picture.at<cv::Vec3f>(y, x);

@@ -61,6 +61,8 @@ protected:
   static constexpr float kLossScale = 256;  // the initial 65536 overflows in these small batches
   // What rounding to the dtype does to networks of this depth.
   double tolerance() const { return dtype() == DType::f32 ? 1e-4 : dtype() == DType::bf16 ? 0.06 : 0.01; }
+  // A gradient stops at a kink: an element that rounding moves across one shows in 16 bits.
+  double gradient_tolerance() const { return dtype() == DType::f32 ? 1e-4 : dtype() == DType::bf16 ? 0.2 : 0.1; }
   // f32: every pass alone off. 16 bits: rounding hides what one pass does.
   std::vector<PassSet> pass_sets() const {
     auto sets = test::pass_sets();
@@ -73,8 +75,8 @@ protected:
     if (dtype() == DType::f16 && training) o.loss_scale = kLossScale;
     return o;
   }
-  void expect_close(const Values& found, const Values& expected, const std::string& what, double floor = 1e-30) const {
-    EXPECT_LT(relative_error(found, expected, floor), tolerance()) << what;
+  void expect_close(const Values& found, const Values& expected, const std::string& what) const {
+    EXPECT_LT(relative_error(found, expected), tolerance()) << what;
   }
 
   void expect_step(Plan& plan, const Params& params, const NetworkResult& expected, const std::string& what) const {
@@ -96,9 +98,11 @@ protected:
     double largest = 0;  // a bias before a batch norm has gradient 0: what is found there is noise of the others' size
     for (const Values& g : expected.gradients) largest = std::max(largest, norm(g));
     for (size_t i = 0; i < expected.gradients.size(); ++i)
-      if (params.specs()[i].trainable)
-        expect_close(doubles(plan.gradient(static_cast<int>(i))), expected.gradients[i],
-                     what + ": gradient of " + params.specs()[i].name, 1e-2 * largest);
+      if (params.specs()[i].trainable) {
+        EXPECT_LT(relative_error(doubles(plan.gradient(static_cast<int>(i))), expected.gradients[i], 1e-2 * largest),
+                  gradient_tolerance())
+            << what << ": gradient of " << params.specs()[i].name;
+      }
   }
 
   // One step of a plan of its own Params against the interpreter, for each network and set of passes.
@@ -114,7 +118,7 @@ protected:
       const DeviceBatch on_device(ctx(), graph, input);
       for (const PassSet& set : pass_sets()) {
         Params params(ctx(), graph, 21);
-        randomise(params, 31);
+        randomise(params, 31, dtype() == DType::f32 ? 4 : 1.5);  // 4: past the kink of relu6
         const NetworkResult expected =
             reference::interpret(graph, values_of(params), input, interpreter_options(training, set.passes.fuse));
         Plan plan(graph, params,

@@ -56,8 +56,8 @@ void mixed(Graph& g) {
   x = relu6(conv2d(
       x, 6, {.name = "c1", .kernel = 3, .padding = 2, .dilation = 2, .bias = true, .init = Init::uniform_fan_in}));
   x = dropout(avg_pool(x, {.kernel = 3, .stride = 2, .padding = 1}), 0.3F);
-  x = batch_norm(conv2d(x, 10, {.name = "c2", .kernel = 3, .groups = 2, .bias = true, .init = Init::uniform_fan_in}),
-                 {.name = "bn", .momentum = 0.3F});
+  const Value z = conv2d(x, 10, {.name = "c2", .groups = 2, .bias = true, .init = Init::uniform_fan_in});
+  x = add(batch_norm(z, {.name = "bn", .momentum = 0.3F}), z);  // z has two readers
   x = relu(add(x, x));
   x = dropout(flatten(slice_pad(x, 2, 13, 2)), 0.25F);
   x = relu(batch_norm(linear(x, 12, {.name = "fc1", .bias = false}), {.name = "bn1", .eps = 1e-3F}));
@@ -81,12 +81,12 @@ std::vector<PassSet> pass_sets() {
           {"all but dead code", {.dead_code = false}}};
 }
 
-void randomise(Params& params, uint64_t seed) {
+void randomise(Params& params, uint64_t seed, double largest_scale) {
   for (size_t i = 0; i < params.specs().size(); ++i) {
     const ParamSpec& spec = params.specs()[i];
     if (spec.shape.rank() > 1) continue;  // weights have random initial values
     const bool scale = spec.init == Init::ones;
-    const auto values = random_values(spec.shape.elements(), seed + i, scale ? 0.5 : -0.5, scale ? 4 : 0.5);
+    const auto values = random_values(spec.shape.elements(), seed + i, scale ? 0.5 : -0.5, scale ? largest_scale : 0.5);
     params.set_values(static_cast<int>(i), {values.begin(), values.end()});
   }
 }

@@ -17,8 +17,8 @@ struct Network {
   void (*build)(Graph& graph);
 };
 // lenet; resnet (stem, max pool, projection, bottleneck); cifar (slice_pad); mobilenet (depthwise, relu6, dropout);
-// mixed (biases, dilation, groups, padded average pool, dropout of pictures, add(x, x), batch norm of vectors,
-// flatten).
+// mixed (biases, dilation, groups, padded average pool, dropout of pictures, add(x, x), a shortcut around a batch norm,
+// batch norm of vectors, flatten).
 const std::vector<Network>& networks();
 
 // Everything on, everything off, and each pass alone off.
@@ -29,7 +29,7 @@ struct PassSet {
 std::vector<PassSet> pass_sets();
 
 // Values other than the initial ones everywhere: scales, biases and running statistics too.
-void randomise(Params& params, uint64_t seed);
+void randomise(Params& params, uint64_t seed, double largest_scale = 1.5);
 // All parameters, file layout.
 std::vector<reference::Values> values_of(const Params& params);
 

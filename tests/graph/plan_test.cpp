@@ -218,13 +218,14 @@ TEST(PlanSteps, TheSteppingThreadWaitsOnlyForTheStepBeforeLast) {
   EXPECT_GT(reading.values.weight, 0);
 }
 
+// The 16-bit weights are refreshed by the update: `prepare` does not run again.
 TEST(PlanSteps, AStepIsOneClosure) {
   const auto context = Context::create(Device::cpu());
   Graph graph;
   networks()[1].build(graph);
   Params params(*context, graph, 2);
   Sgd sgd(params, {});
-  Plan plan(graph, params, {.batch = 4, .training = true, .optimizer = &sgd});
+  Plan plan(graph, params, {.batch = 4, .dtype = DType::bf16, .training = true, .optimizer = &sgd});
   const DeviceBatch batch(*context, graph, random_input(graph, 4, 17));
   plan.run(batch.step_input(0, 0.1F));
   const int64_t submissions = context->counters().submissions;

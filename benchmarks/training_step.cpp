@@ -1,6 +1,7 @@
 // The time of a training step: forward, backward, optimizer, on a batch that already lies on the device.
 //   training_step --model resnet50 -b 256 --dtype f16 --device cuda
-// One JSON object on stdout: milliseconds a step in windows of several steps, median and spread, and the plan's own figures.
+// One JSON object on stdout: milliseconds a step in windows of several steps, median and spread, and the plan's own
+// figures.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -25,7 +26,8 @@ struct Options {
 struct Resident {
   Buffer images, labels, weights;
   StepInput input;
-  Resident(Context& context, int batch, int64_t pixels) : images(context, batch * pixels * 4), labels(context, batch * 4), weights(context, batch * 4) {
+  Resident(Context& context, int batch, int64_t pixels)
+      : images(context, batch * pixels * 4), labels(context, batch * 4), weights(context, batch * 4) {
     const std::vector<float> values(static_cast<size_t>(batch * pixels), 0.25F), ones(static_cast<size_t>(batch), 1.F);
     std::vector<int32_t> classes(static_cast<size_t>(batch));
     for (int i = 0; i < batch; ++i) classes[static_cast<size_t>(i)] = i % 10;
@@ -51,7 +53,11 @@ int measure(const Options& o) {
   Params params(*context, graph, 0);
   Sgd sgd(params, {});
   Plan plan(graph, params,
-            {.batch = o.batch, .dtype = tf32 ? DType::f32 : dtype_from_name(o.dtype), .tf32 = tf32, .training = true, .optimizer = &sgd});
+            {.batch = o.batch,
+             .dtype = tf32 ? DType::f32 : dtype_from_name(o.dtype),
+             .tf32 = tf32,
+             .training = true,
+             .optimizer = &sgd});
   Resident batch(*context, o.batch, int64_t{size} * size * 3);
   const auto window = [&] {
     context->compute().synchronize();

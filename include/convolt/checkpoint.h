@@ -1,5 +1,5 @@
-// Checkpoints are safetensors files: weights under torchvision's names in torchvision's layout, so that others can load them, and
-// everything needed to go on, as metadata and under "optim.".
+// Checkpoints are safetensors files: weights under torchvision's names in torchvision's layout, so that others can load
+// them, and everything needed to go on, as metadata and under "optim.".
 #pragma once
 
 #include <string>
@@ -14,18 +14,18 @@ namespace convolt {
 
 // What a network needs to be used again.
 struct ModelCard {
-  std::string model;                     // a name of models()
+  std::string model;  // a name of models()
   int64_t classes = 0;
   int channels = 3;
-  int height = 0, width = 0;             // of training; linear layers after flatten() are tied to it
+  int height = 0, width = 0;  // of training; linear layers after flatten() are tied to it
   std::vector<std::string> class_names;
-  AugmentOptions preprocessing;          // of evaluation
-  std::string configuration;             // JSON: the options of the run
+  AugmentOptions preprocessing;  // of evaluation
+  std::string configuration;     // JSON: the options of the run
 };
 
 // Where a training stands.
 struct TrainingState {
-  int64_t step = 0;                      // steps done
+  int64_t step = 0;  // steps done
   double best_top1 = -1;
   int64_t best_step = -1;
   int64_t batches_tracked = 0;
@@ -34,18 +34,19 @@ struct TrainingState {
   // The training plan's sums: now, at the last line of metrics, and at the start of the epoch.
   MeterValues meters, reported, epoch_base;
   // Bits repeat for one instruction set and number of compute threads.
-  std::string device;                    // "cpu avx512, 2 threads"
+  std::string device;  // "cpu avx512, 2 threads"
 };
 
-// Weights and card; with an optimizer also its moments and the state. Written to a temporary file, then renamed. Synchronises.
-void save_checkpoint(const std::string& path, const Params& params, const ModelCard& card, const Sgd* optimizer = nullptr,
-                     const TrainingState* state = nullptr);
+// Weights and card; with an optimizer also its moments and the state. Written to a temporary file, then renamed.
+// Synchronises.
+void save_checkpoint(const std::string& path, const Params& params, const ModelCard& card,
+                     const Sgd* optimizer = nullptr, const TrainingState* state = nullptr);
 
 // Throws FormatError when the file is no checkpoint of Convolt.
 ModelCard read_card(const std::string& path);
 
-// Reads the weights of any safetensors file by name (f32, f16, bf16, f64). Throws FormatError that lists missing, unexpected and mis-shaped
-// names; "num_batches_tracked", "optim." and nothing else is optional.
+// Reads the weights of any safetensors file by name (f32, f16, bf16, f64). Throws FormatError that lists missing,
+// unexpected and mis-shaped names; "num_batches_tracked", "optim." and nothing else is optional.
 void load_weights(const std::string& path, Params& params);
 // Moments and state of a checkpoint that has them (FormatError otherwise).
 TrainingState load_training(const std::string& path, Params& params, Sgd& optimizer);

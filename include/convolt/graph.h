@@ -1,5 +1,5 @@
-// A network as a value: layers and what flows between them. A graph holds no numbers and knows no device, batch or picture size;
-// shapes leave out the batch: [H, W, C] for pictures, [K] for vectors.
+// A network as a value: layers and what flows between them. A graph holds no numbers and knows no device, batch or
+// picture size; shapes leave out the batch: [H, W, C] for pictures, [K] for vectors.
 #pragma once
 
 #include <any>
@@ -24,22 +24,23 @@ struct Value {
 enum class Init : uint8_t {
   zeros,
   ones,
-  kaiming_normal_fan_out,   // N(0, 2 / fan_out)
-  kaiming_normal_fan_in,    // N(0, 2 / fan_in)
-  uniform_fan_in,           // U(-1/sqrt(fan_in), 1/sqrt(fan_in)): torch's default of convolutions, linear layers and their biases
-  normal_001,               // N(0, 0.01^2)
+  kaiming_normal_fan_out,  // N(0, 2 / fan_out)
+  kaiming_normal_fan_in,   // N(0, 2 / fan_in)
+  uniform_fan_in,  // U(-1/sqrt(fan_in), 1/sqrt(fan_in)): torch's default of convolutions, linear layers and their
+                   // biases
+  normal_001,      // N(0, 0.01^2)
 };
 
 // A tensor of the network's state. Weights of convolutions are OHWI in memory and OIHW in files.
 struct ParamSpec {
-  std::string name;        // as torchvision names it: "layer1.0.conv1.weight"
-  Shape shape;             // in memory
-  bool trainable = true;   // false: a buffer (running statistics)
-  bool decays = true;      // weight decay applies where --norm-weight-decay asks for another value (false for norms)
+  std::string name;       // as torchvision names it: "layer1.0.conv1.weight"
+  Shape shape;            // in memory
+  bool trainable = true;  // false: a buffer (running statistics)
+  bool decays = true;     // weight decay applies where --norm-weight-decay asks for another value (false for norms)
   Init init = Init::zeros;
   int64_t fan_in = 1, fan_out = 1;
-  // In files the extents are permuted: [O, H, W, I] <-> [O, I, H, W]. For a linear layer after flatten() the shape in memory is
-  // [out, H, W, C] and in the file [out, C * H * W], as torch flattens NCHW pictures.
+  // In files the extents are permuted: [O, H, W, I] <-> [O, I, H, W]. For a linear layer after flatten() the shape in
+  // memory is [out, H, W, C] and in the file [out, C * H * W], as torch flattens NCHW pictures.
   enum class File : uint8_t { as_is, oihw, flattened } file = File::as_is;
   Shape file_shape() const;
 };
@@ -48,11 +49,11 @@ struct LayerDef;  // src/graph/layer.h
 
 struct Layer {
   const LayerDef* def = nullptr;
-  std::string name;             // unique; the prefix of its parameters' names
-  std::vector<int> inputs;      // layers
-  std::any attributes;          // of the type that its definition expects
-  Shape shape;                  // of its output
-  std::vector<int> params;      // indices into Graph::params()
+  std::string name;         // unique; the prefix of its parameters' names
+  std::vector<int> inputs;  // layers
+  std::any attributes;      // of the type that its definition expects
+  Shape shape;              // of its output
+  std::vector<int> params;  // indices into Graph::params()
 };
 
 class Graph {
@@ -78,8 +79,8 @@ public:
   // The shape of every layer for pictures of another size; throws ShapeError that names the layer that cannot take it.
   std::vector<Shape> shapes_for(int height, int width) const;
 
-  // For layer functions: appends a layer. An empty name becomes "<kind><n>". Throws ShapeError from the layer's shape rule and
-  // UsageError for a name taken twice or a value of another graph.
+  // For layer functions: appends a layer. An empty name becomes "<kind><n>". Throws ShapeError from the layer's shape
+  // rule and UsageError for a name taken twice or a value of another graph.
   Value append(const LayerDef& def, std::string name, std::vector<Value> inputs, std::any attributes);
 
 private:

@@ -1,5 +1,5 @@
-// Layers are free functions on values; options are structs with named fields. Each throws ShapeError that names the layer when its input
-// does not fit.
+// Layers are free functions on values; options are structs with named fields. Each throws ShapeError that names the
+// layer when its input does not fit.
 #pragma once
 
 #include "convolt/graph.h"
@@ -19,7 +19,7 @@ Value conv2d(Value x, int64_t channels, Conv2dOptions options = {});
 struct BatchNormOptions {
   std::string name;
   float eps = 1e-5F;
-  float momentum = 0.1F;  // weight of the new value in the running statistics
+  float momentum = 0.1F;   // weight of the new value in the running statistics
   Init init = Init::ones;  // of the scale; zeros for "zero-init residual"
 };
 // Training: by the batch's biased variance, over all rows of the last extent; evaluation: by the running statistics.
@@ -53,8 +53,8 @@ Value linear(Value x, int64_t units, LinearOptions options = {});
 // Equal shapes.
 Value add(Value a, Value b);
 
-// Every `stride`-th pixel of x, with channels_before zero channels in front and zeros behind up to `channels`: the shortcut without
-// parameters ("option A") of K. He et al., arXiv 1512.03385.
+// Every `stride`-th pixel of x, with channels_before zero channels in front and zeros behind up to `channels`: the
+// shortcut without parameters ("option A") of K. He et al., arXiv 1512.03385.
 Value slice_pad(Value x, int stride, int64_t channels, int64_t channels_before);
 
 // Keeps each element with probability 1-p, scaled by 1/(1-p), in training; the identity in evaluation.

@@ -1,5 +1,5 @@
-// Networks by name. Parameter names are torchvision's (CIFAR's resnets: those of Y. Idelbayev's reference implementation), so that weights
-// move both ways.
+// Networks by name. Parameter names are torchvision's (CIFAR's resnets: those of Y. Idelbayev's reference
+// implementation), so that weights move both ways.
 #pragma once
 
 #include <string>
@@ -20,7 +20,8 @@ struct ModelInfo {
   std::string_view name;
   std::string_view summary;
   int size;  // usual height and width of its pictures
-  // What `train` does to pictures where nothing is said: nothing, crop with 4 pixels of padding and flip, or random-resized-crop and flip.
+  // What `train` does to pictures where nothing is said: nothing, crop with 4 pixels of padding and flip, or
+  // random-resized-crop and flip.
   enum class Recipe : uint8_t { digits, cifar, imagenet } recipe;
   void (*build)(Graph& graph, const ModelInfo& info, const ModelOptions& options);
   int depth;  // of the family's members

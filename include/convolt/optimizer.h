@@ -13,8 +13,8 @@ struct SgdOptions {
   float norm_weight_decay = -1;
 };
 
-// Stochastic gradient descent as torch.optim.SGD: g += wd w; v = momentum v + g; w -= lr (nesterov ? g + momentum v : v).
-// The learning rate comes with each step (StepInput). Params must outlive it.
+// Stochastic gradient descent as torch.optim.SGD: g += wd w; v = momentum v + g; w -= lr (nesterov ? g + momentum v :
+// v). The learning rate comes with each step (StepInput). Params must outlive it.
 class Sgd {
 public:
   Sgd(Params& params, const SgdOptions& options);

@@ -14,19 +14,22 @@ namespace convolt {
 
 class Params {
 public:
-  // Allocates and initialises from `seed`: each element is a pure function of (seed, parameter index, element). Context must outlive it;
-  // the graph need not.
+  // Allocates and initialises from `seed`: each element is a pure function of (seed, parameter index, element). Context
+  // must outlive it; the graph need not.
   Params(Context& context, const Graph& graph, uint64_t seed);
 
   const std::vector<ParamSpec>& specs() const { return specs_; }
   // Index of the parameter of that name, -1 for none.
   int find(const std::string& name) const;
-  // f32, in memory layout. Trainable tensors come first, in graph order, then buffers; each starts on 256 bytes, padding is zero.
+  // f32, in memory layout. Trainable tensors come first, in graph order, then buffers; each starts on 256 bytes,
+  // padding is zero.
   Tensor tensor(int i) const;
-  // The 16-bit copy of parameter i that kernels of that dtype read; allocates the whole copy at first use of a dtype. Refreshed by plans.
+  // The 16-bit copy of parameter i that kernels of that dtype read; allocates the whole copy at first use of a dtype.
+  // Refreshed by plans.
   Tensor copy(int i, DType dtype);
 
-  // Host values in file layout (OIHW). Synchronise the compute queue. set_values throws ShapeError naming the parameter and both sizes.
+  // Host values in file layout (OIHW). Synchronise the compute queue. set_values throws ShapeError naming the parameter
+  // and both sizes.
   std::vector<float> values(int i) const;
   void set_values(int i, const std::vector<float>& values);
 

@@ -1,5 +1,5 @@
-// A graph compiled for one batch size, dtype, device and purpose: shapes, lifetimes, one memory slab, kernels, workspaces and the order of
-// the whole step are fixed before the first step.
+// A graph compiled for one batch size, dtype, device and purpose: shapes, lifetimes, one memory slab, kernels,
+// workspaces and the order of the whole step are fixed before the first step.
 #pragma once
 
 #include <memory>
@@ -17,7 +17,8 @@ struct StepInput;
 struct StepStatus;
 struct Meters;
 
-// Rewrites of the op list; each may be switched off without changing what is computed (beyond rounding where it says so).
+// Rewrites of the op list; each may be switched off without changing what is computed (beyond rounding where it says
+// so).
 struct Passes {
   bool fold = true;       // inference batch norm into the convolution before it (rounds differently)
   bool fuse = true;       // scale-bias + add + activation in one sweep; bias + activation into the convolution
@@ -29,11 +30,12 @@ struct PlanOptions {
   int batch = 1;
   DType dtype = DType::f32;  // of activations: f32, bf16 or f16
   bool tf32 = false;
-  bool training = false;     // gradients; batch statistics; dropout
+  bool training = false;      // gradients; batch statistics; dropout
   int height = 0, width = 0;  // of the pictures; 0: the graph's
   float label_smoothing = 0;
-  Sgd* optimizer = nullptr;   // training: the step ends with its update; without one the gradients are left to be read
-  // The step begins with this augmentation of StepInput::records; without it, it reads f32 pictures from StepInput::images.
+  Sgd* optimizer = nullptr;  // training: the step ends with its update; without one the gradients are left to be read
+  // The step begins with this augmentation of StepInput::records; without it, it reads f32 pictures from
+  // StepInput::images.
   std::optional<AugmentOptions> augment;
   Passes passes;
 };
@@ -57,11 +59,11 @@ public:
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
 
-  // Queues one step; returns at once, but waits for step n-2 when it is still running. In a training plan with an optimizer it ends with
-  // the update. What the input points to must stay until the compute queue has passed the step.
+  // Queues one step; returns at once, but waits for step n-2 when it is still running. In a training plan with an
+  // optimizer it ends with the update. What the input points to must stay until the compute queue has passed the step.
   void run(const StepInput& input);
-  // For callers without a loader: host pictures f32 [batch, H, W, C] (normalised) and labels [batch] (may be null), copied in before the
-  // step; synchronises. Rows from `rows` on count for nothing.
+  // For callers without a loader: host pictures f32 [batch, H, W, C] (normalised) and labels [batch] (may be null),
+  // copied in before the step; synchronises. Rows from `rows` on count for nothing.
   void run(const float* images, const int32_t* labels, int rows, int64_t step = 0, float learning_rate = 0);
 
   // The logits of the last step, f32 [batch, K]; synchronises.
@@ -70,7 +72,8 @@ public:
   std::vector<float> probabilities();
   // Starts an asynchronous read-back of meters and status, in queue order, labelled with `step`.
   void request_meters(int64_t step);
-  // The next reading that has arrived, in the order of the requests; throws the error of a step before it. Waits only with four outstanding.
+  // The next reading that has arrived, in the order of the requests; throws the error of a step before it. Waits only
+  // with four outstanding.
   std::optional<MeterReading> poll_meters();
   MeterReading meters();  // synchronises
   // The sums to go on from; synchronises.
@@ -79,17 +82,20 @@ public:
   StepStatus status();
   void set_status(const StepStatus& status);
 
-  // Gradient of trainable parameter i after a step without optimizer, file layout, the loss scale (f16) divided out; synchronises.
+  // Gradient of trainable parameter i after a step without optimizer, file layout, the loss scale (f16) divided out;
+  // synchronises.
   std::vector<float> gradient(int i);
 
-  // Runs the step again op by op and names the layer and op whose output is first not finite; empty when all are finite.
+  // Runs the step again op by op and names the layer and op whose output is first not finite; empty when all are
+  // finite.
   std::string find_non_finite(const StepInput& input);
 
   const PlanOptions& options() const;
   int height() const;
   int width() const;
   int64_t classes() const;
-  // Bytes of the slab; with Params::bytes(), Sgd::bytes() and the loader's slots this is all that is asked of the device allocator.
+  // Bytes of the slab; with Params::bytes(), Sgd::bytes() and the loader's slots this is all that is asked of the
+  // device allocator.
   int64_t slab_bytes() const;
   // The same, from the memory plan alone.
   int64_t predicted_bytes() const;

@@ -18,11 +18,11 @@
 namespace convolt {
 
 struct EvalResult {
-  int64_t samples = 0;   // that counted
-  int64_t skipped = 0;   // could not be read
-  double loss = 0;       // mean
+  int64_t samples = 0;        // that counted
+  int64_t skipped = 0;        // could not be read
+  double loss = 0;            // mean
   double top1 = 0, top5 = 0;  // fractions
-  double correct = 0;    // samples whose top-1 is right
+  double correct = 0;         // samples whose top-1 is right
   double seconds = 0;
 };
 
@@ -50,7 +50,7 @@ private:
 
 struct TrainOptions {
   int epochs = 10;
-  int64_t steps = 0;         // stop after so many steps in all; 0: after the epochs
+  int64_t steps = 0;  // stop after so many steps in all; 0: after the epochs
   int batch = 128;
   int workers = 2;
   DType dtype = DType::f32;
@@ -69,7 +69,7 @@ struct TrainOptions {
   std::string output_dir;        // empty: nothing is written
   std::string resume;            // a checkpoint to go on from; empty: from the start
   std::string model;
-  std::string configuration;     // JSON, kept in checkpoints
+  std::string configuration;  // JSON, kept in checkpoints
 };
 
 // Progress of a training, on the calling thread.
@@ -77,7 +77,7 @@ struct TrainProgress {
   int64_t step = 0, total_steps = 0;
   int64_t epoch = 0, epochs = 0;
   int64_t step_in_epoch = 0, steps_per_epoch = 0;
-  double loss = 0, top1 = 0;       // mean since the last report
+  double loss = 0, top1 = 0;  // mean since the last report
   double learning_rate = 0;
   double images_per_second = 0;
   double seconds_left = 0;
@@ -97,16 +97,18 @@ struct TrainObserver {
 
 struct TrainResult {
   int64_t steps = 0;
-  bool interrupted = false;   // stopped by the flag; saved
-  double best_top1 = -1;      // of validation; -1 without one
+  bool interrupted = false;  // stopped by the flag; saved
+  double best_top1 = -1;     // of validation; -1 without one
   std::vector<BadSample> bad_samples;
   double seconds = 0;
 };
 
-// Trains `graph` (as `card` describes it) from initialised Params. `interrupt`, when it becomes non-zero, ends the training after the step in
-// flight, with a checkpoint. Writes <output_dir>/last.safetensors, best.safetensors and metrics.jsonl. Throws NonFiniteError naming step
-// and layer, and whatever the parts throw. Data sets must outlive the call; validation may be null (then best = last).
-TrainResult train(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation, const ModelCard& card,
-                  const TrainOptions& options, const TrainObserver& observer = {}, const std::atomic<int>* interrupt = nullptr);
+// Trains `graph` (as `card` describes it) from initialised Params. `interrupt`, when it becomes non-zero, ends the
+// training after the step in flight, with a checkpoint. Writes <output_dir>/last.safetensors, best.safetensors and
+// metrics.jsonl. Throws NonFiniteError naming step and layer, and whatever the parts throw. Data sets must outlive the
+// call; validation may be null (then best = last).
+TrainResult train(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation,
+                  const ModelCard& card, const TrainOptions& options, const TrainObserver& observer = {},
+                  const std::atomic<int>* interrupt = nullptr);
 
 }  // namespace convolt

@@ -1,5 +1,6 @@
-// Convolution and fully connected layers on the CPU by oneDNN 2.6 or 3.x; the differences between the two are in this file alone.
-// Activations are NHWC; weights take the library's own form (`any`), since plain ones fall to reference code.
+// Convolution and fully connected layers on the CPU by oneDNN 2.6 or 3.x; the differences between the two are in this
+// file alone. Activations are NHWC; weights take the library's own form (`any`), since plain ones fall to reference
+// code.
 #include <dnnl.hpp>
 
 #include <algorithm>
@@ -16,7 +17,8 @@
 namespace convolt {
 namespace {
 
-// oneDNN lays out its work for the number of OpenMP threads of the thread that makes a primitive: make it that of the compute queue.
+// oneDNN lays out its work for the number of OpenMP threads of the thread that makes a primitive: make it that of the
+// compute queue.
 class ThreadCount {
 public:
 #ifdef _OPENMP
@@ -103,57 +105,66 @@ dnnl::primitive_attr attributes(const Problem& p) {
 }
 
 #if DNNL_VERSION_MAJOR >= 3
-auto conv_forward(const Problem& p, prop_kind kind, const memory::desc& bias, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
-  return dnnl::convolution_forward::primitive_desc(e, kind, dnnl::algorithm::convolution_direct, p.x, p.w_any, bias, p.y, p.strides,
-                                                   p.dilations, p.padding, p.padding, attr);
+auto conv_forward(const Problem& p, prop_kind kind, const memory::desc& bias, const dnnl::primitive_attr& attr,
+                  const dnnl::engine& e) {
+  return dnnl::convolution_forward::primitive_desc(e, kind, dnnl::algorithm::convolution_direct, p.x, p.w_any, bias,
+                                                   p.y, p.strides, p.dilations, p.padding, p.padding, attr);
 }
 auto conv_data(const Problem& p, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
-  return dnnl::convolution_backward_data::primitive_desc(e, dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.dilations,
-                                                         p.padding, p.padding, conv_forward(p, prop_kind::forward_training, {}, {}, e), attr);
+  return dnnl::convolution_backward_data::primitive_desc(e, dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y,
+                                                         p.strides, p.dilations, p.padding, p.padding,
+                                                         conv_forward(p, prop_kind::forward_training, {}, {}, e), attr);
 }
 auto conv_weights(const Problem& p, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
-  return dnnl::convolution_backward_weights::primitive_desc(e, dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides,
-                                                            p.dilations, p.padding, p.padding,
-                                                            conv_forward(p, prop_kind::forward_training, {}, {}, e), attr);
+  return dnnl::convolution_backward_weights::primitive_desc(
+      e, dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.dilations, p.padding, p.padding,
+      conv_forward(p, prop_kind::forward_training, {}, {}, e), attr);
 }
-auto linear_forward(const Problem& p, prop_kind kind, const memory::desc& bias, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
+auto linear_forward(const Problem& p, prop_kind kind, const memory::desc& bias, const dnnl::primitive_attr& attr,
+                    const dnnl::engine& e) {
   return dnnl::inner_product_forward::primitive_desc(e, kind, p.x, p.w_any, bias, p.y, attr);
 }
 auto linear_data(const Problem& p, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
-  return dnnl::inner_product_backward_data::primitive_desc(e, p.x, p.w_any, p.y, linear_forward(p, prop_kind::forward_training, {}, {}, e),
-                                                           attr);
+  return dnnl::inner_product_backward_data::primitive_desc(
+      e, p.x, p.w_any, p.y, linear_forward(p, prop_kind::forward_training, {}, {}, e), attr);
 }
 auto linear_weights(const Problem& p, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
-  return dnnl::inner_product_backward_weights::primitive_desc(e, p.x, p.w_any, p.y,
-                                                              linear_forward(p, prop_kind::forward_training, {}, {}, e), attr);
+  return dnnl::inner_product_backward_weights::primitive_desc(
+      e, p.x, p.w_any, p.y, linear_forward(p, prop_kind::forward_training, {}, {}, e), attr);
 }
 #else
-auto conv_forward(const Problem& p, prop_kind kind, const memory::desc& bias, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
-  const dnnl::convolution_forward::desc d(kind, dnnl::algorithm::convolution_direct, p.x, p.w_any, bias, p.y, p.strides, p.dilations,
-                                          p.padding, p.padding);
+auto conv_forward(const Problem& p, prop_kind kind, const memory::desc& bias, const dnnl::primitive_attr& attr,
+                  const dnnl::engine& e) {
+  const dnnl::convolution_forward::desc d(kind, dnnl::algorithm::convolution_direct, p.x, p.w_any, bias, p.y, p.strides,
+                                          p.dilations, p.padding, p.padding);
   return dnnl::convolution_forward::primitive_desc(d, attr, e);
 }
 auto conv_data(const Problem& p, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
-  const dnnl::convolution_backward_data::desc d(dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.dilations, p.padding,
-                                                p.padding);
-  return dnnl::convolution_backward_data::primitive_desc(d, attr, e, conv_forward(p, prop_kind::forward_training, {}, {}, e));
+  const dnnl::convolution_backward_data::desc d(dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides,
+                                                p.dilations, p.padding, p.padding);
+  return dnnl::convolution_backward_data::primitive_desc(d, attr, e,
+                                                         conv_forward(p, prop_kind::forward_training, {}, {}, e));
 }
 auto conv_weights(const Problem& p, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
-  const dnnl::convolution_backward_weights::desc d(dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.dilations,
-                                                   p.padding, p.padding);
-  return dnnl::convolution_backward_weights::primitive_desc(d, attr, e, conv_forward(p, prop_kind::forward_training, {}, {}, e));
+  const dnnl::convolution_backward_weights::desc d(dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides,
+                                                   p.dilations, p.padding, p.padding);
+  return dnnl::convolution_backward_weights::primitive_desc(d, attr, e,
+                                                            conv_forward(p, prop_kind::forward_training, {}, {}, e));
 }
-auto linear_forward(const Problem& p, prop_kind kind, const memory::desc& bias, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
+auto linear_forward(const Problem& p, prop_kind kind, const memory::desc& bias, const dnnl::primitive_attr& attr,
+                    const dnnl::engine& e) {
   const dnnl::inner_product_forward::desc d(kind, p.x, p.w_any, bias, p.y);
   return dnnl::inner_product_forward::primitive_desc(d, attr, e);
 }
 auto linear_data(const Problem& p, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
   const dnnl::inner_product_backward_data::desc d(p.x, p.w_any, p.y);
-  return dnnl::inner_product_backward_data::primitive_desc(d, attr, e, linear_forward(p, prop_kind::forward_training, {}, {}, e));
+  return dnnl::inner_product_backward_data::primitive_desc(d, attr, e,
+                                                           linear_forward(p, prop_kind::forward_training, {}, {}, e));
 }
 auto linear_weights(const Problem& p, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
   const dnnl::inner_product_backward_weights::desc d(p.x, p.w_any, p.y);
-  return dnnl::inner_product_backward_weights::primitive_desc(d, attr, e, linear_forward(p, prop_kind::forward_training, {}, {}, e));
+  return dnnl::inner_product_backward_weights::primitive_desc(
+      d, attr, e, linear_forward(p, prop_kind::forward_training, {}, {}, e));
 }
 #endif
 
@@ -176,8 +187,10 @@ public:
     const memory::desc bias = with_bias ? p.bias : memory::desc();
     // forward_inference: also in training, where it is the same computation.
     if (p.pass == ConvPass::fprop)
-      p.convolution ? take(conv_forward(p, prop_kind::forward_inference, bias, attr, engine), [](auto& pd) { return pd.weights_desc(); })
-                    : take(linear_forward(p, prop_kind::forward_inference, bias, attr, engine), [](auto& pd) { return pd.weights_desc(); });
+      p.convolution ? take(conv_forward(p, prop_kind::forward_inference, bias, attr, engine),
+                           [](auto& pd) { return pd.weights_desc(); })
+                    : take(linear_forward(p, prop_kind::forward_inference, bias, attr, engine),
+                           [](auto& pd) { return pd.weights_desc(); });
     else if (p.pass == ConvPass::dgrad)
       p.convolution ? take(conv_data(p, attr, engine), [](auto& pd) { return pd.weights_desc(); })
                     : take(linear_data(p, attr, engine), [](auto& pd) { return pd.weights_desc(); });
@@ -235,8 +248,12 @@ public:
         if (problem_.epilogue != ConvEpilogue::none)
           args.insert({DNNL_ARG_BIAS, memory(problem_.bias, engine_, const_cast<float*>(a.bias))});
         break;
-      case ConvPass::dgrad: args.insert({{DNNL_ARG_DIFF_SRC, mx}, {DNNL_ARG_WEIGHTS, mw}, {DNNL_ARG_DIFF_DST, my}}); break;
-      case ConvPass::wgrad: args.insert({{DNNL_ARG_SRC, mx}, {DNNL_ARG_DIFF_WEIGHTS, mw}, {DNNL_ARG_DIFF_DST, my}}); break;
+      case ConvPass::dgrad:
+        args.insert({{DNNL_ARG_DIFF_SRC, mx}, {DNNL_ARG_WEIGHTS, mw}, {DNNL_ARG_DIFF_DST, my}});
+        break;
+      case ConvPass::wgrad:
+        args.insert({{DNNL_ARG_SRC, mx}, {DNNL_ARG_DIFF_WEIGHTS, mw}, {DNNL_ARG_DIFF_DST, my}});
+        break;
     }
     primitive_.execute(stream_, args);
     stream_.wait();
@@ -272,7 +289,8 @@ private:
   DType stored_;
   bool widen_;
   dnnl::engine engine_;
-  mutable dnnl::stream stream_;  // execute() takes it by reference; the kernels of a context run on its one compute thread
+  mutable dnnl::stream
+      stream_;  // execute() takes it by reference; the kernels of a context run on its one compute thread
   memory::desc weights_, scratch_;
   int64_t scratch_bytes_ = 0;
   bool packs_ = false;
@@ -295,14 +313,15 @@ public:
   }
   std::string describe() const override {
     const auto* v = dnnl::version();
-    return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch) + ", " +
-           std::to_string(threads_) + " threads";
+    return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch) +
+           ", " + std::to_string(threads_) + " threads";
   }
 
 private:
   static bool supported(ConvEpilogue e, ConvPass pass) {
     if (e == ConvEpilogue::none) return true;
-    return pass == ConvPass::fprop && (e == ConvEpilogue::bias || e == ConvEpilogue::bias_relu || e == ConvEpilogue::bias_relu6);
+    return pass == ConvPass::fprop &&
+           (e == ConvEpilogue::bias || e == ConvEpilogue::bias_relu || e == ConvEpilogue::bias_relu6);
   }
 
   // In the type asked for where the library has more than reference code for it, else widened to f32.

@@ -7,7 +7,8 @@
 namespace convolt {
 namespace {
 
-// bf16 is the upper half of a float; adding half of the last kept place (and one where that place is odd) rounds to even.
+// bf16 is the upper half of a float; adding half of the last kept place (and one where that place is odd) rounds to
+// even.
 uint16_t to_bf16(float f) {
   uint32_t u = 0;
   std::memcpy(&u, &f, 4);

@@ -7,7 +7,8 @@
 
 namespace convolt {
 
-// to[i] = from[i]; `from` holds n elements of `dtype` (f32, bf16 or f16). Runs on the calling thread and its OpenMP threads.
+// to[i] = from[i]; `from` holds n elements of `dtype` (f32, bf16 or f16). Runs on the calling thread and its OpenMP
+// threads.
 void widen(const void* from, DType dtype, float* to, int64_t n);
 void narrow(const float* from, void* to, DType dtype, int64_t n);
 

@@ -11,7 +11,8 @@ namespace {
 int launches(const Op& op) { return op.def->launches != nullptr ? op.def->launches(op) : 1; }
 int64_t flops(const Op& op, const Program& p) { return op.def->flops != nullptr ? op.def->flops(op, p) : 0; }
 
-// Bytes that the op's kernels read and write: each operand once; the optimizer reads and writes weights and moments too.
+// Bytes that the op's kernels read and write: each operand once; the optimizer reads and writes weights and moments
+// too.
 int64_t bytes(const Op& op, const Program& p) {
   int64_t n = 0;
   for (const ValueId v : op.in)
@@ -32,7 +33,8 @@ std::string readable(double value, const char* unit) {
 
 std::string kernel_name(const Op& op) {
   if (!op.kernel) return op.note;
-  return op.kernel->name() + (op.kernel->widened() ? " (computes in f32)" : "") + (op.note.empty() ? "" : " " + op.note);
+  return op.kernel->name() + (op.kernel->widened() ? " (computes in f32)" : "") +
+         (op.note.empty() ? "" : " " + op.note);
 }
 
 }  // namespace
@@ -55,21 +57,26 @@ int64_t Plan::bytes_per_step() const {
 
 std::string Plan::describe() const {
   const Impl& p = *impl_;
-  std::string out = fmt::format("plan: {}, batch {}, {}x{}, {}{}, {}\n", p.options.training ? "training" : "evaluation", p.options.batch, p.height,
-                                p.width, name_of(p.options.dtype), p.options.tf32 ? " (tf32)" : "", p.context.conv().describe());
+  std::string out = fmt::format("plan: {}, batch {}, {}x{}, {}{}, {}\n", p.options.training ? "training" : "evaluation",
+                                p.options.batch, p.height, p.width, name_of(p.options.dtype),
+                                p.options.tf32 ? " (tf32)" : "", p.context.conv().describe());
   for (const std::string& line : p.program.pass_log) out += "  pass " + line + "\n";
-  if (p.memory.in_place > 0) out += fmt::format("  pass in-place: {} outputs in the memory of an input\n", p.memory.in_place);
-  out += fmt::format("\n{:<4} {:<19} {:<28} {:<22} {:>9} {:>10} {:>9}  {}\n", "#", "op", "layer", "output", "bytes", "FLOP", "live", "kernel");
+  if (p.memory.in_place > 0)
+    out += fmt::format("  pass in-place: {} outputs in the memory of an input\n", p.memory.in_place);
+  out += fmt::format("\n{:<4} {:<19} {:<28} {:<22} {:>9} {:>10} {:>9}  {}\n", "#", "op", "layer", "output", "bytes",
+                     "FLOP", "live", "kernel");
   for (size_t i = 0; i < p.program.step.size(); ++i) {
     const Op& op = p.program.step[i];
     const std::string shape = op.out.empty() || op.out[0] == kNoValue ? "" : p.program[op.out[0]].shape.to_string();
     const int64_t f = flops(op, p.program);
     out += fmt::format("{:<4} {:<19} {:<28} {:<22} {:>9} {:>10} {:>9}  {}\n", i, op.def->name, op.layer, shape,
-                       readable(static_cast<double>(bytes(op, p.program)), "B"), f > 0 ? readable(static_cast<double>(f), "FLOP") : "",
+                       readable(static_cast<double>(bytes(op, p.program)), "B"),
+                       f > 0 ? readable(static_cast<double>(f), "FLOP") : "",
                        readable(static_cast<double>(p.memory.live_bytes[i]), "B"), kernel_name(op));
   }
   out += fmt::format("\nper step: {} kernels, {}, {} moved; slab {}; prepare: {} ops\n", kernels_per_step(),
-                     readable(static_cast<double>(flops_per_step()), "FLOP"), readable(static_cast<double>(bytes_per_step()), "B"),
+                     readable(static_cast<double>(flops_per_step()), "FLOP"),
+                     readable(static_cast<double>(bytes_per_step()), "B"),
                      readable(static_cast<double>(p.memory.bytes), "B"), p.program.prepare.size());
   return out;
 }

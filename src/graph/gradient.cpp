@@ -13,7 +13,10 @@ std::vector<ValueId> emit(Program& program, std::vector<Op>& list, Op op, const 
 }
 
 GradientBuilder::GradientBuilder(Program& program, std::vector<Op>& list)
-    : program_(program), list_(list), gradients_(program.values.size(), kNoValue), wanted_(program.values.size(), false) {}
+    : program_(program),
+      list_(list),
+      gradients_(program.values.size(), kNoValue),
+      wanted_(program.values.size(), false) {}
 
 std::vector<ValueId> GradientBuilder::emit(Op op, const std::string& value_name) {
   const std::string name = op.layer + "." + value_name;
@@ -37,7 +40,8 @@ void GradientBuilder::flow(ValueId value, ValueId gradient) {
 
 void GradientBuilder::flow_to_param(ValueId param_value, ValueId gradient) {
   const int param = program_[param_value].param;
-  if (program_.gradients.size() <= static_cast<size_t>(param)) program_.gradients.resize(static_cast<size_t>(param) + 1, kNoValue);
+  if (program_.gradients.size() <= static_cast<size_t>(param))
+    program_.gradients.resize(static_cast<size_t>(param) + 1, kNoValue);
   program_.gradients[static_cast<size_t>(param)] = gradient;
   program_[gradient].persistent = true;  // all gradients lie side by side, alive to the end of the step
   program_[gradient].param = param;
@@ -48,7 +52,8 @@ void GradientBuilder::mark_wanted(const std::vector<Op>& forward) {
   for (size_t i = 0; i < program_.values.size(); ++i)
     wanted_[i] = program_.values[i].home == Home::param || program_.values[i].home == Home::copy;
   for (const Op& op : forward) {
-    const bool any = std::any_of(op.in.begin(), op.in.end(), [&](ValueId v) { return v != kNoValue && wanted_[static_cast<size_t>(v)]; });
+    const bool any = std::any_of(op.in.begin(), op.in.end(),
+                                 [&](ValueId v) { return v != kNoValue && wanted_[static_cast<size_t>(v)]; });
     if (any)
       for (const ValueId v : op.out) wanted_[static_cast<size_t>(v)] = true;
   }
@@ -58,7 +63,8 @@ void GradientBuilder::run(const std::vector<Op>& forward, ValueId root, ValueId 
   mark_wanted(forward);
   flow(root, root_gradient);
   for (auto op = forward.rbegin(); op != forward.rend(); ++op)
-    if (op->def->gradient != nullptr && gradient_of(op->out[0]) != kNoValue && wanted(op->out[0])) op->def->gradient(*op, *this);
+    if (op->def->gradient != nullptr && gradient_of(op->out[0]) != kNoValue && wanted(op->out[0]))
+      op->def->gradient(*op, *this);
 }
 
 }  // namespace convolt

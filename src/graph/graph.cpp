@@ -34,7 +34,8 @@ Value Graph::input(std::string name, Shape shape) {
 void Graph::output(Value logits) {
   if (logits.graph != this) throw UsageError("output() got a value of another graph");
   if (logits.shape().rank() != 1)
-    throw ShapeError("the output must be a vector of logits [K], found " + logits.shape().to_string() + "; flatten() or pool it first");
+    throw ShapeError("the output must be a vector of logits [K], found " + logits.shape().to_string() +
+                     "; flatten() or pool it first");
   output_ = logits.layer;
 }
 

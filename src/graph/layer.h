@@ -15,10 +15,10 @@ namespace convolt {
 struct LoweringContext {
   Program& program;
   const Layer& layer;
-  int index;                            // of the layer in the graph
-  std::vector<ValueId> inputs;          // values of the layer's inputs
-  std::vector<ValueId> params;          // f32 values of its parameters, in the order that `params` declared
-  std::vector<ValueId> low_params;      // the same in the plan's dtype (equal to params for f32)
+  int index;                        // of the layer in the graph
+  std::vector<ValueId> inputs;      // values of the layer's inputs
+  std::vector<ValueId> params;      // f32 values of its parameters, in the order that `params` declared
+  std::vector<ValueId> low_params;  // the same in the plan's dtype (equal to params for f32)
   DType dtype;
   bool tf32;
   bool training;
@@ -26,7 +26,8 @@ struct LoweringContext {
   // Appends to the step; the op's layer is set. Returns the outputs.
   std::vector<ValueId> emit(const OpDef& def, std::vector<ValueId> in, Attrs attrs, const std::string& suffix = "");
   // The same for `prepare`; outputs are persistent.
-  std::vector<ValueId> emit_prepare(const OpDef& def, std::vector<ValueId> in, Attrs attrs, const std::string& suffix = "");
+  std::vector<ValueId> emit_prepare(const OpDef& def, std::vector<ValueId> in, Attrs attrs,
+                                    const std::string& suffix = "");
 };
 
 struct LayerDef {

@@ -8,13 +8,17 @@
 
 namespace convolt {
 
-std::vector<ValueId> LoweringContext::emit(const OpDef& def, std::vector<ValueId> in, Attrs attrs, const std::string& suffix) {
-  return convolt::emit(program, program.step, {.def = &def, .in = std::move(in), .attrs = std::move(attrs), .layer = layer.name},
+std::vector<ValueId> LoweringContext::emit(const OpDef& def, std::vector<ValueId> in, Attrs attrs,
+                                           const std::string& suffix) {
+  return convolt::emit(program, program.step,
+                       {.def = &def, .in = std::move(in), .attrs = std::move(attrs), .layer = layer.name},
                        layer.name + suffix);
 }
 
-std::vector<ValueId> LoweringContext::emit_prepare(const OpDef& def, std::vector<ValueId> in, Attrs attrs, const std::string& suffix) {
-  auto out = convolt::emit(program, program.prepare, {.def = &def, .in = std::move(in), .attrs = std::move(attrs), .layer = layer.name},
+std::vector<ValueId> LoweringContext::emit_prepare(const OpDef& def, std::vector<ValueId> in, Attrs attrs,
+                                                   const std::string& suffix) {
+  auto out = convolt::emit(program, program.prepare,
+                           {.def = &def, .in = std::move(in), .attrs = std::move(attrs), .layer = layer.name},
                            layer.name + suffix);
   for (const ValueId v : out) program[v].persistent = true;
   return out;
@@ -22,7 +26,8 @@ std::vector<ValueId> LoweringContext::emit_prepare(const OpDef& def, std::vector
 
 namespace {
 
-// The operands of a layer that live in Params: f32, and in the plan's dtype for what convolutions and linear layers multiply.
+// The operands of a layer that live in Params: f32, and in the plan's dtype for what convolutions and linear layers
+// multiply.
 struct ParamValues {
   std::vector<ValueId> full, low;
 };
@@ -31,12 +36,15 @@ ParamValues param_values(Program& program, const Graph& graph, const Layer& laye
   ParamValues v;
   for (const int i : layer.params) {
     const ParamSpec& spec = graph.params()[static_cast<size_t>(i)];
-    v.full.push_back(program.add({.name = spec.name, .dtype = DType::f32, .shape = spec.shape, .home = Home::param, .param = i}));
+    v.full.push_back(
+        program.add({.name = spec.name, .dtype = DType::f32, .shape = spec.shape, .home = Home::param, .param = i}));
     v.low.push_back(v.full.back());
     const bool multiplied = spec.shape.rank() > 1;
     if (dtype == DType::f32 || !multiplied) continue;
-    v.low.back() = program.add({.name = spec.name, .dtype = dtype, .shape = spec.shape, .home = Home::copy, .param = i});
-    program.prepare.push_back({.def = &ops::cast_weights, .in = {v.full.back()}, .out = {v.low.back()}, .attrs = {}, .layer = layer.name});
+    v.low.back() =
+        program.add({.name = spec.name, .dtype = dtype, .shape = spec.shape, .home = Home::copy, .param = i});
+    program.prepare.push_back(
+        {.def = &ops::cast_weights, .in = {v.full.back()}, .out = {v.low.back()}, .attrs = {}, .layer = layer.name});
   }
   return v;
 }
@@ -51,17 +59,20 @@ Program lower(const Graph& graph, const PlanOptions& options) {
   graph.shapes_for(height, width);  // throws the layer's own error for a size that does not fit
 
   std::vector<ValueId> values(graph.layers().size(), kNoValue);
-  const ValueId image = program.add({.name = graph.layers()[0].name, .dtype = options.dtype, .shape = {options.batch, height, width, declared[2]}});
+  const ValueId image = program.add(
+      {.name = graph.layers()[0].name, .dtype = options.dtype, .shape = {options.batch, height, width, declared[2]}});
   values[0] = image;
   if (options.augment)
-    program.step.push_back({.def = &ops::augment, .in = {}, .out = {image}, .attrs = AugmentAttrs{*options.augment}, .layer = "input"});
+    program.step.push_back(
+        {.def = &ops::augment, .in = {}, .out = {image}, .attrs = AugmentAttrs{*options.augment}, .layer = "input"});
   else
     program.step.push_back({.def = &ops::load_images, .in = {}, .out = {image}, .attrs = {}, .layer = "input"});
 
   for (size_t i = 1; i < graph.layers().size(); ++i) {
     const Layer& layer = graph.layers()[i];
     const ParamValues params = param_values(program, graph, layer, options.dtype);
-    LoweringContext context{program, layer, static_cast<int>(i), {}, params.full, params.low, options.dtype, options.tf32, options.training};
+    LoweringContext context{program,       layer,        static_cast<int>(i), {}, params.full, params.low,
+                            options.dtype, options.tf32, options.training};
     for (const int input : layer.inputs) context.inputs.push_back(values[static_cast<size_t>(input)]);
     values[i] = layer.def->lower(context);
   }
@@ -104,7 +115,9 @@ void append_optimizer(Program& program, const PlanOptions& options) {
 void lower_training(Program& program, const PlanOptions& options) {
   const std::vector<Op> forward = program.step;
   const LossAttrs attrs{options.training ? options.label_smoothing : 0, options.training};
-  const auto out = emit(program, program.step, {.def = &ops::softmax_xent, .in = {program.logits}, .attrs = attrs, .layer = "loss"}, "loss.dx");
+  const auto out =
+      emit(program, program.step, {.def = &ops::softmax_xent, .in = {program.logits}, .attrs = attrs, .layer = "loss"},
+           "loss.dx");
   if (!options.training) return;
   GradientBuilder builder(program, program.step);
   builder.run(forward, program.logits, out[0]);
@@ -117,8 +130,10 @@ std::shared_ptr<ConvKernel> best_kernel(const Op& op, ConvProvider& provider) {
   auto found = std::holds_alternative<ConvAttrs>(op.attrs) ? provider.candidates(std::get<ConvAttrs>(op.attrs).desc)
                                                            : provider.candidates(std::get<LinearAttrs>(op.attrs).desc);
   if (!found.empty()) return std::move(found.front());
-  const std::string what = std::holds_alternative<ConvAttrs>(op.attrs) ? std::get<ConvAttrs>(op.attrs).desc.geometry.to_string() : "linear";
-  throw DeviceError(fmt::format("{} '{}': {} offers no implementation of {}", op.def->name, op.layer, provider.describe(), what));
+  const std::string what =
+      std::holds_alternative<ConvAttrs>(op.attrs) ? std::get<ConvAttrs>(op.attrs).desc.geometry.to_string() : "linear";
+  throw DeviceError(
+      fmt::format("{} '{}': {} offers no implementation of {}", op.def->name, op.layer, provider.describe(), what));
 }
 
 }  // namespace
@@ -127,7 +142,8 @@ void choose_kernels(Program& program, ConvProvider& provider, bool training) {
   std::vector<Op> step;
   std::map<std::pair<ValueId, std::string>, ValueId> packed;
   for (Op& op : program.step) {
-    const bool conv = std::holds_alternative<ConvAttrs>(op.attrs), linear = std::holds_alternative<LinearAttrs>(op.attrs);
+    const bool conv = std::holds_alternative<ConvAttrs>(op.attrs),
+               linear = std::holds_alternative<LinearAttrs>(op.attrs);
     if (!conv && !linear) {
       step.push_back(std::move(op));
       continue;
@@ -151,7 +167,8 @@ void choose_kernels(Program& program, ConvProvider& provider, bool training) {
     } else {
       // The kernel writes its own form; unpacking gives the gradient that the optimizer reads.
       const ValueId plain = op.out[0];
-      const ValueId blob = program.add({.name = op.layer + ".dw.packed", .dtype = DType::u8, .shape = {op.kernel->packed_bytes()}});
+      const ValueId blob =
+          program.add({.name = op.layer + ".dw.packed", .dtype = DType::u8, .shape = {op.kernel->packed_bytes()}});
       Op unpack{.def = &ops::unpack_gradient, .in = {blob}, .out = {plain}, .attrs = {}, .layer = op.layer};
       unpack.kernel = op.kernel;
       op.out[0] = blob;

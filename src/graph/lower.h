@@ -1,4 +1,5 @@
-// From a graph to a program: forward ops, loss, gradient, optimizer. Passes and the choice of kernels come between and after.
+// From a graph to a program: forward ops, loss, gradient, optimizer. Passes and the choice of kernels come between and
+// after.
 #pragma once
 
 #include "convolt/plan.h"
@@ -10,8 +11,8 @@ namespace convolt {
 Program lower(const Graph& graph, const PlanOptions& options);
 // Appends the loss, and for training the backward ops and the optimizer's update.
 void lower_training(Program& program, const PlanOptions& options);
-// Gives each convolution and linear layer its kernel, and the packing ops that it wants. Throws DeviceError naming the layer for which the
-// library has none.
+// Gives each convolution and linear layer its kernel, and the packing ops that it wants. Throws DeviceError naming the
+// layer for which the library has none.
 void choose_kernels(Program& program, ConvProvider& provider, bool training);
 
 // Passes; each logs what it did in program.pass_log.

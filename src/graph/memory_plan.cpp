@@ -71,12 +71,14 @@ private:
       if (planned(op.scratch)) start(op.scratch);
     }
     for (size_t v = 0; v < p_.values.size(); ++v)  // written by `prepare` or the host
-      if (p_.values[v].home == Home::slab && plan_.places[v].group < 0 && plan_.places[v].last >= 0) start(static_cast<ValueId>(v));
+      if (p_.values[v].home == Home::slab && plan_.places[v].group < 0 && plan_.places[v].last >= 0)
+        start(static_cast<ValueId>(v));
   }
   void start(ValueId v) {
     at(v).group = static_cast<int>(groups_.size());
     const bool gradient = p_[v].persistent && p_[v].param >= 0;
-    groups_.push_back({p_[v].bytes(), at(v).first, at(v).last, p_[v].persistent, gradient ? p_[v].param : 1 << 30, 0, {v}});
+    groups_.push_back(
+        {p_[v].bytes(), at(v).first, at(v).last, p_[v].persistent, gradient ? p_[v].param : 1 << 30, 0, {v}});
   }
   // The output takes the memory of an input that ends here, where the op allows it.
   void join_or_start(const Op& op, size_t k, int i) {
@@ -112,14 +114,17 @@ private:
         offset = std::max(offset, other->offset + padded(other->bytes));
       }
       g->offset = offset;
-      placed.insert(std::upper_bound(placed.begin(), placed.end(), g, [](const Group* a, const Group* b) { return a->offset < b->offset; }), g);
+      placed.insert(std::upper_bound(placed.begin(), placed.end(), g,
+                                     [](const Group* a, const Group* b) { return a->offset < b->offset; }),
+                    g);
     }
   }
 
   void count_live() {
     plan_.live_bytes.assign(p_.step.size(), 0);
     for (const Group& g : groups_)
-      for (int i = g.first; i <= g.last && i < static_cast<int>(p_.step.size()); ++i) plan_.live_bytes[static_cast<size_t>(i)] += padded(g.bytes);
+      for (int i = g.first; i <= g.last && i < static_cast<int>(p_.step.size()); ++i)
+        plan_.live_bytes[static_cast<size_t>(i)] += padded(g.bytes);
   }
 
   const Program& p_;
@@ -137,23 +142,27 @@ void verify(const Program& program, const MemoryPlan& plan) {
     const auto &p = plan.places[a], &q = plan.places[b];
     if (p.offset < 0 || q.offset < 0 || p.group == q.group) return false;
     const bool in_time = p.first <= q.last && q.first <= p.last;
-    const bool in_space = p.offset < q.offset + program.values[b].bytes() && q.offset < p.offset + program.values[a].bytes();
+    const bool in_space =
+        p.offset < q.offset + program.values[b].bytes() && q.offset < p.offset + program.values[a].bytes();
     return in_time && in_space;
   };
   for (size_t a = 0; a < plan.places.size(); ++a) {
     if (plan.places[a].offset < 0) continue;
-    if (plan.places[a].offset % MemoryPlan::kAlign != 0 || plan.places[a].offset + program.values[a].bytes() > plan.bytes)
+    if (plan.places[a].offset % MemoryPlan::kAlign != 0 ||
+        plan.places[a].offset + program.values[a].bytes() > plan.bytes)
       throw Error("memory plan: '" + program.values[a].name + "' is misaligned or outside the slab");
     for (size_t b = a + 1; b < plan.places.size(); ++b)
       if (overlap(a, b))
-        throw Error("memory plan: '" + program.values[a].name + "' and '" + program.values[b].name + "' share memory while both live");
+        throw Error("memory plan: '" + program.values[a].name + "' and '" + program.values[b].name +
+                    "' share memory while both live");
   }
   // Within a group a value's life must end where the next one's begins.
   for (size_t a = 0; a < plan.places.size(); ++a)
     for (size_t b = 0; b < plan.places.size(); ++b)
       if (a != b && plan.places[a].offset >= 0 && plan.places[a].group == plan.places[b].group &&
           plan.places[a].first <= plan.places[b].first && plan.places[a].last > plan.places[b].first)
-        throw Error("memory plan: '" + program.values[b].name + "' overwrites '" + program.values[a].name + "', which is read later");
+        throw Error("memory plan: '" + program.values[b].name + "' overwrites '" + program.values[a].name +
+                    "', which is read later");
 }
 
 }  // namespace convolt

@@ -22,14 +22,22 @@ float standard_normal(const Philox4& r) {
 }
 
 float initial_value(const ParamSpec& spec, uint64_t seed, int param, int64_t element) {
-  const auto bits = [&] { return random4(seed, RandomUse::initialise, static_cast<uint32_t>(param), static_cast<uint64_t>(element), 0); };
+  const auto bits = [&] {
+    return random4(seed, RandomUse::initialise, static_cast<uint32_t>(param), static_cast<uint64_t>(element), 0);
+  };
   switch (spec.init) {
-    case Init::zeros: return 0;
-    case Init::ones: return 1;
-    case Init::kaiming_normal_fan_out: return standard_normal(bits()) * std::sqrt(2.F / static_cast<float>(spec.fan_out));
-    case Init::kaiming_normal_fan_in: return standard_normal(bits()) * std::sqrt(2.F / static_cast<float>(spec.fan_in));
-    case Init::normal_001: return standard_normal(bits()) * 0.01F;
-    case Init::uniform_fan_in: return (2 * uniform(bits().v[0]) - 1) / std::sqrt(static_cast<float>(spec.fan_in));
+    case Init::zeros:
+      return 0;
+    case Init::ones:
+      return 1;
+    case Init::kaiming_normal_fan_out:
+      return standard_normal(bits()) * std::sqrt(2.F / static_cast<float>(spec.fan_out));
+    case Init::kaiming_normal_fan_in:
+      return standard_normal(bits()) * std::sqrt(2.F / static_cast<float>(spec.fan_in));
+    case Init::normal_001:
+      return standard_normal(bits()) * 0.01F;
+    case Init::uniform_fan_in:
+      return (2 * uniform(bits().v[0]) - 1) / std::sqrt(static_cast<float>(spec.fan_in));
   }
   return 0;
 }
@@ -64,7 +72,8 @@ std::vector<float> read_values(Context& context, const Tensor& tensor, const Par
 
 void write_values(Context& context, const Tensor& tensor, const ParamSpec& spec, const std::vector<float>& file) {
   if (static_cast<int64_t>(file.size()) != tensor.elements())
-    throw ShapeError(fmt::format("parameter '{}' has {} elements {}, found {}", spec.name, tensor.elements(), spec.file_shape().to_string(), file.size()));
+    throw ShapeError(fmt::format("parameter '{}' has {} elements {}, found {}", spec.name, tensor.elements(),
+                                 spec.file_shape().to_string(), file.size()));
   std::vector<float> memory(file.size());
   for_each_element(spec, [&](int64_t f, int64_t m) { memory[static_cast<size_t>(m)] = file[static_cast<size_t>(f)]; });
   context.compute().copy(tensor.data, memory.data(), tensor.bytes());
@@ -110,7 +119,9 @@ Tensor Params::copy(int i, DType dtype) {
   return {dtype, specs_[static_cast<size_t>(i)].shape, copy->second.as<char>() + offsets_[static_cast<size_t>(i)] / 2};
 }
 
-std::vector<float> Params::values(int i) const { return read_values(*context_, tensor(i), specs_[static_cast<size_t>(i)]); }
+std::vector<float> Params::values(int i) const {
+  return read_values(*context_, tensor(i), specs_[static_cast<size_t>(i)]);
+}
 
 void Params::set_values(int i, const std::vector<float>& values) {
   write_values(*context_, tensor(i), specs_[static_cast<size_t>(i)], values);
@@ -127,13 +138,16 @@ int64_t Params::bytes() const {
   return n;
 }
 
-Sgd::Sgd(Params& params, const SgdOptions& options) : params_(&params), options_(options), moments_(params.context(), params.trainable_bytes()) {
+Sgd::Sgd(Params& params, const SgdOptions& options)
+    : params_(&params), options_(options), moments_(params.context(), params.trainable_bytes()) {
   const std::vector<char> zeros(static_cast<size_t>(moments_.bytes()), 0);
   params.context().compute().copy(moments_.data(), zeros.data(), moments_.bytes());
   params.context().compute().synchronize();
 }
 
-Tensor Sgd::moment(int i) const { return {DType::f32, params_->tensor(i).shape, moments_.as<char>() + params_->offset(i)}; }
+Tensor Sgd::moment(int i) const {
+  return {DType::f32, params_->tensor(i).shape, moments_.as<char>() + params_->offset(i)};
+}
 
 std::vector<float> Sgd::moment_values(int i) const {
   return read_values(params_->context(), moment(i), params_->specs()[static_cast<size_t>(i)]);

@@ -8,14 +8,16 @@
 
 namespace convolt {
 
-Plan::Plan(const Graph& graph, Params& params, const PlanOptions& options) : impl_(std::make_unique<Impl>(graph, params, options)) {}
+Plan::Plan(const Graph& graph, Params& params, const PlanOptions& options)
+    : impl_(std::make_unique<Impl>(graph, params, options)) {}
 Plan::~Plan() = default;
 
 void Plan::run(const StepInput& input) { impl_->submit(input); }
 
 void Plan::run(const float* images, const int32_t* labels, int rows, int64_t step, float learning_rate) {
   Impl& p = *impl_;
-  if (p.images == kNoValue) throw UsageError("this plan begins with augmentation: give it a StepInput with records, or compile it without");
+  if (p.images == kNoValue)
+    throw UsageError("this plan begins with augmentation: give it a StepInput with records, or compile it without");
   if (rows < 0 || rows > p.options.batch)
     throw UsageError("a plan of batch " + std::to_string(p.options.batch) + " got " + std::to_string(rows) + " rows");
   p.wait_for_place();  // before anything is queued that refers to the caller's memory
@@ -55,19 +57,23 @@ std::vector<float> Plan::probabilities() {
     double top = -INFINITY, sum = 0;
     for (size_t i = 0; i < k; ++i) top = std::max(top, static_cast<double>(values[row + i]));
     for (size_t i = 0; i < k; ++i) sum += std::exp(static_cast<double>(values[row + i]) - top);
-    for (size_t i = 0; i < k; ++i) values[row + i] = static_cast<float>(std::exp(static_cast<double>(values[row + i]) - top) / sum);
+    for (size_t i = 0; i < k; ++i)
+      values[row + i] = static_cast<float>(std::exp(static_cast<double>(values[row + i]) - top) / sum);
   }
   return values;
 }
 
 namespace {
-MeterReading reading_of(int64_t step, const Meters& m, const StepStatus& s) { return {step, {m.loss, m.weight, m.top1, m.top5}, s.first_bad_step}; }
+MeterReading reading_of(int64_t step, const Meters& m, const StepStatus& s) {
+  return {step, {m.loss, m.weight, m.top1, m.top5}, s.first_bad_step};
+}
 }  // namespace
 
 void Plan::request_meters(int64_t step) {
   Impl& p = *impl_;
   const size_t slot = static_cast<size_t>(p.read_backs % static_cast<int64_t>(Impl::kRing));
-  if (p.read_backs - p.readings_taken == static_cast<int64_t>(Impl::kRing)) throw UsageError("poll_meters() was not called between four requests");
+  if (p.read_backs - p.readings_taken == static_cast<int64_t>(Impl::kRing))
+    throw UsageError("poll_meters() was not called between four requests");
   auto* place = p.pinned_read_backs.as<Impl::ReadBack>() + slot;
   p.context.compute().copy(&place->meters, p.meters, sizeof(Meters));
   p.context.compute().copy(&place->status, p.status, sizeof(StepStatus));
@@ -80,10 +86,11 @@ std::optional<MeterReading> Plan::poll_meters() {
   Impl& p = *impl_;
   if (p.readings_taken == p.read_backs) return std::nullopt;
   const size_t slot = static_cast<size_t>(p.readings_taken % static_cast<int64_t>(Impl::kRing));
-  if (!p.read_back_done[slot].reached() && p.read_backs - p.readings_taken < static_cast<int64_t>(Impl::kRing)) return std::nullopt;
+  if (!p.read_back_done[slot].reached() && p.read_backs - p.readings_taken < static_cast<int64_t>(Impl::kRing))
+    return std::nullopt;
   ++p.readings_taken;
-  // With all places taken the oldest is at least three requests old: waiting for it costs nothing that a full queue would not. Where a step
-  // before it failed, nothing was copied: this throws the error.
+  // With all places taken the oldest is at least three requests old: waiting for it costs nothing that a full queue
+  // would not. Where a step before it failed, nothing was copied: this throws the error.
   p.read_back_done[slot].wait();
   const auto& r = p.pinned_read_backs.as<Impl::ReadBack>()[slot];
   return reading_of(p.read_back_step[slot], r.meters, r.status);
@@ -115,7 +122,8 @@ void Plan::set_meters(const MeterValues& values) {
 std::vector<float> Plan::gradient(int i) {
   Impl& p = *impl_;
   const ValueId id = p.program.gradients.at(static_cast<size_t>(i));
-  if (id == kNoValue) throw UsageError("parameter '" + p.params.specs()[static_cast<size_t>(i)].name + "' has no gradient in this plan");
+  if (id == kNoValue)
+    throw UsageError("parameter '" + p.params.specs()[static_cast<size_t>(i)].name + "' has no gradient in this plan");
   const Tensor t = p.tensor(id);
   std::vector<char> raw(static_cast<size_t>(t.bytes()));
   p.read_back(raw.data(), t.data, t.bytes());

@@ -16,8 +16,10 @@ Plan::Impl::Impl(const Graph& graph, Params& p, const PlanOptions& o) : context(
   if (options.batch < 1) throw UsageError("a plan needs a batch of at least 1, found " + std::to_string(options.batch));
   if (options.dtype != DType::f32 && options.dtype != DType::bf16 && options.dtype != DType::f16)
     throw UsageError("a plan computes in f32, bf16 or f16, found " + std::string(name_of(options.dtype)));
-  if (options.optimizer != nullptr && !options.training) throw UsageError("a plan with an optimizer must be a training plan");
-  if (options.optimizer != nullptr && &options.optimizer->params() != &params) throw UsageError("the optimizer of a plan belongs to other Params");
+  if (options.optimizer != nullptr && !options.training)
+    throw UsageError("a plan with an optimizer must be a training plan");
+  if (options.optimizer != nullptr && &options.optimizer->params() != &params)
+    throw UsageError("the optimizer of a plan belongs to other Params");
   compile(graph);
   allocate();
   bind_all();
@@ -30,7 +32,8 @@ Plan::Impl::~Impl() {
   } catch (...) {
   }
 #if defined(__SANITIZE_ADDRESS__)
-  if (!context.device().is_cuda() && slab.data() != nullptr) __asan_unpoison_memory_region(slab.data(), static_cast<size_t>(slab.bytes()));
+  if (!context.device().is_cuda() && slab.data() != nullptr)
+    __asan_unpoison_memory_region(slab.data(), static_cast<size_t>(slab.bytes()));
 #endif
 }
 
@@ -70,7 +73,8 @@ void Plan::Impl::plan_scratch() {
   const auto add = [&](Op& op, bool persistent) {
     const int64_t bytes = op.def->scratch != nullptr ? op.def->scratch(op, program) : 0;
     if (bytes > 0)
-      op.scratch = program.add({.name = op.layer + " scratch", .dtype = DType::u8, .shape = {bytes}, .persistent = persistent});
+      op.scratch =
+          program.add({.name = op.layer + " scratch", .dtype = DType::u8, .shape = {bytes}, .persistent = persistent});
   };
   for (Op& op : program.step) add(op, false);
   for (Op& op : program.prepare) add(op, true);
@@ -83,11 +87,13 @@ void Plan::Impl::plan_tables() {
     const auto& attrs = std::get<OptimizerAttrs>(op.attrs);
     for (size_t i = 0; i < attrs.params.size(); ++i) {
       const int64_t n = program[op.in[i]].shape.elements();
-      for (int64_t first = 0; first < n; first += kOptimizerTile) t.host_tiles.push_back({static_cast<int32_t>(i), first});
+      for (int64_t first = 0; first < n; first += kOptimizerTile)
+        t.host_tiles.push_back({static_cast<int32_t>(i), first});
     }
     t.host_tensors.resize(attrs.params.size());
     const auto table = [&](const char* name, size_t bytes) {
-      return program.add({.name = name, .dtype = DType::u8, .shape = {static_cast<int64_t>(bytes)}, .persistent = true});
+      return program.add(
+          {.name = name, .dtype = DType::u8, .shape = {static_cast<int64_t>(bytes)}, .persistent = true});
     };
     t.tensors = table("optimizer tensors", t.host_tensors.size() * sizeof(OptimizerTensor));
     t.tiles = table("optimizer tiles", t.host_tiles.size() * sizeof(OptimizerTile));
@@ -100,7 +106,8 @@ void Plan::Impl::allocate() {
     // One allocation for each group: tools that cannot see inside a slab then see every overrun.
     std::map<int, int64_t> bytes;
     for (size_t v = 0; v < program.values.size(); ++v)
-      if (memory.places[v].group >= 0) bytes[memory.places[v].group] = std::max(bytes[memory.places[v].group], program.values[v].bytes());
+      if (memory.places[v].group >= 0)
+        bytes[memory.places[v].group] = std::max(bytes[memory.places[v].group], program.values[v].bytes());
     separate.resize(bytes.empty() ? 0 : static_cast<size_t>(bytes.rbegin()->first) + 1);
     for (const auto& [group, n] : bytes) separate[static_cast<size_t>(group)] = Buffer(context, n);
   } else {
@@ -110,7 +117,8 @@ void Plan::Impl::allocate() {
       __asan_poison_memory_region(slab.data(), static_cast<size_t>(slab.bytes()));
       for (size_t v = 0; v < program.values.size(); ++v)
         if (memory.places[v].offset >= 0 && program.values[v].persistent)
-          __asan_unpoison_memory_region(tensor(static_cast<ValueId>(v)).data, static_cast<size_t>(program.values[v].bytes()));
+          __asan_unpoison_memory_region(tensor(static_cast<ValueId>(v)).data,
+                                        static_cast<size_t>(program.values[v].bytes()));
     }
 #endif
   }
@@ -129,9 +137,15 @@ Tensor Plan::Impl::tensor(ValueId id) const {
   return {v.dtype, v.shape, data};
 }
 
-const OptimizerTensor* Plan::Impl::optimizer_tensors(const Op& op) const { return tensor(tables.at(&op).tensors).as<OptimizerTensor>(); }
-const OptimizerTile* Plan::Impl::optimizer_tiles(const Op& op) const { return tensor(tables.at(&op).tiles).as<OptimizerTile>(); }
-int64_t Plan::Impl::optimizer_tile_count(const Op& op) const { return static_cast<int64_t>(tables.at(&op).host_tiles.size()); }
+const OptimizerTensor* Plan::Impl::optimizer_tensors(const Op& op) const {
+  return tensor(tables.at(&op).tensors).as<OptimizerTensor>();
+}
+const OptimizerTile* Plan::Impl::optimizer_tiles(const Op& op) const {
+  return tensor(tables.at(&op).tiles).as<OptimizerTile>();
+}
+int64_t Plan::Impl::optimizer_tile_count(const Op& op) const {
+  return static_cast<int64_t>(tables.at(&op).host_tiles.size());
+}
 
 void Plan::Impl::bind_all() {
   input = tensor(program.step_input).as<const StepInput>();

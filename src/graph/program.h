@@ -17,9 +17,9 @@ namespace convolt {
 
 // Where a value lives.
 enum class Home : uint8_t {
-  slab,      // planned by lifetime
-  param,     // f32 in Params; `param` says which
-  copy,      // the 16-bit copy in Params
+  slab,   // planned by lifetime
+  param,  // f32 in Params; `param` says which
+  copy,   // the 16-bit copy in Params
 };
 
 using ValueId = int;
@@ -31,7 +31,8 @@ struct ValueInfo {
   Shape shape;
   Home home = Home::slab;
   int param = -1;
-  bool persistent = false;  // slab: lives from before the first op to after the last (written by `prepare`, or read by the host)
+  bool persistent =
+      false;  // slab: lives from before the first op to after the last (written by `prepare`, or read by the host)
   int64_t bytes() const { return shape.elements() * size_of(dtype); }
 };
 
@@ -66,13 +67,13 @@ struct AugmentAttrs {
   AugmentOptions options;
 };
 struct OptimizerAttrs {
-  std::vector<int> params;      // trainable parameters of the group
+  std::vector<int> params;  // trainable parameters of the group
   float momentum = 0, weight_decay = 0;
   bool nesterov = false;
   int group = 0;
 };
-using Attrs = std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolWindow, SliceAttrs, DropoutAttrs, LossAttrs,
-                           AugmentAttrs, OptimizerAttrs>;
+using Attrs = std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolWindow, SliceAttrs,
+                           DropoutAttrs, LossAttrs, AugmentAttrs, OptimizerAttrs>;
 
 struct OpDef;
 
@@ -80,10 +81,10 @@ struct Op {
   const OpDef* def = nullptr;
   std::vector<ValueId> in, out;
   Attrs attrs;
-  std::string layer;                  // the graph layer it came from
-  ValueId scratch = kNoValue;         // memory of its own while it runs
+  std::string layer;                   // the graph layer it came from
+  ValueId scratch = kNoValue;          // memory of its own while it runs
   std::shared_ptr<ConvKernel> kernel;  // of convolutions, linear layers and their packing
-  std::string note;                   // what a pass did here, for describe()
+  std::string note;                    // what a pass did here, for describe()
 };
 
 struct Program {

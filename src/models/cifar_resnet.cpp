@@ -1,4 +1,5 @@
-// The CIFAR-10 networks of K. He et al., arXiv 1512.03385, section 4.2: 6n+2 layers, shortcuts without parameters ("option A").
+// The CIFAR-10 networks of K. He et al., arXiv 1512.03385, section 4.2: 6n+2 layers, shortcuts without parameters
+// ("option A").
 #include "convolt/layers.h"
 #include "models/builders.h"
 
@@ -7,7 +8,8 @@ namespace {
 
 Value conv_bn(Value x, const std::string& name, int n, int64_t channels, int stride) {
   const std::string i = std::to_string(n);
-  x = conv2d(x, channels, {.name = name + "conv" + i, .stride = stride, .padding = 1, .init = Init::kaiming_normal_fan_in});
+  x = conv2d(x, channels,
+             {.name = name + "conv" + i, .stride = stride, .padding = 1, .init = Init::kaiming_normal_fan_in});
   return batch_norm(x, {.name = name + "bn" + i});
 }
 
@@ -25,7 +27,8 @@ void build_cifar_resnet(Graph& g, const ModelInfo& info, const ModelOptions& o) 
   x = relu(conv_bn(x, "", 1, 16, 1));
   for (int stage = 0; stage < 3; ++stage)
     for (int i = 0; i < (info.depth - 2) / 6; ++i)
-      x = block(x, "layer" + std::to_string(stage + 1) + "." + std::to_string(i), int64_t{16} << stage, stage > 0 && i == 0 ? 2 : 1);
+      x = block(x, "layer" + std::to_string(stage + 1) + "." + std::to_string(i), int64_t{16} << stage,
+                stage > 0 && i == 0 ? 2 : 1);
   g.output(linear(global_avg_pool(x), o.classes, {.name = "linear", .init = Init::kaiming_normal_fan_in}));
 }
 

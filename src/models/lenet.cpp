@@ -1,4 +1,5 @@
-// Y. LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 1998; with ReLU and max pooling, as commonly taught.
+// Y. LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 1998; with ReLU and max
+// pooling, as commonly taught.
 #include "convolt/layers.h"
 #include "models/builders.h"
 

@@ -1,4 +1,5 @@
-// M. Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", arXiv 1801.04381; names as torchvision's.
+// M. Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", arXiv 1801.04381; names as
+// torchvision's.
 #include "convolt/layers.h"
 #include "models/builders.h"
 
@@ -6,7 +7,8 @@ namespace convolt {
 namespace {
 
 // Convolution and batch norm named <conv> and <bn>, as torchvision numbers them in its Sequentials.
-Value conv_bn(Value x, const std::string& conv, const std::string& bn, int64_t channels, int kernel, int stride, int64_t groups) {
+Value conv_bn(Value x, const std::string& conv, const std::string& bn, int64_t channels, int kernel, int stride,
+              int64_t groups) {
   x = conv2d(x, channels, {.name = conv, .kernel = kernel, .stride = stride, .padding = kernel / 2, .groups = groups});
   return batch_norm(x, {.name = bn});
 }
@@ -33,7 +35,8 @@ void build_mobilenet_v2(Graph& g, const ModelInfo&, const ModelOptions& o) {
     int64_t channels;
     int repeats, stride;
   };
-  constexpr Row kRows[] = {{1, 16, 1, 1}, {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, 2}, {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1}};
+  constexpr Row kRows[] = {{1, 16, 1, 1}, {6, 24, 2, 2},  {6, 32, 3, 2}, {6, 64, 4, 2},
+                           {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1}};
   Value x = g.input("image", {o.height, o.width, o.channels});
   x = relu6(conv_bn(x, "features.0.0", "features.0.1", 32, 3, 2, 1));
   int n = 1;

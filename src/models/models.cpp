@@ -34,7 +34,8 @@ const ModelInfo& find_model(std::string_view name) {
   const std::string near = nearest_name(std::string(name), names);
   std::string known;
   for (const std::string& n : names) known += (known.empty() ? "" : ", ") + n;
-  throw UsageError("unknown model '" + std::string(name) + "'" + (near.empty() ? "" : ", did you mean '" + near + "'?") + " (known: " + known + ")");
+  throw UsageError("unknown model '" + std::string(name) + "'" +
+                   (near.empty() ? "" : ", did you mean '" + near + "'?") + " (known: " + known + ")");
 }
 
 void build_model(Graph& graph, std::string_view name, const ModelOptions& options) {

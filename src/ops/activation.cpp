@@ -54,18 +54,20 @@ Value dropout(Value x, float p) { return x.graph->append(kDropout, "", {x}, p); 
 
 namespace ops {
 
-const OpDef activation{.name = "activation",
-                       .infer = as_first,
-                       .bind = [](const Op& op, const Binding& b) -> Launch {
-                         return [x = b.in(op, 0), y = b.out(op, 0), a = act(op)](Stream s) { convolt::activation(s, x, y, a); };
-                       },
-                       .gradient =
-                           [](const Op& op, GradientBuilder& b) {
-                             const ValueId dy = b.gradient_of(op.out[0]);
-                             b.flow(op.in[0], b.emit({.def = &ops::activation_backward, .in = {dy, op.out[0]}, .attrs = op.attrs, .layer = op.layer},
-                                                     "dx")[0]);
-                           },
-                       .in_place = {{0, 0}}};
+const OpDef activation{
+    .name = "activation",
+    .infer = as_first,
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [x = b.in(op, 0), y = b.out(op, 0), a = act(op)](Stream s) { convolt::activation(s, x, y, a); };
+    },
+    .gradient =
+        [](const Op& op, GradientBuilder& b) {
+          const ValueId dy = b.gradient_of(op.out[0]);
+          b.flow(op.in[0],
+                 b.emit({.def = &ops::activation_backward, .in = {dy, op.out[0]}, .attrs = op.attrs, .layer = op.layer},
+                        "dx")[0]);
+        },
+    .in_place = {{0, 0}}};
 const OpDef activation_backward{.name = "activation_backward",
                                 .infer = as_first,
                                 .bind = [](const Op& op, const Binding& b) -> Launch {
@@ -90,7 +92,10 @@ const OpDef dropout{.name = "dropout",
                     .bind = bind_dropout,
                     .gradient =
                         [](const Op& op, GradientBuilder& b) {
-                          b.flow(op.in[0], b.emit({.def = &ops::dropout_backward, .in = {b.gradient_of(op.out[0])}, .attrs = op.attrs, .layer = op.layer},
+                          b.flow(op.in[0], b.emit({.def = &ops::dropout_backward,
+                                                   .in = {b.gradient_of(op.out[0])},
+                                                   .attrs = op.attrs,
+                                                   .layer = op.layer},
                                                   "dx")[0]);
                         },
                     .in_place = {{0, 0}}};

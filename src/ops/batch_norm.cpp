@@ -43,12 +43,14 @@ const LayerDef kBatchNorm{"batch_norm", bn_shape, bn_params, lower_bn};
 
 const BnAttrs& bn(const Op& op) { return std::get<BnAttrs>(op.attrs); }
 
-// bn_apply reads (x, coef, residual); its gradient recomputes the activation's sign from x, or reads y after a residual.
+// bn_apply reads (x, coef, residual); its gradient recomputes the activation's sign from x, or reads y after a
+// residual.
 void bn_apply_gradient(const Op& op, GradientBuilder& b) {
   const ValueId dy = b.gradient_of(op.out[0]), x = op.in[0], coef = op.in[1], residual = op.in[2];
   const bool masked = bn(op).act != Activation::none;
   const ValueId y = masked && residual != kNoValue ? op.out[0] : kNoValue;
-  const auto sums = b.emit({.def = &ops::bn_backward_reduce, .in = {dy, x, coef, y}, .attrs = op.attrs, .layer = op.layer}, "dbn");
+  const auto sums =
+      b.emit({.def = &ops::bn_backward_reduce, .in = {dy, x, coef, y}, .attrs = op.attrs, .layer = op.layer}, "dbn");
   b.flow_to_param(bn(op).gamma, sums[0]);
   b.flow_to_param(bn(op).beta, sums[1]);
   // Without an activation the residual's gradient is dy itself.
@@ -57,7 +59,8 @@ void bn_apply_gradient(const Op& op, GradientBuilder& b) {
     if (residual_wanted) b.flow(residual, dy);
     return;
   }
-  Op apply{.def = &ops::bn_backward_apply, .in = {dy, x, coef, y, sums[0], sums[1]}, .attrs = op.attrs, .layer = op.layer};
+  Op apply{
+      .def = &ops::bn_backward_apply, .in = {dy, x, coef, y, sums[0], sums[1]}, .attrs = op.attrs, .layer = op.layer};
   std::get<BnAttrs>(apply.attrs).residual_gradient = residual_wanted && masked;
   const auto out = b.emit(apply, "dx");
   if (b.wanted(x)) b.flow(x, out[0]);
@@ -73,103 +76,113 @@ Value batch_norm(Value x, BatchNormOptions options) {
 
 namespace ops {
 
-const OpDef channel_stats{
-    .name = "channel_stats",
-    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-      const Shape& x = p[op.in[0]].shape;
-      return {{DType::f32, {channel_stats_extent(rows_of(x)), x[-1]}}};
-    },
-    .bind = [](const Op& op, const Binding& b) -> Launch {
-      return [x = b.in(op, 0), out = b.out(op, 0).as<float>()](Stream s) { convolt::channel_stats(s, x, out); };
-    }};
+const OpDef channel_stats{.name = "channel_stats",
+                          .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                            const Shape& x = p[op.in[0]].shape;
+                            return {{DType::f32, {channel_stats_extent(rows_of(x)), x[-1]}}};
+                          },
+                          .bind = [](const Op& op, const Binding& b) -> Launch {
+                            return [x = b.in(op, 0), out = b.out(op, 0).as<float>()](Stream s) {
+                              convolt::channel_stats(s, x, out);
+                            };
+                          }};
 
-const OpDef bn_finalize{
-    .name = "bn_finalize",
-    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> { return {{DType::f32, {4, p[op.in[0]].shape[-1]}}}; },
-    .bind = [](const Op& op, const Binding& b) -> Launch {
-      const Tensor stats = b.in(op, 0);
-      BnFinalizeArgs args;
-      args.stats = stats.as<float>();
-      args.chunks = (stats.shape[0] - 1) / 2;
-      args.rows = bn(op).rows;
-      args.channels = static_cast<int>(stats.shape[-1]);
-      args.gamma = b.in(op, 1).as<float>();
-      args.beta = b.in(op, 2).as<float>();
-      args.running_mean = b.in(op, 3).as<float>();
-      args.running_var = b.in(op, 4).as<float>();
-      args.eps = bn(op).eps;
-      args.momentum = bn(op).momentum;
-      args.coef = b.out(op, 0).as<float>();
-      return [args](Stream s) { convolt::bn_finalize(s, args); };
-    },
-    .effects = true};
+const OpDef bn_finalize{.name = "bn_finalize",
+                        .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                          return {{DType::f32, {4, p[op.in[0]].shape[-1]}}};
+                        },
+                        .bind = [](const Op& op, const Binding& b) -> Launch {
+                          const Tensor stats = b.in(op, 0);
+                          BnFinalizeArgs args;
+                          args.stats = stats.as<float>();
+                          args.chunks = (stats.shape[0] - 1) / 2;
+                          args.rows = bn(op).rows;
+                          args.channels = static_cast<int>(stats.shape[-1]);
+                          args.gamma = b.in(op, 1).as<float>();
+                          args.beta = b.in(op, 2).as<float>();
+                          args.running_mean = b.in(op, 3).as<float>();
+                          args.running_var = b.in(op, 4).as<float>();
+                          args.eps = bn(op).eps;
+                          args.momentum = bn(op).momentum;
+                          args.coef = b.out(op, 0).as<float>();
+                          return [args](Stream s) { convolt::bn_finalize(s, args); };
+                        },
+                        .effects = true};
 
-const OpDef bn_coefficients{
-    .name = "bn_coefficients",
-    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> { return {{DType::f32, {4, p[op.in[0]].shape[0]}}}; },
-    .bind = [](const Op& op, const Binding& b) -> Launch {
-      return [c = static_cast<int>(b.in(op, 0).shape[0]), gamma = b.in(op, 0).as<float>(), beta = b.in(op, 1).as<float>(),
-              mean = b.in(op, 2).as<float>(), var = b.in(op, 3).as<float>(), eps = bn(op).eps, coef = b.out(op, 0).as<float>()](Stream s) {
-        convolt::bn_coefficients(s, c, gamma, beta, mean, var, eps, coef);
-      };
-    }};
+const OpDef bn_coefficients{.name = "bn_coefficients",
+                            .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                              return {{DType::f32, {4, p[op.in[0]].shape[0]}}};
+                            },
+                            .bind = [](const Op& op, const Binding& b) -> Launch {
+                              return [c = static_cast<int>(b.in(op, 0).shape[0]), gamma = b.in(op, 0).as<float>(),
+                                      beta = b.in(op, 1).as<float>(), mean = b.in(op, 2).as<float>(),
+                                      var = b.in(op, 3).as<float>(), eps = bn(op).eps,
+                                      coef = b.out(op, 0).as<float>()](Stream s) {
+                                convolt::bn_coefficients(s, c, gamma, beta, mean, var, eps, coef);
+                              };
+                            }};
 
 // (w f32, bias or none, coef) -> (w folded f32, bias folded f32)
-const OpDef bn_fold{
-    .name = "bn_fold",
-    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-      const Shape& w = p[op.in[0]].shape;
-      return {{DType::f32, w}, {DType::f32, {w[0]}}};
-    },
-    .bind = [](const Op& op, const Binding& b) -> Launch {
-      return [w = b.in(op, 0), bias = b.in(op, 1).as<const float>(), coef = b.in(op, 2).as<const float>(), out = b.out(op, 0),
-              out_bias = b.out(op, 1).as<float>()](Stream s) { convolt::bn_fold(s, w, bias, coef, out, out_bias); };
-    }};
+const OpDef bn_fold{.name = "bn_fold",
+                    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                      const Shape& w = p[op.in[0]].shape;
+                      return {{DType::f32, w}, {DType::f32, {w[0]}}};
+                    },
+                    .bind = [](const Op& op, const Binding& b) -> Launch {
+                      return
+                          [w = b.in(op, 0), bias = b.in(op, 1).as<const float>(), coef = b.in(op, 2).as<const float>(),
+                           out = b.out(op, 0), out_bias = b.out(op, 1).as<float>()](Stream s) {
+                            convolt::bn_fold(s, w, bias, coef, out, out_bias);
+                          };
+                    }};
 
-const OpDef bn_apply{
-    .name = "bn_apply",
-    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> { return {{p[op.in[0]].dtype, p[op.in[0]].shape}}; },
-    .bind = [](const Op& op, const Binding& b) -> Launch {
-      return [x = b.in(op, 0), coef = b.in(op, 1).as<const float>(), residual = b.in(op, 2), y = b.out(op, 0), act = bn(op).act](Stream s) {
-        convolt::bn_apply(s, x, coef, residual, y, act);
-      };
-    },
-    .gradient = bn_apply_gradient,
-    .in_place = {{0, 0}, {2, 0}}};
+const OpDef bn_apply{.name = "bn_apply",
+                     .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                       return {{p[op.in[0]].dtype, p[op.in[0]].shape}};
+                     },
+                     .bind = [](const Op& op, const Binding& b) -> Launch {
+                       return [x = b.in(op, 0), coef = b.in(op, 1).as<const float>(), residual = b.in(op, 2),
+                               y = b.out(op, 0),
+                               act = bn(op).act](Stream s) { convolt::bn_apply(s, x, coef, residual, y, act); };
+                     },
+                     .gradient = bn_apply_gradient,
+                     .in_place = {{0, 0}, {2, 0}}};
 
-const OpDef bn_backward_reduce{
-    .name = "bn_backward_reduce",
-    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-      const int64_t c = p[op.in[0]].shape[-1];
-      return {{DType::f32, {c}}, {DType::f32, {c}}};
-    },
-    .bind = [](const Op& op, const Binding& b) -> Launch {
-      return [dy = b.in(op, 0), x = b.in(op, 1), coef = b.in(op, 2).as<const float>(), y = b.in(op, 3), act = bn(op).act,
-              scratch = static_cast<float*>(b.scratch(op)), dgamma = b.out(op, 0).as<float>(), dbeta = b.out(op, 1).as<float>()](Stream s) {
-        convolt::bn_backward_reduce(s, dy, x, y, coef, act, scratch, dgamma, dbeta);
-      };
-    },
-    .scratch =
-        [](const Op& op, const Program& p) {
-          const Shape& x = p[op.in[0]].shape;
-          return bn_backward_scratch(rows_of(x), static_cast<int>(x[-1]));
-        },
-    .launches = [](const Op&) { return 2; }};
+const OpDef bn_backward_reduce{.name = "bn_backward_reduce",
+                               .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                                 const int64_t c = p[op.in[0]].shape[-1];
+                                 return {{DType::f32, {c}}, {DType::f32, {c}}};
+                               },
+                               .bind = [](const Op& op, const Binding& b) -> Launch {
+                                 return
+                                     [dy = b.in(op, 0), x = b.in(op, 1), coef = b.in(op, 2).as<const float>(),
+                                      y = b.in(op, 3), act = bn(op).act, scratch = static_cast<float*>(b.scratch(op)),
+                                      dgamma = b.out(op, 0).as<float>(), dbeta = b.out(op, 1).as<float>()](Stream s) {
+                                       convolt::bn_backward_reduce(s, dy, x, y, coef, act, scratch, dgamma, dbeta);
+                                     };
+                               },
+                               .scratch =
+                                   [](const Op& op, const Program& p) {
+                                     const Shape& x = p[op.in[0]].shape;
+                                     return bn_backward_scratch(rows_of(x), static_cast<int>(x[-1]));
+                                   },
+                               .launches = [](const Op&) { return 2; }};
 
-const OpDef bn_backward_apply{
-    .name = "bn_backward_apply",
-    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-      std::vector<TensorType> out{{p[op.in[0]].dtype, p[op.in[0]].shape}};
-      if (bn(op).residual_gradient) out.push_back(out[0]);
-      return out;
-    },
-    .bind = [](const Op& op, const Binding& b) -> Launch {
-      return [dy = b.in(op, 0), x = b.in(op, 1), coef = b.in(op, 2).as<const float>(), y = b.in(op, 3), dgamma = b.in(op, 4).as<const float>(),
-              dbeta = b.in(op, 5).as<const float>(), act = bn(op).act, dx = b.out(op, 0), dz = b.out(op, 1)](Stream s) {
-        convolt::bn_backward_apply(s, dy, x, y, coef, act, dgamma, dbeta, dx, dz);
-      };
-    },
-    .in_place = {{0, 0}}};
+const OpDef bn_backward_apply{.name = "bn_backward_apply",
+                              .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                                std::vector<TensorType> out{{p[op.in[0]].dtype, p[op.in[0]].shape}};
+                                if (bn(op).residual_gradient) out.push_back(out[0]);
+                                return out;
+                              },
+                              .bind = [](const Op& op, const Binding& b) -> Launch {
+                                return [dy = b.in(op, 0), x = b.in(op, 1), coef = b.in(op, 2).as<const float>(),
+                                        y = b.in(op, 3), dgamma = b.in(op, 4).as<const float>(),
+                                        dbeta = b.in(op, 5).as<const float>(), act = bn(op).act, dx = b.out(op, 0),
+                                        dz = b.out(op, 1)](Stream s) {
+                                  convolt::bn_backward_apply(s, dy, x, y, coef, act, dgamma, dbeta, dx, dz);
+                                };
+                              },
+                              .in_place = {{0, 0}}};
 
 }  // namespace ops
 }  // namespace convolt

@@ -20,11 +20,15 @@ Shape pool_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const Shape& in = inputs[0];
   expect_picture(layer, in);
   if (o.kernel < 1 || o.kernel > 15 || o.stride < 1 || o.padding < 0 || 2 * o.padding > o.kernel)
-    layer_error(layer, fmt::format("expected a kernel of 1 to 15, a positive stride and padding of at most half the kernel, found kernel {}, "
-                                   "stride {}, padding {}",
-                                   o.kernel, o.stride, o.padding));
+    layer_error(
+        layer,
+        fmt::format(
+            "expected a kernel of 1 to 15, a positive stride and padding of at most half the kernel, found kernel {}, "
+            "stride {}, padding {}",
+            o.kernel, o.stride, o.padding));
   if (o.kernel > in[0] + 2 * o.padding || o.kernel > in[1] + 2 * o.padding)
-    layer_error(layer, fmt::format("kernel {} exceeds padded input {}x{}", o.kernel, in[0] + 2 * o.padding, in[1] + 2 * o.padding));
+    layer_error(layer, fmt::format("kernel {} exceeds padded input {}x{}", o.kernel, in[0] + 2 * o.padding,
+                                   in[1] + 2 * o.padding));
   return {(in[0] + 2 * o.padding - o.kernel) / o.stride + 1, (in[1] + 2 * o.padding - o.kernel) / o.stride + 1, in[2]};
 }
 
@@ -45,24 +49,29 @@ const LayerDef kGlobalAvgPool{"global_avg_pool", global_shape, nullptr,
                               [](LoweringContext& c) { return c.emit(ops::global_avg_pool, {c.inputs[0]}, {})[0]; }};
 
 Shape flatten_shape(const Layer&, const std::vector<Shape>& inputs) { return {inputs[0].elements()}; }
-const LayerDef kFlatten{"flatten", flatten_shape, nullptr, [](LoweringContext& c) { return c.emit(ops::flatten, {c.inputs[0]}, {})[0]; }};
+const LayerDef kFlatten{"flatten", flatten_shape, nullptr,
+                        [](LoweringContext& c) { return c.emit(ops::flatten, {c.inputs[0]}, {})[0]; }};
 
 Shape slice_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const auto& a = std::any_cast<const SliceLayer&>(layer.attributes);
   const Shape& in = inputs[0];
   expect_picture(layer, in);
   if (a.stride < 1 || a.before < 0 || in[2] + a.before > a.channels)
-    layer_error(layer, fmt::format("{} channels behind {} zero ones do not fit into {}, or stride {} is not positive", in[2], a.before,
-                                   a.channels, a.stride));
+    layer_error(layer, fmt::format("{} channels behind {} zero ones do not fit into {}, or stride {} is not positive",
+                                   in[2], a.before, a.channels, a.stride));
   return {(in[0] + a.stride - 1) / a.stride, (in[1] + a.stride - 1) / a.stride, a.channels};
 }
 ValueId lower_slice(LoweringContext& c) {
   const auto& a = std::any_cast<const SliceLayer&>(c.layer.attributes);
-  Op op{.def = &ops::slice_pad, .in = {c.inputs[0]}, .attrs = SliceAttrs{a.stride, static_cast<int>(a.before)}, .layer = c.layer.name};
+  Op op{.def = &ops::slice_pad,
+        .in = {c.inputs[0]},
+        .attrs = SliceAttrs{a.stride, static_cast<int>(a.before)},
+        .layer = c.layer.name};
   const Shape& x = c.program[c.inputs[0]].shape;
-  const ValueId y = c.program.add({.name = c.layer.name,
-                                   .dtype = c.dtype,
-                                   .shape = {x[0], (x[1] + a.stride - 1) / a.stride, (x[2] + a.stride - 1) / a.stride, a.channels}});
+  const ValueId y =
+      c.program.add({.name = c.layer.name,
+                     .dtype = c.dtype,
+                     .shape = {x[0], (x[1] + a.stride - 1) / a.stride, (x[2] + a.stride - 1) / a.stride, a.channels}});
   op.out = {y};
   c.program.step.push_back(std::move(op));
   return y;
@@ -73,7 +82,8 @@ const PoolWindow& window(const Op& op) { return std::get<PoolWindow>(op.attrs); 
 Shape pooled(const Op& op, const Program& p) {
   const Shape& x = p[op.in[0]].shape;
   const PoolWindow& w = window(op);
-  return {x[0], (x[1] + 2 * w.pad_h - w.kernel_h) / w.stride_h + 1, (x[2] + 2 * w.pad_w - w.kernel_w) / w.stride_w + 1, x[3]};
+  return {x[0], (x[1] + 2 * w.pad_h - w.kernel_h) / w.stride_h + 1, (x[2] + 2 * w.pad_w - w.kernel_w) / w.stride_w + 1,
+          x[3]};
 }
 
 // The gradient op has the type of the forward op's input, which it takes as an operand for its extents alone.
@@ -82,7 +92,8 @@ void gradient_with_input(const Op& op, GradientBuilder& b) {
   const ValueId dy = b.gradient_of(op.out[0]);
   Op g{.def = &Def, .in = {dy}, .attrs = op.attrs, .layer = op.layer};
   if (op.out.size() > 1) g.in.push_back(op.out[1]);
-  const ValueId dx = b.program().add({.name = op.layer + ".dx", .dtype = b.program()[op.in[0]].dtype, .shape = b.program()[op.in[0]].shape});
+  const ValueId dx = b.program().add(
+      {.name = op.layer + ".dx", .dtype = b.program()[op.in[0]].dtype, .shape = b.program()[op.in[0]].shape});
   g.out = {dx};
   b.emit(std::move(g), "");
   b.flow(op.in[0], dx);
@@ -118,36 +129,41 @@ const OpDef max_pool{.name = "max_pool",
                        };
                      },
                      .gradient = gradient_with_input<ops::max_pool_backward>};
-const OpDef max_pool_backward{.name = "max_pool_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
-                                return [dy = b.in(op, 0), index = b.in(op, 1), dx = b.out(op, 0), w = window(op)](Stream s) {
-                                  convolt::max_pool_backward(s, dy, index, dx, w);
-                                };
-                              }};
+const OpDef max_pool_backward{
+    .name = "max_pool_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [dy = b.in(op, 0), index = b.in(op, 1), dx = b.out(op, 0), w = window(op)](Stream s) {
+        convolt::max_pool_backward(s, dy, index, dx, w);
+      };
+    }};
 const OpDef avg_pool{.name = "avg_pool",
-                     .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> { return {{p[op.in[0]].dtype, pooled(op, p)}}; },
+                     .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                       return {{p[op.in[0]].dtype, pooled(op, p)}};
+                     },
                      .bind = [](const Op& op, const Binding& b) -> Launch {
-                       return [x = b.in(op, 0), y = b.out(op, 0), w = window(op)](Stream s) { convolt::avg_pool(s, x, y, w); };
+                       return [x = b.in(op, 0), y = b.out(op, 0), w = window(op)](Stream s) {
+                         convolt::avg_pool(s, x, y, w);
+                       };
                      },
                      .gradient = gradient_with_input<ops::avg_pool_backward>};
-const OpDef avg_pool_backward{.name = "avg_pool_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
-                                return [dy = b.in(op, 0), dx = b.out(op, 0), w = window(op)](Stream s) {
-                                  convolt::avg_pool_backward(s, dy, dx, w);
-                                };
-                              }};
+const OpDef avg_pool_backward{
+    .name = "avg_pool_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
+      return
+          [dy = b.in(op, 0), dx = b.out(op, 0), w = window(op)](Stream s) { convolt::avg_pool_backward(s, dy, dx, w); };
+    }};
 const OpDef global_avg_pool{.name = "global_avg_pool",
                             .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
                               const Shape& x = p[op.in[0]].shape;
                               return {{p[op.in[0]].dtype, {x[0], x[3]}}};
                             },
                             .bind = [](const Op& op, const Binding& b) -> Launch {
-                              return [x = b.in(op, 0), y = b.out(op, 0)](Stream s) { convolt::global_avg_pool(s, x, y); };
+                              return
+                                  [x = b.in(op, 0), y = b.out(op, 0)](Stream s) { convolt::global_avg_pool(s, x, y); };
                             },
                             .gradient = gradient_with_input<ops::global_avg_pool_backward>};
-const OpDef global_avg_pool_backward{.name = "global_avg_pool_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
-                                       return [dy = b.in(op, 0), dx = b.out(op, 0)](Stream s) {
-                                         convolt::global_avg_pool_backward(s, dy, dx);
-                                       };
-                                     }};
+const OpDef global_avg_pool_backward{
+    .name = "global_avg_pool_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [dy = b.in(op, 0), dx = b.out(op, 0)](Stream s) { convolt::global_avg_pool_backward(s, dy, dx); };
+    }};
 const OpDef slice_pad{.name = "slice_pad",
                       .infer = preset,
                       .bind = [](const Op& op, const Binding& b) -> Launch {
@@ -156,11 +172,12 @@ const OpDef slice_pad{.name = "slice_pad",
                         };
                       },
                       .gradient = gradient_with_input<ops::slice_pad_backward>};
-const OpDef slice_pad_backward{.name = "slice_pad_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
-                                 return [dy = b.in(op, 0), dx = b.out(op, 0), a = std::get<SliceAttrs>(op.attrs)](Stream s) {
-                                   convolt::slice_pad_backward(s, dy, dx, a.stride, a.channels_before);
-                                 };
-                               }};
+const OpDef slice_pad_backward{
+    .name = "slice_pad_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [dy = b.in(op, 0), dx = b.out(op, 0), a = std::get<SliceAttrs>(op.attrs)](Stream s) {
+        convolt::slice_pad_backward(s, dy, dx, a.stride, a.channels_before);
+      };
+    }};
 
 namespace {
 // A view where the memory plan lets the output take the input's place, else a copy.
@@ -181,8 +198,11 @@ const OpDef flatten{.name = "flatten",
                     .gradient = gradient_with_input<ops::flatten_backward>,
                     .launches = [](const Op&) { return 0; },
                     .in_place = {{0, 0}}};
-const OpDef flatten_backward{
-    .name = "flatten_backward", .infer = preset, .bind = bind_view, .launches = [](const Op&) { return 0; }, .in_place = {{0, 0}}};
+const OpDef flatten_backward{.name = "flatten_backward",
+                             .infer = preset,
+                             .bind = bind_view,
+                             .launches = [](const Op&) { return 0; },
+                             .in_place = {{0, 0}}};
 
 }  // namespace ops
 }  // namespace convolt

@@ -67,7 +67,8 @@ namespace ops {
 const OpDef augment{.name = "augment",
                     .infer = preset,
                     .bind = bind_augment,
-                    .scratch = [](const Op& op, const Program& p) { 
+                    .scratch =
+                        [](const Op& op, const Program& p) {
                           const Shape& y = p[op.out[0]].shape;
                           return uses_contrast(op) ? y[0] * y[1] * int64_t{4} : int64_t{0};
                         },
@@ -119,15 +120,45 @@ const OpDef update_loss_scale{.name = "update_loss_scale",
 }  // namespace ops
 
 const std::vector<const OpDef*>& all_ops() {
-  static const std::vector<const OpDef*> table{
-      &ops::augment,      &ops::load_images,        &ops::cast_weights,     &ops::conv_fprop,          &ops::conv_dgrad,
-      &ops::conv_wgrad,   &ops::pack_weights,       &ops::unpack_gradient,  &ops::linear_fprop,        &ops::linear_dgrad,
-      &ops::linear_wgrad, &ops::add_bias,           &ops::channel_sum,      &ops::channel_stats,       &ops::bn_finalize,
-      &ops::bn_coefficients, &ops::bn_fold,         &ops::bn_apply,         &ops::bn_backward_reduce,  &ops::bn_backward_apply,
-      &ops::activation,   &ops::activation_backward, &ops::add,             &ops::dropout,             &ops::dropout_backward,
-      &ops::max_pool,     &ops::max_pool_backward,  &ops::avg_pool,         &ops::avg_pool_backward,   &ops::global_avg_pool,
-      &ops::global_avg_pool_backward, &ops::slice_pad, &ops::slice_pad_backward, &ops::flatten,        &ops::flatten_backward,
-      &ops::softmax_xent, &ops::sgd,                &ops::check_gradients,  &ops::update_loss_scale};
+  static const std::vector<const OpDef*> table{&ops::augment,
+                                               &ops::load_images,
+                                               &ops::cast_weights,
+                                               &ops::conv_fprop,
+                                               &ops::conv_dgrad,
+                                               &ops::conv_wgrad,
+                                               &ops::pack_weights,
+                                               &ops::unpack_gradient,
+                                               &ops::linear_fprop,
+                                               &ops::linear_dgrad,
+                                               &ops::linear_wgrad,
+                                               &ops::add_bias,
+                                               &ops::channel_sum,
+                                               &ops::channel_stats,
+                                               &ops::bn_finalize,
+                                               &ops::bn_coefficients,
+                                               &ops::bn_fold,
+                                               &ops::bn_apply,
+                                               &ops::bn_backward_reduce,
+                                               &ops::bn_backward_apply,
+                                               &ops::activation,
+                                               &ops::activation_backward,
+                                               &ops::add,
+                                               &ops::dropout,
+                                               &ops::dropout_backward,
+                                               &ops::max_pool,
+                                               &ops::max_pool_backward,
+                                               &ops::avg_pool,
+                                               &ops::avg_pool_backward,
+                                               &ops::global_avg_pool,
+                                               &ops::global_avg_pool_backward,
+                                               &ops::slice_pad,
+                                               &ops::slice_pad_backward,
+                                               &ops::flatten,
+                                               &ops::flatten_backward,
+                                               &ops::softmax_xent,
+                                               &ops::sgd,
+                                               &ops::check_gradients,
+                                               &ops::update_loss_scale};
   return table;
 }
 

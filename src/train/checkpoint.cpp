@@ -17,8 +17,9 @@ constexpr const char* kMoment = "optim.momentum.";
 constexpr const char* kTracked = "num_batches_tracked";
 
 json to_json(const AugmentOptions& o) {
-  return {{"height", o.height},   {"width", o.width}, {"channels", o.channels}, {"geometry", static_cast<int>(o.geometry)},
-          {"resize", o.resize},   {"mean", o.mean},   {"std", o.std},           {"fill", o.fill}};
+  return {
+      {"height", o.height}, {"width", o.width}, {"channels", o.channels}, {"geometry", static_cast<int>(o.geometry)},
+      {"resize", o.resize}, {"mean", o.mean},   {"std", o.std},           {"fill", o.fill}};
 }
 
 AugmentOptions preprocessing_from(const json& j) {
@@ -35,8 +36,13 @@ AugmentOptions preprocessing_from(const json& j) {
 }
 
 json to_json(const ModelCard& c) {
-  return {{"model", c.model},   {"classes", c.classes}, {"channels", c.channels},       {"height", c.height},
-          {"width", c.width},   {"class_names", c.class_names}, {"preprocessing", to_json(c.preprocessing)}};
+  return {{"model", c.model},
+          {"classes", c.classes},
+          {"channels", c.channels},
+          {"height", c.height},
+          {"width", c.width},
+          {"class_names", c.class_names},
+          {"preprocessing", to_json(c.preprocessing)}};
 }
 
 json to_json(const MeterValues& m) { return {m.loss, m.weight, m.top1, m.top5}; }
@@ -85,14 +91,17 @@ auto reading(const std::string& path, const char* what, F read) {
 const std::string& metadata(const SafeTensors& file, const std::string& path, const std::string& key) {
   const auto found = file.metadata().find(key);
   if (found == file.metadata().end())
-    throw FormatError(fmt::format("{}: not a Convolt checkpoint (it has no '{}' metadata); give --model and --weights for weights of others", path, key));
+    throw FormatError(fmt::format(
+        "{}: not a Convolt checkpoint (it has no '{}' metadata); give --model and --weights for weights of others",
+        path, key));
   return found->second;
 }
 
 std::string join(const std::vector<std::string>& names) {
   constexpr size_t kShown = 8;
   const auto shown = std::span(names).first(std::min(kShown, names.size()));
-  return fmt::format("{}{}", fmt::join(shown, ", "), names.size() > kShown ? " and " + std::to_string(names.size() - kShown) + " more" : "");
+  return fmt::format("{}{}", fmt::join(shown, ", "),
+                     names.size() > kShown ? " and " + std::to_string(names.size() - kShown) + " more" : "");
 }
 
 std::vector<int64_t> extents(const Shape& s) {
@@ -110,7 +119,8 @@ std::string text(const std::vector<int64_t>& e) {
 
 }  // namespace
 
-void save_checkpoint(const std::string& path, const Params& params, const ModelCard& card, const Sgd* optimizer, const TrainingState* state) {
+void save_checkpoint(const std::string& path, const Params& params, const ModelCard& card, const Sgd* optimizer,
+                     const TrainingState* state) {
   std::vector<std::vector<float>> values;
   std::vector<SafeTensor> tensors;
   values.reserve(2 * params.specs().size());  // spans point into it
@@ -128,8 +138,10 @@ void save_checkpoint(const std::string& path, const Params& params, const ModelC
   if (optimizer != nullptr)
     for (size_t i = 0; i < params.specs().size(); ++i)
       if (params.specs()[i].trainable)
-        add(kMoment + params.specs()[i].name, params.specs()[i].file_shape(), optimizer->moment_values(static_cast<int>(i)));
-  std::map<std::string, std::string> meta{{"format", "pt"}, {"convolt.card", to_json(card).dump()}, {"convolt.configuration", card.configuration}};
+        add(kMoment + params.specs()[i].name, params.specs()[i].file_shape(),
+            optimizer->moment_values(static_cast<int>(i)));
+  std::map<std::string, std::string> meta{
+      {"format", "pt"}, {"convolt.card", to_json(card).dump()}, {"convolt.configuration", card.configuration}};
   if (state != nullptr) meta["convolt.state"] = to_json(*state).dump();
   write_safetensors(path, tensors, meta);
 }
@@ -147,7 +159,8 @@ ModelCard read_card(const std::string& path) {
     c.width = j.at("width");
     c.class_names = j.at("class_names").get<std::vector<std::string>>();
     c.preprocessing = preprocessing_from(j.at("preprocessing"));
-    c.configuration = file.metadata().count("convolt.configuration") > 0 ? file.metadata().at("convolt.configuration") : "";
+    c.configuration =
+        file.metadata().count("convolt.configuration") > 0 ? file.metadata().at("convolt.configuration") : "";
     return c;
   });
 }
@@ -198,7 +211,8 @@ TrainingState load_training(const std::string& path, Params& params, Sgd& optimi
     if (!spec.trainable) continue;
     const SafeTensor* t = file.find(kMoment + spec.name);
     if (t == nullptr || t->shape != extents(spec.file_shape()))
-      throw FormatError(fmt::format("{}: it lacks the optimizer's moment of '{}'; resume from last.safetensors", path, spec.name));
+      throw FormatError(
+          fmt::format("{}: it lacks the optimizer's moment of '{}'; resume from last.safetensors", path, spec.name));
     optimizer.set_moment_values(static_cast<int>(i), t->to_floats());
   }
   params.batches_tracked = state.batches_tracked;

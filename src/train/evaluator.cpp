@@ -31,7 +31,8 @@ LoaderOptions loader_options(const EvalOptions& o) {
 }  // namespace
 
 Evaluator::Evaluator(const Graph& graph, Params& params, const Dataset& data, const EvalOptions& options)
-    : plan_(graph, params, plan_options(options)), loader_(Loader::create(params.context(), data, loader_options(options))) {}
+    : plan_(graph, params, plan_options(options)),
+      loader_(Loader::create(params.context(), data, loader_options(options))) {}
 
 EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>& on_logits) {
   const auto start = std::chrono::steady_clock::now();
@@ -40,11 +41,13 @@ EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>
   Batch batch;
   while (loader_->next(batch)) {
     plan_.run(input_of(batch));
-    for (int i = 0; i < plan_.options().batch; ++i) result.skipped += batch.samples[i] >= 0 && batch.skipped[i] != 0 ? 1 : 0;
+    for (int i = 0; i < plan_.options().batch; ++i)
+      result.skipped += batch.samples[i] >= 0 && batch.skipped[i] != 0 ? 1 : 0;
     if (on_logits) {
       const std::vector<float> logits = plan_.logits();
       for (int i = 0; i < plan_.options().batch; ++i)
-        if (batch.samples[i] >= 0) on_logits(batch.samples[i], logits.data() + i * plan_.classes(), batch.skipped[i] != 0);
+        if (batch.samples[i] >= 0)
+          on_logits(batch.samples[i], logits.data() + i * plan_.classes(), batch.skipped[i] != 0);
     }
     loader_->release(batch);
   }

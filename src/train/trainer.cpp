@@ -60,8 +60,8 @@ MeterValues operator-(const MeterValues& a, const MeterValues& b) {
 
 class Training {
 public:
-  Training(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation, const ModelCard& card, const TrainOptions& options,
-           const TrainObserver& observer)
+  Training(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation, const ModelCard& card,
+           const TrainOptions& options, const TrainObserver& observer)
       : graph_(graph),
         params_(params),
         data_(data),
@@ -127,10 +127,12 @@ private:
     p.learning_rate = learning_rate(o_.schedule, r.step - 1);
     const double elapsed = seconds_since(report_time_);
     if (elapsed > 0) p.images_per_second = static_cast<double>((r.step - report_step_) * o_.batch) / elapsed;
-    p.seconds_left = seconds_since(start_) / static_cast<double>(r.step - first_step_) * static_cast<double>(total_steps_ - r.step);
+    p.seconds_left =
+        seconds_since(start_) / static_cast<double>(r.step - first_step_) * static_cast<double>(total_steps_ - r.step);
     report_time_ = Clock::now();
     report_step_ = r.step;
-    if (log_) log_->append({{"step", p.step}, {"epoch", p.epoch}, {"loss", p.loss}, {"top1", p.top1}, {"lr", p.learning_rate}});
+    if (log_)
+      log_->append({{"step", p.step}, {"epoch", p.epoch}, {"loss", p.loss}, {"top1", p.top1}, {"lr", p.learning_rate}});
     if (observer_.progress) observer_.progress(p);
   }
 
@@ -164,7 +166,8 @@ private:
 
   void log_epoch(const EpochSummary& s) {
     if (!log_) return;
-    nlohmann::ordered_json line{{"step", s.step}, {"epoch", s.epoch}, {"train_loss", s.train_loss}, {"train_top1", s.train_top1}};
+    nlohmann::ordered_json line{
+        {"step", s.step}, {"epoch", s.epoch}, {"train_loss", s.train_loss}, {"train_top1", s.train_top1}};
     if (s.validation) {
       line["val_loss"] = s.validation->loss;
       line["val_top1"] = s.validation->top1;
@@ -194,7 +197,9 @@ private:
     save_checkpoint(path("last.safetensors"), params_, card_, &sgd_, &state_);
   }
 
-  std::string device_text() const { return params_.context().device().to_string() + ": " + params_.context().conv().describe(); }
+  std::string device_text() const {
+    return params_.context().device().to_string() + ": " + params_.context().conv().describe();
+  }
 
   void resume() {
     state_ = load_training(o_.resume, params_, sgd_);
@@ -216,7 +221,8 @@ private:
     std::error_code error;
     std::filesystem::create_directories(o_.output_dir, error);
     if (error) throw Error("cannot make the output folder '" + o_.output_dir + "': " + error.message());
-    log_.emplace(o_.resume.empty() ? MetricsLog::create(path("metrics.jsonl")) : MetricsLog::resume(path("metrics.jsonl"), state_.step));
+    log_.emplace(o_.resume.empty() ? MetricsLog::create(path("metrics.jsonl"))
+                                   : MetricsLog::resume(path("metrics.jsonl"), state_.step));
   }
 
   // The batch of a step is a pure function: decode it again and look at every op.
@@ -227,9 +233,10 @@ private:
     StepInput input = input_of(batch);
     input.seed = o_.seed;
     const std::string where = plan_.find_non_finite(input);
-    throw NonFiniteError(fmt::format("the loss of step {} is not finite, first seen in {}; the weights are those before that step; try a lower "
-                                     "--lr, warm-up (--lr-warmup-epochs) or --dtype f32",
-                                     bad_step, where.empty() ? "the loss itself" : where));
+    throw NonFiniteError(fmt::format(
+        "the loss of step {} is not finite, first seen in {}; the weights are those before that step; try a lower "
+        "--lr, warm-up (--lr-warmup-epochs) or --dtype f32",
+        bad_step, where.empty() ? "the loss itself" : where));
   }
 
   TrainResult result(bool interrupted) {
@@ -263,10 +270,13 @@ private:
 
 }  // namespace
 
-TrainResult train(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation, const ModelCard& card,
-                  const TrainOptions& options, const TrainObserver& observer, const std::atomic<int>* interrupt) {
-  if (options.log_every < 1) throw UsageError("--log-every must be at least 1, found " + std::to_string(options.log_every));
-  if (options.steps == 0 && options.epochs < 1) throw UsageError("--epochs must be at least 1, found " + std::to_string(options.epochs));
+TrainResult train(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation,
+                  const ModelCard& card, const TrainOptions& options, const TrainObserver& observer,
+                  const std::atomic<int>* interrupt) {
+  if (options.log_every < 1)
+    throw UsageError("--log-every must be at least 1, found " + std::to_string(options.log_every));
+  if (options.steps == 0 && options.epochs < 1)
+    throw UsageError("--epochs must be at least 1, found " + std::to_string(options.epochs));
   return Training(graph, params, data, validation, card, options, observer).run(interrupt);
 }
 

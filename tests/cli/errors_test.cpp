@@ -27,7 +27,8 @@ const Case kCases[] = {
     {"train --data-path @shapes --device cuda:x", 2, "unknown device 'cuda:x'"},
     {"train --data-path @shapes --model resnet20 -b 1000", 3, "fewer than one batch of 1000"},
     {"train --data-path @shapes --model resnet20 -b 0", 2, "--batch-size: expected at least 1, found 0"},
-    {"train --data-path @shapes --model lenet --train-crop-size 4", 2, "conv2d 'conv2': kernel 5 exceeds padded input 2x2"},
+    {"train --data-path @shapes --model lenet --train-crop-size 4", 2,
+     "conv2d 'conv2': kernel 5 exceeds padded input 2x2"},
     {"train --data-path @shapes --model resnet20 --num-classes 1", 2, "fewer than the 2 classes"},
     {"train --data-path @shapes --output-dir @run", 2, "is not empty"},
     {"train --data-path @shapes --output-dir @text.txt", 2, "is a file"},
@@ -35,7 +36,8 @@ const Case kCases[] = {
     {"train --data-path @shapes --mean 0.5,0.5 -b 4", 2, "--mean takes one value or three"},
     {"train --data-path @shapes --lr nan1", 2, "--lr"},
     {"train --data-path @shapes --crop-padding 4 --scale 0.5,1", 2, "two ways to crop"},
-    {"train --data-path @shapes --model resnet20 -b 4 --lr 1e30 --epochs 1 --quiet", 1, "the loss of step 1 is not finite"},
+    {"train --data-path @shapes --model resnet20 -b 4 --lr 1e30 --epochs 1 --quiet", 1,
+     "the loss of step 1 is not finite"},
     {"eval --data-path @shapes", 2, "--checkpoint"},
     {"eval --data-path @shapes --checkpoint @missing", 3, "missing"},
     {"eval --data-path @shapes --checkpoint @cut.safetensors", 3, "cut.safetensors"},
@@ -51,7 +53,10 @@ class Errors : public testing::TestWithParam<Case> {
 protected:
   static void SetUpTestSuite() {
     folder_ = new TempFolder;
-    ASSERT_EQ(convolt("synth '" + folder_->path("shapes") + "' --classes 2 --train-per-class 6 --val-per-class 2 --min-side 32 --max-side 48").code, 0);
+    ASSERT_EQ(convolt("synth '" + folder_->path("shapes") +
+                      "' --classes 2 --train-per-class 6 --val-per-class 2 --min-side 32 --max-side 48")
+                  .code,
+              0);
     std::filesystem::create_directory(folder_->path("empty"));
     std::filesystem::create_directory(folder_->path("run"));
     std::ofstream(folder_->path("run/metrics.jsonl")) << "{}\n";
@@ -88,12 +93,53 @@ TEST(Help, EveryCommandHasOne) {
     EXPECT_THAT(o.out, HasSubstr("Example"));
   }
   EXPECT_THAT(convolt("--version").out, HasSubstr("convolt 0."));
-  for (const char* flag : {"--data-path", "--val-data-path", "--data-format", "--model", "--weights", "--num-classes", "--epochs", "--steps",
-                           "--batch-size", "--workers", "--device", "--dtype", "--amp", "--lr", "--momentum", "--nesterov", "--wd",
-                           "--weight-decay", "--lr-scheduler", "--sched", "--lr-warmup-epochs", "--label-smoothing", "--smoothing",
-                           "--train-crop-size", "--val-crop-size", "--val-resize-size", "--crop-padding", "--scale", "--ratio", "--hflip",
-                           "--vflip", "--rotate", "--translate", "--zoom", "--color-jitter", "--random-erase", "--reprob", "--mean", "--std",
-                           "--max-side", "--threads", "--seed", "--resume", "--checkpoint-every", "--output-dir", "--overwrite", "--log-every",
+  for (const char* flag : {"--data-path",
+                           "--val-data-path",
+                           "--data-format",
+                           "--model",
+                           "--weights",
+                           "--num-classes",
+                           "--epochs",
+                           "--steps",
+                           "--batch-size",
+                           "--workers",
+                           "--device",
+                           "--dtype",
+                           "--amp",
+                           "--lr",
+                           "--momentum",
+                           "--nesterov",
+                           "--wd",
+                           "--weight-decay",
+                           "--lr-scheduler",
+                           "--sched",
+                           "--lr-warmup-epochs",
+                           "--label-smoothing",
+                           "--smoothing",
+                           "--train-crop-size",
+                           "--val-crop-size",
+                           "--val-resize-size",
+                           "--crop-padding",
+                           "--scale",
+                           "--ratio",
+                           "--hflip",
+                           "--vflip",
+                           "--rotate",
+                           "--translate",
+                           "--zoom",
+                           "--color-jitter",
+                           "--random-erase",
+                           "--reprob",
+                           "--mean",
+                           "--std",
+                           "--max-side",
+                           "--threads",
+                           "--seed",
+                           "--resume",
+                           "--checkpoint-every",
+                           "--output-dir",
+                           "--overwrite",
+                           "--log-every",
                            "--quiet"})
     EXPECT_THAT(convolt("train --help").out, HasSubstr(flag));
 }

@@ -21,12 +21,16 @@ class MainJob : public testing::Test {
 protected:
   static void SetUpTestSuite() {
     folder_ = new TempFolder;
-    ASSERT_EQ(convolt("synth '" + folder_->path("shapes") + "' --classes 3 --train-per-class 16 --val-per-class 5 --min-side 32 --max-side 48").code, 0);
+    ASSERT_EQ(convolt("synth '" + folder_->path("shapes") +
+                      "' --classes 3 --train-per-class 16 --val-per-class 5 --min-side 32 --max-side 48")
+                  .code,
+              0);
   }
   static void TearDownTestSuite() { delete folder_; }
   static std::string at(const std::string& name) { return folder_->path(name); }
   static std::string train(const std::string& run) {
-    return "train --data-path '" + at("shapes") + "' --model resnet20 -b 8 --seed 5 --rotate 20 --output-dir '" + at(run) + "' ";
+    return "train --data-path '" + at("shapes") + "' --model resnet20 -b 8 --seed 5 --rotate 20 --output-dir '" +
+           at(run) + "' ";
   }
   static TempFolder* folder_;
 };
@@ -38,7 +42,8 @@ TEST_F(MainJob, TrainEvalPredict) {
   EXPECT_EQ(json::parse(t.out).at("steps"), 12);
   EXPECT_THAT(t.error, HasSubstr("epoch 2"));
 
-  const Outcome e = convolt("eval --checkpoint '" + at("run/best.safetensors") + "' --data-path '" + at("shapes") + "' --json -b 4");
+  const Outcome e =
+      convolt("eval --checkpoint '" + at("run/best.safetensors") + "' --data-path '" + at("shapes") + "' --json -b 4");
   ASSERT_EQ(e.code, 0) << e.error;
   const json result = json::parse(e.out);
   EXPECT_EQ(result.at("samples"), 15);
@@ -49,7 +54,8 @@ TEST_F(MainJob, TrainEvalPredict) {
   std::filesystem::create_directory(at("odd"));
   std::filesystem::copy(at("shapes/val/arrow/000.jpg"), at("odd/a.txt"));  // by content, not by name
   std::ofstream(at("odd/b.jpg")) << "no picture";
-  const Outcome p = convolt("predict --checkpoint '" + at("run/best.safetensors") + "' '" + at("odd") + "' --json --topk 2");
+  const Outcome p =
+      convolt("predict --checkpoint '" + at("run/best.safetensors") + "' '" + at("odd") + "' --json --topk 2");
   EXPECT_EQ(p.code, 3);
   std::istringstream lines(p.out);
   std::string line;
@@ -59,7 +65,8 @@ TEST_F(MainJob, TrainEvalPredict) {
   ASSERT_EQ(first.at("top").size(), 2U);
   EXPECT_GE(first["top"][0]["probability"], first["top"][1]["probability"]);
   std::vector<std::string> classes;
-  for (const auto& entry : std::filesystem::directory_iterator(at("shapes/train"))) classes.push_back(entry.path().filename());
+  for (const auto& entry : std::filesystem::directory_iterator(at("shapes/train")))
+    classes.push_back(entry.path().filename());
   std::sort(classes.begin(), classes.end());
   EXPECT_EQ(first["top"][0]["label"], classes.at(first["top"][0]["index"]));
   ASSERT_TRUE(std::getline(lines, line));
@@ -80,7 +87,8 @@ TEST_F(MainJob, APictureThatCannotBeReadIsALineWithItsError) {
 TEST_F(MainJob, PredictReadsAListFromStdin) {
   ASSERT_EQ(convolt(train("stdin") + "--steps 1 --quiet").code, 0);
   std::ofstream(at("list")) << at("shapes/val/arrow/001.jpg") << "\n";
-  const Outcome p = convolt("predict --checkpoint '" + at("stdin/last.safetensors") + "' - --json <'" + at("list") + "'");
+  const Outcome p =
+      convolt("predict --checkpoint '" + at("stdin/last.safetensors") + "' - --json <'" + at("list") + "'");
   EXPECT_EQ(p.code, 0) << p.error;
   EXPECT_EQ(json::parse(p.out).at("path"), at("shapes/val/arrow/001.jpg"));
 }
@@ -89,25 +97,28 @@ TEST_F(MainJob, KilledAtAnyPointItGoesOnToTheSameBytes) {
   ASSERT_EQ(convolt(train("whole") + "--epochs 3 --quiet").code, 0);
   for (const int milliseconds : {150, 400, 700}) {
     const std::string run = "killed" + std::to_string(milliseconds);
-    const pid_t child = start({"train", "--data-path", at("shapes"), "--model", "resnet20", "-b", "8", "--seed", "5", "--rotate", "20",
-                               "--output-dir", at(run), "--epochs", "3", "--checkpoint-every", "1", "--quiet"});
+    const pid_t child =
+        start({"train", "--data-path", at("shapes"), "--model", "resnet20", "-b", "8", "--seed", "5", "--rotate", "20",
+               "--output-dir", at(run), "--epochs", "3", "--checkpoint-every", "1", "--quiet"});
     std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
     kill(child, SIGKILL);
     wait_for(child);
     const Outcome o = convolt(train(run) + "--epochs 3 --quiet --resume auto --overwrite");
     ASSERT_EQ(o.code, 0) << o.error;
     for (const char* file : {"/last.safetensors", "/best.safetensors", "/metrics.jsonl"})
-      EXPECT_EQ(text_of(at(run + file)), text_of(at(std::string("whole") + file))) << file << " after " << milliseconds << " ms";
+      EXPECT_EQ(text_of(at(run + file)), text_of(at(std::string("whole") + file)))
+          << file << " after " << milliseconds << " ms";
   }
 }
 
 TEST_F(MainJob, SignalsSaveAndSayWhich) {
   for (const auto& [signal, code] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 75}}) {
     const std::string run = "signal" + std::to_string(signal);
-    const pid_t child = start({"train", "--data-path", at("shapes"), "--model", "resnet20", "-b", "8", "--epochs", "100000", "--output-dir",
-                               at(run), "--checkpoint-every", "1", "--quiet"});
+    const pid_t child = start({"train", "--data-path", at("shapes"), "--model", "resnet20", "-b", "8", "--epochs",
+                               "100000", "--output-dir", at(run), "--checkpoint-every", "1", "--quiet"});
     // The first checkpoint shows that the training is under way.
-    for (int i = 0; i < 600 && !std::filesystem::exists(at(run + "/last.safetensors")); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    for (int i = 0; i < 600 && !std::filesystem::exists(at(run + "/last.safetensors")); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
     kill(child, signal);
     EXPECT_EQ(wait_for(child), code);
     EXPECT_NO_THROW(SafeTensors::read(at(run + "/last.safetensors")));
@@ -151,7 +162,11 @@ std::string write_oracle_weights(const std::string& prefix, const TempFolder& fo
     std::string name, shape;
     int64_t offset = 0, count = 0;
     row >> name >> shape >> offset >> count;
-    SafeTensor t{name, "F32", {}, std::as_bytes(std::span(raw)).subspan(static_cast<size_t>(offset) * 4, static_cast<size_t>(count) * 4)};
+    SafeTensor t{
+        name,
+        "F32",
+        {},
+        std::as_bytes(std::span(raw)).subspan(static_cast<size_t>(offset) * 4, static_cast<size_t>(count) * 4)};
     std::istringstream extents(shape);
     for (std::string e; std::getline(extents, e, 'x');) t.shape.push_back(std::stoll(e));
     tensors.push_back(t);
@@ -165,13 +180,15 @@ TEST_P(Oracle, SameAccuracyAndLogits) {
   if (data == nullptr) GTEST_SKIP() << "CONVOLT_TEST_DATA names no folder of data sets";
   const auto& [model, file, correct] = GetParam();
   const TempFolder folder;
-  const std::string oracle = std::string(data) + "/cifar10_oracle/", weights = write_oracle_weights(oracle + file, folder);
-  const Outcome o = convolt(std::string("eval --model ") + model + " --weights '" + weights + "' --data-path '" + oracle +
-                            "test_batch_first1017.bin' --json --logits '" + folder.path("logits.npy") + "'");
+  const std::string oracle = std::string(data) + "/cifar10_oracle/",
+                    weights = write_oracle_weights(oracle + file, folder);
+  const Outcome o = convolt(std::string("eval --model ") + model + " --weights '" + weights + "' --data-path '" +
+                            oracle + "test_batch_first1017.bin' --json --logits '" + folder.path("logits.npy") + "'");
   ASSERT_EQ(o.code, 0) << o.error;
   EXPECT_EQ(json::parse(o.out).at("samples"), 1017);
   EXPECT_EQ(json::parse(o.out).at("correct"), correct);
-  const std::string npy = text_of(folder.path("logits.npy")), expected = text_of(oracle + file + ".logits_test_first1017.f32");
+  const std::string npy = text_of(folder.path("logits.npy")),
+                    expected = text_of(oracle + file + ".logits_test_first1017.f32");
   ASSERT_GT(npy.size(), expected.size());
   const auto* found = reinterpret_cast<const float*>(npy.data() + npy.size() - expected.size());
   const auto* truth = reinterpret_cast<const float*>(expected.data());
@@ -180,12 +197,14 @@ TEST_P(Oracle, SameAccuracyAndLogits) {
   EXPECT_LT(worst, 2e-3);
 }
 INSTANTIATE_TEST_SUITE_P(Cifar10, Oracle,
-                         testing::Values(std::tuple{"resnet20", "resnet20-12fca82f", 932}, std::tuple{"resnet32", "resnet32-d509ac18", 944}));
+                         testing::Values(std::tuple{"resnet20", "resnet20-12fca82f", 932},
+                                         std::tuple{"resnet32", "resnet32-d509ac18", 944}));
 
 TEST(RealData, FashionMnistTrainsFromItsCompressedFiles) {
   const char* data = std::getenv("CONVOLT_TEST_DATA");
   if (data == nullptr) GTEST_SKIP() << "CONVOLT_TEST_DATA names no folder of data sets";
-  const Outcome o = convolt("train --data-path '" + std::string(data) + "/fashion_mnist' --model lenet --steps 150 -b 64 --lr 0.05 --json --quiet");
+  const Outcome o = convolt("train --data-path '" + std::string(data) +
+                            "/fashion_mnist' --model lenet --steps 150 -b 64 --lr 0.05 --json --quiet");
   ASSERT_EQ(o.code, 0) << o.error;
   EXPECT_GT(json::parse(o.out).at("best_top1"), 0.4);  // chance is 0.1
 }

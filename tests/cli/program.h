@@ -43,7 +43,8 @@ inline pid_t start(const std::vector<std::string>& arguments) {
   std::vector<char*> argv{const_cast<char*>(CONVOLT_PROGRAM)};
   for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);
-  if (std::freopen("/dev/null", "w", stderr) == nullptr || std::freopen("/dev/null", "w", stdout) == nullptr) _exit(127);
+  if (std::freopen("/dev/null", "w", stderr) == nullptr || std::freopen("/dev/null", "w", stdout) == nullptr)
+    _exit(127);
   execv(CONVOLT_PROGRAM, argv.data());
   _exit(127);
 }

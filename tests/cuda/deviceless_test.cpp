@@ -37,7 +37,15 @@ protected:
 
 // 3x3 on square pictures, as many channels out as in.
 ConvGeometry square(int64_t batch, int64_t channels, int64_t size) {
-  return {.n = batch, .in_h = size, .in_w = size, .in_c = channels, .out_c = channels, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1};
+  return {.n = batch,
+          .in_h = size,
+          .in_w = size,
+          .in_c = channels,
+          .out_c = channels,
+          .kernel_h = 3,
+          .kernel_w = 3,
+          .pad_h = 1,
+          .pad_w = 1};
 }
 
 // The convolutions of a model as the planner lowers them.
@@ -110,8 +118,7 @@ TEST_F(DevicelessTest, DilationGroupsAndUnevenSizesHavePlans) {
 
 TEST_F(DevicelessTest, BiasAndActivationAreFusedInFloat32) {
   for (const ConvEpilogue epilogue : {ConvEpilogue::bias, ConvEpilogue::bias_relu, ConvEpilogue::bias_relu6})
-    EXPECT_FALSE(
-        deviceless_plans({.geometry = square(8, 64, 14), .epilogue = epilogue}, h200()).empty())
+    EXPECT_FALSE(deviceless_plans({.geometry = square(8, 64, 14), .epilogue = epilogue}, h200()).empty())
         << static_cast<int>(epilogue);
 }
 

@@ -53,14 +53,15 @@ void mobilenet(Graph& g) {
 
 void mixed(Graph& g) {
   Value x = g.input("image", {11, 10, 3});
-  x = relu6(conv2d(
-      x, 6, {.name = "c1", .kernel = 3, .padding = 2, .dilation = 2, .bias = true, .init = Init::uniform_fan_in}));
+  x = conv2d(x, 6,
+             {.name = "c1", .kernel = 3, .padding = 2, .dilation = 2, .bias = true, .init = Init::uniform_fan_in});
+  x = relu6(batch_norm(x, {.name = "bn"}));
   x = dropout(avg_pool(x, {.kernel = 3, .stride = 2, .padding = 1}), 0.3F);
-  const Value z = conv2d(x, 10, {.name = "c2", .groups = 2, .bias = true, .init = Init::uniform_fan_in});
-  x = add(batch_norm(z, {.name = "bn", .momentum = 0.3F}), z);  // z has two readers
+  const Value z = conv2d(x, 10, {.name = "c2", .groups = 2});
+  x = add(batch_norm(z, {.name = "bn1", .momentum = 0.3F}), z);  // z has two readers
   x = relu(add(x, x));
   x = dropout(flatten(slice_pad(x, 2, 13, 2)), 0.25F);
-  x = relu(batch_norm(linear(x, 12, {.name = "fc1", .bias = false}), {.name = "bn1", .eps = 1e-3F}));
+  x = relu(batch_norm(linear(x, 12, {.name = "fc1", .bias = false}), {.name = "bn2", .eps = 1e-3F}));
   g.output(linear(x, 6, {.name = "fc2"}));
 }
 

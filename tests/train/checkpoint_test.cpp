@@ -57,7 +57,8 @@ TEST(Checkpoint, KeepsWeightsMomentsStateAndCard) {
   Sgd other(*b.params, {});
   const TrainingState read = load_training(path, *b.params, other);
   for (size_t i = 0; i < a.params->specs().size(); ++i)
-    EXPECT_EQ(a.params->values(static_cast<int>(i)), b.params->values(static_cast<int>(i))) << a.params->specs()[i].name;
+    EXPECT_EQ(a.params->values(static_cast<int>(i)), b.params->values(static_cast<int>(i)))
+        << a.params->specs()[i].name;
   EXPECT_EQ(other.moment_values(fc), moment);
   EXPECT_EQ(b.params->batches_tracked, 17);
   EXPECT_EQ(read.step, 42);
@@ -85,7 +86,9 @@ TEST(Checkpoint, FilesUseTorchsLayout) {
   const int conv = net.params->find("conv2.weight");
   const std::vector<float> in_file = file.find("conv2.weight")->to_floats();
   std::vector<float> in_memory(in_file.size());
-  context_of(Device::cpu()).compute().copy(in_memory.data(), net.params->tensor(conv).data, net.params->tensor(conv).bytes());
+  context_of(Device::cpu())
+      .compute()
+      .copy(in_memory.data(), net.params->tensor(conv).data, net.params->tensor(conv).bytes());
   context_of(Device::cpu()).compute().synchronize();
   // [o=2][i=5][h=1][w=2] of the file is [2][1][2][5] in memory.
   EXPECT_EQ(in_file[((2 * 8 + 5) * 3 + 1) * 3 + 2], in_memory[((2 * 3 + 1) * 3 + 2) * 8 + 5]);

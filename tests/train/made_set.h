@@ -1,4 +1,5 @@
-// A small data set in memory: grey 12x12 pictures of three classes (where the bright bar lies), some of them unreadable.
+// A small data set in memory: grey 12x12 pictures of three classes (where the bright bar lies), some of them
+// unreadable.
 #pragma once
 
 #include <cmath>
@@ -12,7 +13,9 @@ namespace convolt::test {
 class MadeSet final : public Dataset {
 public:
   static constexpr int kSide = 12;
-  explicit MadeSet(int64_t size, std::set<int64_t> broken = {}) : size_(size), broken_(std::move(broken)) { class_names_ = {"left", "middle", "right"}; }
+  explicit MadeSet(int64_t size, std::set<int64_t> broken = {}) : size_(size), broken_(std::move(broken)) {
+    class_names_ = {"left", "middle", "right"};
+  }
   int64_t size() const override { return size_; }
   int32_t label(int64_t i) const override { return static_cast<int32_t>(i % 3); }
   std::string name(int64_t i) const override { return "made[" + std::to_string(i) + "]"; }

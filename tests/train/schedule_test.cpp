@@ -16,7 +16,8 @@ TEST(Schedule, CosineFallsFromBaseToMinimum) {
 }
 
 TEST(Schedule, WarmUpIsLinearAndTheRestFollowsIt) {
-  const ScheduleOptions o{.kind = ScheduleOptions::Kind::cosine, .base = 2, .total_steps = 110, .warmup_steps = 10, .warmup_factor = 0.1};
+  const ScheduleOptions o{
+      .kind = ScheduleOptions::Kind::cosine, .base = 2, .total_steps = 110, .warmup_steps = 10, .warmup_factor = 0.1};
   EXPECT_DOUBLE_EQ(learning_rate(o, 0), 0.2);
   EXPECT_NEAR(learning_rate(o, 5), 1.1, 1e-12);
   EXPECT_DOUBLE_EQ(learning_rate(o, 10), 2);
@@ -24,8 +25,12 @@ TEST(Schedule, WarmUpIsLinearAndTheRestFollowsIt) {
 }
 
 TEST(Schedule, StepDecaysCountFromTheEndOfTheWarmUp) {
-  const ScheduleOptions o{
-      .kind = ScheduleOptions::Kind::step, .base = 1, .total_steps = 100, .warmup_steps = 5, .step_size = 10, .gamma = 0.5};
+  const ScheduleOptions o{.kind = ScheduleOptions::Kind::step,
+                          .base = 1,
+                          .total_steps = 100,
+                          .warmup_steps = 5,
+                          .step_size = 10,
+                          .gamma = 0.5};
   EXPECT_DOUBLE_EQ(learning_rate(o, 14), 1);
   EXPECT_DOUBLE_EQ(learning_rate(o, 15), 0.5);
   EXPECT_DOUBLE_EQ(learning_rate(o, 25), 0.25);

@@ -27,8 +27,8 @@ struct Trial {
     made_network(graph);
     params = std::make_unique<Params>(context_of(Device::cpu()), graph, 3);
   }
-  TrainResult train(const Dataset& data, const Dataset* validation, const TrainOptions& o, const TrainObserver& observer = {},
-                    const std::atomic<int>* interrupt = nullptr) {
+  TrainResult train(const Dataset& data, const Dataset* validation, const TrainOptions& o,
+                    const TrainObserver& observer = {}, const std::atomic<int>* interrupt = nullptr) {
     return convolt::train(graph, *params, data, validation, made_card(), o, observer, interrupt);
   }
 };
@@ -72,7 +72,8 @@ TEST(Trainer, ResumesToTheSameBits) {
     const TrainResult second = Trial().train(data, &validation, part);
     EXPECT_EQ(second.steps, 15);
     for (const char* file : {"/last.safetensors", "/best.safetensors", "/metrics.jsonl"})
-      EXPECT_EQ(contents(part.output_dir + file), contents(whole.output_dir + file)) << file << " after a stop at step " << first.steps;
+      EXPECT_EQ(contents(part.output_dir + file), contents(whole.output_dir + file))
+          << file << " after a stop at step " << first.steps;
   }
 }
 
@@ -145,7 +146,8 @@ TEST(Evaluator, EverySampleCountsOnceWhateverTheBatch) {
   double loss[2];
   for (const int i : {0, 1}) {
     Trial trial;
-    Evaluator evaluator(trial.graph, *trial.params, data, {.batch = i == 0 ? 7 : 31, .workers = 2, .preprocessing = made_pictures()});
+    Evaluator evaluator(trial.graph, *trial.params, data,
+                        {.batch = i == 0 ? 7 : 31, .workers = 2, .preprocessing = made_pictures()});
     std::vector<int64_t> seen;
     const EvalResult r = evaluator.run([&](int64_t sample, const float*, bool) { seen.push_back(sample); });
     EXPECT_EQ(r.samples, 30);

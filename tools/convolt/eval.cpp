@@ -24,7 +24,8 @@ int run_eval(const EvalCommand& c) {
   const auto context = c.device.make_context();
   const Network n = load_network(c.network, c.pictures, *context, data.get());
   if (const auto found = static_cast<int64_t>(data->class_names().size()); found > n.card.classes)
-    throw DataError(fmt::format("'{}' has {} classes, but the network has {} outputs", c.data.path, found, n.card.classes));
+    throw DataError(
+        fmt::format("'{}' has {} classes, but the network has {} outputs", c.data.path, found, n.card.classes));
 
   EvalOptions options;
   options.batch = c.data.batch;
@@ -41,12 +42,14 @@ int run_eval(const EvalCommand& c) {
 
   report_bad_samples(evaluator.bad_samples());
   if (c.json) {
-    const nlohmann::ordered_json j{{"samples", r.samples}, {"correct", static_cast<int64_t>(r.correct)}, {"top1", r.top1}, {"top5", r.top5},
-                                   {"loss", r.loss},       {"seconds", r.seconds},                       {"skipped", r.skipped}};
+    const nlohmann::ordered_json j{{"samples", r.samples}, {"correct", static_cast<int64_t>(r.correct)},
+                                   {"top1", r.top1},       {"top5", r.top5},
+                                   {"loss", r.loss},       {"seconds", r.seconds},
+                                   {"skipped", r.skipped}};
     fmt::print("{}\n", j.dump());
   } else {
-    fmt::print("top-1 {:.2f} % ({} of {}), top-5 {:.2f} %, loss {:.4f}, {:.1f} s", 100 * r.top1, static_cast<int64_t>(r.correct), r.samples,
-               100 * r.top5, r.loss, r.seconds);
+    fmt::print("top-1 {:.2f} % ({} of {}), top-5 {:.2f} %, loss {:.4f}, {:.1f} s", 100 * r.top1,
+               static_cast<int64_t>(r.correct), r.samples, 100 * r.top5, r.loss, r.seconds);
     fmt::print("{}\n", r.skipped > 0 ? fmt::format(", {} skipped", r.skipped) : "");
   }
   if (r.samples == 0) throw DataError("'" + c.data.path + "': no picture could be read");
@@ -62,9 +65,11 @@ Subcommand add_eval(CLI::App& program) {
   c->network.add(*app);
   c->pictures.add(*app, false);
   c->device.add(*app);
-  app->add_option("--logits", c->logits, "write the logits, float32 [samples, classes], as FILE.npy; rows of skipped pictures are meaningless")
+  app->add_option("--logits", c->logits,
+                  "write the logits, float32 [samples, classes], as FILE.npy; rows of skipped pictures are meaningless")
       ->group("Output");
-  app->add_flag("--json", c->json, "one JSON object: samples, correct, top1, top5, loss, seconds, skipped")->group("Output");
+  app->add_flag("--json", c->json, "one JSON object: samples, correct, top1, top5, loss, seconds, skipped")
+      ->group("Output");
   app->footer("Example:\n  convolt eval --checkpoint run/best.safetensors --data-path DATA --json");
   return {app, [c] { return run_eval(*c); }};
 }

@@ -16,7 +16,8 @@ CLI::Validator limit(double low, bool inclusive) {
       [low, inclusive, what](const std::string& text) {
         double value = 0;
         if (!CLI::detail::lexical_cast(text, value)) return fmt::format("expected a number, found '{}'", text);
-        return (inclusive ? value >= low : value > low) ? std::string{} : fmt::format("expected {}, found {}", what, text);
+        return (inclusive ? value >= low : value > low) ? std::string{}
+                                                        : fmt::format("expected {}, found {}", what, text);
       },
       fmt::format("({})", what), "limit");
 }
@@ -33,7 +34,8 @@ void DeviceFlags::add(CLI::App& app) {
       ->capture_default_str()
       ->group(group);
   app.add_flag("--amp", amp, "the same as --dtype bf16")->group(group);
-  app.add_option("--threads", threads, "CPU compute threads, 0 for all cores; results on the CPU repeat for one number of threads")
+  app.add_option("--threads", threads,
+                 "CPU compute threads, 0 for all cores; results on the CPU repeat for one number of threads")
       ->check(at_least(0))
       ->capture_default_str()
       ->group(group);
@@ -59,25 +61,44 @@ void DataFlags::add(CLI::App& app, bool training) {
                  "image folder (train/<class>/*, val/<class>/*), CIFAR-10 records, or IDX files; found out by looking")
       ->required()
       ->group(group);
-  if (training) app.add_option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere")->group(group);
+  if (training)
+    app.add_option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere")->group(group);
   app.add_option("--data-format", format, "auto, folder, cifar10 or idx")->capture_default_str()->group(group);
-  app.add_option("-b,--batch-size", batch, "pictures in a batch")->check(at_least(1))->capture_default_str()->group(group);
-  app.add_option("-j,--workers", workers, "decode threads, 0 for as many as cores")->check(at_least(0))->capture_default_str()->group(group);
-  app.add_option("--max-side", max_side, "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
+  app.add_option("-b,--batch-size", batch, "pictures in a batch")
+      ->check(at_least(1))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("-j,--workers", workers, "decode threads, 0 for as many as cores")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--max-side", max_side,
+                 "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
       ->check(at_least(0))
       ->capture_default_str()
       ->group(group);
 }
 
-int DataFlags::worker_count() const { return workers > 0 ? workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency())); }
+int DataFlags::worker_count() const {
+  return workers > 0 ? workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
 
 void PictureFlags::add(CLI::App& app, bool training) {
   const char* group = "Pictures";
   if (training)
-    app.add_option("--train-crop-size", train_crop, "side of the training pictures [the model's]")->check(at_least(1))->group(group);
-  app.add_option("--val-crop-size", val_crop, "side of the evaluation pictures [the model's]")->check(at_least(1))->group(group);
-  app.add_option("--val-resize-size", val_resize, "shorter side before the centre crop [crop / 0.875]")->check(at_least(1))->group(group);
-  app.add_option("--mean", mean, "mean of R,G,B in 0..1, or of grey [ImageNet's; grey 0.5]")->delimiter(',')->expected(1, 3)->group(group);
+    app.add_option("--train-crop-size", train_crop, "side of the training pictures [the model's]")
+        ->check(at_least(1))
+        ->group(group);
+  app.add_option("--val-crop-size", val_crop, "side of the evaluation pictures [the model's]")
+      ->check(at_least(1))
+      ->group(group);
+  app.add_option("--val-resize-size", val_resize, "shorter side before the centre crop [crop / 0.875]")
+      ->check(at_least(1))
+      ->group(group);
+  app.add_option("--mean", mean, "mean of R,G,B in 0..1, or of grey [ImageNet's; grey 0.5]")
+      ->delimiter(',')
+      ->expected(1, 3)
+      ->group(group);
   app.add_option("--std", std, "standard deviation, likewise")->delimiter(',')->expected(1, 3)->group(group);
 }
 
@@ -109,22 +130,39 @@ void PictureFlags::apply_to(AugmentOptions& o) const {
 
 void AugmentFlags::add(CLI::App& app) {
   const char* group = "Augmentation";
-  app.add_flag("--no-augment", none, "train on the pictures as evaluation sees them; the flags below are added to that")->group(group);
-  app.add_option("--crop-padding", crop_padding, "border before a random crop of the picture's size [4 for CIFAR networks]")
+  app.add_flag("--no-augment", none, "train on the pictures as evaluation sees them; the flags below are added to that")
+      ->group(group);
+  app.add_option("--crop-padding", crop_padding,
+                 "border before a random crop of the picture's size [4 for CIFAR networks]")
       ->check(at_least(0))
       ->group(group);
-  app.add_option("--scale", scale, "area of the random crop, LOW,HIGH [0.08,1]")->delimiter(',')->expected(2)->group(group);
-  app.add_option("--ratio", ratio, "aspect ratio of the random crop, LOW,HIGH [0.75,1.3333]")->delimiter(',')->expected(2)->group(group);
-  app.add_option("--hflip", hflip, "probability of mirroring left and right [0.5]")->check(CLI::Range(0.0, 1.0))->group(group);
-  app.add_option("--vflip", vflip, "probability of mirroring top and bottom [0]")->check(CLI::Range(0.0, 1.0))->group(group);
+  app.add_option("--scale", scale, "area of the random crop, LOW,HIGH [0.08,1]")
+      ->delimiter(',')
+      ->expected(2)
+      ->group(group);
+  app.add_option("--ratio", ratio, "aspect ratio of the random crop, LOW,HIGH [0.75,1.3333]")
+      ->delimiter(',')
+      ->expected(2)
+      ->group(group);
+  app.add_option("--hflip", hflip, "probability of mirroring left and right [0.5]")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
+  app.add_option("--vflip", vflip, "probability of mirroring top and bottom [0]")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
   app.add_option("--rotate", rotate, "degrees, uniform in [-R, R] [0]")->check(CLI::Range(0.0, 180.0))->group(group);
-  app.add_option("--translate", translate, "part of the side, uniform in [-T, T] [0]")->check(CLI::Range(0.0, 1.0))->group(group);
+  app.add_option("--translate", translate, "part of the side, uniform in [-T, T] [0]")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
   app.add_option("--zoom", zoom, "factor, uniform in LOW,HIGH [1,1]")->delimiter(',')->expected(2)->group(group);
-  app.add_option("--color-jitter", color_jitter, "brightness,contrast,saturation: factors uniform in [1-v, 1+v] [0,0,0]")
+  app.add_option("--color-jitter", color_jitter,
+                 "brightness,contrast,saturation: factors uniform in [1-v, 1+v] [0,0,0]")
       ->delimiter(',')
       ->expected(1, 3)
       ->group(group);
-  app.add_option("--random-erase,--reprob", erase, "probability of erasing a rectangle [0]")->check(CLI::Range(0.0, 1.0))->group(group);
+  app.add_option("--random-erase,--reprob", erase, "probability of erasing a rectangle [0]")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
 }
 
 std::pair<int, int> common_size(const Dataset& data) {
@@ -172,12 +210,14 @@ void set_augmentation(AugmentOptions& o, const AugmentFlags& f) {
 
 }  // namespace
 
-Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const PictureFlags& pictures, const AugmentFlags& augment) {
+Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const PictureFlags& pictures,
+                       const AugmentFlags& augment) {
   using Geometry = AugmentOptions::Geometry;
   using Recipe = ModelInfo::Recipe;
   const Recipe recipe = data.channels() == 1 ? Recipe::digits : model.recipe;
   const auto [height, width] = common_size(data);
-  const int side = pictures.train_crop.value_or(recipe == Recipe::digits && height > 0 && height == width ? height : model.size);
+  const int side =
+      pictures.train_crop.value_or(recipe == Recipe::digits && height > 0 && height == width ? height : model.size);
   const bool as_is = height == side && width == side;
 
   Pipeline p;
@@ -212,10 +252,14 @@ Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const Pictur
 
 void NetworkFlags::add(CLI::App& app) {
   const char* group = "Network";
-  app.add_option("--checkpoint", checkpoint, "a checkpoint of convolt train: network, weights, classes and preprocessing")->group(group);
+  app.add_option("--checkpoint", checkpoint,
+                 "a checkpoint of convolt train: network, weights, classes and preprocessing")
+      ->group(group);
   app.add_option("--model", model, "name of a network, with --weights")->group(group);
   app.add_option("--weights", weights, "a safetensors file under torchvision's names")->group(group);
-  app.add_option("--num-classes", classes, "outputs of --model [those of the data set]")->check(at_least(1))->group(group);
+  app.add_option("--num-classes", classes, "outputs of --model [those of the data set]")
+      ->check(at_least(1))
+      ->group(group);
 }
 
 Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Context& context, const Dataset* data) {
@@ -235,7 +279,9 @@ Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Contex
     } else {
       n.card.preprocessing.height = n.card.preprocessing.width = info.size;
       n.card.preprocessing.geometry = AugmentOptions::Geometry::resize_centre_crop;
-      n.card.preprocessing.resize = info.recipe == ModelInfo::Recipe::imagenet ? static_cast<int>(static_cast<float>(info.size) / 0.875F) : info.size;
+      n.card.preprocessing.resize = info.recipe == ModelInfo::Recipe::imagenet
+                                        ? static_cast<int>(static_cast<float>(info.size) / 0.875F)
+                                        : info.size;
     }
     n.card.channels = n.card.preprocessing.channels;
     n.card.height = n.card.preprocessing.height;
@@ -255,7 +301,8 @@ void report_bad_samples(const std::vector<BadSample>& bad) {
   if (bad.empty()) return;
   fmt::print(stderr, "{} {} could not be used:\n", bad.size(), bad.size() == 1 ? "picture" : "pictures");
   constexpr size_t kShown = 10;
-  for (size_t i = 0; i < std::min(kShown, bad.size()); ++i) fmt::print(stderr, "  {}: {}\n", bad[i].name, bad[i].reason);
+  for (size_t i = 0; i < std::min(kShown, bad.size()); ++i)
+    fmt::print(stderr, "  {}: {}\n", bad[i].name, bad[i].reason);
   if (bad.size() > kShown) fmt::print(stderr, "  and {} more\n", bad.size() - kShown);
 }
 

@@ -23,7 +23,7 @@ struct DeviceFlags {
 
   void add(CLI::App& app);
   std::unique_ptr<Context> make_context() const;
-  DType type() const;   // f32 for tf32
+  DType type() const;  // f32 for tf32
   bool tf32() const { return dtype == "tf32"; }
 };
 
@@ -37,7 +37,8 @@ struct DataFlags {
   int worker_count() const;
 };
 
-// How pictures become the network's input; what is not given comes from the model's recipe (training) or the checkpoint.
+// How pictures become the network's input; what is not given comes from the model's recipe (training) or the
+// checkpoint.
 struct PictureFlags {
   std::optional<int> train_crop, val_crop, val_resize;
   std::vector<float> mean, std;
@@ -62,7 +63,8 @@ std::pair<int, int> common_size(const Dataset& data);
 struct Pipeline {
   AugmentOptions training, evaluation;
 };
-Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const PictureFlags& pictures, const AugmentFlags& augment);
+Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const PictureFlags& pictures,
+                       const AugmentFlags& augment);
 
 // A network to evaluate: from --checkpoint, or --model with --weights.
 struct NetworkFlags {

@@ -19,7 +19,8 @@ int list_models() {
   for (const ModelInfo& m : models()) {
     Graph g;
     const bool imagenet = m.recipe == ModelInfo::Recipe::imagenet;
-    build_model(g, m.name, {.classes = imagenet ? 1000 : 10, .channels = m.recipe == ModelInfo::Recipe::digits ? 1 : 3});
+    build_model(g, m.name,
+                {.classes = imagenet ? 1000 : 10, .channels = m.recipe == ModelInfo::Recipe::digits ? 1 : 3});
     fmt::print("{:<14} {:>12}  {:>5}  {}\n", m.name, g.parameter_count(), m.size, m.summary);
   }
   return 0;
@@ -51,10 +52,11 @@ int run_inspect(const InspectCommand& c) {
   if (c.json) {
     fmt::print("{}\n", plan.describe_json());
   } else {
-    fmt::print("{}: {} parameters, {} classes, {}x{}x{}\n{}", card.model, graph.parameter_count(), card.classes, card.height, card.width,
-               card.channels, plan.describe());
-    fmt::print("memory: parameters {:.1f} MB, optimizer {:.1f} MB, slab {:.1f} MB\n", static_cast<double>(params.bytes()) / 1e6,
-               c.training ? static_cast<double>(sgd.bytes()) / 1e6 : 0.0, static_cast<double>(plan.slab_bytes()) / 1e6);
+    fmt::print("{}: {} parameters, {} classes, {}x{}x{}\n{}", card.model, graph.parameter_count(), card.classes,
+               card.height, card.width, card.channels, plan.describe());
+    fmt::print("memory: parameters {:.1f} MB, optimizer {:.1f} MB, slab {:.1f} MB\n",
+               static_cast<double>(params.bytes()) / 1e6, c.training ? static_cast<double>(sgd.bytes()) / 1e6 : 0.0,
+               static_cast<double>(plan.slab_bytes()) / 1e6);
   }
   return 0;
 }
@@ -62,7 +64,8 @@ int run_inspect(const InspectCommand& c) {
 }  // namespace
 
 Subcommand add_inspect(CLI::App& program) {
-  CLI::App* app = program.add_subcommand("inspect", "show the plan of a network: ops, shapes, bytes, FLOPs, kernels, memory");
+  CLI::App* app =
+      program.add_subcommand("inspect", "show the plan of a network: ops, shapes, bytes, FLOPs, kernels, memory");
   auto c = std::make_shared<InspectCommand>();
   app->add_flag("--list", c->list, "the networks there are");
   app->add_option("--model", c->model, "name of a network");
@@ -70,7 +73,9 @@ Subcommand add_inspect(CLI::App& program) {
   app->add_option("--num-classes", c->classes, "outputs")->check(at_least(1))->capture_default_str();
   app->add_option("-b,--batch-size", c->batch, "pictures in a batch")->check(at_least(1))->capture_default_str();
   app->add_option("--size", c->size, "side of the pictures [the model's]")->check(at_least(1));
-  app->add_option("--channels", c->channels, "channels of the pictures")->check(CLI::IsMember({1, 3}))->capture_default_str();
+  app->add_option("--channels", c->channels, "channels of the pictures")
+      ->check(CLI::IsMember({1, 3}))
+      ->capture_default_str();
   app->add_flag("--training", c->training, "the plan of a training step instead of evaluation");
   app->add_flag("--no-passes", c->no_passes, "without fold, fuse, in-place and dead code");
   app->add_flag("--json", c->json, "one JSON object");

@@ -13,8 +13,8 @@
 namespace convolt::cli {
 namespace {
 
-// Idle OpenMP threads must sleep: decoders share their cores. libgomp reads the variable when it is loaded, so the program starts itself
-// again with it set.
+// Idle OpenMP threads must sleep: decoders share their cores. libgomp reads the variable when it is loaded, so the
+// program starts itself again with it set.
 void restart_with_sleeping_threads(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   setenv("OMP_WAIT_POLICY", "passive", 1);
@@ -26,7 +26,8 @@ std::vector<std::string> known_words(const CLI::App& app) {
   std::vector<std::string> words;
   for (const CLI::Option* option : app.get_options())
     for (const std::string& name : option->get_lnames()) words.push_back("--" + name);
-  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) words.push_back(sub->get_name());
+  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+    words.push_back(sub->get_name());
   return words;
 }
 
@@ -38,7 +39,8 @@ int usage_error(const CLI::App& program, const CLI::ParseError& error) {
   if (const auto extras = app->remaining(); !extras.empty()) {
     const std::string word = extras.front().substr(0, extras.front().find('='));
     const std::string near = nearest_name(word, known_words(*app));
-    message = fmt::format("unknown {} '{}'{}", word.starts_with("-") ? "flag" : "word", word, near.empty() ? "" : fmt::format(", did you mean '{}'?", near));
+    message = fmt::format("unknown {} '{}'{}", word.starts_with("-") ? "flag" : "word", word,
+                          near.empty() ? "" : fmt::format(", did you mean '{}'?", near));
   }
   fmt::print(stderr, "convolt: {}\nsee convolt {}--help\n", message, app == &program ? "" : app->get_name() + " ");
   return kUsage;
@@ -54,10 +56,14 @@ int run(int argc, char** argv) {
   program.set_version_flag("--version", "convolt " CONVOLT_VERSION);
   program.require_subcommand(1);
   program.get_formatter()->column_width(36);
-  program.footer("Exit codes: 0 done, 1 failure, 2 usage, 3 data, 4 device, 5 out of memory,\n75 saved after SIGTERM, 130 saved after SIGINT.\n\n"
-                 "Examples:\n  convolt train --data-path DATA --model resnet20 --epochs 10 -b 128 --output-dir run\n"
-                 "  convolt eval --checkpoint run/best.safetensors --data-path DATA\n  convolt predict --checkpoint run/best.safetensors picture.jpg");
-  const Subcommand commands[] = {add_train(program), add_eval(program), add_predict(program), add_inspect(program), add_synth(program)};
+  program.footer(
+      "Exit codes: 0 done, 1 failure, 2 usage, 3 data, 4 device, 5 out of memory,\n75 saved after SIGTERM, 130 saved "
+      "after SIGINT.\n\n"
+      "Examples:\n  convolt train --data-path DATA --model resnet20 --epochs 10 -b 128 --output-dir run\n"
+      "  convolt eval --checkpoint run/best.safetensors --data-path DATA\n  convolt predict --checkpoint "
+      "run/best.safetensors picture.jpg");
+  const Subcommand commands[] = {add_train(program), add_eval(program), add_predict(program), add_inspect(program),
+                                 add_synth(program)};
   try {
     program.parse(argc, argv);
   } catch (const CLI::Success& e) {

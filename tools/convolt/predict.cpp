@@ -99,7 +99,9 @@ public:
 
 private:
   // File names may hold any bytes: those that are not UTF-8 are replaced.
-  static std::string dump(const nlohmann::ordered_json& j) { return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace); }
+  static std::string dump(const nlohmann::ordered_json& j) {
+    return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  }
   static void print(const std::string& line) {
     fmt::print("{}\n", line);
     std::fflush(stdout);
@@ -146,14 +148,16 @@ Subcommand add_predict(CLI::App& program) {
   app->add_option("--topk", c->top_k, "classes to name")->check(at_least(1))->capture_default_str();
   app->add_option("-b,--batch-size", c->batch, "pictures in a batch")->check(at_least(1))->capture_default_str();
   app->add_option("-j,--workers", c->workers, "decode threads")->check(at_least(1))->capture_default_str();
-  app->add_option("--max-side", c->max_side, "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
+  app->add_option("--max-side", c->max_side,
+                  "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
       ->check(at_least(0))
       ->capture_default_str();
   c->pictures.add(*app, false);
   c->device.add(*app);
   app->add_flag("--json", c->json, "one JSON object a line: path and top, or path and error");
-  app->footer("Exit code 3 when a picture could not be read; the others are predicted all the same.\n\nExample:\n"
-              "  convolt predict --checkpoint run/best.safetensors picture.jpg folder/ --json");
+  app->footer(
+      "Exit code 3 when a picture could not be read; the others are predicted all the same.\n\nExample:\n"
+      "  convolt predict --checkpoint run/best.safetensors picture.jpg folder/ --json");
   return {app, [c] { return run_predict(*c); }};
 }
 

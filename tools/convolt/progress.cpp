@@ -22,14 +22,17 @@ int terminal_width() {
 }
 
 std::string figures(const TrainProgress& p) {
-  return fmt::format("loss {:.4f}  top-1 {:5.2f} %  lr {:.4g}  {:.0f} img/s  ETA {}", p.loss, 100 * p.top1, p.learning_rate, p.images_per_second,
-                     duration(p.seconds_left));
+  return fmt::format("loss {:.4f}  top-1 {:5.2f} %  lr {:.4g}  {:.0f} img/s  ETA {}", p.loss, 100 * p.top1,
+                     p.learning_rate, p.images_per_second, duration(p.seconds_left));
 }
 
 }  // namespace
 
 ProgressPrinter::ProgressPrinter(bool quiet)
-    : quiet_(quiet), terminal_(isatty(STDERR_FILENO) != 0), colour_(terminal_ && std::getenv("NO_COLOR") == nullptr), last_line_(std::chrono::steady_clock::now()) {}
+    : quiet_(quiet),
+      terminal_(isatty(STDERR_FILENO) != 0),
+      colour_(terminal_ && std::getenv("NO_COLOR") == nullptr),
+      last_line_(std::chrono::steady_clock::now()) {}
 
 void ProgressPrinter::clear_line() const {
   if (terminal_) fmt::print(stderr, "\r\x1b[K");
@@ -66,7 +69,8 @@ void ProgressPrinter::progress(const TrainProgress& p) {
 void ProgressPrinter::epoch(const EpochSummary& s) {
   if (quiet_) return;
   clear_line();
-  std::string line = fmt::format("epoch {:<3} train loss {:.4f}  top-1 {:5.2f} %", s.epoch + 1, s.train_loss, 100 * s.train_top1);
+  std::string line =
+      fmt::format("epoch {:<3} train loss {:.4f}  top-1 {:5.2f} %", s.epoch + 1, s.train_loss, 100 * s.train_top1);
   if (s.validation) {
     line += fmt::format("   val loss {:.4f}  top-1 {:5.2f} %", s.validation->loss, 100 * s.validation->top1);
     if (s.validation->skipped > 0) line += fmt::format("  ({} skipped)", s.validation->skipped);

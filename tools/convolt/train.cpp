@@ -34,27 +34,44 @@ struct TrainCommand {
 void add_flags(CLI::App& app, TrainCommand& c) {
   c.data.add(app, true);
   app.add_option("--model", c.model, "network: see convolt inspect --list")->capture_default_str()->group("Network");
-  app.add_option("--weights", c.weights, "start from these weights (safetensors, torchvision's names)")->group("Network");
+  app.add_option("--weights", c.weights, "start from these weights (safetensors, torchvision's names)")
+      ->group("Network");
   app.add_option("--num-classes", c.classes, "outputs [classes of the data set]")->check(at_least(1))->group("Network");
 
   const char* training = "Training";
-  app.add_option("--epochs", c.epochs, "passes over the data set")->check(at_least(1))->capture_default_str()->group(training);
-  app.add_option("--steps", c.steps, "stop after so many batches in all, whatever --epochs says")->check(at_least(1))->group(training);
+  app.add_option("--epochs", c.epochs, "passes over the data set")
+      ->check(at_least(1))
+      ->capture_default_str()
+      ->group(training);
+  app.add_option("--steps", c.steps, "stop after so many batches in all, whatever --epochs says")
+      ->check(at_least(1))
+      ->group(training);
   app.add_option("--lr", c.lr, "learning rate of SGD")->check(above(0))->capture_default_str()->group(training);
   app.add_option("--momentum", c.momentum, "")->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(training);
   app.add_flag("--nesterov", c.nesterov, "Nesterov momentum")->group(training);
-  app.add_option("--wd,--weight-decay", c.weight_decay, "weight decay")->check(at_least(0))->capture_default_str()->group(training);
-  app.add_option("--norm-weight-decay", c.norm_weight_decay, "weight decay of batch norms [--wd]")->check(at_least(0))->group(training);
+  app.add_option("--wd,--weight-decay", c.weight_decay, "weight decay")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(training);
+  app.add_option("--norm-weight-decay", c.norm_weight_decay, "weight decay of batch norms [--wd]")
+      ->check(at_least(0))
+      ->group(training);
   app.add_option("--lr-scheduler,--sched", c.schedule, "cosine, step or constant; per step")
       ->check(CLI::IsMember({"cosine", "step", "constant"}))
       ->capture_default_str()
       ->group(training);
-  app.add_option("--min-lr", c.min_lr, "last rate of cosine")->check(at_least(0))->capture_default_str()->group(training);
+  app.add_option("--min-lr", c.min_lr, "last rate of cosine")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(training);
   app.add_option("--lr-step-size,--decay-epochs", c.step_size, "epochs between the decays of step")
       ->check(above(0))
       ->capture_default_str()
       ->group(training);
-  app.add_option("--lr-gamma,--decay-rate", c.gamma, "factor of each decay")->check(above(0))->capture_default_str()->group(training);
+  app.add_option("--lr-gamma,--decay-rate", c.gamma, "factor of each decay")
+      ->check(above(0))
+      ->capture_default_str()
+      ->group(training);
   app.add_option("--lr-warmup-epochs,--warmup-epochs", c.warmup_epochs, "linear warm-up")
       ->check(at_least(0))
       ->capture_default_str()
@@ -63,23 +80,37 @@ void add_flags(CLI::App& app, TrainCommand& c) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->group(training);
-  app.add_option("--label-smoothing,--smoothing", c.smoothing, "")->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(training);
-  app.add_option("--seed", c.seed, "of weights, order, augmentation and dropout")->capture_default_str()->group(training);
+  app.add_option("--label-smoothing,--smoothing", c.smoothing, "")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(training);
+  app.add_option("--seed", c.seed, "of weights, order, augmentation and dropout")
+      ->capture_default_str()
+      ->group(training);
   c.pictures.add(app, true);
   c.augment.add(app);
   c.device.add(app);
 
   const char* output = "Output";
-  app.add_option("--output-dir,--output", c.output_dir, "folder for last.safetensors, best.safetensors and metrics.jsonl")->group(output);
-  app.add_option("--resume", c.resume, "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one")->group(output);
+  app.add_option("--output-dir,--output", c.output_dir,
+                 "folder for last.safetensors, best.safetensors and metrics.jsonl")
+      ->group(output);
+  app.add_option("--resume", c.resume,
+                 "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one")
+      ->group(output);
   app.add_flag("--overwrite", c.overwrite, "start anew in a folder that is not empty")->group(output);
   app.add_option("--checkpoint-every", c.checkpoint_every, "steps between checkpoints, besides those after each epoch")
       ->check(at_least(1))
       ->group(output);
-  app.add_option("--log-every", c.log_every, "steps between lines of metrics.jsonl")->check(at_least(1))->capture_default_str()->group(output);
+  app.add_option("--log-every", c.log_every, "steps between lines of metrics.jsonl")
+      ->check(at_least(1))
+      ->capture_default_str()
+      ->group(output);
   app.add_flag("--quiet,-q", c.quiet, "no progress")->group(output);
   app.add_flag("--json", c.json, "the result as one JSON object on stdout")->group(output);
-  app.footer("Example:\n  convolt train --data-path DATA --model resnet20 --epochs 10 -b 128 --rotate 15 --hflip 0.5 --output-dir run");
+  app.footer(
+      "Example:\n  convolt train --data-path DATA --model resnet20 --epochs 10 -b 128 --rotate 15 --hflip 0.5 "
+      "--output-dir run");
 }
 
 // The checkpoint to go on from, empty for none.
@@ -89,7 +120,8 @@ std::string resume_path(const TrainCommand& c) {
     if (!c.output_dir.empty() && fs::exists(c.output_dir) && !fs::is_directory(c.output_dir))
       throw UsageError("--output-dir '" + c.output_dir + "' is a file; name a folder");
     if (!c.output_dir.empty() && fs::is_directory(c.output_dir) && !fs::is_empty(c.output_dir) && !c.overwrite)
-      throw UsageError("--output-dir '" + c.output_dir + "' is not empty; give --resume auto to go on, --overwrite to start anew, or another folder");
+      throw UsageError("--output-dir '" + c.output_dir +
+                       "' is not empty; give --resume auto to go on, --overwrite to start anew, or another folder");
     return {};
   }
   if (c.resume != "auto") {
@@ -102,10 +134,21 @@ std::string resume_path(const TrainCommand& c) {
 }
 
 nlohmann::ordered_json configuration(const TrainCommand& c) {
-  return {{"data_path", c.data.path}, {"model", c.model},       {"epochs", c.epochs},     {"steps", c.steps},
-          {"batch_size", c.data.batch}, {"dtype", c.device.dtype}, {"lr", c.lr},           {"momentum", c.momentum},
-          {"nesterov", c.nesterov},   {"weight_decay", c.weight_decay}, {"schedule", c.schedule}, {"warmup_epochs", c.warmup_epochs},
-          {"label_smoothing", c.smoothing}, {"seed", c.seed},     {"convolt", CONVOLT_VERSION}};
+  return {{"data_path", c.data.path},
+          {"model", c.model},
+          {"epochs", c.epochs},
+          {"steps", c.steps},
+          {"batch_size", c.data.batch},
+          {"dtype", c.device.dtype},
+          {"lr", c.lr},
+          {"momentum", c.momentum},
+          {"nesterov", c.nesterov},
+          {"weight_decay", c.weight_decay},
+          {"schedule", c.schedule},
+          {"warmup_epochs", c.warmup_epochs},
+          {"label_smoothing", c.smoothing},
+          {"seed", c.seed},
+          {"convolt", CONVOLT_VERSION}};
 }
 
 TrainOptions train_options(const TrainCommand& c, const Pipeline& pipeline) {
@@ -147,7 +190,8 @@ std::unique_ptr<Dataset> open_validation(const TrainCommand& c, const Dataset& t
   if (!data) {
     warn("there is no validation set: best is the last epoch");
   } else if (data->class_names() != training.class_names()) {
-    throw DataError("the validation set '" + c.data.validation_path + "' has other classes than the training set; expected the same class folders");
+    throw DataError("the validation set '" + c.data.validation_path +
+                    "' has other classes than the training set; expected the same class folders");
   }
   return data;
 }
@@ -155,7 +199,11 @@ std::unique_ptr<Dataset> open_validation(const TrainCommand& c, const Dataset& t
 int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& card) {
   report_bad_samples(r.bad_samples);
   if (c.json) {
-    nlohmann::ordered_json j{{"model", card.model}, {"steps", r.steps}, {"seconds", r.seconds}, {"interrupted", r.interrupted}, {"bad_samples", r.bad_samples.size()}};
+    nlohmann::ordered_json j{{"model", card.model},
+                             {"steps", r.steps},
+                             {"seconds", r.seconds},
+                             {"interrupted", r.interrupted},
+                             {"bad_samples", r.bad_samples.size()}};
     j["best_top1"] = r.best_top1 >= 0 ? nlohmann::ordered_json(r.best_top1) : nlohmann::ordered_json(nullptr);
     fmt::print("{}\n", j.dump());
   } else if (!r.interrupted) {
@@ -163,7 +211,8 @@ int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& c
     if (!c.output_dir.empty()) fmt::print("{}\n", (std::filesystem::path(c.output_dir) / "best.safetensors").string());
   }
   if (!r.interrupted) return 0;
-  fmt::print(stderr, "stopped at step {}{}\n", r.steps, c.output_dir.empty() ? "" : "; saved: go on with --resume auto");
+  fmt::print(stderr, "stopped at step {}{}\n", r.steps,
+             c.output_dir.empty() ? "" : "; saved: go on with --resume auto");
   return interrupt_signal == SIGTERM ? kRequeue : kInterrupted;
 }
 
@@ -194,9 +243,9 @@ int run_train(const TrainCommand& c) {
   Params params(*context, graph, c.seed);
   if (!c.weights.empty()) load_weights(c.weights, params);
   if (!c.quiet)
-    fmt::print(stderr, "{}: {} parameters, {}x{}x{}, {}\n{}: {} pictures for training, {} for validation, {} classes\n", c.model,
-               graph.parameter_count(), card.height, card.width, card.channels, context->describe(), data->describe(), data->size(),
-               validation ? validation->size() : 0, found);
+    fmt::print(stderr, "{}: {} parameters, {}x{}x{}, {}\n{}: {} pictures for training, {} for validation, {} classes\n",
+               c.model, graph.parameter_count(), card.height, card.width, card.channels, context->describe(),
+               data->describe(), data->size(), validation ? validation->size() : 0, found);
 
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);

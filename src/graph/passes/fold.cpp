@@ -33,7 +33,8 @@ void fold_batch_norm(Program& p) {
   int folded = 0;
   for (size_t i = 0; i < p.step.size(); ++i) {
     Op bn = p.step[i];
-    if (bn.def != &ops::bn_apply || bn.in[2] != kNoValue || std::get<BnAttrs>(bn.attrs).act != Activation::none) continue;
+    if (bn.def != &ops::bn_apply || bn.in[2] != kNoValue || std::get<BnAttrs>(bn.attrs).act != Activation::none)
+      continue;
     Op* conv = writer(p.step, bn.in[0]);
     ValueId bias = kNoValue;
     if (conv != nullptr && conv->def == &ops::add_bias && readers(p.step, bn.in[0]) == 1) {
@@ -45,7 +46,9 @@ void fold_batch_norm(Program& p) {
         readers(p.step, conv->out[0]) != 1)
       continue;
     const ValueId w = master_of(p, conv->in[1]);
-    const auto out = emit(p, p.prepare, {.def = &ops::bn_fold, .in = {w, bias, bn.in[1]}, .attrs = {}, .layer = bn.layer}, conv->layer + ".folded");
+    const auto out =
+        emit(p, p.prepare, {.def = &ops::bn_fold, .in = {w, bias, bn.in[1]}, .attrs = {}, .layer = bn.layer},
+             conv->layer + ".folded");
     for (const ValueId v : out) p[v].persistent = true;
     ValueId low = out[0];
     const DType dtype = std::get<ConvAttrs>(conv->attrs).desc.dtype;

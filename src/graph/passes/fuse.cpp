@@ -1,5 +1,5 @@
-// Scale-bias, addition of the residual and activation in one sweep; bias and activation into the convolution. Runs on forward ops, before
-// the gradient is built: the fused op has a gradient rule of its own.
+// Scale-bias, addition of the residual and activation in one sweep; bias and activation into the convolution. Runs on
+// forward ops, before the gradient is built: the fused op has a gradient rule of its own.
 #include <algorithm>
 
 #include "graph/lower.h"
@@ -10,7 +10,8 @@ namespace {
 
 class Fuser {
 public:
-  Fuser(Program& program, ConvProvider& provider, bool training) : p_(program), provider_(provider), training_(training) {}
+  Fuser(Program& program, ConvProvider& provider, bool training)
+      : p_(program), provider_(provider), training_(training) {}
 
   void run() {
     for (size_t i = 0; i < p_.step.size(); ++i) {
@@ -50,7 +51,8 @@ private:
       const int w = add.in[0] == add.in[1] ? -1 : sole_writer(add.in[side]);
       if (w < 0) continue;
       Op bn = p_.step[static_cast<size_t>(w)];
-      if (bn.def != &ops::bn_apply || bn.in[2] != kNoValue || std::get<BnAttrs>(bn.attrs).act != Activation::none) continue;
+      if (bn.def != &ops::bn_apply || bn.in[2] != kNoValue || std::get<BnAttrs>(bn.attrs).act != Activation::none)
+        continue;
       bn.in[2] = add.in[1 - side];
       bn.out = add.out;
       bn.note = "+ residual";
@@ -61,7 +63,8 @@ private:
     }
   }
 
-  // act(bn_apply(...)) -> bn_apply with activation; act(conv + bias) -> the convolution's epilogue where the provider offers it.
+  // act(bn_apply(...)) -> bn_apply with activation; act(conv + bias) -> the convolution's epilogue where the provider
+  // offers it.
   void fuse_activation(size_t i) {
     const Op act = p_.step[i];
     const int w = sole_writer(act.in[0]);
@@ -70,7 +73,8 @@ private:
     const Activation a = std::get<ActAttrs>(act.attrs).act;
     if (before.def == &ops::bn_apply && std::get<BnAttrs>(before.attrs).act == Activation::none) {
       std::get<BnAttrs>(before.attrs).act = a;
-    } else if (before.def == &ops::conv_fprop && std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::bias && !training_) {
+    } else if (before.def == &ops::conv_fprop &&
+               std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::bias && !training_) {
       ConvDesc desc = std::get<ConvAttrs>(before.attrs).desc;
       desc.epilogue = a == Activation::relu ? ConvEpilogue::bias_relu : ConvEpilogue::bias_relu6;
       if (provider_.candidates(desc).empty()) return;
@@ -94,7 +98,8 @@ private:
       ConvDesc& desc = std::get<ConvAttrs>(before.attrs).desc;
       desc.epilogue = ConvEpilogue::bias;
       if (provider_.candidates(desc).empty()) return;
-    } else if (before.def == &ops::linear_fprop && std::get<LinearAttrs>(before.attrs).desc.epilogue == ConvEpilogue::none) {
+    } else if (before.def == &ops::linear_fprop &&
+               std::get<LinearAttrs>(before.attrs).desc.epilogue == ConvEpilogue::none) {
       LinearDesc& desc = std::get<LinearAttrs>(before.attrs).desc;
       desc.epilogue = ConvEpilogue::bias;
       if (provider_.candidates(desc).empty()) return;

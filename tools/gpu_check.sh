@@ -12,9 +12,9 @@ if [ -e build/gpu/bundle.tar.xz ]; then
   mkdir -p build/gpu/unpacked && tar -C build/gpu/unpacked -xJf build/gpu/bundle.tar.xz
   bin=$PWD/build/gpu/unpacked/bin
   export LD_LIBRARY_PATH=$PWD/build/gpu/unpacked/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-elif [ -e build/cuda/tests/test_gpu ]; then
+elif [ -e build/cuda/tests/cuda/test_gpu ]; then
   bin=$PWD/build/gpu/bin
-  mkdir -p "$bin" && ln -sf "$PWD"/build/cuda/tests/test_* "$PWD"/build/cuda/convolt "$PWD"/build/cuda/training_step "$bin"
+  mkdir -p "$bin" && ln -sf "$PWD"/build/cuda/tests/test_* "$PWD"/build/cuda/tests/cuda/test_gpu "$PWD"/build/cuda/convolt "$PWD"/build/cuda/training_step "$bin"
 else
   echo "gpu_check: nothing is built: run tools/gpu_bundle.sh first, on a machine with the CUDA toolkit" >&2
   exit 2

@@ -68,8 +68,6 @@ struct TrainOptions {
   int log_every = 10;            // steps
   std::string output_dir;        // empty: nothing is written
   std::string resume;            // a checkpoint to go on from; empty: from the start
-  std::string model;
-  std::string configuration;  // JSON, kept in checkpoints
 };
 
 // Progress of a training, on the calling thread.

@@ -178,8 +178,6 @@ TrainOptions train_options(const TrainCommand& c, const Pipeline& pipeline) {
   o.log_every = c.log_every;
   o.output_dir = c.output_dir;
   o.resume = resume_path(c);
-  o.model = c.model;
-  o.configuration = configuration(c).dump();
   return o;
 }
 
@@ -236,7 +234,7 @@ int run_train(const TrainCommand& c) {
   card.class_names = data->class_names();
   card.preprocessing = pipeline.evaluation;
   const TrainOptions options = train_options(c, pipeline);
-  card.configuration = options.configuration;
+  card.configuration = configuration(c).dump();
 
   Graph graph;
   build_model(graph, c.model, {card.classes, card.height, card.width, card.channels});

@@ -25,7 +25,10 @@ if(NOT CONVOLT_CUDA STREQUAL "OFF")
   find_path(CONVOLT_CUDNN_INCLUDE cudnn.h HINTS ${CONVOLT_CUDA_INCLUDE_HINTS} ${CONVOLT_DEPS}/cuda/nvidia/cudnn/include)
   find_path(CONVOLT_CUBLASLT_INCLUDE cublasLt.h HINTS ${CONVOLT_CUDA_INCLUDE_HINTS})
   find_path(CONVOLT_NVRTC_INCLUDE nvrtc.h HINTS ${CONVOLT_CUDA_INCLUDE_HINTS}) # the frontend's headers include it
-  foreach(piece CUDNN_FRONTEND:cudnn_frontend.h CUDNN_INCLUDE:cudnn.h CUBLASLT_INCLUDE:cublasLt.h NVRTC_INCLUDE:nvrtc.h)
+  find_path(CONVOLT_CUDART_INCLUDE cuda_runtime.h HINTS ${CONVOLT_CUDA_INCLUDE_HINTS})
+  find_library(CONVOLT_CUDART cudart_static HINTS ${CONVOLT_CUDA_ROOT} PATH_SUFFIXES lib64 lib targets/x86_64-linux/lib)
+  foreach(piece CUDNN_FRONTEND:cudnn_frontend.h CUDNN_INCLUDE:cudnn.h CUBLASLT_INCLUDE:cublasLt.h NVRTC_INCLUDE:nvrtc.h
+          CUDART_INCLUDE:cuda_runtime.h CUDART:libcudart_static.a)
     string(REPLACE ":" ";" piece ${piece})
     list(GET piece 0 variable)
     list(GET piece 1 header)
@@ -63,8 +66,10 @@ if(CONVOLT_WITH_CUDA)
   set(CMAKE_CUDA_STANDARD 20)
   set(CMAKE_CUDA_EXTENSIONS OFF)
   set(CMAKE_CUDA_FLAGS_RELEASE "-O3")
-  set(CUDAToolkit_ROOT ${CONVOLT_CUDA_ROOT})
-  find_package(CUDAToolkit REQUIRED)
+  # By hand: FindCUDAToolkit of CMake 3.25.1 stops at a toolkit without nvToolsExt, which CUDA 13 no longer has.
+  add_library(CUDA::cudart_static STATIC IMPORTED)
+  set_target_properties(CUDA::cudart_static PROPERTIES IMPORTED_LOCATION ${CONVOLT_CUDART}
+    INTERFACE_SYSTEM_INCLUDE_DIRECTORIES ${CONVOLT_CUDART_INCLUDE} INTERFACE_LINK_LIBRARIES "Threads::Threads;${CMAKE_DL_LIBS};rt")
   find_package(Python3 REQUIRED COMPONENTS Interpreter) # for the kernel budget
   message(STATUS "CUDA: on, nvcc ${CMAKE_CUDA_COMPILER_VERSION} for sm_${CMAKE_CUDA_ARCHITECTURES}")
 endif()

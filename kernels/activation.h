@@ -1,13 +1,12 @@
 // Element-wise activations, addition, dropout and conversions.
 #pragma once
 
+#include "convolt/activation.h"
 #include "convolt/context.h"
 #include "convolt/tensor.h"
 #include "step_state.h"
 
 namespace convolt {
-
-enum class Activation : uint8_t { none, relu, relu6 };
 
 // y = act(x). Any shape; x and y of one floating dtype; y may be x. Moves 2 elements per element.
 void activation(Stream s, const Tensor& x, const Tensor& y, Activation act);

@@ -52,9 +52,9 @@ struct MaxPool {
   HD void run(int64_t row, int c) const {
     const PoolWindow& k = p.window;
     const Pixel o = p.out.pixel(row);
-    const Range rh = inside(o.h, k.kernel_h, k.stride_h, k.pad_h, p.in.h);
-    const Range rw = inside(o.w, k.kernel_w, k.stride_w, k.pad_w, p.in.w);
-    const int h0 = o.h * k.stride_h - k.pad_h, w0 = o.w * k.stride_w - k.pad_w;
+    const Range rh = inside(o.h, k.kernel_h, k.stride_h, k.pad.top, p.in.h);
+    const Range rw = inside(o.w, k.kernel_w, k.stride_w, k.pad.left, p.in.w);
+    const int h0 = o.h * k.stride_h - k.pad.top, w0 = o.w * k.stride_w - k.pad.left;
     Floats<W> best, where;
     for_lanes<W>([&](int j) {
       best[j] = -INFINITY;  // the first position stays where nothing is larger
@@ -86,13 +86,13 @@ struct MaxPoolBackward {
   HD void run(int64_t row, int c) const {
     const PoolWindow& k = p.window;
     const Pixel i = p.in.pixel(row);
-    const Range rh = covering(i.h, k.kernel_h, k.stride_h, k.pad_h, p.out.h);
-    const Range rw = covering(i.w, k.kernel_w, k.stride_w, k.pad_w, p.out.w);
+    const Range rh = covering(i.h, k.kernel_h, k.stride_h, k.pad.top, p.out.h);
+    const Range rw = covering(i.w, k.kernel_w, k.stride_w, k.pad.left, p.out.w);
     Floats<W> sum = {};
     for (int oh = rh.first; oh < rh.last; ++oh)
       for (int ow = rw.first; ow < rw.last; ++ow) {
         const int64_t o = ((i.n * p.out.h + oh) * p.out.w + ow) * p.channels + c;
-        const int r = i.h + k.pad_h - oh * k.stride_h, s = i.w + k.pad_w - ow * k.stride_w;
+        const int r = i.h + k.pad.top - oh * k.stride_h, s = i.w + k.pad.left - ow * k.stride_w;
         const auto position = static_cast<float>(r * k.kernel_w + s);
         const Floats<W> g = load<W>(dy + o), where = load<W>(index + o);
         for_lanes<W>([&](int j) { sum[j] += where[j] == position ? g[j] : 0.F; });
@@ -111,9 +111,9 @@ struct AvgPool {
   HD void run(int64_t row, int c) const {
     const PoolWindow& k = p.window;
     const Pixel o = p.out.pixel(row);
-    const Range rh = inside(o.h, k.kernel_h, k.stride_h, k.pad_h, p.in.h);
-    const Range rw = inside(o.w, k.kernel_w, k.stride_w, k.pad_w, p.in.w);
-    const int h0 = o.h * k.stride_h - k.pad_h, w0 = o.w * k.stride_w - k.pad_w;
+    const Range rh = inside(o.h, k.kernel_h, k.stride_h, k.pad.top, p.in.h);
+    const Range rw = inside(o.w, k.kernel_w, k.stride_w, k.pad.left, p.in.w);
+    const int h0 = o.h * k.stride_h - k.pad.top, w0 = o.w * k.stride_w - k.pad.left;
     Floats<W> sum = {};
     for (int r = rh.first; r < rh.last; ++r)
       for (int s = rw.first; s < rw.last; ++s) {
@@ -135,8 +135,8 @@ struct AvgPoolBackward {
   HD void run(int64_t row, int c) const {
     const PoolWindow& k = p.window;
     const Pixel i = p.in.pixel(row);
-    const Range rh = covering(i.h, k.kernel_h, k.stride_h, k.pad_h, p.out.h);
-    const Range rw = covering(i.w, k.kernel_w, k.stride_w, k.pad_w, p.out.w);
+    const Range rh = covering(i.h, k.kernel_h, k.stride_h, k.pad.top, p.out.h);
+    const Range rw = covering(i.w, k.kernel_w, k.stride_w, k.pad.left, p.out.w);
     Floats<W> sum = {};
     for (int oh = rh.first; oh < rh.last; ++oh)
       for (int ow = rw.first; ow < rw.last; ++ow) {
@@ -214,12 +214,12 @@ int extent(const Tensor& x, int i) { return static_cast<int>(x.shape[i]); }
 Pooling pooling_of(const char* op, const Tensor& picture, const Tensor& pooled, const PoolWindow& k) {
   const Pooling p{
       {extent(picture, 1), extent(picture, 2)}, {extent(pooled, 1), extent(pooled, 2)}, extent(picture, 3), k};
-  if (2 * k.pad_h > k.kernel_h || 2 * k.pad_w > k.kernel_w)
-    throw ShapeError(std::string(op) + ": padding may be at most half of the window, found " + std::to_string(k.pad_h) +
-                     "x" + std::to_string(k.pad_w) + " for a window of " + std::to_string(k.kernel_h) + "x" +
-                     std::to_string(k.kernel_w));
-  const Shape expected{picture.shape[0], (p.in.h + 2 * k.pad_h - k.kernel_h) / k.stride_h + 1,
-                       (p.in.w + 2 * k.pad_w - k.kernel_w) / k.stride_w + 1, picture.shape[3]};
+  if (k.pad.vertical() > k.kernel_h || k.pad.horizontal() > k.kernel_w)
+    throw ShapeError(std::string(op) + ": padding may be at most half of the window, found " +
+                     std::to_string(k.pad.top) + "x" + std::to_string(k.pad.left) + " for a window of " +
+                     std::to_string(k.kernel_h) + "x" + std::to_string(k.kernel_w));
+  const Shape expected{picture.shape[0], (p.in.h + k.pad.vertical() - k.kernel_h) / k.stride_h + 1,
+                       (p.in.w + k.pad.horizontal() - k.kernel_w) / k.stride_w + 1, picture.shape[3]};
   if (pooled.shape != expected)
     throw ShapeError(std::string(op) + " of " + picture.shape.to_string() + " expects the pooled shape " +
                      expected.to_string() + ", found " + pooled.shape.to_string());

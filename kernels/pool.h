@@ -8,7 +8,8 @@
 namespace convolt {
 
 struct PoolWindow {
-  int kernel_h = 2, kernel_w = 2, stride_h = 2, stride_w = 2, pad_h = 0, pad_w = 0;
+  int kernel_h = 2, kernel_w = 2, stride_h = 2, stride_w = 2;
+  Padding pad;
 };
 
 // y[n, oh, ow, c] = the largest x of the window, NaN if there is one; padding never wins. index (u8, y's shape; data

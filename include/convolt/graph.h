@@ -20,15 +20,22 @@ struct Value {
   const Shape& shape() const;
 };
 
-// How a parameter starts. Formulas as in torch.nn.init; fans count kernel positions.
-enum class Init : uint8_t {
-  zeros,
-  ones,
-  kaiming_normal_fan_out,  // N(0, 2 / fan_out)
-  kaiming_normal_fan_in,   // N(0, 2 / fan_in)
-  uniform_fan_in,  // U(-1/sqrt(fan_in), 1/sqrt(fan_in)): torch's default of convolutions, linear layers and their
-                   // biases
-  normal_001,      // N(0, 0.01^2)
+// How a parameter starts: a value, or gain / sqrt(fan) as standard deviation or bound of what is drawn. Formulas as in
+// torch.nn.init; fans count kernel positions. The last four are shorthands: torch's default of convolutions, linear
+// layers and their biases is uniform_fan_in().
+struct Init {
+  enum class Kind : uint8_t { constant, normal, uniform, truncated_normal } kind = Kind::constant;  // truncated at +-2
+  float gain = 0;
+  enum class Fan : uint8_t { none, in, out } fan = Fan::none;
+
+  static constexpr Init constant(float value) { return {Kind::constant, value, Fan::none}; }
+  static constexpr Init normal(float std) { return {Kind::normal, std, Fan::none}; }
+  static constexpr Init truncated_normal(float std) { return {Kind::truncated_normal, std, Fan::none}; }
+  static constexpr Init kaiming_normal_fan_out() { return {Kind::normal, 1.41421356F, Fan::out}; }
+  static constexpr Init kaiming_normal_fan_in() { return {Kind::normal, 1.41421356F, Fan::in}; }
+  static constexpr Init kaiming_uniform_fan_in() { return {Kind::uniform, 2.44948974F, Fan::in}; }
+  static constexpr Init uniform_fan_in() { return {Kind::uniform, 1, Fan::in}; }
+  friend bool operator==(const Init&, const Init&) = default;
 };
 
 // A tensor of the network's state. Weights of convolutions are OHWI in memory and OIHW in files.
@@ -37,7 +44,7 @@ struct ParamSpec {
   Shape shape;            // in memory
   bool trainable = true;  // false: a buffer (running statistics)
   bool decays = true;     // weight decay applies where --norm-weight-decay asks for another value (false for norms)
-  Init init = Init::zeros;
+  Init init;
   int64_t fan_in = 1, fan_out = 1;
   // In files the extents are permuted: [O, H, W, I] <-> [O, I, H, W]. For a linear layer after flatten() the shape in
   // memory is [out, H, W, C] and in the file [out, C * H * W], as torch flattens NCHW pictures.

@@ -8,19 +8,23 @@ namespace convolt {
 
 struct Conv2dOptions {
   std::string name;
-  int kernel = 3, stride = 1, padding = 0, dilation = 1;
+  Size2 kernel = 3, stride = 1;
+  Padding padding = 0;
+  Size2 dilation = 1;
   int64_t groups = 1;
   bool bias = false;
-  Init init = Init::kaiming_normal_fan_out;
+  Init init = Init::kaiming_normal_fan_out();
+  Init bias_init = Init::constant(0);
 };
-// [H, W, C] -> [H', W', channels] with H' = (H + 2 padding - dilation (kernel - 1) - 1) / stride + 1.
+// [H, W, C] -> [H', W', channels] with H' = (H + top + bottom padding - dilation (kernel - 1) - 1) / stride + 1,
+// rounded down.
 Value conv2d(Value x, int64_t channels, Conv2dOptions options = {});
 
 struct BatchNormOptions {
   std::string name;
   float eps = 1e-5F;
-  float momentum = 0.1F;   // weight of the new value in the running statistics
-  Init init = Init::ones;  // of the scale; zeros for "zero-init residual"
+  float momentum = 0.1F;          // weight of the new value in the running statistics
+  Init init = Init::constant(1);  // of the scale; zeros for "zero-init residual"
 };
 // Training: by the batch's biased variance, over all rows of the last extent; evaluation: by the running statistics.
 Value batch_norm(Value x, BatchNormOptions options = {});
@@ -30,7 +34,8 @@ Value relu6(Value x);
 
 struct PoolOptions {
   std::string name;
-  int kernel = 2, stride = 2, padding = 0;
+  Size2 kernel = 2, stride = 2;
+  Padding padding = 0;
 };
 Value max_pool(Value x, PoolOptions options = {});
 // Padding counts as zeros.
@@ -44,8 +49,8 @@ Value flatten(Value x);
 struct LinearOptions {
   std::string name;
   bool bias = true;
-  Init init = Init::uniform_fan_in;
-  Init bias_init = Init::uniform_fan_in;
+  Init init = Init::uniform_fan_in();
+  Init bias_init = Init::uniform_fan_in();
 };
 // [K] -> [units].
 Value linear(Value x, int64_t units, LinearOptions options = {});

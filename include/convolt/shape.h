@@ -33,4 +33,28 @@ private:
   int rank_ = 0;
 };
 
+// A height and a width; one number is both.
+struct Size2 {
+  int h = 1, w = 1;
+  constexpr Size2() = default;
+  constexpr Size2(int both) : h(both), w(both) {}
+  constexpr Size2(int height, int width) : h(height), w(width) {}
+  std::string to_string() const;  // "3" or "1x7"
+  friend bool operator==(const Size2&, const Size2&) = default;
+};
+
+// Pixels added around a picture. One number: on all sides; two: above and below, left and right.
+struct Padding {
+  int top = 0, left = 0, bottom = 0, right = 0;
+  constexpr Padding() = default;
+  constexpr Padding(int all) : top(all), left(all), bottom(all), right(all) {}
+  constexpr Padding(int vertical, int horizontal)
+      : top(vertical), left(horizontal), bottom(vertical), right(horizontal) {}
+  constexpr Padding(int t, int l, int b, int r) : top(t), left(l), bottom(b), right(r) {}
+  constexpr int vertical() const { return top + bottom; }
+  constexpr int horizontal() const { return left + right; }
+  std::string to_string() const;  // "1", "0x2" or "0,1,0,1" (top, left, bottom, right)
+  friend bool operator==(const Padding&, const Padding&) = default;
+};
+
 }  // namespace convolt

@@ -16,10 +16,11 @@ enum class ConvPass : uint8_t { fprop, dgrad, wgrad };
 // A 2-d convolution of NHWC pictures with OHWI weights [out_c, kernel_h, kernel_w, in_c / groups].
 struct ConvGeometry {
   int64_t n = 1, in_h = 1, in_w = 1, in_c = 1, out_c = 1;
-  int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0, dilation_h = 1, dilation_w = 1;
+  int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1;
+  Padding pad;
   int64_t groups = 1;
-  int64_t out_h() const { return (in_h + 2 * pad_h - dilation_h * (kernel_h - 1) - 1) / stride_h + 1; }
-  int64_t out_w() const { return (in_w + 2 * pad_w - dilation_w * (kernel_w - 1) - 1) / stride_w + 1; }
+  int64_t out_h() const { return (in_h + pad.vertical() - dilation_h * (kernel_h - 1) - 1) / stride_h + 1; }
+  int64_t out_w() const { return (in_w + pad.horizontal() - dilation_w * (kernel_w - 1) - 1) / stride_w + 1; }
   Shape x_shape() const { return {n, in_h, in_w, in_c}; }
   Shape y_shape() const { return {n, out_h(), out_w(), out_c}; }
   Shape w_shape() const { return {out_c, kernel_h, kernel_w, in_c / groups}; }

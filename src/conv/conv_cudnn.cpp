@@ -116,7 +116,8 @@ void output(const TensorPtr& tensor, const Shape& shape, Uid uid, fe::DataType_t
 template <class Attributes>
 Attributes attributes_of(const ConvGeometry& g) {
   return Attributes()
-      .set_padding({g.pad_h, g.pad_w})
+      .set_pre_padding({g.pad.top, g.pad.left})
+      .set_post_padding({g.pad.bottom, g.pad.right})
       .set_stride({g.stride_h, g.stride_w})
       .set_dilation({g.dilation_h, g.dilation_w});
 }

@@ -48,7 +48,7 @@ struct Problem {
   ConvEpilogue epilogue = ConvEpilogue::none;
   memory::desc x, w_any, w_plain, y, bias;
   bool convolution = true;
-  Dims strides, dilations, padding;
+  Dims strides, dilations, padding, padding_end;
 };
 
 Problem problem_of(const ConvDesc& d, DType dtype) {
@@ -71,7 +71,8 @@ Problem problem_of(const ConvDesc& d, DType dtype) {
   p.bias = memory::desc({g.out_c}, memory::data_type::f32, memory::format_tag::a);
   p.strides = {g.stride_h, g.stride_w};
   p.dilations = {g.dilation_h - 1, g.dilation_w - 1};
-  p.padding = {g.pad_h, g.pad_w};
+  p.padding = {g.pad.top, g.pad.left};
+  p.padding_end = {g.pad.bottom, g.pad.right};
   return p;
 }
 
@@ -108,16 +109,16 @@ dnnl::primitive_attr attributes(const Problem& p) {
 auto conv_forward(const Problem& p, prop_kind kind, const memory::desc& bias, const dnnl::primitive_attr& attr,
                   const dnnl::engine& e) {
   return dnnl::convolution_forward::primitive_desc(e, kind, dnnl::algorithm::convolution_direct, p.x, p.w_any, bias,
-                                                   p.y, p.strides, p.dilations, p.padding, p.padding, attr);
+                                                   p.y, p.strides, p.dilations, p.padding, p.padding_end, attr);
 }
 auto conv_data(const Problem& p, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
   return dnnl::convolution_backward_data::primitive_desc(e, dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y,
-                                                         p.strides, p.dilations, p.padding, p.padding,
+                                                         p.strides, p.dilations, p.padding, p.padding_end,
                                                          conv_forward(p, prop_kind::forward_training, {}, {}, e), attr);
 }
 auto conv_weights(const Problem& p, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
   return dnnl::convolution_backward_weights::primitive_desc(
-      e, dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.dilations, p.padding, p.padding,
+      e, dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides, p.dilations, p.padding, p.padding_end,
       conv_forward(p, prop_kind::forward_training, {}, {}, e), attr);
 }
 auto linear_forward(const Problem& p, prop_kind kind, const memory::desc& bias, const dnnl::primitive_attr& attr,
@@ -136,18 +137,18 @@ auto linear_weights(const Problem& p, const dnnl::primitive_attr& attr, const dn
 auto conv_forward(const Problem& p, prop_kind kind, const memory::desc& bias, const dnnl::primitive_attr& attr,
                   const dnnl::engine& e) {
   const dnnl::convolution_forward::desc d(kind, dnnl::algorithm::convolution_direct, p.x, p.w_any, bias, p.y, p.strides,
-                                          p.dilations, p.padding, p.padding);
+                                          p.dilations, p.padding, p.padding_end);
   return dnnl::convolution_forward::primitive_desc(d, attr, e);
 }
 auto conv_data(const Problem& p, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
   const dnnl::convolution_backward_data::desc d(dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides,
-                                                p.dilations, p.padding, p.padding);
+                                                p.dilations, p.padding, p.padding_end);
   return dnnl::convolution_backward_data::primitive_desc(d, attr, e,
                                                          conv_forward(p, prop_kind::forward_training, {}, {}, e));
 }
 auto conv_weights(const Problem& p, const dnnl::primitive_attr& attr, const dnnl::engine& e) {
   const dnnl::convolution_backward_weights::desc d(dnnl::algorithm::convolution_direct, p.x, p.w_any, p.y, p.strides,
-                                                   p.dilations, p.padding, p.padding);
+                                                   p.dilations, p.padding, p.padding_end);
   return dnnl::convolution_backward_weights::primitive_desc(d, attr, e,
                                                             conv_forward(p, prop_kind::forward_training, {}, {}, e));
 }

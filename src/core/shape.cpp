@@ -25,4 +25,15 @@ std::string Shape::to_string() const {
   return s + "]";
 }
 
+std::string Size2::to_string() const {
+  return h == w ? std::to_string(h) : std::to_string(h) + "x" + std::to_string(w);
+}
+
+std::string Padding::to_string() const {
+  if (top != bottom || left != right)
+    return std::to_string(top) + "," + std::to_string(left) + "," + std::to_string(bottom) + "," +
+           std::to_string(right);
+  return Size2(top, left).to_string();
+}
+
 }  // namespace convolt

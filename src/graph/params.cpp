@@ -22,22 +22,22 @@ float standard_normal(const Philox4& r) {
 }
 
 float initial_value(const ParamSpec& spec, uint64_t seed, int param, int64_t element) {
-  const auto bits = [&] {
-    return random4(seed, RandomUse::initialise, static_cast<uint32_t>(param), static_cast<uint64_t>(element), 0);
+  const auto bits = [&](uint32_t attempt) {
+    return random4(seed, RandomUse::initialise, static_cast<uint32_t>(param), static_cast<uint64_t>(element), attempt);
   };
-  switch (spec.init) {
-    case Init::zeros:
-      return 0;
-    case Init::ones:
-      return 1;
-    case Init::kaiming_normal_fan_out:
-      return standard_normal(bits()) * std::sqrt(2.F / static_cast<float>(spec.fan_out));
-    case Init::kaiming_normal_fan_in:
-      return standard_normal(bits()) * std::sqrt(2.F / static_cast<float>(spec.fan_in));
-    case Init::normal_001:
-      return standard_normal(bits()) * 0.01F;
-    case Init::uniform_fan_in:
-      return (2 * uniform(bits().v[0]) - 1) / std::sqrt(static_cast<float>(spec.fan_in));
+  const Init& init = spec.init;
+  const int64_t fan = init.fan == Init::Fan::in ? spec.fan_in : init.fan == Init::Fan::out ? spec.fan_out : 1;
+  const float scale = init.gain / std::sqrt(static_cast<float>(fan));
+  switch (init.kind) {
+    case Init::Kind::constant:
+      return init.gain;
+    case Init::Kind::normal:
+      return standard_normal(bits(0)) * scale;
+    case Init::Kind::uniform:
+      return (2 * uniform(bits(0).v[0]) - 1) * scale;
+    case Init::Kind::truncated_normal:
+      for (uint32_t attempt = 0;; ++attempt)  // one draw in twenty is outside
+        if (const float x = standard_normal(bits(attempt)); std::abs(x) <= 2) return x * scale;
   }
   return 0;
 }

@@ -9,7 +9,7 @@ namespace {
 Value conv_bn(Value x, const std::string& name, int n, int64_t channels, int stride) {
   const std::string i = std::to_string(n);
   x = conv2d(x, channels,
-             {.name = name + "conv" + i, .stride = stride, .padding = 1, .init = Init::kaiming_normal_fan_in});
+             {.name = name + "conv" + i, .stride = stride, .padding = 1, .init = Init::kaiming_normal_fan_in()});
   return batch_norm(x, {.name = name + "bn" + i});
 }
 
@@ -29,7 +29,7 @@ void build_cifar_resnet(Graph& g, const ModelInfo& info, const ModelOptions& o) 
     for (int i = 0; i < (info.depth - 2) / 6; ++i)
       x = block(x, "layer" + std::to_string(stage + 1) + "." + std::to_string(i), int64_t{16} << stage,
                 stage > 0 && i == 0 ? 2 : 1);
-  g.output(linear(global_avg_pool(x), o.classes, {.name = "linear", .init = Init::kaiming_normal_fan_in}));
+  g.output(linear(global_avg_pool(x), o.classes, {.name = "linear", .init = Init::kaiming_normal_fan_in()}));
 }
 
 }  // namespace convolt

@@ -8,7 +8,12 @@ namespace convolt {
 void build_lenet(Graph& g, const ModelInfo&, const ModelOptions& o) {
   Value x = g.input("image", {o.height, o.width, o.channels});
   const auto conv = [](const char* name, int padding) {
-    return Conv2dOptions{.name = name, .kernel = 5, .padding = padding, .bias = true, .init = Init::uniform_fan_in};
+    return Conv2dOptions{.name = name,
+                         .kernel = 5,
+                         .padding = padding,
+                         .bias = true,
+                         .init = Init::uniform_fan_in(),
+                         .bias_init = Init::uniform_fan_in()};
   };
   x = max_pool(relu(conv2d(x, 6, conv("conv1", 2))));
   x = max_pool(relu(conv2d(x, 16, conv("conv2", 0))));

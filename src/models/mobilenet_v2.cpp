@@ -45,7 +45,7 @@ void build_mobilenet_v2(Graph& g, const ModelInfo&, const ModelOptions& o) {
       x = inverted_residual(x, "features." + std::to_string(n++), row.channels, i == 0 ? row.stride : 1, row.expand);
   x = relu6(conv_bn(x, "features.18.0", "features.18.1", 1280, 1, 1, 1));
   x = dropout(global_avg_pool(x), 0.2F);
-  g.output(linear(x, o.classes, {.name = "classifier.1", .init = Init::normal_001, .bias_init = Init::zeros}));
+  g.output(linear(x, o.classes, {.name = "classifier.1", .init = Init::normal(0.01F), .bias_init = Init::constant(0)}));
 }
 
 }  // namespace convolt

@@ -17,9 +17,9 @@ std::vector<ParamSpec> bn_params(const Layer& layer, const std::vector<Shape>& i
   const int64_t c = inputs[0][-1];
   const auto& o = std::any_cast<const BatchNormOptions&>(layer.attributes);
   return {{.name = "weight", .shape = {c}, .decays = false, .init = o.init},
-          {.name = "bias", .shape = {c}, .decays = false, .init = Init::zeros},
-          {.name = "running_mean", .shape = {c}, .trainable = false, .decays = false, .init = Init::zeros},
-          {.name = "running_var", .shape = {c}, .trainable = false, .decays = false, .init = Init::ones}};
+          {.name = "bias", .shape = {c}, .decays = false, .init = Init::constant(0)},
+          {.name = "running_mean", .shape = {c}, .trainable = false, .decays = false, .init = Init::constant(0)},
+          {.name = "running_var", .shape = {c}, .trainable = false, .decays = false, .init = Init::constant(1)}};
 }
 
 ValueId lower_bn(LoweringContext& c) {

@@ -14,49 +14,53 @@ ConvGeometry geometry_of(const Conv2dOptions& o, const Shape& in, int64_t channe
   g.in_w = in[1];
   g.in_c = in[2];
   g.out_c = channels;
-  g.kernel_h = g.kernel_w = o.kernel;
-  g.stride_h = g.stride_w = o.stride;
-  g.pad_h = g.pad_w = o.padding;
-  g.dilation_h = g.dilation_w = o.dilation;
+  g.kernel_h = o.kernel.h;
+  g.kernel_w = o.kernel.w;
+  g.stride_h = o.stride.h;
+  g.stride_w = o.stride.w;
+  g.pad = o.padding;
+  g.dilation_h = o.dilation.h;
+  g.dilation_w = o.dilation.w;
   g.groups = o.groups;
   return g;
 }
+
+bool positive(Size2 s) { return s.h > 0 && s.w > 0; }
+bool not_negative(const Padding& p) { return p.top >= 0 && p.left >= 0 && p.bottom >= 0 && p.right >= 0; }
 
 Shape conv_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const auto& [o, channels] = std::any_cast<const ConvLayer&>(layer.attributes);
   const Shape& in = inputs[0];
   if (in.rank() != 3) layer_error(layer, "expected a picture [H, W, C], found " + in.to_string());
-  if (o.kernel < 1 || o.stride < 1 || o.padding < 0 || o.dilation < 1 || o.groups < 1 || channels < 1)
+  if (!positive(o.kernel) || !positive(o.stride) || !positive(o.dilation) || !not_negative(o.padding) || o.groups < 1 ||
+      channels < 1)
     layer_error(
         layer,
         fmt::format(
             "kernel {}, stride {}, dilation {}, groups {} and channels {} must be positive, padding {} not negative",
-            o.kernel, o.stride, o.dilation, o.groups, channels, o.padding));
+            o.kernel.to_string(), o.stride.to_string(), o.dilation.to_string(), o.groups, channels,
+            o.padding.to_string()));
   if (in[2] % o.groups != 0 || channels % o.groups != 0)
     layer_error(layer,
                 fmt::format("{} input and {} output channels do not divide into {} groups", in[2], channels, o.groups));
-  const int64_t reach = int64_t{o.dilation} * (o.kernel - 1) + 1;
-  if (reach > in[0] + 2 * o.padding || reach > in[1] + 2 * o.padding)
-    layer_error(layer, fmt::format("kernel {} exceeds padded input {}x{}", reach, in[0] + 2 * o.padding,
-                                   in[1] + 2 * o.padding));
+  const Size2 reach(o.dilation.h * (o.kernel.h - 1) + 1, o.dilation.w * (o.kernel.w - 1) + 1);
+  const int64_t padded_h = in[0] + o.padding.vertical(), padded_w = in[1] + o.padding.horizontal();
+  if (reach.h > padded_h || reach.w > padded_w)
+    layer_error(layer, fmt::format("kernel {} exceeds padded input {}x{}", reach.to_string(), padded_h, padded_w));
   const ConvGeometry g = geometry_of(o, in, channels);
   return {g.out_h(), g.out_w(), channels};
 }
 
 std::vector<ParamSpec> conv_params(const Layer& layer, const std::vector<Shape>& inputs, const Graph&) {
   const auto& [o, channels] = std::any_cast<const ConvLayer&>(layer.attributes);
-  const int64_t in = inputs[0][2] / o.groups, window = int64_t{o.kernel} * o.kernel;
+  const int64_t in = inputs[0][2] / o.groups, window = int64_t{o.kernel.h} * o.kernel.w;
   std::vector<ParamSpec> params{{.name = "weight",
-                                 .shape = {channels, o.kernel, o.kernel, in},
+                                 .shape = {channels, o.kernel.h, o.kernel.w, in},
                                  .init = o.init,
                                  .fan_in = in * window,
                                  .fan_out = channels * window,  // as torch counts it, whatever the groups
                                  .file = ParamSpec::File::oihw}};
-  if (o.bias)
-    params.push_back({.name = "bias",
-                      .shape = {channels},
-                      .init = o.init == Init::uniform_fan_in ? Init::uniform_fan_in : Init::zeros,
-                      .fan_in = in * window});
+  if (o.bias) params.push_back({.name = "bias", .shape = {channels}, .init = o.bias_init, .fan_in = in * window});
   return params;
 }
 

@@ -19,20 +19,21 @@ Shape pool_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const auto& o = std::any_cast<const PoolOptions&>(layer.attributes);
   const Shape& in = inputs[0];
   expect_picture(layer, in);
-  if (o.kernel < 1 || o.kernel > 15 || o.stride < 1 || o.padding < 0 || 2 * o.padding > o.kernel)
-    layer_error(
-        layer,
-        fmt::format(
-            "expected a kernel of 1 to 15, a positive stride and padding of at most half the kernel, found kernel {}, "
-            "stride {}, padding {}",
-            o.kernel, o.stride, o.padding));
-  if (o.kernel > in[0] + 2 * o.padding || o.kernel > in[1] + 2 * o.padding)
-    layer_error(layer, fmt::format("kernel {} exceeds padded input {}x{}", o.kernel, in[0] + 2 * o.padding,
-                                   in[1] + 2 * o.padding));
-  return {(in[0] + 2 * o.padding - o.kernel) / o.stride + 1, (in[1] + 2 * o.padding - o.kernel) / o.stride + 1, in[2]};
+  const Padding& p = o.padding;
+  if (o.kernel.h < 1 || o.kernel.w < 1 || o.kernel.h * o.kernel.w > 255 || o.stride.h < 1 || o.stride.w < 1 ||
+      p.top < 0 || p.left < 0 || p.bottom < 0 || p.right < 0 || p.vertical() > o.kernel.h ||
+      p.horizontal() > o.kernel.w)
+    layer_error(layer,
+                fmt::format("expected a kernel of 1 to 255 pixels, a positive stride and padding of at most half "
+                            "the kernel, found kernel {}, stride {}, padding {}",
+                            o.kernel.to_string(), o.stride.to_string(), p.to_string()));
+  const int64_t h = in[0] + p.vertical(), w = in[1] + p.horizontal();
+  if (o.kernel.h > h || o.kernel.w > w)
+    layer_error(layer, fmt::format("kernel {} exceeds padded input {}x{}", o.kernel.to_string(), h, w));
+  return {(h - o.kernel.h) / o.stride.h + 1, (w - o.kernel.w) / o.stride.w + 1, in[2]};
 }
 
-PoolWindow window_of(const PoolOptions& o) { return {o.kernel, o.kernel, o.stride, o.stride, o.padding, o.padding}; }
+PoolWindow window_of(const PoolOptions& o) { return {o.kernel.h, o.kernel.w, o.stride.h, o.stride.w, o.padding}; }
 
 template <const OpDef& Def>
 ValueId lower_pool(LoweringContext& c) {
@@ -82,8 +83,8 @@ const PoolWindow& window(const Op& op) { return std::get<PoolWindow>(op.attrs); 
 Shape pooled(const Op& op, const Program& p) {
   const Shape& x = p[op.in[0]].shape;
   const PoolWindow& w = window(op);
-  return {x[0], (x[1] + 2 * w.pad_h - w.kernel_h) / w.stride_h + 1, (x[2] + 2 * w.pad_w - w.kernel_w) / w.stride_w + 1,
-          x[3]};
+  return {x[0], (x[1] + w.pad.vertical() - w.kernel_h) / w.stride_h + 1,
+          (x[2] + w.pad.horizontal() - w.kernel_w) / w.stride_w + 1, x[3]};
 }
 
 // The gradient op has the type of the forward op's input, which it takes as an operand for its extents alone.

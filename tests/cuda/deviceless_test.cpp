@@ -44,8 +44,7 @@ ConvGeometry square(int64_t batch, int64_t channels, int64_t size) {
           .out_c = channels,
           .kernel_h = 3,
           .kernel_w = 3,
-          .pad_h = 1,
-          .pad_w = 1};
+          .pad = 1};
 }
 
 // The convolutions of a model as the planner lowers them.
@@ -107,7 +106,7 @@ TEST_F(DevicelessTest, Float32StaysFloat32UnlessTf32IsAsked) {
 TEST_F(DevicelessTest, DilationGroupsAndUnevenSizesHavePlans) {
   ConvGeometry g{.n = 2, .in_h = 19, .in_w = 13, .in_c = 12, .out_c = 18, .kernel_h = 3, .kernel_w = 5};
   g.stride_h = 2;
-  g.pad_w = 2;
+  g.pad.left = g.pad.right = 2;
   g.dilation_h = 2;
   g.groups = 3;
   for (const ConvPass pass : kPasses)

@@ -54,7 +54,13 @@ void mobilenet(Graph& g) {
 void mixed(Graph& g) {
   Value x = g.input("image", {11, 10, 3});
   x = conv2d(x, 6,
-             {.name = "c1", .kernel = 3, .padding = 2, .dilation = 2, .bias = true, .init = Init::uniform_fan_in});
+             {.name = "c1",
+              .kernel = 3,
+              .padding = 2,
+              .dilation = 2,
+              .bias = true,
+              .init = Init::uniform_fan_in(),
+              .bias_init = Init::uniform_fan_in()});
   x = relu6(batch_norm(x, {.name = "bn"}));
   x = dropout(avg_pool(x, {.kernel = 3, .stride = 2, .padding = 1}), 0.3F);
   const Value z = conv2d(x, 10, {.name = "c2", .groups = 2});
@@ -86,7 +92,7 @@ void randomise(Params& params, uint64_t seed, double largest_scale) {
   for (size_t i = 0; i < params.specs().size(); ++i) {
     const ParamSpec& spec = params.specs()[i];
     if (spec.shape.rank() > 1) continue;  // weights have random initial values
-    const bool scale = spec.init == Init::ones;
+    const bool scale = spec.init == Init::constant(1);
     const auto values = random_values(spec.shape.elements(), seed + i, scale ? 0.5 : -0.5, scale ? largest_scale : 0.5);
     params.set_values(static_cast<int>(i), {values.begin(), values.end()});
   }

@@ -232,7 +232,7 @@ TEST_P(BatchNormTest, Inference) {
 
 // A convolution with folded weights is the convolution followed by the inference batch norm.
 TEST_P(BatchNormTest, FoldIntoConvolution) {
-  const ConvGeometry g{.in_h = 4, .in_w = 4, .in_c = 3, .out_c = 5, .kernel_h = 3, .kernel_w = 3, .pad_h = 1};
+  const ConvGeometry g{.in_h = 4, .in_w = 4, .in_c = 3, .out_c = 5, .kernel_h = 3, .kernel_w = 3, .pad = {1, 0}};
   const Vector x = random_values(g.x_shape().elements(), 1);
   const Vector w = rounded(random_values(g.w_shape().elements(), 2), DType::f32);
   const Vector bias = rounded(random_values(5, 3), DType::f32), mean = rounded(random_values(5, 4), DType::f32);

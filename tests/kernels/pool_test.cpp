@@ -21,12 +21,13 @@ struct PoolCase {
 };
 const PoolCase kCases[] = {
     {{2, 4, 6, 0}, {}},
-    {{2, 7, 5, 0}, {}},                     // floor mode leaves a row and a column out
-    {{1, 1, 1, 0}, {1, 1, 1, 1, 0, 0}},     // a single pixel
-    {{2, 9, 8, 0}, {3, 3, 2, 2, 1, 1}},     // overlapping and padded
-    {{1, 5, 6, 0}, {3, 2, 1, 1, 0, 1}},     // not square
-    {{1, 8, 9, 0}, {2, 3, 3, 4, 1, 0}},     // a stride beyond the window: some pixels belong to none
-    {{1, 15, 17, 0}, {15, 17, 1, 1, 7, 8}}  // the largest index
+    {{2, 7, 5, 0}, {}},                          // floor mode leaves a row and a column out
+    {{1, 1, 1, 0}, {1, 1, 1, 1, {0, 0}}},        // a single pixel
+    {{2, 9, 8, 0}, {3, 3, 2, 2, {1, 1}}},        // overlapping and padded
+    {{1, 5, 6, 0}, {3, 2, 1, 1, {0, 1}}},        // not square
+    {{2, 6, 5, 0}, {3, 3, 2, 2, {0, 1, 1, 0}}},  // more padding on one side
+    {{1, 8, 9, 0}, {2, 3, 3, 4, {1, 0}}},        // a stride beyond the window: some pixels belong to none
+    {{1, 15, 17, 0}, {15, 17, 1, 1, {7, 8}}}     // the largest index
 };
 constexpr int64_t kChannels[] = {1, 3, 8, 10, 16, 33};
 
@@ -44,7 +45,7 @@ void for_each_case(F f) {
 }
 
 TEST_P(PoolTest, MaxPoolByHand) {
-  const PoolWindow window{2, 2, 1, 1, 0, 0};
+  const PoolWindow window{2, 2, 1, 1, {0, 0}};
   const DeviceTensor x(ctx(), dtype(), {1, 3, 3, 1}, {1, 2, 3, 4, 9, 6, 7, 8, 5});
   const DeviceTensor y(ctx(), dtype(), {1, 2, 2, 1}), index(ctx(), DType::u8, {1, 2, 2, 1});
   const DeviceTensor dy(ctx(), dtype(), {1, 2, 2, 1}, {1, 2, 4, 8}), dx(ctx(), dtype(), {1, 3, 3, 1});
@@ -70,7 +71,7 @@ TEST_P(PoolTest, MaxPoolTiesNanAndInfinities) {
     for (const double v : {0, 0, 1, 0, 0}) where.insert(where.end(), static_cast<size_t>(copies), v);
     const DeviceTensor x(ctx(), dtype(), {1, 2, 5, copies}, values), y(ctx(), dtype(), {1, 1, 5, copies});
     const DeviceTensor index(ctx(), DType::u8, {1, 1, 5, copies});
-    run(ctx(), [&](Stream s) { max_pool(s, x, y, index, {2, 1, 2, 1, 0, 0}); });
+    run(ctx(), [&](Stream s) { max_pool(s, x, y, index, {2, 1, 2, 1, {0, 0}}); });
     expect_near(y.values(), largest, 0, 0, "max_pool");
     EXPECT_EQ(index.values(), where);
   }
@@ -171,9 +172,9 @@ TEST_P(PoolTest, GeometryThatDoesNotFitIsAnError) {
   const auto pool = [&](const Tensor& to, const PoolWindow& w) {
     run(ctx(), [&](Stream s) { max_pool(s, x, to, Tensor{}, w); });
   };
-  EXPECT_THROW(pool(y, PoolWindow{}), ShapeError);                          // y should be 10x10
-  EXPECT_THROW(pool(y, (PoolWindow{2, 2, 2, 2, 2, 0})), ShapeError);        // a window could lie in the padding
-  EXPECT_THROW(pool(one, (PoolWindow{16, 16, 16, 16, 0, 0})), ShapeError);  // 256 positions do not fit a byte
+  EXPECT_THROW(pool(y, PoolWindow{}), ShapeError);                            // y should be 10x10
+  EXPECT_THROW(pool(y, (PoolWindow{2, 2, 2, 2, {2, 0}})), ShapeError);        // a window could lie in the padding
+  EXPECT_THROW(pool(one, (PoolWindow{16, 16, 16, 16, {0, 0}})), ShapeError);  // 256 positions do not fit a byte
 }
 
 INSTANTIATE_OP_TEST(PoolTest);

@@ -47,7 +47,7 @@ TEST(Reference, ConvolutionByHand) {
   EXPECT_EQ(reference::conv_fprop(plain, x, ones, &bias), (Vector{22, 26, 34, 38}));
   ConvGeometry strided = plain;
   strided.stride_h = strided.stride_w = 2;
-  strided.pad_h = strided.pad_w = 1;
+  strided.pad = 1;
   EXPECT_EQ(reference::conv_fprop(strided, x, ones, nullptr), (Vector{1, 5, 11, 28}));
   ConvGeometry dilated = plain;
   dilated.dilation_h = dilated.dilation_w = 2;
@@ -59,7 +59,7 @@ TEST(Reference, ConvolutionByHand) {
 
 TEST(Reference, ConvolutionGradients) {
   const ConvGeometry geometries[] = {
-      {.n = 2, .in_h = 4, .in_w = 3, .in_c = 2, .out_c = 3, .kernel_h = 3, .kernel_w = 2, .pad_h = 1},
+      {.n = 2, .in_h = 4, .in_w = 3, .in_c = 2, .out_c = 3, .kernel_h = 3, .kernel_w = 2, .pad = {1, 0}},
       {.in_h = 5,
        .in_w = 6,
        .in_c = 2,
@@ -68,11 +68,10 @@ TEST(Reference, ConvolutionGradients) {
        .kernel_w = 3,
        .stride_h = 2,
        .stride_w = 3,
-       .pad_h = 1,
-       .pad_w = 2},
+       .pad = {1, 2}},
       {.in_h = 5, .in_w = 5, .in_c = 1, .out_c = 2, .kernel_h = 2, .kernel_w = 2, .dilation_h = 3, .dilation_w = 2},
-      {.in_h = 3, .in_w = 3, .in_c = 4, .out_c = 6, .kernel_h = 2, .kernel_w = 2, .pad_w = 1, .groups = 2},
-      {.in_h = 3, .in_w = 3, .in_c = 3, .out_c = 3, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1, .groups = 3}};
+      {.in_h = 3, .in_w = 3, .in_c = 4, .out_c = 6, .kernel_h = 2, .kernel_w = 2, .pad = {0, 1}, .groups = 2},
+      {.in_h = 3, .in_w = 3, .in_c = 3, .out_c = 3, .kernel_h = 3, .kernel_w = 3, .pad = 1, .groups = 3}};
   for (const ConvGeometry& g : geometries) {
     const Vector x = random_values(g.x_shape().elements(), 1), w = random_values(g.w_shape().elements(), 2);
     const Vector dy = random_values(g.y_shape().elements(), 3), bias = random_values(g.out_c, 4);
@@ -139,7 +138,7 @@ TEST(Reference, BatchNormGradients) {
 TEST(Reference, Pools) {
   const Shape shape{2, 5, 4, 3};
   const Vector x = random_values(shape.elements(), 5);
-  for (const PoolWindow w : {PoolWindow{}, PoolWindow{3, 3, 2, 2, 1, 1}, PoolWindow{3, 2, 1, 1, 0, 1}}) {
+  for (const PoolWindow w : {PoolWindow{}, PoolWindow{3, 3, 2, 2, {1, 1}}, PoolWindow{3, 2, 1, 1, {0, 1}}}) {
     const Vector dy = random_values(reference::pooled_shape(shape, w).elements(), 6);
     expect_gradient([&](const Vector& v) { return reference::max_pool(v, shape, w).y; }, dy, x,
                     reference::max_pool_backward(dy, x, shape, w), "max pool");
@@ -157,7 +156,7 @@ TEST(Reference, Pools) {
 TEST(Reference, PoolsByHand) {
   const Shape shape{1, 3, 3, 1};
   const Vector x{1, 2, 3, 4, 9, 6, 7, 8, 5};
-  const PoolWindow overlapping{2, 2, 1, 1, 0, 0}, padded{3, 3, 2, 2, 1, 1};
+  const PoolWindow overlapping{2, 2, 1, 1, {0, 0}}, padded{3, 3, 2, 2, {1, 1}};
   EXPECT_EQ(reference::max_pool(x, shape, overlapping).y, (Vector{9, 9, 9, 9}));
   EXPECT_EQ(reference::max_pool(x, shape, overlapping).index, (Vector{3, 2, 1, 0}));
   EXPECT_EQ(reference::avg_pool(x, shape, overlapping), (Vector{4, 5, 7, 7}));

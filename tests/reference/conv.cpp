@@ -14,8 +14,8 @@ void for_each_product(const ConvGeometry& g, F f) {
         for (int64_t o = 0; o < g.out_c; ++o)
           for (int kh = 0; kh < g.kernel_h; ++kh)
             for (int kw = 0; kw < g.kernel_w; ++kw) {
-              const int64_t h = oh * g.stride_h - g.pad_h + kh * g.dilation_h;
-              const int64_t w = ow * g.stride_w - g.pad_w + kw * g.dilation_w;
+              const int64_t h = oh * g.stride_h - g.pad.top + kh * g.dilation_h;
+              const int64_t w = ow * g.stride_w - g.pad.left + kw * g.dilation_w;
               if (h < 0 || h >= g.in_h || w < 0 || w >= g.in_w) continue;
               for (int64_t i = 0; i < group_in; ++i)
                 f(((n * g.in_h + h) * g.in_w + w) * g.in_c + o / group_out * group_in + i,

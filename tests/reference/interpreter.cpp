@@ -32,7 +32,7 @@ std::vector<size_t> file_order(const ParamSpec& spec) {
   return order;
 }
 
-PoolWindow window_of(const PoolOptions& o) { return {o.kernel, o.kernel, o.stride, o.stride, o.padding, o.padding}; }
+PoolWindow window_of(const PoolOptions& o) { return {o.kernel.h, o.kernel.w, o.stride.h, o.stride.w, o.padding}; }
 
 class Interpreter {
 public:
@@ -131,8 +131,19 @@ private:
   ConvGeometry geometry(int i) const {
     const auto& [o, channels] = std::any_cast<const ConvLayer&>(layer(i).attributes);
     const Shape& x = input(i).shape;
-    return {x[0],     x[1],     x[2],      x[3],      channels,   o.kernel,   o.kernel,
-            o.stride, o.stride, o.padding, o.padding, o.dilation, o.dilation, o.groups};
+    return {.n = x[0],
+            .in_h = x[1],
+            .in_w = x[2],
+            .in_c = x[3],
+            .out_c = channels,
+            .kernel_h = o.kernel.h,
+            .kernel_w = o.kernel.w,
+            .stride_h = o.stride.h,
+            .stride_w = o.stride.w,
+            .dilation_h = o.dilation.h,
+            .dilation_w = o.dilation.w,
+            .pad = o.padding,
+            .groups = o.groups};
   }
   LinearDesc linear_desc(int i) const {
     return {.rows = input(i).shape[0],

@@ -20,7 +20,7 @@ void for_each_window_element(const Shape& x, const PoolWindow& k, F f) {
         for (int64_t c = 0; c < y[3]; ++c)
           for (int r = 0; r < k.kernel_h; ++r)
             for (int s = 0; s < k.kernel_w; ++s) {
-              const int64_t h = oh * k.stride_h - k.pad_h + r, w = ow * k.stride_w - k.pad_w + s;
+              const int64_t h = oh * k.stride_h - k.pad.top + r, w = ow * k.stride_w - k.pad.left + s;
               if (h >= 0 && h < x[1] && w >= 0 && w < x[2])
                 f(at(x, n, h, w, c), at(y, n, oh, ow, c), r * k.kernel_w + s);
             }
@@ -43,8 +43,8 @@ double window_size(const PoolWindow& k) { return k.kernel_h * k.kernel_w; }
 }  // namespace
 
 Shape pooled_shape(const Shape& x, const PoolWindow& k) {
-  return {x[0], (x[1] + 2 * k.pad_h - k.kernel_h) / k.stride_h + 1, (x[2] + 2 * k.pad_w - k.kernel_w) / k.stride_w + 1,
-          x[3]};
+  return {x[0], (x[1] + k.pad.vertical() - k.kernel_h) / k.stride_h + 1,
+          (x[2] + k.pad.horizontal() - k.kernel_w) / k.stride_w + 1, x[3]};
 }
 
 MaxPooled max_pool(const std::vector<double>& x, const Shape& shape, const PoolWindow& window) {

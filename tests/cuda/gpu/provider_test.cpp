@@ -62,16 +62,16 @@ DeviceTensor run_kernel(const ConvKernel& kernel, ConvPass pass, DType dtype, co
 
 std::vector<ConvGeometry> geometries() {
   const ConvGeometry plain{
-      .n = 3, .in_h = 9, .in_w = 11, .in_c = 16, .out_c = 24, .kernel_h = 3, .kernel_w = 3, .pad_h = 1, .pad_w = 1};
+      .n = 3, .in_h = 9, .in_w = 11, .in_c = 16, .out_c = 24, .kernel_h = 3, .kernel_w = 3, .pad = 1};
   ConvGeometry strided = plain, stem = plain, depthwise = plain, one = plain, grouped = plain, odd = plain;
   strided.stride_h = strided.stride_w = 2;
   stem.in_c = 3;
   stem.kernel_h = stem.kernel_w = 7;
-  stem.pad_h = stem.pad_w = 3;
+  stem.pad = 3;
   stem.stride_h = stem.stride_w = 2;
   depthwise.in_c = depthwise.out_c = depthwise.groups = 32;
   one.kernel_h = one.kernel_w = 1;
-  one.pad_h = one.pad_w = 0;
+  one.pad = 0;
   grouped.groups = 8;
   odd.in_c = 5;
   odd.out_c = 7;

@@ -1,6 +1,7 @@
 #include "augment.h"
 
 #include "exec/block.h"
+#include "exec/colour.h"
 
 namespace convolt {
 namespace {
@@ -20,20 +21,60 @@ HD N larger(N a, N b) {
   return a > b ? a : b;
 }
 
-// The triangle filter along one axis of the source: support max(scale, 1), cut at the box.
+// How the source is read, the same for the whole batch.
+struct Reading {
+  AugmentOptions::Interpolation interpolation;
+  AugmentOptions::Border border;
+};
+
+// The filter along one axis of the source, widened by max(scale, 1), cut at the box.
 struct Axis {
   float support, inverse, low, high;
+  Reading reading;
   // The scale is how fast the coordinate changes, the norm of its row (a, b) of the map.
-  static HD Axis of(float a, float b, float box_low, float box_high) {
-    const float support = larger(sqrtf(a * a + b * b), 1.F);
-    return {support, 1.F / support, box_low, box_high};
+  static HD Axis of(float a, float b, float box_low, float box_high, Reading reading) {
+    const float scale = larger(sqrtf(a * a + b * b), 1.F);
+    using enum AugmentOptions::Interpolation;
+    const float support = reading.interpolation == nearest    ? 0.5F
+                          : reading.interpolation == bilinear ? scale
+                                                              : 2.F * scale;
+    return {support, 1.F / scale, box_low, box_high, reading};
   }
   HD bool inside(float centre) const { return centre >= low && centre < high; }
   // The source pixels under the filter, [first, last), as Pillow's precompute_coeffs counts them.
   HD int first(float centre) const { return clamped(floorf(centre - support + 0.5F)); }
   HD int last(float centre) const { return clamped(floorf(centre + support + 0.5F)); }
   HD float weight(int pixel, float centre) const {
-    return larger(1.F - fabsf(static_cast<float>(pixel) + 0.5F - centre) * inverse, 0.F);
+    using enum AugmentOptions::Interpolation;
+    const float d = fabsf(static_cast<float>(pixel) + 0.5F - centre) * inverse;
+    if (reading.interpolation == bilinear) return larger(1.F - d, 0.F);
+    if (reading.interpolation == nearest) return 1.F;
+    // R. Keys, "Cubic convolution interpolation", IEEE TASSP 1981, with a = -1/2.
+    return d < 1.F ? (1.5F * d - 2.5F) * d * d + 1.F : d < 2.F ? ((-0.5F * d + 2.5F) * d - 4.F) * d + 2.F : 0.F;
+  }
+  HD bool fills() const { return reading.border == AugmentOptions::Border::constant; }
+  // Where a centre outside the box is read instead.
+  HD float bordered(float centre) const {
+    if (fills() || inside(centre)) return centre;
+    const float last = high - low - 1.F;  // from the first pixel's centre to the last one's
+    float p = centre - low - 0.5F;
+    if (reading.border == AugmentOptions::Border::reflect && last > 0) {
+      const float period = 2.F * last;
+      p -= floorf(p / period) * period;
+      if (p > last) p = period - p;
+    }
+    return low + 0.5F + smaller(larger(p, 0.F), last);
+  }
+  // The source pixels under the filters of all centres between two, the first and the last of a tile.
+  HD void range(float from, float to, int& begin, int& end) const {
+    if (reading.border == AugmentOptions::Border::reflect && !(inside(from) && inside(to))) {
+      begin = static_cast<int>(low);
+      end = static_cast<int>(high);
+      return;
+    }
+    const float a = bordered(from), b = bordered(to);
+    begin = smaller(first(a), first(b));
+    end = larger(last(a), last(b));
   }
   // In float first: a far-off position must not overflow the integer.
   HD int clamped(float position) const { return static_cast<int>(smaller(larger(position, low), high)); }
@@ -56,12 +97,12 @@ struct RowShared {
   float tree[kThreads];
 };
 
-HD void begin_row(const Block<kThreads>& block, RowShared& s, const SampleRecord& record) {
+HD void begin_row(const Block<kThreads>& block, RowShared& s, const SampleRecord& record, Reading reading) {
   block.phase([&](int t) {
     if (t > 0) return;
     s.record = record;
-    s.columns = Axis::of(record.map[0], record.map[1], record.box[0], record.box[2]);
-    s.rows = Axis::of(record.map[3], record.map[4], record.box[1], record.box[3]);
+    s.columns = Axis::of(record.map[0], record.map[1], record.box[0], record.box[2], reading);
+    s.rows = Axis::of(record.map[3], record.map[4], record.box[1], record.box[3], reading);
   });
 }
 
@@ -116,18 +157,18 @@ template <int S>
 HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
   const SampleRecord& r = s.record;
   const Axis columns = s.columns, rows = s.rows;
-  const float cy = source_y(r, tile.x0, tile.y);
+  const float cy = rows.bordered(source_y(r, tile.x0, tile.y));
   block.phase([&](int t) { lanes[t] = Sampled{{0, 0, 0, 0}}; });
   if (rows.inside(cy)) {
     const float left = source_x(r, tile.x0, tile.y), right = source_x(r, tile.x0 + tile.count - 1, tile.y);
-    const int begin = smaller(columns.first(left), columns.first(right));
-    const int end = larger(columns.last(left), columns.last(right));
+    int begin = 0, end = 0;
+    columns.range(left, right, begin, end);
     for (int first = begin; first < end; first += kSpan) {
       const int last = smaller(first + kSpan, end);
       blend_rows<S>(block, s, tile.pixels, cy, first, last);
       block.phase([&](int t) {
         if (t >= tile.count) return;
-        const float cx = source_x(r, tile.x0 + t, tile.y);
+        const float cx = columns.bordered(source_x(r, tile.x0 + t, tile.y));
         Sampled sum = lanes[t];
         for (int i = larger(columns.first(cx), first); i < smaller(columns.last(cx), last); ++i) {
           const float weight = columns.weight(i, cx);
@@ -142,14 +183,14 @@ HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Ti
   for (int i = rows.first(cy); i < rows.last(cy); ++i) row_weight += rows.weight(i, cy);
   block.phase([&](int t) {
     if (t >= tile.count) return;
-    const bool inside = rows.inside(cy) && columns.inside(source_x(r, tile.x0 + t, tile.y));
+    const bool inside = rows.inside(cy) && columns.inside(columns.bordered(source_x(r, tile.x0 + t, tile.y)));
     const float whole = lanes[t][3] * row_weight * 255.F;
     for (int c = 0; c < S; ++c) lanes[t][c] = inside ? lanes[t][c] / whole : 0.F;
     lanes[t][3] = inside ? 0.F : 1.F;
   });
 }
 
-// The filter of one pixel along one axis where what is outside the box is fill.
+// The filter of one pixel along one axis; with a constant border what is outside the box is fill.
 struct Taps {
   int first, last;      // inside the box
   float inside, whole;  // sums of the weights inside the box, and of all
@@ -157,6 +198,7 @@ struct Taps {
     if (first >= last) return;
     for (int i = first; i < last; ++i) inside += axis.weight(i, centre);
     whole = inside;
+    if (!axis.fills()) return;
     for (int i = static_cast<int>(floorf(centre - axis.support + 0.5F)); i < first; ++i)
       whole += axis.weight(i, centre);
     for (int i = last; i < static_cast<int>(floorf(centre + axis.support + 0.5F)); ++i) whole += axis.weight(i, centre);
@@ -168,7 +210,7 @@ template <int S>
 HD Sampled sample_affine(const RowShared& s, const uint8_t* pixels, int x, int y) {
   const SampleRecord& r = s.record;
   const Axis columns = s.columns, rows = s.rows;
-  const float cx = source_x(r, x, y), cy = source_y(r, x, y);
+  const float cx = columns.bordered(source_x(r, x, y)), cy = rows.bordered(source_y(r, x, y));
   const Taps across(columns, cx), down(rows, cy);
   Sampled sum{{0, 0, 0, 0}};
   for (int j = down.first; j < down.last; ++j) {
@@ -204,8 +246,6 @@ HD void sample(const Block<kThreads>& block, RowShared& s, const Tile& tile, Sam
     sample_channels<3>(block, s, tile, lanes);
 }
 
-// torchvision's rgb_to_grayscale.
-HD float luma(float red, float green, float blue) { return 0.2989F * red + 0.587F * green + 0.114F * blue; }
 HD float grey_of(const Floats<3>& v) { return luma(v[0], v[1], v[2]); }
 HD float grey_of(const Floats<1>& v) { return v[0]; }
 
@@ -221,6 +261,7 @@ template <int C>
 struct Rows {
   const StepInput* input;
   int height, width;
+  Reading reading;
   Floats<C> fill;
 
   // The sampled pixel in the output's channels, after brightness.
@@ -233,6 +274,8 @@ struct Rows {
       v = {{grey ? sampled[0] : luma(sampled[0], sampled[1], sampled[2])}};
     if (sampled[3] != 0)
       for (int c = 0; c < C; ++c) v[c] += sampled[3] * fill[c];
+    if (reading.interpolation == AugmentOptions::Interpolation::bicubic)
+      for (int c = 0; c < C; ++c) v[c] = smaller(larger(v[c], 0.F), 1.F);
     blend_towards(v, 0.F, r.brightness);
     return v;
   }
@@ -275,7 +318,7 @@ struct SumGreys {
   HD void operator()(const Block<kThreads>& block, Shared& s) const {
     const SampleRecord& record = rows.input->records[rows.picture(block)];
     if (record.contrast == 1.F) return;
-    begin_row(block, s, record);
+    begin_row(block, s, record, rows.reading);
     block.phase([&](int t) { s.tree[t] = 0; });
     rows.for_each_pixel(block, s, rows.row(block), [&](int t, int, const Floats<C>& v) { s.tree[t] += grey_of(v); });
     const float sum = tree_sum(block, s.tree);
@@ -303,14 +346,18 @@ struct AugmentRow {
 
   HD void operator()(const Block<kThreads>& block, Shared& s) const {
     const int n = rows.picture(block), row = rows.row(block);
-    begin_row(block, s, rows.input->records[n]);
+    begin_row(block, s, rows.input->records[n], rows.reading);
     const SampleRecord& r = s.record;
     const bool contrast = sums && r.contrast != 1.F;
     const float grey = contrast ? mean_grey(block, s, n) : 0.F;
     const bool erased_row = row >= r.erase[1] && row < r.erase[1] + r.erase[3];
     rows.for_each_pixel(block, s, row, [&](int, int x, Floats<C> v) {
       if (contrast) blend_towards(v, grey, r.contrast);
-      if (C == 3) blend_towards(v, grey_of(v), r.saturation);
+      if constexpr (C == 3) {
+        blend_towards(v, grey_of(v), r.saturation);
+        if (r.hue != 0.F) v = turned_hue(v, r.hue);
+        if (r.to_grey) blend_towards(v, grey_of(v), 0.F);
+      }
       const bool erased = erased_row && x >= r.erase[0] && x < r.erase[0] + r.erase[2];
       T* out = y + (block.index * rows.width + x) * C;
       for (int c = 0; c < C; ++c) out[c] = T(erased ? 0.F : (v[c] - mean[c]) * inverse_std[c]);
@@ -322,7 +369,11 @@ template <class T, int C>
 void augment_of(Stream s, const AugmentArgs& args) {
   const Shape& shape = args.y.shape;
   AugmentRow<T, C> kernel{
-      {args.input, static_cast<int>(shape[1]), static_cast<int>(shape[2]), {}}, {}, {}, nullptr, args.y.as<T>()};
+      {args.input, static_cast<int>(shape[1]), static_cast<int>(shape[2]), {args.interpolation, args.border}, {}},
+      {},
+      {},
+      nullptr,
+      args.y.as<T>()};
   for (int c = 0; c < C; ++c) {
     kernel.rows.fill[c] = args.fill[c];
     kernel.mean[c] = args.mean[c];

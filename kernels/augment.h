@@ -21,9 +21,11 @@ struct SampleRecord {
   float map[6] = {1, 0, 0, 0, 1, 0};
   // The window of the source that may be read (x0, y0, x1, y1): whole numbers, inside the picture. Axis-aligned: a
   // pixel whose centre maps outside it is fill, else the filter is cut at it, as Pillow's is. General: taps outside are
-  // fill.
+  // fill. With another border than constant a centre outside is first moved inside, and the filter is cut always.
   float box[4] = {0, 0, 0, 0};
   float brightness = 1, contrast = 1, saturation = 1;
+  float hue = 0;                    // turn, in whole circles
+  int32_t to_grey = 0;              // three equal channels at the end
   int32_t erase[4] = {0, 0, 0, 0};  // x, y, width, height in the output; width 0: nothing is erased
 };
 
@@ -32,6 +34,8 @@ struct AugmentArgs {
   float mean[3] = {0, 0, 0};         // of 0..1; a grey y uses the first of mean, std and fill
   float std[3] = {1, 1, 1};
   float fill[3] = {0, 0, 0};
+  AugmentOptions::Interpolation interpolation = AugmentOptions::Interpolation::bilinear;
+  AugmentOptions::Border border = AugmentOptions::Border::constant;
   bool contrast = false;       // some record may have contrast != 1 (else its contrast is ignored): sum the greys first
   float* grey_sums = nullptr;  // f32 [N, H] scratch, needed when `contrast`: the grey of each row of the output
   Tensor y;                    // [N, H, W, C], C = 1 or 3; f32, bf16 or f16

@@ -44,17 +44,6 @@ struct Window {
   int left = 0, top = 0, width = 0, height = 0;
 };
 
-// Output -> source, in double until the record is written: sx = m[0] x + m[1] y + m[2], sy = m[3] x + m[4] y + m[5].
-struct Affine {
-  double m[6] = {1, 0, 0, 0, 1, 0};
-  // This map after `inner`.
-  Affine operator*(const Affine& inner) const {
-    const double *a = m, *b = inner.m;
-    return {{a[0] * b[0] + a[1] * b[3], a[0] * b[1] + a[1] * b[4], a[0] * b[2] + a[1] * b[5] + a[2],
-             a[3] * b[0] + a[4] * b[3], a[3] * b[1] + a[4] * b[4], a[3] * b[2] + a[4] * b[5] + a[5]}};
-  }
-};
-
 struct Placement {
   Affine map;  // output of the crop -> source
   Window box;  // the part of the source that exists for this sample
@@ -144,17 +133,15 @@ Affine flips(const AugmentOptions& options, const Dice& dice) {
   return map;
 }
 
-// The inverse of: turn counter-clockwise by the angle and enlarge by the zoom about the centre, then shift.
-Affine turn_zoom_shift(const AugmentOptions& options, const Dice& dice) {
-  const double angle = dice.between(Draw::rotate, -options.rotate, options.rotate) * std::numbers::pi / 180;
-  const double zoom = dice.between(Draw::zoom, options.zoom[0], options.zoom[1]);
-  const Philox4 bits = dice.roll(Draw::translate);
+Turn draw_turn(const AugmentOptions& options, const Dice& dice) {
+  const Philox4 shear = dice.roll(Draw::shear), shift = dice.roll(Draw::translate);
   const double most_x = double{options.translate} * options.width, most_y = double{options.translate} * options.height;
-  const double cx = options.width / 2.0, cy = options.height / 2.0;
-  const double x = cx + round_half_even(between(bits.v[0], -most_x, most_x));
-  const double y = cy + round_half_even(between(bits.v[1], -most_y, most_y));
-  const double c = std::cos(angle) / zoom, s = std::sin(angle) / zoom;
-  return {{c, -s, cx - c * x + s * y, s, c, cy - s * x - c * y}};
+  return {.angle = dice.between(Draw::rotate, -options.rotate, options.rotate),
+          .shear_x = between(shear.v[0], -options.shear[0], options.shear[0]),
+          .shear_y = between(shear.v[1], -options.shear[1], options.shear[1]),
+          .zoom = dice.between(Draw::zoom, options.zoom[0], options.zoom[1]),
+          .x = round_half_even(between(shift.v[0], -most_x, most_x)),
+          .y = round_half_even(between(shift.v[1], -most_y, most_y))};
 }
 
 float jitter(const Dice& dice, Draw draw, float amount) {
@@ -188,6 +175,18 @@ void require(bool holds, const char* option, const char* range, auto... found) {
 
 }  // namespace
 
+Affine turned(const Turn& turn, int height, int width) {
+  constexpr double kDegree = std::numbers::pi / 180;
+  const double tan_x = std::tan(turn.shear_x * kDegree), tan_y = std::tan(turn.shear_y * kDegree);
+  const double c = std::cos(turn.angle * kDegree), s = std::sin(turn.angle * kDegree);
+  // Forward: [c, s; -s, c] [1, 0; -tan_y, 1] [1, -tan_x; 0, 1], of determinant 1.
+  const double fa = c - s * tan_y, fc = -s - c * tan_y;
+  const double fb = s - fa * tan_x, fd = c - fc * tan_x;
+  const double m0 = fd / turn.zoom, m1 = -fb / turn.zoom, m3 = -fc / turn.zoom, m4 = fa / turn.zoom;
+  const double cx = width / 2.0, cy = height / 2.0, x = cx + turn.x, y = cy + turn.y;
+  return {{m0, m1, cx - m0 * x - m1 * y, m3, m4, cy - m3 * x - m4 * y}};
+}
+
 SampleRecord make_record(const AugmentOptions& options, int picture_height, int picture_width, int picture_channels,
                          uint64_t seed, uint32_t epoch, uint64_t sample) {
   SampleRecord record;
@@ -198,7 +197,8 @@ SampleRecord make_record(const AugmentOptions& options, int picture_height, int 
 
   const Dice dice{seed, epoch, sample};
   const Placement placement = place(options, {0, 0, picture_width, picture_height}, dice);
-  const Affine map = placement.map * flips(options, dice) * turn_zoom_shift(options, dice);
+  const Affine map =
+      placement.map * flips(options, dice) * turned(draw_turn(options, dice), options.height, options.width);
   std::transform(map.m, map.m + 6, record.map, [](double v) { return static_cast<float>(v); });
   record.axis_aligned = record.map[1] == 0 && record.map[3] == 0 ? 1 : 0;
   const Window& box = placement.box;
@@ -210,6 +210,8 @@ SampleRecord make_record(const AugmentOptions& options, int picture_height, int 
   record.brightness = jitter(dice, Draw::brightness, options.brightness);
   record.contrast = jitter(dice, Draw::contrast, options.contrast);
   record.saturation = jitter(dice, Draw::saturation, options.saturation);
+  record.hue = static_cast<float>(dice.between(Draw::hue, -options.hue, options.hue));
+  record.to_grey = dice.decide(Draw::grayscale, options.grayscale) ? 1 : 0;
   place_erasing(options, dice, record);
   return record;
 }
@@ -232,6 +234,7 @@ void check(const AugmentOptions& options) {
   require(probability(o.vflip), "vflip", "a probability, 0 to 1", o.vflip);
   require(probability(o.erase), "erase", "a probability, 0 to 1", o.erase);
   require(o.rotate >= 0 && o.rotate <= 180, "rotate", "0 to 180 degrees", o.rotate);
+  for (const float s : o.shear) require(s >= 0 && s <= 89, "shear", "0 to 89 degrees", s);
   require(probability(o.translate), "translate", "0 to 1 of the size", o.translate);
   // A far smaller picture would make the filter, and the time, unbounded.
   require(range(o.zoom) && o.zoom[0] >= 0.01F && o.zoom[1] <= 100, "zoom", "a rising pair in 0.01 to 100", o.zoom[0],
@@ -239,6 +242,8 @@ void check(const AugmentOptions& options) {
   require(amount(o.brightness), "brightness", "0 or more", o.brightness);
   require(amount(o.contrast), "contrast", "0 or more", o.contrast);
   require(amount(o.saturation), "saturation", "0 or more", o.saturation);
+  require(o.hue >= 0 && o.hue <= 0.5F, "hue", "0 to 0.5 of the circle", o.hue);
+  require(probability(o.grayscale), "grayscale", "a probability, 0 to 1", o.grayscale);
   for (int c = 0; c < o.channels; ++c) {
     require(std::isfinite(o.mean[c]), "mean", "finite", o.mean[c]);
     require(o.std[c] > 0 && std::isfinite(o.std[c]), "std", "above 0", o.std[c]);

@@ -14,15 +14,37 @@ enum class Draw : uint32_t {
   hflip = 1,   // decision
   vflip = 2,   // decision
   rotate = 3,  // angle
-  translate = 4,    // x, y
-  zoom = 5,         // factor
-  brightness = 6,   // factor
-  contrast = 7,     // factor
-  saturation = 8,   // factor
-  erase = 9,        // decision
-  erase_place = 10  // up to 10 attempts: area, log ratio, top, left
+  translate = 4,     // x, y
+  zoom = 5,          // factor
+  brightness = 6,    // factor
+  contrast = 7,      // factor
+  saturation = 8,    // factor
+  erase = 9,         // decision
+  erase_place = 10,  // up to 10 attempts: area, log ratio, top, left
+  shear = 11,        // angle along x, angle along y
+  hue = 12,          // turn
+  grayscale = 13     // decision
 };
 constexpr uint32_t kDrawAttempts = 16;
+
+// Output -> source, in double until the record is written: sx = m[0] x + m[1] y + m[2], sy = m[3] x + m[4] y + m[5].
+struct Affine {
+  double m[6] = {1, 0, 0, 0, 1, 0};
+  // This map after `inner`.
+  Affine operator*(const Affine& inner) const {
+    const double *a = m, *b = inner.m;
+    return {{a[0] * b[0] + a[1] * b[3], a[0] * b[1] + a[1] * b[4], a[0] * b[2] + a[1] * b[5] + a[2],
+             a[3] * b[0] + a[4] * b[3], a[3] * b[1] + a[4] * b[4], a[3] * b[2] + a[4] * b[5] + a[5]}};
+  }
+};
+
+// Shear along x, then along y, rotation counter-clockwise (degrees) and zoom about the centre, then a shift in pixels.
+struct Turn {
+  double angle = 0, shear_x = 0, shear_y = 0, zoom = 1;
+  int x = 0, y = 0;
+};
+// Its inverse: torchvision's affine(-angle, [x, y], zoom, [shear_x, shear_y]).
+Affine turned(const Turn& turn, int height, int width);
 
 // Everything about the sample's record but its offset. A pure function of its arguments: picture_* describe the picture
 // in the slot. A picture without height or width gives a record without a picture. The options have passed check().

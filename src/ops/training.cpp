@@ -20,6 +20,8 @@ Launch bind_augment(const Op& op, const Binding& b) {
     args.std[i] = o.std[i];
     args.fill[i] = o.fill[i];
   }
+  args.interpolation = o.interpolation;
+  args.border = o.border;
   args.contrast = uses_contrast(op);
   args.grey_sums = static_cast<float*>(b.scratch(op));
   args.y = b.out(op, 0);

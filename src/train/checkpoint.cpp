@@ -17,9 +17,25 @@ constexpr const char* kMoment = "optim.momentum.";
 constexpr const char* kTracked = "num_batches_tracked";
 
 json to_json(const AugmentOptions& o) {
-  return {
-      {"height", o.height}, {"width", o.width}, {"channels", o.channels}, {"geometry", static_cast<int>(o.geometry)},
-      {"resize", o.resize}, {"mean", o.mean},   {"std", o.std},           {"fill", o.fill}};
+  return {{"height", o.height},
+          {"width", o.width},
+          {"channels", o.channels},
+          {"geometry", static_cast<int>(o.geometry)},
+          {"resize", o.resize},
+          {"mean", o.mean},
+          {"std", o.std},
+          {"fill", o.fill},
+          {"interpolation", static_cast<int>(o.interpolation)},
+          {"border", static_cast<int>(o.border)}};
+}
+
+// An enumerator by number, at most `last`.
+template <class E>
+E enumerator(const json& j, const char* key, E last) {
+  const int value = j.at(key);
+  if (value < 0 || value > static_cast<int>(last))
+    throw FormatError(fmt::format("its preprocessing has no {} {}; it comes from a newer Convolt", key, value));
+  return static_cast<E>(value);
 }
 
 AugmentOptions preprocessing_from(const json& j) {
@@ -27,11 +43,13 @@ AugmentOptions preprocessing_from(const json& j) {
   o.height = j.at("height");
   o.width = j.at("width");
   o.channels = j.at("channels");
-  o.geometry = static_cast<AugmentOptions::Geometry>(j.at("geometry").get<int>());
+  o.geometry = enumerator(j, "geometry", AugmentOptions::Geometry::crop_with_padding);
   o.resize = j.at("resize");
   o.mean = j.at("mean");
   o.std = j.at("std");
   o.fill = j.at("fill");
+  o.interpolation = enumerator(j, "interpolation", AugmentOptions::Interpolation::bicubic);
+  o.border = enumerator(j, "border", AugmentOptions::Border::reflect);
   return o;
 }
 

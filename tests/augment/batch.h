@@ -65,6 +65,8 @@ inline std::vector<double> augmented(Context& context, DType dtype, std::vector<
   args.input = device_input.as<const StepInput>();
   args.grey_sums = sums.as<float>();
   args.y = y;
+  args.interpolation = output.interpolation;
+  args.border = output.border;
   for (int c = 0; c < 3; ++c) {
     args.mean[c] = static_cast<float>(output.mean[static_cast<size_t>(c)]);
     args.std[c] = static_cast<float>(output.std[static_cast<size_t>(c)]);

@@ -40,11 +40,12 @@ std::vector<double> golden_values(const std::string& path) {
   return {values.begin(), values.end()};
 }
 
-// All cases of a kind: resize, centre_crop, colour or affine. Throws when there are none.
+// All cases of a kind: resize, centre_crop, colour, affine, filter or border. Throws when there are none.
 inline std::vector<GoldenCase> golden_cases(const std::string& kind) {
   const std::string folder = CONVOLT_SOURCE_DIR "/tests/augment/golden/";
-  const bool real = kind == "colour" || kind == "affine";
-  const auto values = real ? golden_values<float>(folder + "values.f32") : golden_values<uint8_t>(folder + "values.u8");
+  const bool levels = kind == "resize" || kind == "centre_crop";
+  const auto values =
+      levels ? golden_values<uint8_t>(folder + "values.u8") : golden_values<float>(folder + "values.f32");
   std::vector<GoldenCase> cases;
   std::ifstream index(folder + "cases.txt");
   for (std::string line, word; std::getline(index, line);) {

@@ -29,6 +29,23 @@ TEST_P(PipelineTest, ResizeCentreCropAsTorchvision) {
   }
 }
 
+TEST_P(PipelineTest, TurnsAsTorchvision) {
+  for (const GoldenCase& c : golden_cases("affine")) {
+    AugmentSample sample = plain_sample(golden_picture(c["width"], c["height"], 3), c["height"], c["width"], 3);
+    const Affine map = turned({.angle = c.numbers.at("angle"),
+                               .shear_x = c.numbers.at("shear_x"),
+                               .shear_y = c.numbers.at("shear_y"),
+                               .zoom = c.numbers.at("zoom"),
+                               .x = c["x"],
+                               .y = c["y"]},
+                              c["height"], c["width"]);
+    for (int i = 0; i < 6; ++i) sample.record.map[i] = static_cast<float>(map.m[i]);
+    sample.record.axis_aligned = 0;
+    expect_near(augmented(ctx(), dtype(), {sample}, {c["out_height"], c["out_width"], 3}), c.values, 1e-4,
+                2 * epsilon(dtype()), c.name);
+  }
+}
+
 // Whatever the policy draws, the kernel does what the reference says.
 TEST_P(PipelineTest, DrawnRecordsAgreeWithTheReference) {
   AugmentOptions options;
@@ -38,7 +55,10 @@ TEST_P(PipelineTest, DrawnRecordsAgreeWithTheReference) {
   options.rotate = 25;
   options.translate = 0.2F;
   options.zoom = {0.6F, 1.5F};
+  options.shear = {15, 10};
   options.brightness = options.contrast = options.saturation = 0.5F;
+  options.hue = 0.4F;
+  options.grayscale = 0.3F;
   options.erase = 0.5F;
   AugmentOutput output{options.height, options.width, 3};
   output.fill = {0.2, 0.4, 0.6};

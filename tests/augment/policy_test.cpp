@@ -41,6 +41,8 @@ std::vector<float> numbers(const SampleRecord& r) {
   all.insert(all.end(), r.map, r.map + 6);
   all.insert(all.end(), r.box, r.box + 4);
   for (const int32_t e : r.erase) all.push_back(static_cast<float>(e));
+  all.push_back(r.hue);
+  all.push_back(static_cast<float>(r.to_grey));
   return all;
 }
 
@@ -50,7 +52,10 @@ AugmentOptions everything() {
   options.rotate = 20;
   options.translate = 0.1F;
   options.zoom = {0.8F, 1.3F};
+  options.shear = {10, 5};
   options.brightness = options.contrast = options.saturation = 0.4F;
+  options.hue = 0.3F;
+  options.grayscale = 0.4F;
   options.erase = 0.5F;
   return options;
 }
@@ -297,6 +302,30 @@ TEST(Policy, EachColourFactorHasItsDocumentedNumber) {
   }
 }
 
+TEST(Policy, ShearHueAndGreyHaveTheirDocumentedNumbers) {
+  AugmentOptions options = sized(Geometry::none, 10, 10);
+  options.shear = {30, 20};
+  options.hue = 0.5F;
+  options.grayscale = 0.25F;
+  int grey = 0;
+  for (uint64_t sample = 0; sample < 400; ++sample) {
+    const SampleRecord r = record_of(options, 10, 10, sample, 9);
+    const auto number = [&](uint32_t operation, size_t i = 0) {
+      return uniform(random4(kSeed, RandomUse::augment, 9, sample, operation * 16).v[i]);
+    };
+    const double tan_x = std::tan((-30 + 60 * number(11)) * std::numbers::pi / 180);
+    const double tan_y = std::tan((-20 + 40 * number(11, 1)) * std::numbers::pi / 180);
+    EXPECT_NEAR(r.map[1], tan_x, 1e-5);
+    EXPECT_NEAR(r.map[3], tan_y, 1e-5);
+    EXPECT_NEAR(r.map[0], 1 + tan_x * tan_y, 1e-5);
+    EXPECT_NEAR(r.map[4], 1, 1e-5);
+    EXPECT_FLOAT_EQ(r.hue, -0.5F + number(12));
+    EXPECT_EQ(r.to_grey, number(13) < 0.25F ? 1 : 0);
+    grey += r.to_grey;
+  }
+  EXPECT_NEAR(grey, 100, 40);
+}
+
 TEST(Policy, ErasingHasItsProbabilityAreaAndRatio) {
   AugmentOptions options = sized(Geometry::none, 100, 80);
   options.erase = 0.25F;
@@ -362,6 +391,9 @@ TEST(Policy, SwitchingOneOperationOnChangesNoOther) {
   expect_only(map, [](AugmentOptions& o) { o.vflip = 0; });
   expect_only(map, [](AugmentOptions& o) { o.rotate = 0; });
   expect_only(map, [](AugmentOptions& o) { o.zoom = {1, 1}; });
+  expect_only(map, [](AugmentOptions& o) { o.shear = {0, 0}; });
+  expect_only({21}, [](AugmentOptions& o) { o.hue = 0; });
+  expect_only({22}, [](AugmentOptions& o) { o.grayscale = 0; });
   expect_only({9, 12}, [](AugmentOptions& o) { o.translate = 0; });
   expect_only({3, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, [](AugmentOptions& o) { o.geometry = Geometry::none; });
 }

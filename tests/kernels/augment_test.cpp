@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <numbers>
 
@@ -135,22 +137,44 @@ TEST_P(AugmentTest, ColoursAsTorchvision) {
     sample.record.brightness = c.real("brightness");
     sample.record.contrast = c.real("contrast");
     sample.record.saturation = c.real("saturation");
+    sample.record.hue = c.real("hue");
+    sample.record.to_grey = c["to_grey"];
     expect_near(show({sample}, {c["out_height"], c["out_width"], c["channels"]}), c.values, 1e-5, 2 * epsilon(dtype()),
                 c.name);
   }
 }
 
-TEST_P(AugmentTest, TurnsAsTorchvision) {
-  for (const GoldenCase& c : golden_cases("affine")) {
+TEST_P(AugmentTest, FiltersAsTorchvision) {
+  for (const GoldenCase& c : golden_cases("filter")) {
     AugmentSample sample = golden_sample(c["width"], c["height"], c["channels"]);
-    const double angle = c.numbers.at("angle") * std::numbers::pi / 180, zoom = c.numbers.at("zoom");
-    const double cosine = std::cos(angle) / zoom, sine = std::sin(angle) / zoom;
-    const double cx = c["width"] / 2.0, cy = c["height"] / 2.0, x = cx + c["x"], y = cy + c["y"];
-    const double map[6] = {cosine, -sine, cx - cosine * x + sine * y, sine, cosine, cy - sine * x - cosine * y};
-    for (int i = 0; i < 6; ++i) sample.record.map[i] = static_cast<float>(map[i]);
+    AugmentOutput output{c["out_height"], c["out_width"], c["channels"]};
+    output.interpolation =
+        c["bicubic"] ? AugmentOptions::Interpolation::bicubic : AugmentOptions::Interpolation::nearest;
+    stretch(sample.record, 0, 0, c["width"], c["height"], output);
+    expect_near(show({sample}, output), c.values, 2e-5, 2 * epsilon(dtype()), c.name);
+  }
+}
+
+TEST_P(AugmentTest, BordersAsTorchvision) {
+  for (const GoldenCase& c : golden_cases("border")) {
+    AugmentSample sample = golden_sample(c["width"], c["height"], c["channels"]);
+    AugmentOutput output{c["out_height"], c["out_width"], c["channels"]};
+    output.border = c["reflect"] ? AugmentOptions::Border::reflect : AugmentOptions::Border::edge;
+    sample.record.map[2] = sample.record.map[5] = static_cast<float>(-c["pad"]);
+    expect_near(show({sample}, output), c.values, 1e-6, 2 * epsilon(dtype()), c.name);
     sample.record.axis_aligned = 0;
-    expect_near(show({sample}, {c["out_height"], c["out_width"], c["channels"]}), c.values, 1e-4, 2 * epsilon(dtype()),
-                c.name);
+    expect_near(show({sample}, output), c.values, 1e-6, 2 * epsilon(dtype()), c.name + " by the general path");
+  }
+}
+
+// A single pixel has nothing to mirror: it is everywhere.
+TEST_P(AugmentTest, AnyBorderOfOnePixelIsThatPixel) {
+  AugmentSample sample = plain_sample({51}, 1, 1, 1);
+  sample.record.map[2] = sample.record.map[5] = -7;
+  AugmentOutput output{9, 20, 1};
+  for (const auto border : {AugmentOptions::Border::edge, AugmentOptions::Border::reflect}) {
+    output.border = border;
+    expect_near(show({sample}, output), stored(std::vector<int>(180, 51)), 0, 0, "one pixel");
   }
 }
 
@@ -197,6 +221,8 @@ std::vector<AugmentSample> mixed_samples(const AugmentOutput& output) {
     if (i >= 4) r.brightness = static_cast<float>(0.6 + draw[5]);
     if (i >= 5) r.contrast = static_cast<float>(0.4 + draw[6]);
     if (i >= 6) r.saturation = static_cast<float>(2 * draw[7]);
+    if (i >= 7) r.hue = static_cast<float>(draw[8] - 0.5);
+    r.to_grey = i == 9 ? 1 : 0;
     const int32_t erase[4] = {i, 2, 3, i % 4};
     std::copy(erase, erase + 4, r.erase);
     samples.push_back(std::move(sample));
@@ -211,7 +237,21 @@ TEST_P(AugmentTest, EverythingTogetherAgreesWithTheReference) {
     output.mean = {0.485, 0.456, 0.406};
     output.std = {0.229, 0.224, 0.225};
     output.fill = {0.1, 0.6, 0.9};
-    expect_reference(mixed_samples(output), output, std::to_string(channels) + " channels");
+    for (const auto interpolation : {AugmentOptions::Interpolation::nearest, AugmentOptions::Interpolation::bilinear,
+                                     AugmentOptions::Interpolation::bicubic})
+      for (const auto border :
+           {AugmentOptions::Border::constant, AugmentOptions::Border::edge, AugmentOptions::Border::reflect}) {
+        output.interpolation = interpolation;
+        output.border = border;
+        auto samples = mixed_samples(output);
+        for (AugmentSample& sample : samples) {  // away from where float and double would take different neighbours
+          sample.record.map[2] += 0.0137F;
+          sample.record.map[5] += 0.0093F;
+        }
+        expect_reference(samples, output,
+                         fmt::format("{} channels, interpolation {}, border {}", channels,
+                                     static_cast<int>(interpolation), static_cast<int>(border)));
+      }
   }
 }
 

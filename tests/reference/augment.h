@@ -17,6 +17,8 @@ struct AugmentSample {
 struct AugmentOutput {
   int height = 0, width = 0, channels = 3;
   std::vector<double> mean{0, 0, 0}, std{1, 1, 1}, fill{0, 0, 0};
+  AugmentOptions::Interpolation interpolation = AugmentOptions::Interpolation::bilinear;
+  AugmentOptions::Border border = AugmentOptions::Border::constant;
 };
 
 // [height, width, channels].

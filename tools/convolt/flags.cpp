@@ -83,6 +83,26 @@ int DataFlags::worker_count() const {
   return workers > 0 ? workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
+namespace {
+// A value by its name.
+template <class T>
+CLI::Validator one_of(const std::vector<std::pair<std::string, T>>& names) {
+  return CLI::Validator(
+      [names](std::string& text) -> std::string {
+        std::string known;
+        for (const auto& [name, value] : names) {
+          if (text == name) {
+            text = std::to_string(static_cast<int>(value));
+            return "";
+          }
+          known += (known.empty() ? "" : ", ") + name;
+        }
+        return "expected one of " + known + ", found " + text;
+      },
+      "");
+}
+}  // namespace
+
 void PictureFlags::add(CLI::App& app, bool training) {
   const char* group = "Pictures";
   if (training)
@@ -100,6 +120,20 @@ void PictureFlags::add(CLI::App& app, bool training) {
       ->expected(1, 3)
       ->group(group);
   app.add_option("--std", std, "standard deviation, likewise")->delimiter(',')->expected(1, 3)->group(group);
+  app.add_option("--interpolation", interpolation, "filter of resizing: nearest, bilinear or bicubic [bilinear]")
+      ->transform(one_of<AugmentOptions::Interpolation>({{"nearest", AugmentOptions::Interpolation::nearest},
+                                                         {"bilinear", AugmentOptions::Interpolation::bilinear},
+                                                         {"bicubic", AugmentOptions::Interpolation::bicubic}}))
+      ->group(group);
+  app.add_option("--border", border, "outside the picture: constant (--fill), edge or reflect [constant]")
+      ->transform(one_of<AugmentOptions::Border>({{"constant", AugmentOptions::Border::constant},
+                                                  {"edge", AugmentOptions::Border::edge},
+                                                  {"reflect", AugmentOptions::Border::reflect}}))
+      ->group(group);
+  app.add_option("--fill", fill, "colour outside the picture, R,G,B in 0..1, or one grey [0]")
+      ->delimiter(',')
+      ->expected(1, 3)
+      ->group(group);
 }
 
 namespace {
@@ -126,6 +160,9 @@ void PictureFlags::apply_to(AugmentOptions& o) const {
   }
   take_three(mean, o.mean, "--mean");
   take_three(std, o.std, "--std");
+  take_three(fill, o.fill, "--fill");
+  if (interpolation) o.interpolation = *interpolation;
+  if (border) o.border = *border;
 }
 
 void AugmentFlags::add(CLI::App& app) {
@@ -155,10 +192,17 @@ void AugmentFlags::add(CLI::App& app) {
       ->check(CLI::Range(0.0, 1.0))
       ->group(group);
   app.add_option("--zoom", zoom, "factor, uniform in LOW,HIGH [1,1]")->delimiter(',')->expected(2)->group(group);
-  app.add_option("--color-jitter", color_jitter,
-                 "brightness,contrast,saturation: factors uniform in [1-v, 1+v] [0,0,0]")
+  app.add_option("--shear", shear, "degrees along X[,Y], uniform in [-S, S] [0,0]")
       ->delimiter(',')
-      ->expected(1, 3)
+      ->expected(1, 2)
+      ->group(group);
+  app.add_option("--color-jitter", color_jitter,
+                 "brightness,contrast,saturation,hue: factors uniform in [1-v, 1+v], hue in [-v, v] [0,0,0,0]")
+      ->delimiter(',')
+      ->expected(1, 4)
+      ->group(group);
+  app.add_option("--grayscale", grayscale, "probability of a picture without colour [0]")
+      ->check(CLI::Range(0.0, 1.0))
       ->group(group);
   app.add_option("--random-erase,--reprob", erase, "probability of erasing a rectangle [0]")
       ->check(CLI::Range(0.0, 1.0))
@@ -206,6 +250,9 @@ void set_augmentation(AugmentOptions& o, const AugmentFlags& f) {
   o.brightness = jitter(0);
   o.contrast = jitter(1);
   o.saturation = jitter(2);
+  o.hue = jitter(3);
+  if (f.grayscale) o.grayscale = *f.grayscale;
+  std::copy(f.shear.begin(), f.shear.end(), o.shear.begin());
 }
 
 }  // namespace
@@ -234,6 +281,9 @@ Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const Pictur
   pictures.apply_to(e);
   p.training.mean = e.mean;
   p.training.std = e.std;
+  p.training.fill = e.fill;
+  p.training.interpolation = e.interpolation;
+  p.training.border = e.border;
 
   AugmentOptions& t = p.training;
   if (!augment.none && recipe == Recipe::cifar) {

@@ -41,7 +41,9 @@ struct DataFlags {
 // checkpoint.
 struct PictureFlags {
   std::optional<int> train_crop, val_crop, val_resize;
-  std::vector<float> mean, std;
+  std::vector<float> mean, std, fill;
+  std::optional<AugmentOptions::Interpolation> interpolation;
+  std::optional<AugmentOptions::Border> border;
 
   void add(CLI::App& app, bool training);
   void apply_to(AugmentOptions& evaluation) const;
@@ -50,8 +52,8 @@ struct PictureFlags {
 struct AugmentFlags {
   bool none = false;
   std::optional<int> crop_padding;
-  std::vector<float> scale, ratio, zoom, color_jitter;
-  std::optional<float> hflip, vflip, rotate, translate, erase;
+  std::vector<float> scale, ratio, zoom, shear, color_jitter;
+  std::optional<float> hflip, vflip, rotate, translate, grayscale, erase;
 
   void add(CLI::App& app);
 };

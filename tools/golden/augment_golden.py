@@ -79,6 +79,29 @@ def resizes(golden):
                    right=right, bottom=bottom)
 
 
+def filters(golden):
+    """Other filters than bilinear: resized float tensors, antialiased where torchvision does it, clamped to 0..1."""
+    for name, size, out, mode, channels in [
+        ("bicubic_down", (37, 29), (16, 12), "bicubic", 3),
+        ("bicubic_up", (9, 7), (24, 20), "bicubic", 3),
+        ("bicubic_grey", (31, 33), (12, 40), "bicubic", 1),
+        ("nearest_down", (37, 29), (16, 12), "nearest-exact", 3),
+        ("nearest_up", (9, 7), (24, 20), "nearest-exact", 3),
+    ]:
+        image = torch.from_numpy(picture(*size, channels)).permute(2, 0, 1).float() / 255
+        image = F.resize(image, [out[1], out[0]], T.InterpolationMode(mode), antialias=mode == "bicubic").clamp(0, 1)
+        golden.add("filter", name, image.permute(1, 2, 0).numpy(), width=size[0], height=size[1], channels=channels,
+                   bicubic=int(mode == "bicubic"))
+
+
+def borders(golden):
+    """Crops that reach beyond the picture: torchvision's pad."""
+    for name, size, pad, mode in [("reflect", (9, 7), 5, "reflect"), ("edge", (9, 7), 12, "edge"), ("reflect_row", (6, 3), 2, "reflect")]:
+        image = F.pad(torch.from_numpy(picture(*size, 3)).permute(2, 0, 1).float() / 255, [pad], padding_mode=mode)
+        golden.add("border", name, image.permute(1, 2, 0).numpy(), width=size[0], height=size[1], channels=3, pad=pad,
+                   reflect=int(mode == "reflect"))
+
+
 def centre_crops(golden):
     """Resize and CenterCrop, the evaluation pipeline."""
     for name, size, resize, crop, channels in [
@@ -96,44 +119,55 @@ def centre_crops(golden):
 
 
 def colours(golden):
-    """Brightness, contrast, saturation in this order on a float tensor."""
-    for name, brightness, contrast, saturation, channels in [
-        ("brighter", 1.4, 1, 1, 3),
-        ("darker", 0.3, 1, 1, 3),
-        ("contrast_up", 1, 1.7, 1, 3),
-        ("contrast_down", 1, 0.25, 1, 3),
-        ("saturated", 1, 1, 1.9, 3),
-        ("greyed", 1, 1, 0, 3),
-        ("all", 1.25, 0.6, 1.5, 3),
-        ("grey_all", 0.8, 1.6, 1.5, 1),
+    """Brightness, contrast, saturation, hue, grey in this order on a float tensor."""
+    for name, brightness, contrast, saturation, hue, grey, channels in [
+        ("brighter", 1.4, 1, 1, 0, 0, 3),
+        ("darker", 0.3, 1, 1, 0, 0, 3),
+        ("contrast_up", 1, 1.7, 1, 0, 0, 3),
+        ("contrast_down", 1, 0.25, 1, 0, 0, 3),
+        ("saturated", 1, 1, 1.9, 0, 0, 3),
+        ("greyed", 1, 1, 0, 0, 0, 3),
+        ("hue_up", 1, 1, 1, 0.3, 0, 3),
+        ("hue_down", 1, 1, 1, -0.45, 0, 3),
+        ("to_grey", 1, 1, 1, 0, 1, 3),
+        ("all", 1.25, 0.6, 1.5, 0.1, 0, 3),
+        ("grey_all", 0.8, 1.6, 1.5, 0, 0, 1),
     ]:
         image = torch.from_numpy(picture(14, 12, channels)).permute(2, 0, 1).float() / 255
         image = F.adjust_brightness(image, brightness)
         image = F.adjust_contrast(image, contrast)
         image = F.adjust_saturation(image, saturation)
+        if hue != 0:
+            image = F.adjust_hue(image, hue)
+        if grey:
+            image = F.rgb_to_grayscale(image, 3)
         golden.add("colour", name, image.permute(1, 2, 0).numpy(), width=14, height=12, channels=channels,
-                   brightness=brightness, contrast=contrast, saturation=saturation)
+                   brightness=brightness, contrast=contrast, saturation=saturation, hue=hue, to_grey=grey)
 
 
 def affines(golden):
-    """Turned counter-clockwise by `angle`, enlarged by `zoom`, shifted by (x, y), black outside."""
-    for name, angle, zoom, x, y in [
-        ("turn", 30, 1, 0, 0),
-        ("turn_back", -75, 1, 0, 0),
-        ("turn_zoom", 17, 1.5, 0, 0),
-        ("turn_shift", 40, 1.2, 3, -2),
+    """Sheared, turned counter-clockwise by `angle`, enlarged by `zoom`, shifted by (x, y), black outside. The zoom keeps the
+    map from shrinking anything: torchvision antialiases nothing here."""
+    for name, angle, zoom, x, y, shear_x, shear_y in [
+        ("turn", 30, 1, 0, 0, 0, 0),
+        ("turn_back", -75, 1, 0, 0, 0, 0),
+        ("turn_zoom", 17, 1.5, 0, 0, 0, 0),
+        ("turn_shift", 40, 1.2, 3, -2, 0, 0),
+        ("shear_x", 0, 1.25, 0, 0, 20, 0),
+        ("shear_y", 0, 1.25, 0, 0, 0, -15),
+        ("shear_all", 25, 1.6, 2, 1, 18, 12),
     ]:
         image = torch.from_numpy(picture(18, 14, 3)).permute(2, 0, 1).float() / 255
         # torchvision's affine counts angles clockwise.
-        image = F.affine(image, -angle, [x, y], zoom, [0, 0], T.InterpolationMode.BILINEAR)
+        image = F.affine(image, -angle, [x, y], zoom, [shear_x, shear_y], T.InterpolationMode.BILINEAR)
         golden.add("affine", name, image.permute(1, 2, 0).numpy(), width=18, height=14, channels=3, angle=angle, zoom=zoom,
-                   x=x, y=y)
+                   x=x, y=y, shear_x=shear_x, shear_y=shear_y)
 
 
 def main():
     default = pathlib.Path(__file__).parents[2] / "tests" / "augment" / "golden"
     golden = Golden()
-    for part in (resizes, centre_crops, colours, affines):
+    for part in (resizes, centre_crops, colours, affines, filters, borders):
         part(golden)
     golden.write(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default)
 

@@ -29,7 +29,7 @@ struct Reading {
 
 // The filter along one axis of the source, widened by max(scale, 1), cut at the box.
 struct Axis {
-  float support, inverse, low, high;
+  float support, inverse, low, high, turns;  // turns: back and forth between the outermost pixels, in 1 / pixels
   Reading reading;
   // The scale is how fast the coordinate changes, the norm of its row (a, b) of the map.
   static HD Axis of(float a, float b, float box_low, float box_high, Reading reading) {
@@ -38,7 +38,7 @@ struct Axis {
     const float support = reading.interpolation == nearest    ? 0.5F
                           : reading.interpolation == bilinear ? scale
                                                               : 2.F * scale;
-    return {support, 1.F / scale, box_low, box_high, reading};
+    return {support, 1.F / scale, box_low, box_high, 0.5F / (box_high - box_low - 1.F), reading};
   }
   HD bool inside(float centre) const { return centre >= low && centre < high; }
   // The source pixels under the filter, [first, last), as Pillow's precompute_coeffs counts them.
@@ -59,9 +59,8 @@ struct Axis {
     const float last = high - low - 1.F;  // from the first pixel's centre to the last one's
     float p = centre - low - 0.5F;
     if (reading.border == AugmentOptions::Border::reflect && last > 0) {
-      const float period = 2.F * last;
-      p -= floorf(p / period) * period;
-      if (p > last) p = period - p;
+      p -= floorf(p * turns) * 2.F * last;
+      if (p > last) p = 2.F * last - p;
     }
     return low + 0.5F + smaller(larger(p, 0.F), last);
   }
@@ -136,7 +135,7 @@ HD void blend(const uint8_t* p, int64_t stride, int bytes, int rows, const float
 template <int S>
 HD void blend_rows(const Block<kThreads>& block, RowShared& s, const uint8_t* pixels, float centre, int first,
                    int last) {
-  const Axis axis = s.rows;
+  const Axis& axis = s.rows;
   const int64_t stride = int64_t{s.record.width} * S;
   const int top = axis.first(centre), bottom = axis.last(centre), bytes = (last - first) * S;
   for (int row = top; row < bottom; row += kThreads) {
@@ -156,7 +155,7 @@ HD void blend_rows(const Block<kThreads>& block, RowShared& s, const uint8_t* pi
 template <int S>
 HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
   const SampleRecord& r = s.record;
-  const Axis columns = s.columns, rows = s.rows;
+  const Axis &columns = s.columns, &rows = s.rows;
   const float cy = rows.bordered(source_y(r, tile.x0, tile.y));
   block.phase([&](int t) { lanes[t] = Sampled{{0, 0, 0, 0}}; });
   if (rows.inside(cy)) {
@@ -209,7 +208,7 @@ struct Taps {
 template <int S>
 HD Sampled sample_affine(const RowShared& s, const uint8_t* pixels, int x, int y) {
   const SampleRecord& r = s.record;
-  const Axis columns = s.columns, rows = s.rows;
+  const Axis &columns = s.columns, &rows = s.rows;
   const float cx = columns.bordered(source_x(r, x, y)), cy = rows.bordered(source_y(r, x, y));
   const Taps across(columns, cx), down(rows, cy);
   Sampled sum{{0, 0, 0, 0}};
@@ -224,8 +223,9 @@ HD Sampled sample_affine(const RowShared& s, const uint8_t* pixels, int x, int y
     for (int c = 0; c < S; ++c) sum[c] += weight * line[c];
   }
   const float whole = across.whole * down.whole;
-  for (int c = 0; c < S; ++c) sum[c] /= whole * 255.F;
-  sum[3] = 1.F - across.inside * down.inside / whole;
+  const float per_whole = reciprocal(whole);
+  for (int c = 0; c < S; ++c) sum[c] *= per_whole * (1.F / 255);
+  sum[3] = 1.F - across.inside * down.inside * per_whole;
   return sum;
 }
 

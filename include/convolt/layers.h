@@ -2,6 +2,7 @@
 // layer when its input does not fit.
 #pragma once
 
+#include "convolt/activation.h"
 #include "convolt/graph.h"
 
 namespace convolt {
@@ -31,6 +32,16 @@ Value batch_norm(Value x, BatchNormOptions options = {});
 
 Value relu(Value x);
 Value relu6(Value x);
+Value leaky_relu(Value x, float slope = 0.01F);
+Value silu(Value x);
+Value gelu(Value x);
+Value hardswish(Value x);
+Value hardsigmoid(Value x);
+Value mish(Value x);
+Value sigmoid(Value x);
+Value tanh(Value x);
+// Any of them by name; slope is leaky_relu's. none is x itself.
+Value activation(Value x, Activation a, float slope = 0.01F);
 
 struct PoolOptions {
   std::string name;

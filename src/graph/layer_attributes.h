@@ -1,5 +1,5 @@
 // What Layer::attributes holds for the layers whose options alone do not say everything. batch_norm and the pools hold
-// their options (convolt/layers.h), activations their Activation, dropout its probability as float; the others hold
+// their options (convolt/layers.h), activations their Act (kernels/activation.h), dropout its probability as float; the others hold
 // nothing.
 #pragma once
 

@@ -44,13 +44,13 @@ struct LinearAttrs {
 };
 struct BnAttrs {
   float eps = 1e-5F, momentum = 0.1F;
-  Activation act = Activation::none;
+  Act act;
   ValueId gamma = kNoValue, beta = kNoValue;  // whose gradients bn_apply's gradient makes
   int64_t rows = 0;                           // of the batch that bn_finalize divides by
   bool residual_gradient = false;             // bn_backward_apply has a second output, the gradient of the residual
 };
 struct ActAttrs {
-  Activation act = Activation::none;
+  Act act;
 };
 struct SliceAttrs {
   int stride = 1, channels_before = 0;

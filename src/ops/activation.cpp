@@ -12,10 +12,18 @@ namespace {
 Shape same_shape(const Layer&, const std::vector<Shape>& inputs) { return inputs[0]; }
 
 ValueId lower_activation(LoweringContext& c) {
-  return c.emit(ops::activation, {c.inputs[0]}, ActAttrs{std::any_cast<Activation>(c.layer.attributes)})[0];
+  return c.emit(ops::activation, {c.inputs[0]}, ActAttrs{std::any_cast<Act>(c.layer.attributes)})[0];
 }
-const LayerDef kRelu{"relu", same_shape, nullptr, lower_activation};
-const LayerDef kRelu6{"relu6", same_shape, nullptr, lower_activation};
+// A kind of layer for each activation, named as it.
+const LayerDef& kind_of(Activation a) {
+  static const std::vector<LayerDef> kinds = [] {
+    std::vector<LayerDef> made;
+    for (int i = 0; i <= static_cast<int>(Activation::tanh); ++i)
+      made.push_back({name_of(static_cast<Activation>(i)), same_shape, nullptr, lower_activation});
+    return made;
+  }();
+  return kinds[static_cast<size_t>(a)];
+}
 
 Shape add_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   if (!(inputs[0] == inputs[1]))
@@ -37,7 +45,7 @@ Shape dropout_shape(const Layer& layer, const std::vector<Shape>& inputs) {
 const LayerDef kDropout{"dropout", dropout_shape, nullptr, lower_dropout};
 
 std::vector<TensorType> as_first(const Op& op, const Program& p) { return {{p[op.in[0]].dtype, p[op.in[0]].shape}}; }
-Activation act(const Op& op) { return std::get<ActAttrs>(op.attrs).act; }
+Act act(const Op& op) { return std::get<ActAttrs>(op.attrs).act; }
 
 Launch bind_dropout(const Op& op, const Binding& b) {
   return [x = b.in(op, 0), y = b.out(op, 0), a = std::get<DropoutAttrs>(op.attrs), input = b.input](Stream s) {
@@ -47,8 +55,20 @@ Launch bind_dropout(const Op& op, const Binding& b) {
 
 }  // namespace
 
-Value relu(Value x) { return x.graph->append(kRelu, "", {x}, Activation::relu); }
-Value relu6(Value x) { return x.graph->append(kRelu6, "", {x}, Activation::relu6); }
+Value activation(Value x, Activation a, float slope) {
+  if (a == Activation::none) return x;
+  return x.graph->append(kind_of(a), "", {x}, Act(a, slope));
+}
+Value relu(Value x) { return activation(x, Activation::relu); }
+Value relu6(Value x) { return activation(x, Activation::relu6); }
+Value leaky_relu(Value x, float slope) { return activation(x, Activation::leaky_relu, slope); }
+Value silu(Value x) { return activation(x, Activation::silu); }
+Value gelu(Value x) { return activation(x, Activation::gelu); }
+Value hardswish(Value x) { return activation(x, Activation::hardswish); }
+Value hardsigmoid(Value x) { return activation(x, Activation::hardsigmoid); }
+Value mish(Value x) { return activation(x, Activation::mish); }
+Value sigmoid(Value x) { return activation(x, Activation::sigmoid); }
+Value tanh(Value x) { return activation(x, Activation::tanh); }
 Value add(Value a, Value b) { return a.graph->append(kAdd, "", {a, b}, {}); }
 Value dropout(Value x, float p) { return x.graph->append(kDropout, "", {x}, p); }
 
@@ -62,18 +82,19 @@ const OpDef activation{
     },
     .gradient =
         [](const Op& op, GradientBuilder& b) {
+          // Reading x here keeps it alive, so that the forward op is not given its memory for y.
           const ValueId dy = b.gradient_of(op.out[0]);
+          const ValueId kept = gradient_from_output(act(op)) ? op.out[0] : op.in[0];
           b.flow(op.in[0],
-                 b.emit({.def = &ops::activation_backward, .in = {dy, op.out[0]}, .attrs = op.attrs, .layer = op.layer},
+                 b.emit({.def = &ops::activation_backward, .in = {dy, kept}, .attrs = op.attrs, .layer = op.layer},
                         "dx")[0]);
         },
     .in_place = {{0, 0}}};
 const OpDef activation_backward{.name = "activation_backward",
                                 .infer = as_first,
                                 .bind = [](const Op& op, const Binding& b) -> Launch {
-                                  return [dy = b.in(op, 0), y = b.in(op, 1), dx = b.out(op, 0), a = act(op)](Stream s) {
-                                    convolt::activation_backward(s, dy, y, dx, a);
-                                  };
+                                  return [dy = b.in(op, 0), kept = b.in(op, 1), dx = b.out(op, 0),
+                                          a = act(op)](Stream s) { convolt::activation_backward(s, dy, kept, dx, a); };
                                 },
                                 .in_place = {{0, 0}, {1, 0}}};
 const OpDef add{.name = "add",

@@ -26,8 +26,8 @@ void tiny(Graph& g) {
   x = relu(add(y, x));
   x = dropout(slice_pad(x, 2, 6, 1), 0.3F);
   Value pooled = global_avg_pool(x);
-  x = linear(flatten(x), 6, {.name = "fc1"});
-  g.output(linear(relu(add(x, pooled)), 3, {.name = "fc2"}));
+  x = silu(linear(flatten(x), 6, {.name = "fc1"}));
+  g.output(linear(tanh(add(x, pooled)), 3, {.name = "fc2"}));
 }
 
 TEST(Interpreter, GradientsAreTheCentralDifferencesOfItsLoss) {

@@ -71,11 +71,27 @@ void mixed(Graph& g) {
   g.output(linear(x, 6, {.name = "fc2"}));
 }
 
+// Each activation where it fuses with a batch norm, where it may not (behind a residual, when its gradient needs its
+// input), and alone.
+void activations(Graph& g) {
+  Value x = g.input("image", {8, 9, 3});
+  x = silu(conv_bn(x, "stem", 8, {.stride = 2, .padding = 1}));
+  x = gelu(add(conv_bn(x, "a", 8, {.padding = 1}), x));
+  x = sigmoid(add(conv_bn(x, "b", 8, {.kernel = 1}), x));
+  x = hardswish(conv2d(x, 6, {.name = "c", .kernel = 1, .bias = true}));
+  x = leaky_relu(conv_bn(x, "d", 6, {.kernel = 1}), 0.2F);
+  x = mish(leaky_relu(add(conv_bn(x, "e", 6, {.padding = 1}), x), -0.3F));
+  x = hardsigmoid(conv_bn(x, "f", 8, {.stride = 2}));
+  x = tanh(conv_bn(x, "g", 8, {.kernel = 1}));
+  x = hardswish(linear(global_avg_pool(x), 9, {.name = "fc1"}));
+  g.output(linear(gelu(batch_norm(x, {.name = "norm"})), 5, {.name = "fc2"}));
+}
+
 }  // namespace
 
 const std::vector<Network>& networks() {
-  static const std::vector<Network> all{
-      {"lenet", lenet}, {"resnet", resnet}, {"cifar", cifar}, {"mobilenet", mobilenet}, {"mixed", mixed}};
+  static const std::vector<Network> all{{"lenet", lenet},         {"resnet", resnet}, {"cifar", cifar},
+                                        {"mobilenet", mobilenet}, {"mixed", mixed},   {"activations", activations}};
   return all;
 }
 

@@ -18,7 +18,7 @@ struct Network {
 };
 // lenet; resnet (stem, max pool, projection, bottleneck); cifar (slice_pad); mobilenet (depthwise, relu6, dropout);
 // mixed (biases, dilation, groups, padded average pool, dropout of pictures, add(x, x), a shortcut around a batch norm,
-// batch norm of vectors, flatten).
+// batch norm of vectors, flatten); activations (every one of them).
 const std::vector<Network>& networks();
 
 // Everything on, everything off, and each pass alone off.

@@ -7,6 +7,7 @@
 #include <functional>
 #include <numeric>
 
+#include "kernel_test.h"
 #include "reference/batch_norm.h"
 #include "reference/conv.h"
 #include "reference/loss.h"
@@ -96,10 +97,26 @@ TEST(Reference, Linear) {
 }
 
 TEST(Reference, Activations) {
-  const Vector x{-2, -0.5, 0.5, 3, 5.9, 6.1, 9}, dy{1, 2, 3, 4, 5, 6, 7};
-  for (const Activation a : {Activation::none, Activation::relu, Activation::relu6})
+  const Vector x{-4, -2, -0.5, 0.5, 2.9, 3.1, 5.9, 6.1, 9}, dy{-3, 1, 2, 3, 4, 8, 5, 6, 7};
+  for (const Act a : all_activations())
     expect_gradient([&](const Vector& v) { return reference::activation(v, a); }, dy, x,
-                    reference::activation_backward(dy, reference::activation(x, a), a), "activation");
+                    reference::activation_backward(dy, x, a), std::string(name_of(a.kind)).c_str());
+}
+
+TEST(Reference, ActivationsAsTorch) {
+  // x = torch.tensor([-3.5, -1, 0.5, 2], dtype=torch.float64); torch.nn.functional.silu(x), ...
+  const Vector x{-3.5, -1, 0.5, 2};
+  const std::pair<Act, Vector> all[] = {
+      {Activation::silu, {-0.102592807629747, -0.268941421369995, 0.311229665600927, 1.76159415595576}},
+      {Activation::gelu, {-0.00081420177662439, -0.158655253931457, 0.345731230637007, 1.95449973610364}},
+      {Activation::hardswish, {-0, -0.333333333333333, 0.291666666666667, 1.66666666666667}},
+      {Activation::hardsigmoid, {0, 0.333333333333333, 0.583333333333333, 0.833333333333333}},
+      {Activation::mish, {-0.104095754486371, -0.303401461374109, 0.375245211304895, 1.94395895953399}},
+      {Activation::sigmoid, {0.0293122307513563, 0.268941421369995, 0.622459331201855, 0.880797077977882}},
+      {Activation::tanh, {-0.998177897611199, -0.761594155955765, 0.46211715726001, 0.964027580075817}},
+      {{Activation::leaky_relu, 0.25F}, {-0.875, -0.25, 0.5, 2}}};
+  for (const auto& [act, y] : all)
+    EXPECT_THAT(reference::activation(x, act), Pointwise(DoubleNear(1e-12), y)) << name_of(act.kind);
 }
 
 TEST(Reference, BatchNormByHand) {
@@ -119,7 +136,7 @@ TEST(Reference, BatchNormGradients) {
   const int64_t channels = 3;
   const Vector x = random_values(21, 1, 0, 3), dy = random_values(21, 2), residual = random_values(21, 3);
   const reference::BatchNormParams p{{1.5, -0.5, 0.8}, {0.1, 0.2, -0.3}, 1e-3};
-  for (const Activation act : {Activation::none, Activation::relu, Activation::relu6})
+  for (const Act act : all_activations())
     for (const Vector& r : {Vector{}, residual}) {
       const auto forward = [&](const Vector& v, const reference::BatchNormParams& q, const Vector& s) {
         return reference::batch_norm(v, reference::channel_moments(v, channels), q, s, act);

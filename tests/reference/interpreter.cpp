@@ -78,16 +78,20 @@ private:
     for (const Layer& l : graph_.layers()) n += static_cast<int>(std::count(l.inputs.begin(), l.inputs.end(), i));
     return n;
   }
+  const Act* activation_of(int i) const { return std::any_cast<Act>(&layer(i).attributes); }
   // Which layers' outputs a fused sweep passes on without storing them.
   void find_inner_layers() {
     std::vector<bool> sweep(states_.size());  // layers that end a sweep begun by a batch norm
     for (int i = 1; i <= last(); ++i) {
       const std::string_view kind = layer(i).def->kind;
       sweep[static_cast<size_t>(i)] = kind == "batch_norm";
-      if (kind != "add" && kind != "relu" && kind != "relu6") continue;
+      const Act* act = activation_of(i);
+      if (kind != "add" && act == nullptr) continue;
       for (auto in = layer(i).inputs.rbegin(); in != layer(i).inputs.rend() && !sweep[static_cast<size_t>(i)]; ++in) {
-        const bool begins = kind == "add" ? layer(*in).def->kind == "batch_norm" : sweep[static_cast<size_t>(*in)];
-        if (!begins || readers(*in) != 1) continue;
+        const bool after_norm = layer(*in).def->kind == "batch_norm";
+        // Behind a residual, training keeps the input of an activation whose gradient needs it.
+        const bool joins = act != nullptr && (after_norm || !options_.training || gradient_from_output(*act));
+        if (!(kind == "add" ? after_norm : joins && sweep[static_cast<size_t>(*in)]) || readers(*in) != 1) continue;
         inner_[static_cast<size_t>(*in)] = true;
         sweep[static_cast<size_t>(i)] = kind == "add";
         if (kind != "add") break;
@@ -214,8 +218,7 @@ private:
     const State& x = input(i);
     shape = x.shape;
     if (kind == "batch_norm") return norm(i);
-    if (kind == "relu") return activation(x.y, Activation::relu);
-    if (kind == "relu6") return activation(x.y, Activation::relu6);
+    if (const Act* act = activation_of(i)) return activation(x.y, *act);
     if (kind == "add") return add(x.y, input(i, 1).y);
     if (kind == "dropout") return options_.training ? product(x.y, dropout_factors(i)) : x.y;
     if (kind == "conv2d" || kind == "linear") return weighted(i, kind == "conv2d", shape);
@@ -258,8 +261,8 @@ private:
       set_gradient(i, 0, g.dgamma);
       set_gradient(i, 1, g.dbeta);
       flow_to(i, g.dx);
-    } else if (kind == "relu" || kind == "relu6") {
-      flow_to(i, activation_backward(s.dy, s.y, kind == "relu" ? Activation::relu : Activation::relu6));
+    } else if (const Act* act = activation_of(i)) {
+      flow_to(i, activation_backward(s.dy, x.y, *act));
     } else if (kind == "add") {
       flow_to(i, s.dy, 0);
       flow_to(i, s.dy, 1);

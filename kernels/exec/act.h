@@ -24,12 +24,7 @@ HD float act_gradient(float y, float dy) {
   return y > 0 ? dy : 0.F;
 }
 
-// x within bounds beyond which the factors below are 0 or 1, so that an infinity does not meet a 0.
-HD float within(float x, float low, float high) {
-  const float above = x < low ? low : x;
-  return above > high ? high : above;
-}
-HD float at_least(float x, float low) { return x < low ? low : x; }
+// Bounds below lie where the factors are 0 or 1 already, so that an infinity does not meet a 0.
 
 HD float silu(float x) { return at_least(x, -200.F) * fast_sigmoid(x); }
 HD float silu_gradient(float x) {
@@ -47,8 +42,8 @@ HD float gelu_gradient(float x) {
 HD float hardsigmoid(float x) { return within(x + 3.F, 0.F, 6.F) * (1.F / 6.F); }
 HD float hardswish(float x) { return at_least(x, -3.F) * hardsigmoid(x); }
 HD float hardswish_gradient(float x) {
-  const float middle = x * (1.F / 3.F) + 0.5F, right = x >= 3.F ? 1.F : middle;
-  return x <= -3.F ? 0.F : right;
+  const float middle = x * (1.F / 3.F) + 0.5F;
+  return choose(x <= -3.F, 0.F, choose(x >= 3.F, 1.F, middle));
 }
 
 // With n = e (e + 2), e = exp x: tanh(log(1 + e)) = n / (n + 2), and its derivative is 4 e (1 + e) / (n + 2)^2. From

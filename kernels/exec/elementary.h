@@ -7,10 +7,26 @@
 
 namespace convolt {
 
+// c ? a : b that stays a selection: g++ makes a branch of one whose sides cost much, and then vectorises nothing.
+HD float choose(bool c, float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return c ? a : b;
+#else
+  const uint32_t mask = 0U - static_cast<uint32_t>(c);
+  return bits_to_float((float_to_bits(a) & mask) | (float_to_bits(b) & ~mask));
+#endif
+}
+// x within bounds; NaN stays NaN.
+HD float at_least(float x, float low) { return choose(x < low, low, x); }
+HD float within(float x, float low, float high) {
+  const float above = at_least(x, low);
+  return choose(above > high, high, above);
+}
+
 // e^x: 0 below -104, infinity above 88.8. x = n ln 2 + r with |r| <= ln 2 / 2; e^r by its polynomial of degree 6.
 HD float fast_exp(float x) {
   constexpr float kShift = 12582912.F;  // 1.5 * 2^23: what is added to it is rounded to an integer, in the low bits
-  const float above = x < -104.F ? -104.F : x, bounded = above > 89.F ? 89.F : above;
+  const float bounded = within(x, -104.F, 89.F);
   const float shifted = fmaf(bounded, 1.44269504F, kShift), n = shifted - kShift;
   const float r = fmaf(n, 1.90465421e-9F, fmaf(n, -0.693147182F, bounded));
   float p = fmaf(r, 0.00138143182F, 0.00836885162F);
@@ -28,7 +44,7 @@ HD float fast_exp(float x) {
 // 1 / (1 + e^-x).
 HD float fast_sigmoid(float x) {
   const float e = fast_exp(-fabsf(x));
-  return (x < 0 ? e : 1.F) / (1.F + e);
+  return choose(x < 0, e, 1.F) / (1.F + e);
 }
 
 // By an odd polynomial of degree 9 up to 0.625, by e^-2|x| beyond.
@@ -38,7 +54,7 @@ HD float fast_tanh(float x) {
   p = fmaf(p, q, 0.133314416F);
   p = fmaf(p, q, -0.333332807F);
   const float small = fmaf(p * q, x, x), large = 1.F - 2.F * e / (1.F + e);
-  return a < 0.625F ? small : (x < 0 ? -large : large);
+  return choose(a < 0.625F, small, choose(x < 0, -large, large));
 }
 
 struct Normal {
@@ -62,7 +78,7 @@ HD Normal fast_normal(float x) {
   const float square = t * t, rest = fmaf(t, t, -square);  // what rounding took from the square
   const float e = fast_exp(-0.5F * square), exact = fmaf(e, -0.5F * rest, e);
   const float tail = exact * p * inverse;
-  return {x < 0 ? tail : 1.F - tail, exact * 0.398942280F};
+  return {choose(x < 0, tail, 1.F - tail), exact * 0.398942280F};
 }
 
 }  // namespace convolt

@@ -14,8 +14,8 @@ Shape same_shape(const Layer&, const std::vector<Shape>& inputs) { return inputs
 ValueId lower_activation(LoweringContext& c) {
   return c.emit(ops::activation, {c.inputs[0]}, ActAttrs{std::any_cast<Activation>(c.layer.attributes)})[0];
 }
-const LayerDef kRelu{"relu", same_shape, nullptr, lower_activation};
-const LayerDef kRelu6{"relu6", same_shape, nullptr, lower_activation};
+const LayerDef kRelu{"relu", same_shape, nullptr, lower_activation, true};
+const LayerDef kRelu6{"relu6", same_shape, nullptr, lower_activation, true};
 
 Shape add_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   if (!(inputs[0] == inputs[1]))
@@ -34,7 +34,7 @@ Shape dropout_shape(const Layer& layer, const std::vector<Shape>& inputs) {
     layer_error(layer, fmt::format("the probability must be at least 0 and below 1, found {}", p));
   return inputs[0];
 }
-const LayerDef kDropout{"dropout", dropout_shape, nullptr, lower_dropout};
+const LayerDef kDropout{"dropout", dropout_shape, nullptr, lower_dropout, true};
 
 std::vector<TensorType> as_first(const Op& op, const Program& p) { return {{p[op.in[0]].dtype, p[op.in[0]].shape}}; }
 Activation act(const Op& op) { return std::get<ActAttrs>(op.attrs).act; }

@@ -172,14 +172,6 @@ void dispatch_incoming(const char* op, const Tensor& dy, const Tensor& x, const 
   });
 }
 
-struct StorePair {
-  float *first, *second;
-  HD void operator()(int c, const double (&sums)[2]) const {
-    first[c] = static_cast<float>(sums[0]);
-    second[c] = static_cast<float>(sums[1]);
-  }
-};
-
 template <class T>
 struct ChannelSum {
   const T* x;
@@ -189,11 +181,6 @@ struct ChannelSum {
     const Floats<W> v = load<W>(x + row * channels + c);
     for_lanes<W>([&](int j) { sums[0][j] += v[j]; });
   }
-};
-
-struct StoreOne {
-  float* out;
-  HD void operator()(int c, const double (&sums)[1]) const { out[c] = static_cast<float>(sums[0]); }
 };
 
 template <class T>
@@ -274,7 +261,7 @@ void bn_backward_reduce(Stream s, const Tensor& dy, const Tensor& x, const Tenso
                     [&]<class T, class A, bool kStored>(const Incoming<T, A, kStored>& in) {
                       reduce_channels<2>(s, rows, channels, scratch, BackwardReduce<T, A, kStored>{in});
                     });
-  join_chunks<2>(s, chunks_of(rows), channels, scratch, StorePair{dgamma, dbeta});
+  join_chunks<2>(s, chunks_of(rows), channels, scratch, StoreSums<2>{{dgamma, dbeta}});
 }
 
 void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
@@ -294,7 +281,7 @@ void channel_sum(Stream s, const Tensor& x, float* scratch, float* out) {
     using T = decltype(t);
     reduce_channels<1>(s, rows_of(x), channels, scratch, ChannelSum<T>{x.as<const T>(), channels});
   });
-  join_chunks<1>(s, chunks_of(rows_of(x)), channels, scratch, StoreOne{out});
+  join_chunks<1>(s, chunks_of(rows_of(x)), channels, scratch, StoreSums<1>{{out}});
 }
 
 void add_bias(Stream s, const Tensor& x, const float* bias, const Tensor& y) {

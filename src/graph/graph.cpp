@@ -11,6 +11,7 @@ const Shape& Value::shape() const { return graph->layers()[static_cast<size_t>(l
 Shape ParamSpec::file_shape() const {
   if (file == File::oihw) return {shape[0], shape[3], shape[1], shape[2]};
   if (file == File::flattened) return {shape[0], shape.elements() / shape[0]};
+  if (file == File::column) return {shape[0], 1, 1};
   return shape;
 }
 
@@ -82,7 +83,7 @@ Value Graph::append(const LayerDef& def, std::string name, std::vector<Value> in
   layer.shape = def.shape(layer, shapes);
   if (def.params != nullptr)
     for (ParamSpec& p : def.params(layer, shapes, *this)) {
-      p.name = layer.name + "." + p.name;
+      p.name = p.name.empty() ? layer.name : layer.name + "." + p.name;
       layer.params.push_back(static_cast<int>(params_.size()));
       params_.push_back(std::move(p));
     }

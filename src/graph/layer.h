@@ -34,9 +34,11 @@ struct LayerDef {
   std::string_view kind;
   // Shape of the output for input shapes (without batch). Throws ShapeError with layer_error().
   Shape (*shape)(const Layer& layer, const std::vector<Shape>& inputs);
-  // Parameters (names without the layer's prefix); null: none.
+  // Parameters (names without the layer's prefix; an empty name: the layer's own); null: none.
   std::vector<ParamSpec> (*params)(const Layer& layer, const std::vector<Shape>& inputs, const Graph& graph) = nullptr;
   ValueId (*lower)(LoweringContext& context);
+  // Each element of the output depends on that one element of the input alone: shape and order stay.
+  bool elementwise = false;
 };
 
 // "conv2d 'layer1.0.conv1': kernel 7 exceeds padded input 5x5"

@@ -52,12 +52,22 @@ struct BnAttrs {
 struct ActAttrs {
   Act act;
 };
+struct PooledSize {
+  int h = 1, w = 1;
+};
 struct SliceAttrs {
   int stride = 1, channels_before = 0;
 };
 struct DropoutAttrs {
   float p = 0;
   uint32_t layer = 0;
+};
+// Of concat and split: the channels of each part, in order; a part without a value counts too.
+struct PartsAttrs {
+  std::vector<int64_t> channels;
+};
+struct ShuffleAttrs {
+  int64_t groups = 1;
 };
 struct LossAttrs {
   float smoothing = 0;
@@ -72,8 +82,8 @@ struct OptimizerAttrs {
   bool nesterov = false;
   int group = 0;
 };
-using Attrs = std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolWindow, SliceAttrs,
-                           DropoutAttrs, LossAttrs, AugmentAttrs, OptimizerAttrs>;
+using Attrs = std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolWindow, PooledSize,
+                           SliceAttrs, DropoutAttrs, PartsAttrs, ShuffleAttrs, LossAttrs, AugmentAttrs, OptimizerAttrs>;
 
 struct OpDef;
 

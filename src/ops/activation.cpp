@@ -19,7 +19,7 @@ const LayerDef& kind_of(Activation a) {
   static const std::vector<LayerDef> kinds = [] {
     std::vector<LayerDef> made;
     for (int i = 0; i <= static_cast<int>(Activation::tanh); ++i)
-      made.push_back({name_of(static_cast<Activation>(i)), same_shape, nullptr, lower_activation});
+      made.push_back({name_of(static_cast<Activation>(i)), same_shape, nullptr, lower_activation, true});
     return made;
   }();
   return kinds[static_cast<size_t>(a)];
@@ -42,7 +42,7 @@ Shape dropout_shape(const Layer& layer, const std::vector<Shape>& inputs) {
     layer_error(layer, fmt::format("the probability must be at least 0 and below 1, found {}", p));
   return inputs[0];
 }
-const LayerDef kDropout{"dropout", dropout_shape, nullptr, lower_dropout};
+const LayerDef kDropout{"dropout", dropout_shape, nullptr, lower_dropout, true};
 
 std::vector<TensorType> as_first(const Op& op, const Program& p) { return {{p[op.in[0]].dtype, p[op.in[0]].shape}}; }
 Act act(const Op& op) { return std::get<ActAttrs>(op.attrs).act; }

@@ -90,8 +90,7 @@ Shape linear_shape(const Layer& layer, const std::vector<Shape>& inputs) {
 // there is none.
 const Layer* flattened_before(const Layer& layer, const Graph& graph) {
   const Layer* before = &graph.layers()[static_cast<size_t>(layer.inputs[0])];
-  while (before->def->kind == "relu" || before->def->kind == "relu6" || before->def->kind == "dropout")
-    before = &graph.layers()[static_cast<size_t>(before->inputs[0])];
+  while (before->def->elementwise) before = &graph.layers()[static_cast<size_t>(before->inputs[0])];
   return before->def->kind == "flatten" ? before : nullptr;
 }
 

@@ -49,6 +49,19 @@ Shape global_shape(const Layer& layer, const std::vector<Shape>& inputs) {
 const LayerDef kGlobalAvgPool{"global_avg_pool", global_shape, nullptr,
                               [](LoweringContext& c) { return c.emit(ops::global_avg_pool, {c.inputs[0]}, {})[0]; }};
 
+Shape adaptive_shape(const Layer& layer, const std::vector<Shape>& inputs) {
+  const auto size = std::any_cast<Size2>(layer.attributes);
+  expect_picture(layer, inputs[0]);
+  if (size.h < 1 || size.w < 1)
+    layer_error(layer, fmt::format("expected a size of at least 1x1, found {}x{}", size.h, size.w));
+  return {size.h, size.w, inputs[0][2]};
+}
+ValueId lower_adaptive(LoweringContext& c) {
+  const auto size = std::any_cast<Size2>(c.layer.attributes);
+  return c.emit(ops::adaptive_avg_pool, {c.inputs[0]}, PooledSize{size.h, size.w})[0];
+}
+const LayerDef kAdaptiveAvgPool{"adaptive_avg_pool", adaptive_shape, nullptr, lower_adaptive};
+
 Shape flatten_shape(const Layer&, const std::vector<Shape>& inputs) { return {inputs[0].elements()}; }
 const LayerDef kFlatten{"flatten", flatten_shape, nullptr,
                         [](LoweringContext& c) { return c.emit(ops::flatten, {c.inputs[0]}, {})[0]; }};
@@ -112,6 +125,7 @@ Value avg_pool(Value x, PoolOptions options) {
   return x.graph->append(kAvgPool, std::move(name), {x}, std::move(options));
 }
 Value global_avg_pool(Value x) { return x.graph->append(kGlobalAvgPool, "", {x}, {}); }
+Value adaptive_avg_pool(Value x, Size2 size) { return x.graph->append(kAdaptiveAvgPool, "", {x}, size); }
 Value flatten(Value x) { return x.graph->append(kFlatten, "", {x}, {}); }
 Value slice_pad(Value x, int stride, int64_t channels, int64_t channels_before) {
   return x.graph->append(kSlicePad, "", {x}, SliceLayer{stride, channels, channels_before});
@@ -164,6 +178,22 @@ const OpDef global_avg_pool{.name = "global_avg_pool",
 const OpDef global_avg_pool_backward{
     .name = "global_avg_pool_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
       return [dy = b.in(op, 0), dx = b.out(op, 0)](Stream s) { convolt::global_avg_pool_backward(s, dy, dx); };
+    }};
+const OpDef adaptive_avg_pool{.name = "adaptive_avg_pool",
+                              .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                                const Shape& x = p[op.in[0]].shape;
+                                const auto& size = std::get<PooledSize>(op.attrs);
+                                return {{p[op.in[0]].dtype, {x[0], size.h, size.w, x[3]}}};
+                              },
+                              .bind = [](const Op& op, const Binding& b) -> Launch {
+                                return [x = b.in(op, 0), y = b.out(op, 0)](Stream s) {
+                                  convolt::adaptive_avg_pool(s, x, y);
+                                };
+                              },
+                              .gradient = gradient_with_input<ops::adaptive_avg_pool_backward>};
+const OpDef adaptive_avg_pool_backward{
+    .name = "adaptive_avg_pool_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [dy = b.in(op, 0), dx = b.out(op, 0)](Stream s) { convolt::adaptive_avg_pool_backward(s, dy, dx); };
     }};
 const OpDef slice_pad{.name = "slice_pad",
                       .infer = preset,

@@ -9,6 +9,7 @@
 
 #include "kernel_test.h"
 #include "reference/batch_norm.h"
+#include "reference/channels.h"
 #include "reference/conv.h"
 #include "reference/loss.h"
 #include "reference/pooling.h"
@@ -168,6 +169,46 @@ TEST(Reference, Pools) {
   const Vector sliced = random_values(2 * 3 * 2 * 7, 8);
   expect_gradient([&](const Vector& v) { return reference::slice_pad(v, shape, 7, 2, 2); }, sliced, x,
                   reference::slice_pad_backward(sliced, shape, 7, 2, 2), "slice_pad");
+}
+
+TEST(Reference, AdaptivePools) {
+  const Shape shape{2, 5, 4, 2};
+  const Vector x = random_values(shape.elements(), 5);
+  for (const Size2 size : {Size2(1), Size2(3, 2), Size2(2, 7)}) {
+    const Vector dy = random_values(int64_t{4} * size.h * size.w, 6);
+    expect_gradient([&](const Vector& v) { return reference::adaptive_avg_pool(v, shape, size.h, size.w); }, dy, x,
+                    reference::adaptive_avg_pool_backward(dy, shape, size.h, size.w), "adaptive pool");
+  }
+  // torch.nn.functional.adaptive_avg_pool1d([1, 2, 4, 8, 16], 3) and back to 4 from 3.
+  EXPECT_THAT(reference::adaptive_avg_pool({1, 2, 4, 8, 16}, {1, 5, 1, 1}, 3, 1),
+              Pointwise(DoubleNear(1e-12), Vector{1.5, 14. / 3, 12}));
+  EXPECT_THAT(reference::adaptive_avg_pool({1, 2, 4}, {1, 1, 3, 1}, 1, 4),
+              Pointwise(DoubleNear(1e-12), Vector{1, 1.5, 3, 4}));
+}
+
+TEST(Reference, Channels) {
+  const Vector x{1, 2, 3, 4, 5, 6};  // two rows of three channels
+  EXPECT_EQ(reference::concat({x, {7, 8}}, {3, 1}), (Vector{1, 2, 3, 7, 4, 5, 6, 8}));
+  EXPECT_EQ(reference::slice_channels(x, 3, 1, 2), (Vector{2, 3, 5, 6}));
+  EXPECT_EQ(reference::channel_shuffle(x, 6, 2), (Vector{1, 4, 2, 5, 3, 6}));
+  expect_gradient([&](const Vector& v) { return reference::slice_channels(v, 3, 1, 2); }, {1, 2, 3, 4}, x,
+                  reference::slice_channels_backward({1, 2, 3, 4}, 3, 1, 2), "slice");
+  const Vector dy = random_values(6, 3);
+  expect_gradient([&](const Vector& v) { return reference::channel_shuffle(v, 6, 3); }, dy, x,
+                  reference::channel_shuffle_backward(dy, 6, 3), "shuffle");
+}
+
+TEST(Reference, Products) {
+  // Two pictures of two pixels of three channels, and factors per picture, per pixel and per channel.
+  const Vector a = random_values(12, 1), dy = random_values(12, 2);
+  EXPECT_EQ(reference::mul({1, 2, 3, 4, 5, 6, 7, 8}, {1, 10, 100, 1000}, 2, 2),
+            (Vector{1, 20, 3, 40, 500, 6000, 700, 8000}));
+  for (const int64_t pixels : {1, 2, 4}) {
+    const Vector b = random_values(12 / pixels, 3);
+    const auto g = reference::mul_backward(dy, a, b, pixels, 3);
+    expect_gradient([&](const Vector& v) { return reference::mul(v, b, pixels, 3); }, dy, a, g.da, "mul da");
+    expect_gradient([&](const Vector& v) { return reference::mul(a, v, pixels, 3); }, dy, b, g.db, "mul db");
+  }
 }
 
 TEST(Reference, PoolsByHand) {

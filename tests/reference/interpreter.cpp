@@ -7,6 +7,7 @@
 #include "graph/layer.h"
 #include "graph/layer_attributes.h"
 #include "reference/batch_norm.h"
+#include "reference/channels.h"
 #include "reference/conv.h"
 #include "reference/loss.h"
 #include "reference/pooling.h"
@@ -19,7 +20,7 @@ namespace {
 // I].
 std::vector<size_t> file_order(const ParamSpec& spec) {
   std::vector<size_t> order(static_cast<size_t>(spec.shape.elements()));
-  if (spec.file == ParamSpec::File::as_is) {
+  if (spec.file == ParamSpec::File::as_is || spec.file == ParamSpec::File::column) {
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
     return order;
   }
@@ -160,21 +161,49 @@ private:
   }
 
   // The factor of each element: 0 or 1 / (1 - p), from the bits that convolt/layers.h and kernels/activation.h
-  // describe.
+  // describe; stochastic depth decides whole rows by their first element.
   Values dropout_factors(int i) const {
     const State& x = input(i);
+    const bool whole_rows = layer(i).def->kind == "stochastic_depth";
     const auto p = std::any_cast<float>(layer(i).attributes);
     const int64_t row_elements = x.shape.elements() / x.shape[0];
     Values factors(x.y.size());
     for (size_t k = 0; k < factors.size(); ++k) {
       const int64_t row = static_cast<int64_t>(k) / row_elements + input_.first_row,
-                    element = static_cast<int64_t>(k) % row_elements;
+                    element = whole_rows ? 0 : static_cast<int64_t>(k) % row_elements;
       const uint64_t high = (uint64_t{6} << 56) ^ (static_cast<uint64_t>(i) << 40) ^ static_cast<uint64_t>(row);
       const Philox4 bits =
           philox(input_.seed, static_cast<uint64_t>(input_.step) << 32 | static_cast<uint64_t>(element / 4), high);
       factors[k] = uniform(bits.v[element % 4]) < p ? 0.0 : 1 / (1 - static_cast<double>(p));
     }
     return factors;
+  }
+  static int64_t rows_of(const Shape& s) { return s.elements() / s[-1]; }
+  // Of a mul: how many pixels of the first operand one row of the second multiplies.
+  int64_t pixels_per_factor(int i) const { return input(i).shape.elements() / input(i, 1).shape.elements(); }
+  // Where input k begins in a concat.
+  int64_t first_channel(int i, size_t k) const {
+    int64_t first = 0;
+    for (size_t before = 0; before < k; ++before) first += input(i, before).shape[-1];
+    return first;
+  }
+  ChannelSlice slice_of(int i) const {
+    const Layer& l = layer(i);
+    if (l.def->kind == "slice_channels") return std::any_cast<const ChannelSlice&>(l.attributes);
+    const auto& part = std::any_cast<const SplitPart&>(l.attributes);
+    const auto& parts = std::any_cast<const std::vector<int64_t>&>(layer(l.inputs[0]).attributes);
+    ChannelSlice slice{0, part.channels};
+    for (size_t before = 0; before < part.place; ++before) slice.first += parts[before];
+    return slice;
+  }
+  Values joined(int i) const {
+    std::vector<Values> parts;
+    std::vector<int64_t> channels;
+    for (size_t k = 0; k < layer(i).inputs.size(); ++k) {
+      parts.push_back(input(i, k).y);
+      channels.push_back(input(i, k).shape[-1]);
+    }
+    return concat(parts, channels);
   }
   static Values product(const Values& a, const Values& b) {
     Values y = a;
@@ -220,7 +249,10 @@ private:
     if (kind == "batch_norm") return norm(i);
     if (const Act* act = activation_of(i)) return activation(x.y, *act);
     if (kind == "add") return add(x.y, input(i, 1).y);
-    if (kind == "dropout") return options_.training ? product(x.y, dropout_factors(i)) : x.y;
+    if (kind == "dropout" || kind == "stochastic_depth")
+      return options_.training ? product(x.y, dropout_factors(i)) : x.y;
+    if (kind == "mul") return mul(x.y, input(i, 1).y, pixels_per_factor(i), x.shape[-1]);
+    if (kind == "layer_scale") return mul(x.y, value(i, 0), rows_of(x.shape), x.shape[-1]);
     if (kind == "conv2d" || kind == "linear") return weighted(i, kind == "conv2d", shape);
     return rearranged(i, kind, shape);
   }
@@ -247,6 +279,22 @@ private:
       shape = {x.shape[0], (x.shape[1] + a.stride - 1) / a.stride, (x.shape[2] + a.stride - 1) / a.stride, a.channels};
       return slice_pad(x.y, x.shape, a.channels, a.stride, static_cast<int>(a.before));
     }
+    if (kind == "adaptive_avg_pool") {
+      const auto size = std::any_cast<Size2>(layer(i).attributes);
+      shape = {x.shape[0], size.h, size.w, x.shape[3]};
+      return adaptive_avg_pool(x.y, x.shape, size.h, size.w);
+    }
+    if (kind == "channel_shuffle")
+      return channel_shuffle(x.y, x.shape[-1], std::any_cast<int64_t>(layer(i).attributes));
+    if (kind == "concat") {
+      shape.set(-1, first_channel(i, layer(i).inputs.size()));
+      return joined(i);
+    }
+    if (kind == "split") return x.y;
+    if (kind == "slice_channels" || kind == "split_part") {
+      shape.set(-1, slice_of(i).count);
+      return slice_channels(x.y, x.shape[-1], slice_of(i).first, slice_of(i).count);
+    }
     if (kind != "flatten") throw Error("the interpreter does not know layers of kind '" + std::string(kind) + "'");
     shape = {x.shape[0], x.shape.elements() / x.shape[0]};
     return x.y;
@@ -266,8 +314,19 @@ private:
     } else if (kind == "add") {
       flow_to(i, s.dy, 0);
       flow_to(i, s.dy, 1);
-    } else if (kind == "dropout") {
+    } else if (kind == "dropout" || kind == "stochastic_depth") {
       flow_to(i, product(s.dy, dropout_factors(i)));
+    } else if (kind == "mul") {
+      const MulGradients g = mul_backward(s.dy, x.y, input(i, 1).y, pixels_per_factor(i), x.shape[-1]);
+      flow_to(i, g.da, 0);
+      flow_to(i, g.db, 1);
+    } else if (kind == "layer_scale") {
+      const MulGradients g = mul_backward(s.dy, x.y, value(i, 0), rows_of(x.shape), x.shape[-1]);
+      set_gradient(i, 0, g.db);
+      flow_to(i, g.da);
+    } else if (kind == "concat") {
+      for (size_t k = 0; k < layer(i).inputs.size(); ++k)
+        flow_to(i, slice_channels(s.dy, s.shape[-1], first_channel(i, k), input(i, k).shape[-1]), k);
     } else if (kind == "conv2d" || kind == "linear") {
       weighted_backward(i, kind == "conv2d", s.dy);
     } else {
@@ -283,7 +342,15 @@ private:
   Values rearranged_backward(int i, std::string_view kind, const Values& dy) const {
     const State& x = input(i);
     if (kind == "global_avg_pool") return global_avg_pool_backward(dy, x.shape);
-    if (kind == "flatten") return dy;
+    if (kind == "flatten" || kind == "split") return dy;
+    if (kind == "adaptive_avg_pool") {
+      const auto size = std::any_cast<Size2>(layer(i).attributes);
+      return adaptive_avg_pool_backward(dy, x.shape, size.h, size.w);
+    }
+    if (kind == "channel_shuffle")
+      return channel_shuffle_backward(dy, x.shape[-1], std::any_cast<int64_t>(layer(i).attributes));
+    if (kind == "slice_channels" || kind == "split_part")
+      return slice_channels_backward(dy, x.shape[-1], slice_of(i).first, slice_of(i).count);
     if (kind == "slice_pad") {
       const auto& a = std::any_cast<const SliceLayer&>(layer(i).attributes);
       return slice_pad_backward(dy, x.shape, a.channels, a.stride, static_cast<int>(a.before));

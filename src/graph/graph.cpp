@@ -80,6 +80,11 @@ Value Graph::append(const LayerDef& def, std::string name, std::vector<Value> in
     layer.inputs.push_back(v.layer);
     shapes.push_back(v.shape());
   }
+  const int count = static_cast<int>(inputs.size());
+  if (def.inputs > 0 ? count != def.inputs : count == 0)
+    layer_error(layer, "expected " + (def.inputs > 0 ? std::to_string(def.inputs) : "at least 1") + " inputs, found " +
+                           std::to_string(count));
+  if (def.complete != nullptr) def.complete(layer, shapes, *this);
   layer.shape = def.shape(layer, shapes);
   if (def.params != nullptr)
     for (ParamSpec& p : def.params(layer, shapes, *this)) {

@@ -14,23 +14,39 @@ Shape same_shape(const Layer&, const std::vector<Shape>& inputs) { return inputs
 ValueId lower_activation(LoweringContext& c) {
   return c.emit(ops::activation, {c.inputs[0]}, ActAttrs{std::any_cast<Act>(c.layer.attributes)})[0];
 }
-// A kind of layer for each activation, named as it.
-const LayerDef& kind_of(Activation a) {
-  static const std::vector<LayerDef> kinds = [] {
-    std::vector<LayerDef> made;
-    for (int i = 0; i <= static_cast<int>(Activation::tanh); ++i)
-      made.push_back({name_of(static_cast<Activation>(i)), same_shape, nullptr, lower_activation, true});
-    return made;
-  }();
-  return kinds[static_cast<size_t>(a)];
+template <Activation A>
+Attributes act_attributes(std::any& any) {
+  if (!any.has_value()) any = Act(A);
+  if (A != Activation::leaky_relu) return {};
+  return {{"slope", &std::any_cast<Act&>(any).slope}};
 }
+template <Activation A>
+LayerDef kind() {
+  return {.kind = name_of(A),
+          .shape = same_shape,
+          .lower = lower_activation,
+          .elementwise = true,
+          .attributes = act_attributes<A>};
+}
+// A kind of layer for each activation, named as it and in their order.
+const std::vector<LayerDef>& activation_kinds() {
+  using enum Activation;
+  static const std::vector<LayerDef> kinds{kind<none>(), kind<relu>(),    kind<relu6>(),     kind<leaky_relu>(),
+                                           kind<silu>(), kind<gelu>(),    kind<hardswish>(), kind<hardsigmoid>(),
+                                           kind<mish>(), kind<sigmoid>(), kind<tanh>()};
+  return kinds;
+}
+const LayerDef& kind_of(Activation a) { return activation_kinds()[static_cast<size_t>(a)]; }
 
 Shape add_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   if (!(inputs[0] == inputs[1]))
     layer_error(layer, "expected equal shapes, found " + inputs[0].to_string() + " and " + inputs[1].to_string());
   return inputs[0];
 }
-const LayerDef kAdd{"add", add_shape, nullptr, [](LoweringContext& c) { return c.emit(ops::add, c.inputs, {})[0]; }};
+const LayerDef kAdd{.kind = "add",
+                    .shape = add_shape,
+                    .lower = [](LoweringContext& c) { return c.emit(ops::add, c.inputs, {})[0]; },
+                    .inputs = 2};
 
 ValueId lower_dropout(LoweringContext& c) {
   const auto p = std::any_cast<float>(c.layer.attributes);
@@ -42,7 +58,12 @@ Shape dropout_shape(const Layer& layer, const std::vector<Shape>& inputs) {
     layer_error(layer, fmt::format("the probability must be at least 0 and below 1, found {}", p));
   return inputs[0];
 }
-const LayerDef kDropout{"dropout", dropout_shape, nullptr, lower_dropout, true};
+Attributes dropout_attributes(std::any& any) { return {{"p", &attributes_as<float>(any)}}; }
+const LayerDef kDropout{.kind = "dropout",
+                        .shape = dropout_shape,
+                        .lower = lower_dropout,
+                        .elementwise = true,
+                        .attributes = dropout_attributes};
 
 std::vector<TensorType> as_first(const Op& op, const Program& p) { return {{p[op.in[0]].dtype, p[op.in[0]].shape}}; }
 Act act(const Op& op) { return std::get<ActAttrs>(op.attrs).act; }
@@ -71,6 +92,12 @@ Value sigmoid(Value x) { return activation(x, Activation::sigmoid); }
 Value tanh(Value x) { return activation(x, Activation::tanh); }
 Value add(Value a, Value b) { return a.graph->append(kAdd, "", {a, b}, {}); }
 Value dropout(Value x, float p) { return x.graph->append(kDropout, "", {x}, p); }
+
+std::vector<const LayerDef*> elementwise_kinds() {
+  std::vector<const LayerDef*> kinds{&kAdd, &kDropout};
+  for (size_t i = 1; i < activation_kinds().size(); ++i) kinds.push_back(&activation_kinds()[i]);  // none is no layer
+  return kinds;
+}
 
 namespace ops {
 

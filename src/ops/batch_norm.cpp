@@ -39,7 +39,12 @@ ValueId lower_bn(LoweringContext& c) {
   return c.emit(ops::bn_apply, {x, coef, kNoValue}, attrs)[0];
 }
 
-const LayerDef kBatchNorm{"batch_norm", bn_shape, bn_params, lower_bn};
+Attributes bn_attributes(std::any& any) {
+  auto& o = attributes_as<BatchNormOptions>(any);
+  return {{"eps", &o.eps}, {"momentum", &o.momentum}, {"init", &o.init}};
+}
+const LayerDef kBatchNorm{
+    .kind = "batch_norm", .shape = bn_shape, .params = bn_params, .lower = lower_bn, .attributes = bn_attributes};
 
 const BnAttrs& bn(const Op& op) { return std::get<BnAttrs>(op.attrs); }
 
@@ -73,6 +78,8 @@ Value batch_norm(Value x, BatchNormOptions options) {
   std::string name = options.name;
   return x.graph->append(kBatchNorm, std::move(name), {x}, std::move(options));
 }
+
+std::vector<const LayerDef*> batch_norm_kinds() { return {&kBatchNorm}; }
 
 namespace ops {
 

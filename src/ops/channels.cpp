@@ -35,7 +35,7 @@ ValueId lower_concat(LoweringContext& c) {
   for (const ValueId v : c.inputs) parts.channels.push_back(c.program[v].shape[-1]);
   return c.emit(ops::concat, c.inputs, parts)[0];
 }
-const LayerDef kConcat{"concat", concat_shape, nullptr, lower_concat};
+const LayerDef kConcat{.kind = "concat", .shape = concat_shape, .lower = lower_concat, .inputs = 0};
 
 // Outputs of a split of `whole`: kNoValue for those that are not made.
 std::vector<ValueId> part_values(Program& p, ValueId whole, const std::vector<int64_t>& channels,
@@ -65,7 +65,12 @@ ValueId lower_slice(LoweringContext& c) {
       {.def = &ops::split, .in = {x}, .out = out, .attrs = PartsAttrs{channels}, .layer = c.layer.name});
   return out[1];
 }
-const LayerDef kSliceChannels{"slice_channels", slice_shape, nullptr, lower_slice};
+Attributes slice_attributes(std::any& any) {
+  auto& [first, count] = attributes_as<ChannelSlice>(any);
+  return {{"first", &first}, {"count", &count}};
+}
+const LayerDef kSliceChannels{
+    .kind = "slice_channels", .shape = slice_shape, .lower = lower_slice, .attributes = slice_attributes};
 
 // A layer has one output: split() is a layer that stands for all parts, and one layer for each part.
 const std::vector<int64_t>& parts_of(const Layer& layer) {
@@ -86,19 +91,35 @@ ValueId lower_split(LoweringContext& c) {
   const auto out = part_values(c.program, c.inputs[0], parts, std::vector<bool>(parts.size(), true), c.layer.name);
   c.program.step.push_back(
       {.def = &ops::split, .in = {c.inputs[0]}, .out = out, .attrs = PartsAttrs{parts}, .layer = c.layer.name});
-  return out[0];  // for the parts to find the op by
+  return c.inputs[0];  // the whole, should somebody read it; the parts find the op by the layer's name
 }
-const LayerDef kSplit{"split", split_shape, nullptr, lower_split};
+Attributes split_attributes(std::any& any) { return {{"parts", &attributes_as<std::vector<int64_t>>(any)}}; }
+const LayerDef kSplit{.kind = "split", .shape = split_shape, .lower = lower_split, .attributes = split_attributes};
 
 Shape part_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   return with_channels(inputs[0], std::any_cast<const SplitPart&>(layer.attributes).channels);
 }
 ValueId lower_part(LoweringContext& c) {
-  const auto op = std::find_if(c.program.step.rbegin(), c.program.step.rend(),
-                               [&](const Op& o) { return !o.out.empty() && o.out[0] == c.inputs[0]; });
-  return op->out[std::any_cast<const SplitPart&>(c.layer.attributes).place];
+  const auto& part = std::any_cast<const SplitPart&>(c.layer.attributes);
+  const auto op =
+      std::find_if(c.program.step.rbegin(), c.program.step.rend(), [&](const Op& o) { return o.layer == part.split; });
+  return op->out[static_cast<size_t>(part.place)];
 }
-const LayerDef kSplitPart{"split_part", part_shape, nullptr, lower_part};
+Attributes part_attributes(std::any& any) { return {{"place", &attributes_as<SplitPart>(any).place}}; }
+void complete_part(Layer& layer, const std::vector<Shape>&, const Graph& graph) {
+  auto& part = std::any_cast<SplitPart&>(layer.attributes);
+  const Layer& split = graph.layers()[static_cast<size_t>(layer.inputs[0])];
+  const int64_t parts = split.def == &kSplit ? static_cast<int64_t>(parts_of(split).size()) : 0;
+  if (part.place < 0 || part.place >= parts)
+    layer_error(layer, fmt::format("part {} is not among the {} of '{}'", part.place, parts, split.name));
+  part.channels = parts_of(split)[static_cast<size_t>(part.place)];
+  part.split = split.name;
+}
+const LayerDef kSplitPart{.kind = "split_part",
+                          .shape = part_shape,
+                          .lower = lower_part,
+                          .attributes = part_attributes,
+                          .complete = complete_part};
 
 Shape shuffle_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const auto groups = std::any_cast<int64_t>(layer.attributes);
@@ -106,10 +127,13 @@ Shape shuffle_shape(const Layer& layer, const std::vector<Shape>& inputs) {
     layer_error(layer, fmt::format("the channels of {} do not divide into {} groups", inputs[0].to_string(), groups));
   return inputs[0];
 }
-const LayerDef kChannelShuffle{"channel_shuffle", shuffle_shape, nullptr, [](LoweringContext& c) {
-                                 const ShuffleAttrs attrs{std::any_cast<int64_t>(c.layer.attributes)};
-                                 return c.emit(ops::channel_shuffle, {c.inputs[0]}, attrs)[0];
-                               }};
+ValueId lower_shuffle(LoweringContext& c) {
+  const ShuffleAttrs attrs{std::any_cast<int64_t>(c.layer.attributes)};
+  return c.emit(ops::channel_shuffle, {c.inputs[0]}, attrs)[0];
+}
+Attributes shuffle_attributes(std::any& any) { return {{"groups", &attributes_as<int64_t>(any)}}; }
+const LayerDef kChannelShuffle{
+    .kind = "channel_shuffle", .shape = shuffle_shape, .lower = lower_shuffle, .attributes = shuffle_attributes};
 
 Shape mul_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const Shape &a = inputs[0], &b = inputs[1];
@@ -119,7 +143,10 @@ Shape mul_shape(const Layer& layer, const std::vector<Shape>& inputs) {
                            a.to_string() + " and " + b.to_string());
   return a;
 }
-const LayerDef kMul{"mul", mul_shape, nullptr, [](LoweringContext& c) { return c.emit(ops::mul, c.inputs, {})[0]; }};
+const LayerDef kMul{.kind = "mul",
+                    .shape = mul_shape,
+                    .lower = [](LoweringContext& c) { return c.emit(ops::mul, c.inputs, {})[0]; },
+                    .inputs = 2};
 
 Shape layer_scale_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   if (!has_channels(inputs[0]))
@@ -134,9 +161,16 @@ std::vector<ParamSpec> layer_scale_params(const Layer& layer, const std::vector<
            .init = Init::constant(o.init),
            .file = o.column ? ParamSpec::File::column : ParamSpec::File::as_is}};
 }
-const LayerDef kLayerScale{"layer_scale", layer_scale_shape, layer_scale_params, [](LoweringContext& c) {
-                             return c.emit(ops::scale_channels, {c.inputs[0], c.params[0]}, {})[0];
-                           }};
+ValueId lower_layer_scale(LoweringContext& c) { return c.emit(ops::scale_channels, {c.inputs[0], c.params[0]}, {})[0]; }
+Attributes layer_scale_attributes(std::any& any) {
+  auto& o = attributes_as<LayerScaleOptions>(any);
+  return {{"init", &o.init}, {"column", &o.column}};
+}
+const LayerDef kLayerScale{.kind = "layer_scale",
+                           .shape = layer_scale_shape,
+                           .params = layer_scale_params,
+                           .lower = lower_layer_scale,
+                           .attributes = layer_scale_attributes};
 
 // Ops.
 
@@ -229,7 +263,7 @@ std::vector<Value> split(Value x, const std::vector<int64_t>& channels) {
   const Value whole = x.graph->append(kSplit, "", {x}, channels);
   std::vector<Value> parts;
   for (size_t i = 0; i < channels.size(); ++i)
-    parts.push_back(x.graph->append(kSplitPart, "", {whole}, SplitPart{i, channels[i]}));
+    parts.push_back(x.graph->append(kSplitPart, "", {whole}, SplitPart{.place = static_cast<int64_t>(i)}));
   return parts;
 }
 Value channel_shuffle(Value x, int64_t groups) { return x.graph->append(kChannelShuffle, "", {x}, groups); }
@@ -237,6 +271,10 @@ Value mul(Value a, Value b) { return a.graph->append(kMul, "", {a, b}, {}); }
 Value layer_scale(Value x, LayerScaleOptions options) {
   std::string name = options.name;
   return x.graph->append(kLayerScale, std::move(name), {x}, std::move(options));
+}
+
+std::vector<const LayerDef*> channel_kinds() {
+  return {&kConcat, &kSliceChannels, &kSplit, &kSplitPart, &kChannelShuffle, &kMul, &kLayerScale};
 }
 
 namespace ops {

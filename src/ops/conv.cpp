@@ -73,7 +73,14 @@ ValueId lower_conv(LoweringContext& c) {
   return o.bias ? c.emit(ops::add_bias, {y, c.params[1]}, {}, "+bias")[0] : y;
 }
 
-const LayerDef kConv2d{"conv2d", conv_shape, conv_params, lower_conv};
+Attributes conv_attributes(std::any& any) {
+  auto& [o, channels] = attributes_as<ConvLayer>(any);
+  return {{"channels", &channels}, {"kernel", &o.kernel},     {"stride", &o.stride},
+          {"padding", &o.padding}, {"dilation", &o.dilation}, {"groups", &o.groups},
+          {"bias", &o.bias},       {"init", &o.init},         {"bias_init", &o.bias_init}};
+}
+const LayerDef kConv2d{
+    .kind = "conv2d", .shape = conv_shape, .params = conv_params, .lower = lower_conv, .attributes = conv_attributes};
 
 Shape linear_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const auto& [o, units, features] = std::any_cast<const LinearLayer&>(layer.attributes);
@@ -117,7 +124,20 @@ ValueId lower_linear(LoweringContext& c) {
   return o.bias ? c.emit(ops::add_bias, {y, c.params[1]}, {}, "+bias")[0] : y;
 }
 
-const LayerDef kLinear{"linear", linear_shape, linear_params, lower_linear};
+Attributes linear_attributes(std::any& any) {
+  auto& a = attributes_as<LinearLayer>(any);
+  LinearOptions& o = a.options;
+  return {{"units", &a.units}, {"bias", &o.bias}, {"init", &o.init}, {"bias_init", &o.bias_init}};
+}
+void complete_linear(Layer& layer, const std::vector<Shape>& inputs, const Graph&) {
+  std::any_cast<LinearLayer&>(layer.attributes).features = inputs[0][-1];
+}
+const LayerDef kLinear{.kind = "linear",
+                       .shape = linear_shape,
+                       .params = linear_params,
+                       .lower = lower_linear,
+                       .attributes = linear_attributes,
+                       .complete = complete_linear};
 
 // Operands: fprop (x, w [, bias]) -> y; dgrad (dy, w) -> dx; wgrad (x, dy) -> dw. w may be in the library's packed
 // form.
@@ -186,6 +206,8 @@ Value linear(Value x, int64_t units, LinearOptions options) {
   const int64_t features = x.shape()[0];
   return x.graph->append(kLinear, std::move(name), {x}, LinearLayer{std::move(options), units, features});
 }
+
+std::vector<const LayerDef*> convolution_kinds() { return {&kConv2d, &kLinear}; }
 
 namespace ops {
 

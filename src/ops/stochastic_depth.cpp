@@ -19,11 +19,15 @@ ValueId lower(LoweringContext& c) {
   if (!c.training || p == 0) return c.inputs[0];
   return c.emit(ops::stochastic_depth, {c.inputs[0]}, DropoutAttrs{p, static_cast<uint32_t>(c.index)})[0];
 }
-const LayerDef kStochasticDepth{"stochastic_depth", shape_of, nullptr, lower, true};
+Attributes attributes(std::any& any) { return {{"p", &attributes_as<float>(any)}}; }
+const LayerDef kStochasticDepth{
+    .kind = "stochastic_depth", .shape = shape_of, .lower = lower, .elementwise = true, .attributes = attributes};
 
 }  // namespace
 
 Value stochastic_depth(Value x, float p) { return x.graph->append(kStochasticDepth, "", {x}, p); }
+
+std::vector<const LayerDef*> stochastic_depth_kinds() { return {&kStochasticDepth}; }
 
 namespace ops {
 

@@ -193,7 +193,7 @@ private:
     const auto& part = std::any_cast<const SplitPart&>(l.attributes);
     const auto& parts = std::any_cast<const std::vector<int64_t>&>(layer(l.inputs[0]).attributes);
     ChannelSlice slice{0, part.channels};
-    for (size_t before = 0; before < part.place; ++before) slice.first += parts[before];
+    for (int64_t before = 0; before < part.place; ++before) slice.first += parts[static_cast<size_t>(before)];
     return slice;
   }
   Values joined(int i) const {

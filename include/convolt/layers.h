@@ -30,6 +30,21 @@ struct BatchNormOptions {
 // Training: by the batch's biased variance, over all rows of the last extent; evaluation: by the running statistics.
 Value batch_norm(Value x, BatchNormOptions options = {});
 
+struct GroupNormOptions {
+  std::string name;
+  int64_t groups = 32;
+  float eps = 1e-5F;
+};
+// Y. Wu, K. He, arXiv 1803.08494: by mean and variance of each group of channels of each picture.
+Value group_norm(Value x, GroupNormOptions options = {});
+
+struct LayerNormOptions {
+  std::string name;
+  float eps = 1e-6F;  // torchvision's ConvNeXt
+};
+// By mean and variance over the channels of each pixel (or of a vector [K]).
+Value layer_norm(Value x, LayerNormOptions options = {});
+
 Value relu(Value x);
 Value relu6(Value x);
 Value leaky_relu(Value x, float slope = 0.01F);
@@ -65,7 +80,7 @@ struct LinearOptions {
   Init init = Init::uniform_fan_in();
   Init bias_init = Init::uniform_fan_in();
 };
-// [K] -> [units].
+// [K] -> [units]; on a picture each pixel by itself, [H, W, K] -> [H, W, units] (torch.nn.Linear on channels last).
 Value linear(Value x, int64_t units, LinearOptions options = {});
 
 // Equal shapes.

@@ -52,6 +52,7 @@ std::vector<const LayerDef*> elementwise_kinds();
 std::vector<const LayerDef*> batch_norm_kinds();
 std::vector<const LayerDef*> channel_kinds();
 std::vector<const LayerDef*> convolution_kinds();
+std::vector<const LayerDef*> norm_kinds();
 std::vector<const LayerDef*> pooling_kinds();
 std::vector<const LayerDef*> stochastic_depth_kinds();
 

@@ -1,4 +1,4 @@
-// What Layer::attributes holds for the layers whose options alone do not say everything. batch_norm and the pools
+// What Layer::attributes holds for the layers whose options alone do not say everything. The normalisations and pools
 // hold their options (convolt/layers.h), activations their Act (kernels/activation.h), dropout and stochastic_depth
 // their probability as float, layer_scale its options, adaptive_avg_pool its Size2, channel_shuffle its groups as
 // int64_t, split its numbers of channels as std::vector<int64_t>; the others hold nothing.

@@ -10,6 +10,7 @@
 #include "conv/conv.h"
 #include "convolt/augment.h"
 #include "convolt/shape.h"
+#include "norm.h"
 #include "pool.h"
 #include "sgd.h"
 
@@ -62,6 +63,10 @@ struct DropoutAttrs {
   float p = 0;
   uint32_t layer = 0;
 };
+struct NormAttrs {
+  NormSets sets;
+  float eps = 1e-5F;
+};
 // Of concat and split: the channels of each part, in order; a part without a value counts too.
 struct PartsAttrs {
   std::vector<int64_t> channels;
@@ -82,8 +87,9 @@ struct OptimizerAttrs {
   bool nesterov = false;
   int group = 0;
 };
-using Attrs = std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolWindow, PooledSize,
-                           SliceAttrs, DropoutAttrs, PartsAttrs, ShuffleAttrs, LossAttrs, AugmentAttrs, OptimizerAttrs>;
+using Attrs =
+    std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolWindow, PooledSize, SliceAttrs,
+                 DropoutAttrs, NormAttrs, PartsAttrs, ShuffleAttrs, LossAttrs, AugmentAttrs, OptimizerAttrs>;
 
 struct OpDef;
 

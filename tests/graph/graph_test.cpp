@@ -35,6 +35,7 @@ TEST_F(GraphTest, ShapesFollowTheFormulas) {
   EXPECT_EQ(slice_pad(picture_, 2, 9, 4).shape(), (Shape{3, 3, 9}));
   EXPECT_EQ(global_avg_pool(picture_).shape(), (Shape{3}));
   EXPECT_EQ(linear(flatten(picture_), 4).shape(), (Shape{4}));
+  EXPECT_EQ(linear(picture_, 4).shape(), (Shape{5, 6, 4}));
 }
 
 TEST_F(GraphTest, AConvolutionThatDoesNotFitSaysWhy) {
@@ -52,8 +53,10 @@ TEST_F(GraphTest, AConvolutionThatDoesNotFitSaysWhy) {
 }
 
 TEST_F(GraphTest, OtherLayersThatDoNotFitSayWhy) {
-  expect_error<ShapeError>([&] { linear(picture_, 8, {.name = "fc"}); },
-                           "linear 'fc': expected a vector [K], found [5, 6, 3]; flatten() it first");
+  expect_error<ShapeError>([&] { linear(picture_, 0, {.name = "fc"}); },
+                           "linear 'fc': units must be positive, found 0");
+  expect_error<ShapeError>([&] { group_norm(picture_, {.name = "gn", .groups = 2}); },
+                           "group_norm 'gn': the channels of [5, 6, 3] do not divide into 2 groups");
   expect_error<ShapeError>([&] { max_pool(picture_, {.name = "p", .kernel = 6}); },
                            "max_pool 'p': kernel 6 exceeds padded input 5x6");
   expect_error<ShapeError>([&] { add(picture_, avg_pool(picture_)); },

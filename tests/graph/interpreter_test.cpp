@@ -41,6 +41,14 @@ void tiny_channels(Graph& g) {
   g.output(linear(flatten(adaptive_avg_pool(y, {3, 2})), 3, {.name = "fc"}));
 }
 
+void tiny_norms(Graph& g) {
+  Value x = g.input("image", {4, 3, 3});
+  x = layer_norm(conv2d(x, 4, {.name = "c1", .kernel = 2}), {.name = "ln", .eps = 1e-3F});
+  x = group_norm(linear(x, 6, {.name = "pixels"}), {.name = "gn", .groups = 2});
+  x = group_norm(add(x, mul(x, x)), {.name = "gn1", .groups = 6, .eps = 1e-2F});
+  g.output(linear(layer_norm(flatten(x), {.name = "vector"}), 3, {.name = "fc"}));
+}
+
 class InterpreterGradients : public testing::TestWithParam<void (*)(Graph&)> {};
 
 TEST_P(InterpreterGradients, AreTheCentralDifferencesOfItsLoss) {
@@ -69,7 +77,7 @@ TEST_P(InterpreterGradients, AreTheCentralDifferencesOfItsLoss) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Interpreter, InterpreterGradients, testing::Values(tiny, tiny_channels));
+INSTANTIATE_TEST_SUITE_P(Interpreter, InterpreterGradients, testing::Values(tiny, tiny_channels, tiny_norms));
 
 class NetworkTest : public OpTest {
 protected:

@@ -118,12 +118,25 @@ void shuffled(Graph& g) {
   g.output(linear(concat({parts[1], parts[0], x}), 6, {.name = "fc"}));
 }
 
+// ConvNeXt's block, and group norms of pictures and vectors.
+void normed(Graph& g) {
+  Value x = g.input("image", {8, 9, 3});
+  x = layer_norm(conv2d(x, 12, {.name = "stem", .kernel = 2, .stride = 2, .bias = true}), {.name = "stem.norm"});
+  Value y = conv2d(x, 12, {.name = "dw", .kernel = 3, .padding = 1, .groups = 12, .bias = true});
+  y = relu(linear(layer_norm(y, {.name = "ln"}), 20, {.name = "up"}));
+  x = add(x, layer_scale(linear(y, 12, {.name = "down", .bias = false}), {.name = "scale", .init = 0.3F}));
+  x = relu(group_norm(x, {.name = "gn", .groups = 3}));
+  x = group_norm(conv2d(x, 16, {.name = "c", .kernel = 3}), {.name = "gn1", .groups = 1, .eps = 1e-3F});
+  x = group_norm(relu(layer_norm(global_avg_pool(x), {.name = "last"})), {.name = "gn2", .groups = 4});
+  g.output(linear(x, 5, {.name = "fc"}));
+}
+
 }  // namespace
 
 const std::vector<Network>& networks() {
-  static const std::vector<Network> all{{"lenet", lenet},         {"resnet", resnet},    {"cifar", cifar},
-                                        {"mobilenet", mobilenet}, {"mixed", mixed},      {"activations", activations},
-                                        {"excited", excited},     {"shuffled", shuffled}};
+  static const std::vector<Network> all{{"lenet", lenet},         {"resnet", resnet},     {"cifar", cifar},
+                                        {"mobilenet", mobilenet}, {"mixed", mixed},       {"activations", activations},
+                                        {"excited", excited},     {"shuffled", shuffled}, {"normed", normed}};
   return all;
 }
 

@@ -12,6 +12,7 @@
 #include "reference/channels.h"
 #include "reference/conv.h"
 #include "reference/loss.h"
+#include "reference/norm.h"
 #include "reference/pooling.h"
 #include "reference/sgd.h"
 #include "support/device.h"
@@ -151,6 +152,33 @@ TEST(Reference, BatchNormGradients) {
       if (!r.empty())
         expect_gradient([&](const Vector& v) { return forward(x, p, v); }, dy, r, g.dresidual, "bn dresidual");
     }
+}
+
+TEST(Reference, NormByHand) {
+  // One picture of two pixels and four channels: two groups with 1, 3, 5, 7 and 2, 3, 2, 3; then pixel by pixel.
+  const double d = std::sqrt(5.0);
+  const reference::NormParams groups{{1, 2, 1, 1}, {0, 0, 0, 9}, 2, 2, 0.0};
+  const Vector y = reference::norm({1, 3, 2, 3, 5, 7, 2, 3}, groups);
+  EXPECT_THAT(y, Pointwise(DoubleNear(1e-12), Vector{-3 / d, -2 / d, -1, 10, 1 / d, 6 / d, -1, 10}));
+  const reference::NormParams pixels{{1, 1, 1, 1}, {0, 0, 0, 0}, 1, 1, 0.0};
+  EXPECT_THAT(reference::norm({1, 3, 1, 3, 5, 5, 7, 7}, pixels),
+              Pointwise(DoubleNear(1e-12), Vector{-1, 1, -1, 1, -1, -1, 1, 1}));
+}
+
+TEST(Reference, NormGradients) {
+  const Vector x = random_values(36, 1, 0, 3), dy = random_values(36, 2);  // 36: 3 x 2 pixels, 6 channels
+  for (const auto& [pixels, groups] : {std::pair<int64_t, int64_t>{1, 1}, {2, 3}, {3, 2}, {6, 1}, {2, 6}}) {
+    const reference::NormParams p{{1.5, -0.5, 0.8, 1, 2, -1}, {0.1, 0.2, -0.3, 0, 1, 2}, pixels, groups, 1e-2};
+    const auto with = [&](const Vector& gamma, const Vector& beta) {
+      return reference::NormParams{gamma, beta, p.pixels, p.groups, p.eps};
+    };
+    const auto g = reference::norm_backward(dy, x, p);
+    expect_gradient([&](const Vector& v) { return reference::norm(v, p); }, dy, x, g.dx, "norm dx");
+    expect_gradient([&](const Vector& v) { return reference::norm(x, with(v, p.beta)); }, dy, p.gamma, g.dgamma,
+                    "norm dgamma");
+    expect_gradient([&](const Vector& v) { return reference::norm(x, with(p.gamma, v)); }, dy, p.beta, g.dbeta,
+                    "norm dbeta");
+  }
 }
 
 TEST(Reference, Pools) {

@@ -10,6 +10,7 @@
 #include "reference/channels.h"
 #include "reference/conv.h"
 #include "reference/loss.h"
+#include "reference/norm.h"
 #include "reference/pooling.h"
 #include "support/device.h"
 
@@ -151,8 +152,8 @@ private:
             .groups = o.groups};
   }
   LinearDesc linear_desc(int i) const {
-    return {.rows = input(i).shape[0],
-            .in = input(i).shape[1],
+    return {.rows = rows_of(input(i).shape),
+            .in = input(i).shape[-1],
             .out = std::any_cast<const LinearLayer&>(layer(i).attributes).units};
   }
   void add_bias(Values& y, const Values& bias) const {
@@ -211,11 +212,23 @@ private:
     return y;
   }
 
+  NormParams set_norm_params(int i) {
+    NormParams p{.gamma = value(i, 0), .beta = value(i, 1)};
+    if (layer(i).def->kind == "layer_norm") {
+      p.eps = static_cast<double>(std::any_cast<const LayerNormOptions&>(layer(i).attributes).eps);
+    } else {
+      const auto& o = std::any_cast<const GroupNormOptions&>(layer(i).attributes);
+      p.eps = static_cast<double>(o.eps);
+      p.groups = o.groups;
+      p.pixels = rows_of(input(i).shape) / input(i).shape[0];
+    }
+    return p;
+  }
   BatchNormParams norm_params(int i) {
     return {value(i, 0), value(i, 1),
             static_cast<double>(std::any_cast<const BatchNormOptions&>(layer(i).attributes).eps)};
   }
-  Values norm(int i) {
+  Values batch_normed(int i) {
     const State& x = input(i);
     const ChannelMoments running{value(i, 2), value(i, 3)};
     if (!options_.training) return batch_norm(x.y, running, norm_params(i), {}, Activation::none);
@@ -246,7 +259,8 @@ private:
   Values output(int i, std::string_view kind, Shape& shape) {
     const State& x = input(i);
     shape = x.shape;
-    if (kind == "batch_norm") return norm(i);
+    if (kind == "batch_norm") return batch_normed(i);
+    if (kind == "group_norm" || kind == "layer_norm") return norm(x.y, set_norm_params(i));
     if (const Act* act = activation_of(i)) return activation(x.y, *act);
     if (kind == "add") return add(x.y, input(i, 1).y);
     if (kind == "dropout" || kind == "stochastic_depth")
@@ -259,7 +273,10 @@ private:
   Values weighted(int i, bool conv, Shape& shape) {
     Values y = conv ? conv_fprop(geometry(i), input(i).y, weight(i), nullptr)
                     : linear_fprop(linear_desc(i), input(i).y, weight(i), nullptr);
-    shape = conv ? geometry(i).y_shape() : Shape{linear_desc(i).rows, linear_desc(i).out};
+    if (conv)
+      shape = geometry(i).y_shape();
+    else
+      shape.set(-1, linear_desc(i).out);
     if (has_param(i, 1)) add_bias(y, value(i, 1));
     return y;
   }
@@ -306,6 +323,11 @@ private:
     const State& x = input(i);
     if (kind == "batch_norm") {
       const BatchNormGradients g = batch_norm_backward(s.dy, x.y, norm_params(i), {}, Activation::none);
+      set_gradient(i, 0, g.dgamma);
+      set_gradient(i, 1, g.dbeta);
+      flow_to(i, g.dx);
+    } else if (kind == "group_norm" || kind == "layer_norm") {
+      const NormGradients g = norm_backward(s.dy, x.y, set_norm_params(i));
       set_gradient(i, 0, g.dgamma);
       set_gradient(i, 1, g.dbeta);
       flow_to(i, g.dx);

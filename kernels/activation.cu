@@ -7,28 +7,29 @@
 namespace convolt {
 namespace {
 
-template <class T, Activation A>
+template <class T, class A>
 struct Forward {
   const T* x;
   T* y;
+  A act;
   template <int W>
   HD void run(int64_t i) const {
     Floats<W> v = load<W>(x + i);
-    for_lanes<W>([&](int j) { v[j] = act<A>(v[j]); });
+    act.forward(v);
     store(y + i, v);
   }
 };
 
-template <class T, Activation A>
+template <class T, class A>
 struct Backward {
-  const T *dy, *y;
+  const T *dy, *kept;
   T* dx;
+  A act;
   template <int W>
   HD void run(int64_t i) const {
-    const Floats<W> g = load<W>(dy + i), o = load<W>(y + i);
-    Floats<W> r;
-    for_lanes<W>([&](int j) { r[j] = act_gradient<A>(o[j], g[j]); });
-    store(dx + i, r);
+    Floats<W> g = load<W>(dy + i);
+    act.backward(load<W>(kept + i), g);
+    store(dx + i, g);
   }
 };
 
@@ -104,20 +105,20 @@ struct Zero {
 
 }  // namespace
 
-void activation(Stream s, const Tensor& x, const Tensor& y, Activation a) {
+void activation(Stream s, const Tensor& x, const Tensor& y, Act act) {
   dispatch_float(x.dtype, "activation", [&](auto t) {
     using T = decltype(t);
-    dispatch_activation(a, [&](auto A) {
-      for_each_packet(s, x.elements(), Forward<T, A.value>{x.as<const T>(), y.as<T>()});
+    dispatch_activation(act, [&](auto a) {
+      for_each_packet(s, x.elements(), Forward<T, decltype(a)>{x.as<const T>(), y.as<T>(), a});
     });
   });
 }
 
-void activation_backward(Stream s, const Tensor& dy, const Tensor& y, const Tensor& dx, Activation a) {
+void activation_backward(Stream s, const Tensor& dy, const Tensor& kept, const Tensor& dx, Act act) {
   dispatch_float(dy.dtype, "activation_backward", [&](auto t) {
     using T = decltype(t);
-    dispatch_activation(a, [&](auto A) {
-      for_each_packet(s, dy.elements(), Backward<T, A.value>{dy.as<const T>(), y.as<const T>(), dx.as<T>()});
+    dispatch_activation(act, [&](auto a) {
+      for_each_packet(s, dy.elements(), Backward<T, decltype(a)>{dy.as<const T>(), kept.as<const T>(), dx.as<T>(), a});
     });
   });
 }

@@ -8,11 +8,35 @@
 
 namespace convolt {
 
-// y = act(x). Any shape; x and y of one floating dtype; y may be x. Moves 2 elements per element.
-void activation(Stream s, const Tensor& x, const Tensor& y, Activation act);
-// dx = dy * act'(x) with act' read from the stored output y (0 at both kinks, as PyTorch). dx may be dy. Moves 3 per
-// element.
-void activation_backward(Stream s, const Tensor& dy, const Tensor& y, const Tensor& dx, Activation act);
+// An activation with its parameter.
+struct Act {
+  constexpr Act(Activation k = Activation::none, float s = 0.01F) : kind(k), slope(s) {}
+  Activation kind;
+  float slope;  // of leaky_relu, for x <= 0
+};
+
+// What the gradient of an activation is found from: its output y (true), else its input x, which must then be kept. A
+// leaky_relu of negative slope folds: its y has lost the sign of x.
+constexpr bool gradient_from_output(Act a) {
+  switch (a.kind) {
+    case Activation::silu:
+    case Activation::gelu:
+    case Activation::hardswish:
+    case Activation::mish:
+      return false;
+    case Activation::leaky_relu:
+      return a.slope >= 0;
+    default:
+      return true;
+  }
+}
+
+// y = act(x). Any shape; x and y of one floating dtype; y may be x. Finite for every finite x, and for infinite x where
+// the limit is; NaN stays NaN. Moves 2 elements per element.
+void activation(Stream s, const Tensor& x, const Tensor& y, Act act);
+// dx = dy * act'(x); `kept` is y where gradient_from_output(act), else x. At kinks as PyTorch: relu, relu6 and
+// hardsigmoid 0, leaky_relu the slope, hardswish 0 and 1. dx may be dy or kept. Moves 3 per element.
+void activation_backward(Stream s, const Tensor& dy, const Tensor& kept, const Tensor& dx, Act act);
 // y = a + b; y may be a or b. Moves 3 per element.
 void add(Stream s, const Tensor& a, const Tensor& b, const Tensor& y);
 // y = x kept with probability 1-p and scaled by 1/(1-p), else 0. The bits are Philox of (input->seed; step, layer, row

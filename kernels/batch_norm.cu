@@ -76,48 +76,51 @@ struct FoldBias {
   HD void operator()(int64_t o) const { folded[o] = (bias ? bias[o] * scale[o] : 0.F) + bias_bn[o]; }
 };
 
-template <class T, Activation A, bool kResidual>
+template <class T, class A, bool kResidual>
 struct Apply {
   const T *x, *residual;
   const float *scale, *bias;
   T* y;
   int channels;
+  A act;
   template <int W>
   HD void run(int64_t row, int c) const {
     const int64_t i = row * channels + c;
     Floats<W> v = load<W>(x + i);
     const Floats<W> a = load<W>(scale + c), b = load<W>(bias + c);
+    for_lanes<W>([&](int j) { v[j] = v[j] * a[j] + b[j]; });
     if constexpr (kResidual) {
       const Floats<W> r = load<W>(residual + i);
-      for_lanes<W>([&](int j) { v[j] = act<A>(v[j] * a[j] + b[j] + r[j]); });
-    } else {
-      for_lanes<W>([&](int j) { v[j] = act<A>(v[j] * a[j] + b[j]); });
+      for_lanes<W>([&](int j) { v[j] += r[j]; });
     }
+    act.forward(v);
     store(y + i, v);
   }
 };
 
 // What both gradient kernels begin with: dz = dy * act', from the stored y or from x * scale + bias again.
-template <class T, Activation A, bool kStored>
+template <class T, class A, bool kStored>
 struct Incoming {
   const T *dy, *x, *y;
   const float* coef;
   int channels;
+  A act;
   template <int W>
   HD Floats<W> dz(int64_t i, int c, const Floats<W>& v) const {
     Floats<W> g = load<W>(dy + i);
-    if constexpr (A != Activation::none && kStored) {
-      const Floats<W> o = load<W>(y + i);
-      for_lanes<W>([&](int j) { g[j] = act_gradient<A>(o[j], g[j]); });
-    } else if constexpr (A != Activation::none) {
+    if constexpr (!A::kIdentity && kStored) {
+      act.backward(load<W>(y + i), g);
+    } else if constexpr (!A::kIdentity) {
       const Floats<W> a = load<W>(coef + 2 * channels + c), b = load<W>(coef + 3 * channels + c);
-      for_lanes<W>([&](int j) { g[j] = act_gradient<A>(v[j] * a[j] + b[j], g[j]); });
+      Floats<W> z;
+      for_lanes<W>([&](int j) { z[j] = v[j] * a[j] + b[j]; });
+      act.backward_again(z, g);
     }
     return g;
   }
 };
 
-template <class T, Activation A, bool kStored>
+template <class T, class A, bool kStored>
 struct BackwardReduce {
   Incoming<T, A, kStored> in;
   template <int W>
@@ -132,7 +135,7 @@ struct BackwardReduce {
   }
 };
 
-template <class T, Activation A, bool kStored>
+template <class T, class A, bool kStored>
 struct BackwardApply {
   Incoming<T, A, kStored> in;
   const float *dgamma, *dbeta;
@@ -155,27 +158,19 @@ struct BackwardApply {
 
 // Calls f(Incoming<...>{...}) with the types of one backward call.
 template <class F>
-void dispatch_incoming(const char* op, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef,
-                       Activation act, F f) {
+void dispatch_incoming(const char* op, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
+                       F f) {
   dispatch_float(x.dtype, op, [&](auto t) {
     using T = decltype(t);
     dispatch_activation(act, [&](auto a) {
-      constexpr Activation A = decltype(a)::value;
+      using A = decltype(a);
       if (y.data)
-        f(Incoming<T, A, true>{dy.as<const T>(), x.as<const T>(), y.as<const T>(), coef, channels_of(x)});
+        f(Incoming<T, A, true>{dy.as<const T>(), x.as<const T>(), y.as<const T>(), coef, channels_of(x), a});
       else
-        f(Incoming<T, A, false>{dy.as<const T>(), x.as<const T>(), nullptr, coef, channels_of(x)});
+        f(Incoming<T, A, false>{dy.as<const T>(), x.as<const T>(), nullptr, coef, channels_of(x), a});
     });
   });
 }
-
-struct StorePair {
-  float *first, *second;
-  HD void operator()(int c, const double (&sums)[2]) const {
-    first[c] = static_cast<float>(sums[0]);
-    second[c] = static_cast<float>(sums[1]);
-  }
-};
 
 template <class T>
 struct ChannelSum {
@@ -186,11 +181,6 @@ struct ChannelSum {
     const Floats<W> v = load<W>(x + row * channels + c);
     for_lanes<W>([&](int j) { sums[0][j] += v[j]; });
   }
-};
-
-struct StoreOne {
-  float* out;
-  HD void operator()(int c, const double (&sums)[1]) const { out[c] = static_cast<float>(sums[0]); }
 };
 
 template <class T>
@@ -241,19 +231,20 @@ void bn_fold(Stream s, const Tensor& w, const float* bias, const float* coef, co
   for_each(s, outputs, FoldBias{bias, scale, bias_bn, bias_folded});
 }
 
-void bn_apply(Stream s, const Tensor& x, const float* coef, const Tensor& residual, const Tensor& y, Activation act) {
+void bn_apply(Stream s, const Tensor& x, const float* coef, const Tensor& residual, const Tensor& y, Act act) {
   const int channels = channels_of(x);
   const float *scale = coef + 2 * channels, *bias = coef + 3 * channels;
   dispatch_float(x.dtype, "bn_apply", [&](auto t) {
     using T = decltype(t);
     const T *px = x.as<const T>(), *pr = residual.as<const T>();
     dispatch_activation(act, [&](auto a) {
-      constexpr Activation A = decltype(a)::value;
+      using A = decltype(a);
       if (pr)
-        for_each_channel_packet(s, rows_of(x), channels, Apply<T, A, true>{px, pr, scale, bias, y.as<T>(), channels});
+        for_each_channel_packet(s, rows_of(x), channels,
+                                Apply<T, A, true>{px, pr, scale, bias, y.as<T>(), channels, a});
       else
         for_each_channel_packet(s, rows_of(x), channels,
-                                Apply<T, A, false>{px, nullptr, scale, bias, y.as<T>(), channels});
+                                Apply<T, A, false>{px, nullptr, scale, bias, y.as<T>(), channels, a});
     });
   });
 }
@@ -262,22 +253,22 @@ int64_t bn_backward_scratch(int64_t rows, int channels) {
   return chunks_of(rows) * 2 * channels * static_cast<int64_t>(sizeof(float));
 }
 
-void bn_backward_reduce(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Activation act,
+void bn_backward_reduce(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
                         float* scratch, float* dgamma, float* dbeta) {
   const int channels = channels_of(x);
   const int64_t rows = rows_of(x);
   dispatch_incoming("bn_backward_reduce", dy, x, y, coef, act,
-                    [&]<class T, Activation A, bool kStored>(const Incoming<T, A, kStored>& in) {
+                    [&]<class T, class A, bool kStored>(const Incoming<T, A, kStored>& in) {
                       reduce_channels<2>(s, rows, channels, scratch, BackwardReduce<T, A, kStored>{in});
                     });
-  join_chunks<2>(s, chunks_of(rows), channels, scratch, StorePair{dgamma, dbeta});
+  join_chunks<2>(s, chunks_of(rows), channels, scratch, StoreSums<2>{{dgamma, dbeta}});
 }
 
-void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Activation act,
+void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
                        const float* dgamma, const float* dbeta, const Tensor& dx, const Tensor& dresidual) {
   const float inverse_rows = 1.F / static_cast<float>(rows_of(x));
   dispatch_incoming("bn_backward_apply", dy, x, y, coef, act,
-                    [&]<class T, Activation A, bool kStored>(const Incoming<T, A, kStored>& in) {
+                    [&]<class T, class A, bool kStored>(const Incoming<T, A, kStored>& in) {
                       for_each_channel_packet(
                           s, rows_of(x), channels_of(x),
                           BackwardApply<T, A, kStored>{in, dgamma, dbeta, inverse_rows, dx.as<T>(), dresidual.as<T>()});
@@ -290,7 +281,7 @@ void channel_sum(Stream s, const Tensor& x, float* scratch, float* out) {
     using T = decltype(t);
     reduce_channels<1>(s, rows_of(x), channels, scratch, ChannelSum<T>{x.as<const T>(), channels});
   });
-  join_chunks<1>(s, chunks_of(rows_of(x)), channels, scratch, StoreOne{out});
+  join_chunks<1>(s, chunks_of(rows_of(x)), channels, scratch, StoreSums<1>{{out}});
 }
 
 void add_bias(Stream s, const Tensor& x, const float* bias, const Tensor& y) {

@@ -39,17 +39,18 @@ void bn_fold(Stream s, const Tensor& w, const float* bias, const float* coef, co
              float* bias_folded);
 
 // y = act(x * scale + bias [+ residual]). residual.data may be null. y may be x or residual. Moves 2 (3) per element.
-void bn_apply(Stream s, const Tensor& x, const float* coef, const Tensor& residual, const Tensor& y, Activation act);
+void bn_apply(Stream s, const Tensor& x, const float* coef, const Tensor& residual, const Tensor& y, Act act);
 
-// The gradient. dz = dy * act'; with act != none it is found from y where y.data is set (needed after a residual), else
-// from x * scale + bias recomputed. scratch: f32, bn_backward_scratch(rows, C) bytes.
+// The gradient. dz = dy * act'; with act != none it is found from y where y.data is set (needed after a residual, and
+// right only where gradient_from_output(act)), else from x * scale + bias recomputed. scratch: f32,
+// bn_backward_scratch(rows, C) bytes.
 int64_t bn_backward_scratch(int64_t rows, int channels);
 // dgamma[c] = sum dz * (x - mean) * invstd, dbeta[c] = sum dz; overwritten. Moves 2 (3) per element.
-void bn_backward_reduce(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Activation act,
+void bn_backward_reduce(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
                         float* scratch, float* dgamma, float* dbeta);
 // dx = scale * (dz - (dbeta + xhat * dgamma) / rows); dresidual = dz where dresidual.data is set. dx (or dresidual) may
 // be dy. Moves 3 (5) per element.
-void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Activation act,
+void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
                        const float* dgamma, const float* dbeta, const Tensor& dx, const Tensor& dresidual);
 
 // out[c] = sum over rows of x[row, c] (bias gradient); scratch as bn_backward_scratch.

@@ -1,6 +1,6 @@
 #include "pool.h"
 
-#include "exec/launch.h"
+#include "exec/reduce.h"
 
 namespace convolt {
 namespace {
@@ -186,6 +186,73 @@ struct GlobalAvgPoolBackward {
   }
 };
 
+// The part of `from` pixels that pixel i of `to` averages over, when both cover the same picture. With the extents
+// exchanged: the averages that read a pixel, since that relation is symmetric. Extents below 46341, so that the
+// products fit 32 bits, whose division is cheap.
+HD Range shared(int i, int from, int to) { return {i * from / to, ((i + 1) * from + to - 1) / to}; }
+
+template <class T>
+struct AdaptiveAvgPool {
+  const T* x;
+  T* y;
+  Grid in, out;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const Pixel o = out.pixel(row);
+    const Range rh = shared(o.h, in.h, out.h), rw = shared(o.w, in.w, out.w);
+    Floats<W> sum = {};
+    for (int h = rh.first; h < rh.last; ++h) {
+      Floats<W> line = {};
+      for (int w = rw.first; w < rw.last; ++w) {
+        const Floats<W> v = load<W>(x + ((o.n * in.h + h) * in.w + w) * channels + c);
+        for_lanes<W>([&](int j) { line[j] += v[j]; });
+      }
+      for_lanes<W>([&](int j) { sum[j] += line[j]; });
+    }
+    const float scale = 1.F / static_cast<float>((rh.last - rh.first) * (rw.last - rw.first));
+    for_lanes<W>([&](int j) { sum[j] *= scale; });
+    store(y + row * channels + c, sum);
+  }
+};
+
+template <class T>
+struct AdaptiveAvgPoolBackward {
+  const T* dy;
+  T* dx;
+  Grid in, out;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const Pixel i = in.pixel(row);
+    const Range rh = shared(i.h, out.h, in.h), rw = shared(i.w, out.w, in.w);
+    Floats<W> sum = {};
+    for (int oh = rh.first; oh < rh.last; ++oh) {
+      const Range lines = shared(oh, in.h, out.h);
+      for (int ow = rw.first; ow < rw.last; ++ow) {
+        const Range columns = shared(ow, in.w, out.w);
+        const float scale = 1.F / static_cast<float>((lines.last - lines.first) * (columns.last - columns.first));
+        const Floats<W> g = load<W>(dy + ((i.n * out.h + oh) * out.w + ow) * channels + c);
+        for_lanes<W>([&](int j) { sum[j] += g[j] * scale; });
+      }
+    }
+    store(dx + row * channels + c, sum);
+  }
+};
+
+// The mean of whole pictures as a reduction, where one thread for each mean would be too few.
+template <class T>
+struct PixelMean {
+  const T* x;
+  int channels;
+  float scale;
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
+    const Floats<W> v = load<W>(x + row * channels + c);
+    for_lanes<W>([&](int j) { sums[0][j] += v[j] * scale; });
+  }
+};
+
 // `to` takes from `from` the pixel (h * stride, w * stride) and the channel c - shift, 0 where there is none. Backward
 // is the same with `spread`: the pixel (h / stride, w / stride), only where both divide.
 template <class T, bool kSpread>
@@ -305,6 +372,31 @@ void global_avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx) {
     for_each_channel_packet(
         s, dx.shape[0] * pixels, extent(dx, 3),
         GlobalAvgPoolBackward<T>{dy.as<const T>(), dx.as<T>(), Divisor(pixels), scale, extent(dx, 3)});
+  });
+}
+
+void adaptive_avg_pool(Stream s, const Tensor& x, const Tensor& y) {
+  const Grid in(extent(x, 1), extent(x, 2)), out(extent(y, 1), extent(y, 2));
+  const int channels = extent(x, 3);
+  const int64_t pixels = int64_t{in.h} * in.w;
+  dispatch_float(x.dtype, "adaptive_avg_pool", [&](auto t) {
+    using T = decltype(t);
+    if (out.h == 1 && out.w == 1)
+      reduce_chunks<1>(s, x.shape[0] * pixels, channels, pixels, y.as<T>(),
+                       PixelMean<T>{x.as<const T>(), channels, 1.F / static_cast<float>(pixels)});
+    else
+      for_each_channel_packet(s, y.elements() / channels, channels,
+                              AdaptiveAvgPool<T>{x.as<const T>(), y.as<T>(), in, out, channels});
+  });
+}
+
+void adaptive_avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx) {
+  const Grid in(extent(dx, 1), extent(dx, 2)), out(extent(dy, 1), extent(dy, 2));
+  const int channels = extent(dx, 3);
+  dispatch_float(dy.dtype, "adaptive_avg_pool_backward", [&](auto t) {
+    using T = decltype(t);
+    for_each_channel_packet(s, dx.elements() / channels, channels,
+                            AdaptiveAvgPoolBackward<T>{dy.as<const T>(), dx.as<T>(), in, out, channels});
   });
 }
 

@@ -23,6 +23,10 @@ void avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx, const PoolW
 // x [N, H, W, C] -> y [N, C], the mean over H and W.
 void global_avg_pool(Stream s, const Tensor& x, const Tensor& y);
 void global_avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx);
+// y [N, h, w, C]: y[n, i, j] is the mean of x over rows floor(i H / h) .. ceil((i + 1) H / h) - 1, columns likewise
+// (torch.nn.AdaptiveAvgPool2d). h and w may be larger than H and W.
+void adaptive_avg_pool(Stream s, const Tensor& x, const Tensor& y);
+void adaptive_avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx);
 
 // y[n, h, w, c] = x[n, h * stride, w * stride, c - channels_before], 0 where that channel does not exist: the
 // parameter-free shortcut "option A" of K. He et al., arXiv 1512.03385, section 4.2. x [N, H, W, C] -> y [N,

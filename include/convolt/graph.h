@@ -48,7 +48,8 @@ struct ParamSpec {
   int64_t fan_in = 1, fan_out = 1;
   // In files the extents are permuted: [O, H, W, I] <-> [O, I, H, W]. For a linear layer after flatten() the shape in
   // memory is [out, H, W, C] and in the file [out, C * H * W], as torch flattens NCHW pictures.
-  enum class File : uint8_t { as_is, oihw, flattened } file = File::as_is;
+  // column: [C] in memory, [C, 1, 1] in the file.
+  enum class File : uint8_t { as_is, oihw, flattened, column } file = File::as_is;
   Shape file_shape() const;
 };
 

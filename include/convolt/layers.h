@@ -2,6 +2,7 @@
 // layer when its input does not fit.
 #pragma once
 
+#include "convolt/activation.h"
 #include "convolt/graph.h"
 
 namespace convolt {
@@ -29,8 +30,33 @@ struct BatchNormOptions {
 // Training: by the batch's biased variance, over all rows of the last extent; evaluation: by the running statistics.
 Value batch_norm(Value x, BatchNormOptions options = {});
 
+struct GroupNormOptions {
+  std::string name;
+  int64_t groups = 32;
+  float eps = 1e-5F;
+};
+// Y. Wu, K. He, arXiv 1803.08494: by mean and variance of each group of channels of each picture.
+Value group_norm(Value x, GroupNormOptions options = {});
+
+struct LayerNormOptions {
+  std::string name;
+  float eps = 1e-6F;  // torchvision's ConvNeXt
+};
+// By mean and variance over the channels of each pixel (or of a vector [K]).
+Value layer_norm(Value x, LayerNormOptions options = {});
+
 Value relu(Value x);
 Value relu6(Value x);
+Value leaky_relu(Value x, float slope = 0.01F);
+Value silu(Value x);
+Value gelu(Value x);
+Value hardswish(Value x);
+Value hardsigmoid(Value x);
+Value mish(Value x);
+Value sigmoid(Value x);
+Value tanh(Value x);
+// Any of them by name; slope is leaky_relu's. none is x itself.
+Value activation(Value x, Activation a, float slope = 0.01F);
 
 struct PoolOptions {
   std::string name;
@@ -42,6 +68,8 @@ Value max_pool(Value x, PoolOptions options = {});
 Value avg_pool(Value x, PoolOptions options = {});
 // [H, W, C] -> [C], the mean.
 Value global_avg_pool(Value x);
+// [H, W, C] -> [H', W', C]: the mean over rows floor(i H / H') .. ceil((i + 1) H / H') - 1, columns likewise.
+Value adaptive_avg_pool(Value x, Size2 size);
 
 // [H, W, C] -> [H * W * C].
 Value flatten(Value x);
@@ -52,11 +80,30 @@ struct LinearOptions {
   Init init = Init::uniform_fan_in();
   Init bias_init = Init::uniform_fan_in();
 };
-// [K] -> [units].
+// [K] -> [units]; on a picture each pixel by itself, [H, W, K] -> [H, W, units] (torch.nn.Linear on channels last).
 Value linear(Value x, int64_t units, LinearOptions options = {});
 
 // Equal shapes.
 Value add(Value a, Value b);
+
+// Equal shapes; or b is [1, 1, C] or [C] and multiplies each pixel of a [H, W, C] (squeeze-and-excitation).
+Value mul(Value a, Value b);
+// [H, W, C1], [H, W, C2] ... -> [H, W, C1 + C2 + ...]; vectors too.
+Value concat(const std::vector<Value>& values);
+// Channels first .. first + count - 1.
+Value slice_channels(Value x, int64_t first, int64_t count);
+// Into parts of these numbers of channels, which sum up to C.
+std::vector<Value> split(Value x, const std::vector<int64_t>& channels);
+// Channel g * (C / groups) + j goes to j * groups + g (X. Zhang et al., arXiv 1707.01083).
+Value channel_shuffle(Value x, int64_t groups);
+
+struct LayerScaleOptions {
+  std::string name;  // of the parameter itself: "features.1.0.layer_scale", "stages.0.blocks.0.gamma"
+  float init = 1e-6F;
+  bool column = true;  // in files [C, 1, 1] as torchvision's; else [C]
+};
+// x times one learnt factor per channel (H. Touvron et al., arXiv 2103.17239).
+Value layer_scale(Value x, LayerScaleOptions options = {});
 
 // Every `stride`-th pixel of x, with channels_before zero channels in front and zeros behind up to `channels`: the
 // shortcut without parameters ("option A") of K. He et al., arXiv 1512.03385.
@@ -64,5 +111,8 @@ Value slice_pad(Value x, int stride, int64_t channels, int64_t channels_before);
 
 // Keeps each element with probability 1-p, scaled by 1/(1-p), in training; the identity in evaluation.
 Value dropout(Value x, float p);
+// Training: each row of the batch is kept whole with probability 1-p, scaled by 1/(1-p), or zeroed; else the identity
+// (G. Huang et al., arXiv 1603.09382; torchvision's mode "row").
+Value stochastic_depth(Value x, float p);
 
 }  // namespace convolt

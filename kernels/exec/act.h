@@ -1,8 +1,9 @@
-// The activation functions as device functions, for every kernel that ends in one.
+// The activation functions as device functions, for every kernel that ends in one. none, relu and relu6 are compiled
+// into kernels of their own; all others share one kernel, which asks once for each packet.
 #pragma once
 
 #include "activation.h"
-#include "exec/types.h"
+#include "exec/elementary.h"
 
 namespace convolt {
 
@@ -23,12 +24,143 @@ HD float act_gradient(float y, float dy) {
   return y > 0 ? dy : 0.F;
 }
 
-// Calls f(std::integral_constant<Activation, a>{}).
+// Bounds below lie where the factors are 0 or 1 already, so that an infinity does not meet a 0.
+
+HD float silu(float x) { return at_least(x, -200.F) * fast_sigmoid(x); }
+HD float silu_gradient(float x) {
+  const float s = fast_sigmoid(x);
+  return s * (1.F + within(x, -200.F, 200.F) * (1.F - s));
+}
+
+HD float gelu(float x) { return at_least(x, -15.F) * fast_normal(within(x, -15.F, 15.F)).below; }
+HD float gelu_gradient(float x) {
+  const float bounded = within(x, -15.F, 15.F);
+  const Normal n = fast_normal(bounded);
+  return n.below + bounded * n.density;
+}
+
+HD float hardsigmoid(float x) { return within(x + 3.F, 0.F, 6.F) * (1.F / 6.F); }
+HD float hardswish(float x) { return at_least(x, -3.F) * hardsigmoid(x); }
+HD float hardswish_gradient(float x) {
+  const float middle = x * (1.F / 3.F) + 0.5F;
+  return choose(x <= -3.F, 0.F, choose(x >= 3.F, 1.F, middle));
+}
+
+// With n = e (e + 2), e = exp x: tanh(log(1 + e)) = n / (n + 2), and its derivative is 4 e (1 + e) / (n + 2)^2. From
+// x = 20 on, the first is 1 and the second 0 beside it.
+HD float mish(float x) {
+  const float e = fast_exp(within(x, -200.F, 20.F)), n = e * (e + 2.F);
+  return at_least(x, -200.F) * (n / (n + 2.F));
+}
+HD float mish_gradient(float x) {
+  const float bounded = within(x, -200.F, 20.F);
+  const float e = fast_exp(bounded), n = e * (e + 2.F), inverse = 1.F / (n + 2.F);
+  return (n + bounded * (4.F * e * (1.F + e) * inverse)) * inverse;
+}
+
+// One of the activations, known when the kernel is compiled.
+template <Activation A>
+struct Fixed {
+  static constexpr bool kIdentity = A == Activation::none;
+  template <int W>
+  HD void forward(Floats<W>& v) const {
+    for_lanes<W>([&](int j) { v[j] = act<A>(v[j]); });
+  }
+  // g *= act', from what gradient_from_output(act) says was kept: y or x.
+  template <int W>
+  HD void backward(const Floats<W>& kept, Floats<W>& g) const {
+    if constexpr (!kIdentity) for_lanes<W>([&](int j) { g[j] = act_gradient<A>(kept[j], g[j]); });
+  }
+  // g *= act'(x), x being computed again and not kept.
+  template <int W>
+  HD void backward_again(const Floats<W>& x, Floats<W>& g) const {
+    backward(x, g);
+  }
+};
+
+// Any activation, known when the kernel runs.
+struct AnyAct {
+  static constexpr bool kIdentity = false;
+  Act act;
+
+  template <int W, class F>
+  HD static void map(Floats<W>& v, F f) {
+    for_lanes<W>([&](int j) { v[j] = f(v[j]); });
+  }
+  template <int W>
+  HD void forward(Floats<W>& v) const {
+    const float slope = act.slope;
+    switch (act.kind) {
+      case Activation::leaky_relu:
+        return map(v, [=](float x) { return x > 0 ? x : slope * x; });
+      case Activation::silu:
+        return map(v, [](float x) { return silu(x); });
+      case Activation::gelu:
+        return map(v, [](float x) { return gelu(x); });
+      case Activation::hardswish:
+        return map(v, [](float x) { return hardswish(x); });
+      case Activation::hardsigmoid:
+        return map(v, [](float x) { return hardsigmoid(x); });
+      case Activation::mish:
+        return map(v, [](float x) { return mish(x); });
+      case Activation::sigmoid:
+        return map(v, [](float x) { return fast_sigmoid(x); });
+      case Activation::tanh:
+        return map(v, [](float x) { return fast_tanh(x); });
+      default:  // Fixed
+        return;
+    }
+  }
+
+  template <int W, class F>
+  HD static void scale(const Floats<W>& kept, Floats<W>& g, F f) {
+    for_lanes<W>([&](int j) { g[j] *= f(kept[j]); });
+  }
+  template <int W>
+  HD void backward(const Floats<W>& kept, Floats<W>& g) const {
+    const float slope = act.slope;
+    switch (act.kind) {
+      case Activation::leaky_relu:
+        return scale(kept, g, [=](float y) { return y > 0 ? 1.F : slope; });
+      case Activation::silu:
+        return scale(kept, g, [](float x) { return silu_gradient(x); });
+      case Activation::gelu:
+        return scale(kept, g, [](float x) { return gelu_gradient(x); });
+      case Activation::hardswish:
+        return scale(kept, g, [](float x) { return hardswish_gradient(x); });
+      case Activation::hardsigmoid:
+        return scale(kept, g, [](float y) { return (y > 0) & (y < 1.F) ? 1.F / 6.F : 0.F; });
+      case Activation::mish:
+        return scale(kept, g, [](float x) { return mish_gradient(x); });
+      case Activation::sigmoid:
+        return scale(kept, g, [](float y) { return y * (1.F - y); });
+      case Activation::tanh:
+        return scale(kept, g, [](float y) { return 1.F - y * y; });
+      default:  // Fixed
+        return;
+    }
+  }
+  template <int W>
+  HD void backward_again(const Floats<W>& x, Floats<W>& g) const {
+    Floats<W> kept = x;
+    if (gradient_from_output(act)) forward(kept);
+    backward(kept, g);
+  }
+};
+
+// Calls f(Fixed<...>{}) or f(AnyAct{a}).
 template <class F>
-void dispatch_activation(Activation a, F f) {
-  if (a == Activation::relu) return f(std::integral_constant<Activation, Activation::relu>{});
-  if (a == Activation::relu6) return f(std::integral_constant<Activation, Activation::relu6>{});
-  return f(std::integral_constant<Activation, Activation::none>{});
+void dispatch_activation(Act a, F f) {
+  switch (a.kind) {
+    case Activation::none:
+      return f(Fixed<Activation::none>{});
+    case Activation::relu:
+      return f(Fixed<Activation::relu>{});
+    case Activation::relu6:
+      return f(Fixed<Activation::relu6>{});
+    default:
+      return f(AnyAct{a});
+  }
 }
 
 }  // namespace convolt

@@ -15,9 +15,9 @@ inline int64_t chunks_of(int64_t rows) {
 #if defined(__CUDACC__)
 // A block of 256 threads sums `lanes` packets of channels (a power of two, at most 32) over the rows of one chunk, with
 // 256 / lanes rows in flight, then joins those in a fixed tree.
-template <int K, int W, class F>
+template <int K, int W, class P, class F>
 __global__ void __launch_bounds__(256)
-    reduce_channels_kernel(F f, int64_t rows, int channels, int64_t per_chunk, int lanes, float* partials) {
+    reduce_channels_kernel(F f, int64_t rows, int channels, int64_t per_chunk, int lanes, P* partials) {
   __shared__ float tree[K][W][256];
   const int t = threadIdx.x, lane = t % lanes, slice = t / lanes, slices = 256 / lanes;
   const int c = (blockIdx.y * lanes + lane) * W;
@@ -37,25 +37,31 @@ __global__ void __launch_bounds__(256)
   if (slice == 0 && c < channels)
     for (int k = 0; k < K; ++k)
       for (int j = 0; j < W; ++j)
-        partials[(blockIdx.x * K + k) * static_cast<int64_t>(channels) + c + j] = tree[k][j][t];
+        partials[(blockIdx.x * K + k) * static_cast<int64_t>(channels) + c + j] = static_cast<P>(tree[k][j][t]);
 }
 #endif
 
 // Sums `packets` <= P packets of channels from c over rows [first, last): few packets with the sums in registers, many
 // with the sums in the first cache, so that memory is read in long runs.
-template <int K, int W, int P, class F>
-void reduce_tile(const F& f, int64_t first, int64_t last, int c, int packets, int channels, float* out) {
+// 64 rows at a time, so that long chunks lose no accuracy.
+template <int K, int W, int P, class Out, class F>
+void reduce_tile(const F& f, int64_t first, int64_t last, int c, int packets, int channels, Out* out) {
   Floats<W> sums[P][K] = {};
-  for (int64_t row = first; row < last; ++row)
-    for (int p = 0; p < (P <= 4 ? P : packets); ++p) f.template run<W>(row, c + p * W, sums[p]);
+  for (int64_t run = first; run < last; run += 64) {
+    Floats<W> part[P][K] = {};
+    for (int64_t row = run; row < std::min(run + 64, last); ++row)
+      for (int p = 0; p < (P <= 4 ? P : packets); ++p) f.template run<W>(row, c + p * W, part[p]);
+    for (int p = 0; p < packets; ++p)
+      for (int k = 0; k < K; ++k) for_lanes<W>([&](int j) { sums[p][k][j] += part[p][k][j]; });
+  }
   for (int p = 0; p < packets; ++p)
     for (int k = 0; k < K; ++k)
-      for (int j = 0; j < W; ++j) out[k * channels + c + p * W + j] = sums[p][k][j];
+      for (int j = 0; j < W; ++j) out[k * channels + c + p * W + j] = static_cast<Out>(sums[p][k][j]);
 }
 
-template <int K, int W, class F>
-void reduce_channels_of(Stream s, int64_t rows, int channels, float* partials, F f) {
-  const int64_t per_chunk = rows_per_chunk(rows), chunks = chunks_of(rows);
+template <int K, int W, class P, class F>
+void reduce_chunks_of(Stream s, int64_t rows, int channels, int64_t per_chunk, P* partials, F f) {
+  const int64_t chunks = (rows + per_chunk - 1) / per_chunk;
   if (chunks == 0) return;
 #if defined(__CUDACC__)
   if (s.cuda) {
@@ -73,7 +79,7 @@ void reduce_channels_of(Stream s, int64_t rows, int channels, float* partials, F
 #pragma omp parallel for schedule(static) if (rows * channels > kParallelElements)
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t first = chunk * per_chunk, last = std::min(rows, first + per_chunk);
-    float* out = partials + chunk * K * channels;
+    P* out = partials + chunk * K * channels;
     for (int c = 0, packets = 0; c < channels; c += packets * W) {
       packets = std::min((channels - c) / W, 32);
       if (packets >= 8) {
@@ -89,14 +95,20 @@ void reduce_channels_of(Stream s, int64_t rows, int channels, float* partials, F
   }
 }
 
-// partials[chunk][k][c] = sum over the chunk's rows of what f.run<W>(row, c, Floats<W> (&sums)[K]) adds to sums[k].
-// partials: f32 [chunks_of(rows), K, channels].
+// sums[chunk][k][c] = sum over the chunk's per_chunk rows of what f.run<W>(row, c, Floats<W> (&sums)[K]) adds to
+// sums[k]. sums: [ceil(rows / per_chunk), K, channels], of any floating type.
+template <int K, class P, class F>
+void reduce_chunks(Stream s, int64_t rows, int channels, int64_t per_chunk, P* sums, F f) {
+  if (channels % 8 == 0)
+    reduce_chunks_of<K, 8>(s, rows, channels, per_chunk, sums, f);
+  else
+    reduce_chunks_of<K, 1>(s, rows, channels, per_chunk, sums, f);
+}
+
+// The same over chunks of our own choice, for join_chunks: partials f32 [chunks_of(rows), K, channels].
 template <int K, class F>
 void reduce_channels(Stream s, int64_t rows, int channels, float* partials, F f) {
-  if (channels % 8 == 0)
-    reduce_channels_of<K, 8>(s, rows, channels, partials, f);
-  else
-    reduce_channels_of<K, 1>(s, rows, channels, partials, f);
+  reduce_chunks<K>(s, rows, channels, rows_per_chunk(rows), partials, f);
 }
 
 // A block joins the partials of 32 channels: slice i sums every kSlices-th chunk from i, then the slices are summed in
@@ -142,5 +154,14 @@ void join_chunks(Stream s, int64_t chunks, int channels, const float* partials, 
   for_each_block<JoinChunks<K, F>::kThreads>(s, (channels + 31) / 32,
                                              JoinChunks<K, F>{partials, chunks, channels, finish});
 }
+
+// A finish that stores sum k at out[k][c].
+template <int K>
+struct StoreSums {
+  float* out[K];
+  HD void operator()(int c, const double (&sums)[K]) const {
+    for (int k = 0; k < K; ++k) out[k][c] = static_cast<float>(sums[k]);
+  }
+};
 
 }  // namespace convolt

@@ -55,16 +55,19 @@ void GradientBuilder::mark_wanted(const std::vector<Op>& forward) {
     const bool any = std::any_of(op.in.begin(), op.in.end(),
                                  [&](ValueId v) { return v != kNoValue && wanted_[static_cast<size_t>(v)]; });
     if (any)
-      for (const ValueId v : op.out) wanted_[static_cast<size_t>(v)] = true;
+      for (const ValueId v : op.out)
+        if (v != kNoValue) wanted_[static_cast<size_t>(v)] = true;
   }
 }
 
 void GradientBuilder::run(const std::vector<Op>& forward, ValueId root, ValueId root_gradient) {
   mark_wanted(forward);
   flow(root, root_gradient);
-  for (auto op = forward.rbegin(); op != forward.rend(); ++op)
-    if (op->def->gradient != nullptr && gradient_of(op->out[0]) != kNoValue && wanted(op->out[0]))
-      op->def->gradient(*op, *this);
+  for (auto op = forward.rbegin(); op != forward.rend(); ++op) {
+    const bool any = std::any_of(op->out.begin(), op->out.end(),
+                                 [&](ValueId v) { return v != kNoValue && gradient_of(v) != kNoValue && wanted(v); });
+    if (any && op->def->gradient != nullptr) op->def->gradient(*op, *this);
+  }
 }
 
 }  // namespace convolt

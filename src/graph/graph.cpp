@@ -11,6 +11,7 @@ const Shape& Value::shape() const { return graph->layers()[static_cast<size_t>(l
 Shape ParamSpec::file_shape() const {
   if (file == File::oihw) return {shape[0], shape[3], shape[1], shape[2]};
   if (file == File::flattened) return {shape[0], shape.elements() / shape[0]};
+  if (file == File::column) return {shape[0], 1, 1};
   return shape;
 }
 
@@ -79,10 +80,15 @@ Value Graph::append(const LayerDef& def, std::string name, std::vector<Value> in
     layer.inputs.push_back(v.layer);
     shapes.push_back(v.shape());
   }
+  const int count = static_cast<int>(inputs.size());
+  if (def.inputs > 0 ? count != def.inputs : count == 0)
+    layer_error(layer, "expected " + (def.inputs > 0 ? std::to_string(def.inputs) : "at least 1") + " inputs, found " +
+                           std::to_string(count));
+  if (def.complete != nullptr) def.complete(layer, shapes, *this);
   layer.shape = def.shape(layer, shapes);
   if (def.params != nullptr)
     for (ParamSpec& p : def.params(layer, shapes, *this)) {
-      p.name = layer.name + "." + p.name;
+      p.name = p.name.empty() ? layer.name : layer.name + "." + p.name;
       layer.params.push_back(static_cast<int>(params_.size()));
       params_.push_back(std::move(p));
     }

@@ -44,7 +44,7 @@ struct OpDef {
   // Types of the outputs, from the program's values and the op's inputs and attributes.
   std::vector<TensorType> (*infer)(const Op& op, const Program& program);
   Launch (*bind)(const Op& op, const Binding& binding);
-  // Emits the ops of the gradient; null: nothing flows back.
+  // Emits the ops of the gradient, once any output has one (of the other outputs it is zero); null: nothing flows back.
   void (*gradient)(const Op& op, GradientBuilder& builder) = nullptr;
   // Multiply-adds times two, and more than nothing only where it matters.
   int64_t (*flops)(const Op& op, const Program& program) = nullptr;
@@ -96,6 +96,10 @@ extern const OpDef channel_stats, bn_finalize, bn_coefficients, bn_fold, bn_appl
 extern const OpDef activation, activation_backward, add, dropout, dropout_backward;
 extern const OpDef max_pool, max_pool_backward, avg_pool, avg_pool_backward, global_avg_pool, global_avg_pool_backward,
     slice_pad, slice_pad_backward, flatten, flatten_backward;
+extern const OpDef norm, norm_backward_params, norm_backward;
+extern const OpDef adaptive_avg_pool, adaptive_avg_pool_backward;
+extern const OpDef concat, split, channel_shuffle, mul, mul_backward_broadcast, scale_channels, scale_channels_backward,
+    stochastic_depth;
 extern const OpDef softmax_xent, sgd, check_gradients, update_loss_scale;
 }  // namespace ops
 const std::vector<const OpDef*>& all_ops();

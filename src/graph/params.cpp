@@ -45,7 +45,7 @@ float initial_value(const ParamSpec& spec, uint64_t seed, int param, int64_t ele
 // Calls f(index in file layout, index in memory) for each element of an [O, H, W, I] parameter.
 template <class F>
 void for_each_element(const ParamSpec& spec, F f) {
-  if (spec.file == ParamSpec::File::as_is) {
+  if (spec.file == ParamSpec::File::as_is || spec.file == ParamSpec::File::column) {
     for (int64_t i = 0; i < spec.shape.elements(); ++i) f(i, i);
     return;
   }

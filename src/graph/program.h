@@ -10,6 +10,7 @@
 #include "conv/conv.h"
 #include "convolt/augment.h"
 #include "convolt/shape.h"
+#include "norm.h"
 #include "pool.h"
 #include "sgd.h"
 
@@ -44,13 +45,16 @@ struct LinearAttrs {
 };
 struct BnAttrs {
   float eps = 1e-5F, momentum = 0.1F;
-  Activation act = Activation::none;
+  Act act;
   ValueId gamma = kNoValue, beta = kNoValue;  // whose gradients bn_apply's gradient makes
   int64_t rows = 0;                           // of the batch that bn_finalize divides by
   bool residual_gradient = false;             // bn_backward_apply has a second output, the gradient of the residual
 };
 struct ActAttrs {
-  Activation act = Activation::none;
+  Act act;
+};
+struct PooledSize {
+  int h = 1, w = 1;
 };
 struct SliceAttrs {
   int stride = 1, channels_before = 0;
@@ -58,6 +62,17 @@ struct SliceAttrs {
 struct DropoutAttrs {
   float p = 0;
   uint32_t layer = 0;
+};
+struct NormAttrs {
+  NormSets sets;
+  float eps = 1e-5F;
+};
+// Of concat and split: the channels of each part, in order; a part without a value counts too.
+struct PartsAttrs {
+  std::vector<int64_t> channels;
+};
+struct ShuffleAttrs {
+  int64_t groups = 1;
 };
 struct LossAttrs {
   float smoothing = 0;
@@ -72,8 +87,9 @@ struct OptimizerAttrs {
   bool nesterov = false;
   int group = 0;
 };
-using Attrs = std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolWindow, SliceAttrs,
-                           DropoutAttrs, LossAttrs, AugmentAttrs, OptimizerAttrs>;
+using Attrs =
+    std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolWindow, PooledSize, SliceAttrs,
+                 DropoutAttrs, NormAttrs, PartsAttrs, ShuffleAttrs, LossAttrs, AugmentAttrs, OptimizerAttrs>;
 
 struct OpDef;
 

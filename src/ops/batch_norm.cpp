@@ -39,15 +39,20 @@ ValueId lower_bn(LoweringContext& c) {
   return c.emit(ops::bn_apply, {x, coef, kNoValue}, attrs)[0];
 }
 
-const LayerDef kBatchNorm{"batch_norm", bn_shape, bn_params, lower_bn};
+Attributes bn_attributes(std::any& any) {
+  auto& o = attributes_as<BatchNormOptions>(any);
+  return {{"eps", &o.eps}, {"momentum", &o.momentum}, {"init", &o.init}};
+}
+const LayerDef kBatchNorm{
+    .kind = "batch_norm", .shape = bn_shape, .params = bn_params, .lower = lower_bn, .attributes = bn_attributes};
 
 const BnAttrs& bn(const Op& op) { return std::get<BnAttrs>(op.attrs); }
 
-// bn_apply reads (x, coef, residual); its gradient recomputes the activation's sign from x, or reads y after a
+// bn_apply reads (x, coef, residual); its gradient computes the activation's input from x again, or reads y after a
 // residual.
 void bn_apply_gradient(const Op& op, GradientBuilder& b) {
   const ValueId dy = b.gradient_of(op.out[0]), x = op.in[0], coef = op.in[1], residual = op.in[2];
-  const bool masked = bn(op).act != Activation::none;
+  const bool masked = bn(op).act.kind != Activation::none;
   const ValueId y = masked && residual != kNoValue ? op.out[0] : kNoValue;
   const auto sums =
       b.emit({.def = &ops::bn_backward_reduce, .in = {dy, x, coef, y}, .attrs = op.attrs, .layer = op.layer}, "dbn");
@@ -73,6 +78,8 @@ Value batch_norm(Value x, BatchNormOptions options) {
   std::string name = options.name;
   return x.graph->append(kBatchNorm, std::move(name), {x}, std::move(options));
 }
+
+std::vector<const LayerDef*> batch_norm_kinds() { return {&kBatchNorm}; }
 
 namespace ops {
 

@@ -73,25 +73,34 @@ ValueId lower_conv(LoweringContext& c) {
   return o.bias ? c.emit(ops::add_bias, {y, c.params[1]}, {}, "+bias")[0] : y;
 }
 
-const LayerDef kConv2d{"conv2d", conv_shape, conv_params, lower_conv};
+Attributes conv_attributes(std::any& any) {
+  auto& [o, channels] = attributes_as<ConvLayer>(any);
+  return {{"channels", &channels}, {"kernel", &o.kernel},     {"stride", &o.stride},
+          {"padding", &o.padding}, {"dilation", &o.dilation}, {"groups", &o.groups},
+          {"bias", &o.bias},       {"init", &o.init},         {"bias_init", &o.bias_init}};
+}
+const LayerDef kConv2d{
+    .kind = "conv2d", .shape = conv_shape, .params = conv_params, .lower = lower_conv, .attributes = conv_attributes};
+
+Shape with_last(Shape s, int64_t extent) {
+  s.set(-1, extent);
+  return s;
+}
 
 Shape linear_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const auto& [o, units, features] = std::any_cast<const LinearLayer&>(layer.attributes);
-  if (inputs[0].rank() != 1)
-    layer_error(layer, "expected a vector [K], found " + inputs[0].to_string() + "; flatten() it first");
   if (units < 1) layer_error(layer, fmt::format("units must be positive, found {}", units));
-  if (inputs[0][0] != features)
+  if (inputs[0][-1] != features)
     layer_error(layer, fmt::format("its weights take {} features, found {}: this network is tied to one picture size",
-                                   features, inputs[0][0]));
-  return {units};
+                                   features, inputs[0][-1]));
+  return with_last(inputs[0], units);
 }
 
 // The flatten layer that the input of `layer` comes from, through layers that keep the order of elements; null where
 // there is none.
 const Layer* flattened_before(const Layer& layer, const Graph& graph) {
   const Layer* before = &graph.layers()[static_cast<size_t>(layer.inputs[0])];
-  while (before->def->kind == "relu" || before->def->kind == "relu6" || before->def->kind == "dropout")
-    before = &graph.layers()[static_cast<size_t>(before->inputs[0])];
+  while (before->def->elementwise) before = &graph.layers()[static_cast<size_t>(before->inputs[0])];
   return before->def->kind == "flatten" ? before : nullptr;
 }
 
@@ -112,13 +121,26 @@ std::vector<ParamSpec> linear_params(const Layer& layer, const std::vector<Shape
 
 ValueId lower_linear(LoweringContext& c) {
   const auto& [o, units, in] = std::any_cast<const LinearLayer&>(c.layer.attributes);
-  const Shape& x = c.program[c.inputs[0]].shape;
+  const int64_t rows = c.program[c.inputs[0]].shape.elements() / in;
   const ValueId y = c.emit(ops::linear_fprop, {c.inputs[0], c.low_params[0]},
-                           LinearAttrs{{ConvPass::fprop, x[0], in, units, c.dtype, c.tf32, {}}})[0];
+                           LinearAttrs{{ConvPass::fprop, rows, in, units, c.dtype, c.tf32, {}}})[0];
   return o.bias ? c.emit(ops::add_bias, {y, c.params[1]}, {}, "+bias")[0] : y;
 }
 
-const LayerDef kLinear{"linear", linear_shape, linear_params, lower_linear};
+Attributes linear_attributes(std::any& any) {
+  auto& a = attributes_as<LinearLayer>(any);
+  LinearOptions& o = a.options;
+  return {{"units", &a.units}, {"bias", &o.bias}, {"init", &o.init}, {"bias_init", &o.bias_init}};
+}
+void complete_linear(Layer& layer, const std::vector<Shape>& inputs, const Graph&) {
+  std::any_cast<LinearLayer&>(layer.attributes).features = inputs[0][-1];
+}
+const LayerDef kLinear{.kind = "linear",
+                       .shape = linear_shape,
+                       .params = linear_params,
+                       .lower = lower_linear,
+                       .attributes = linear_attributes,
+                       .complete = complete_linear};
 
 // Operands: fprop (x, w [, bias]) -> y; dgrad (dy, w) -> dx; wgrad (x, dy) -> dw. w may be in the library's packed
 // form.
@@ -184,9 +206,11 @@ Value conv2d(Value x, int64_t channels, Conv2dOptions options) {
 
 Value linear(Value x, int64_t units, LinearOptions options) {
   std::string name = options.name;
-  const int64_t features = x.shape()[0];
+  const int64_t features = x.shape()[-1];
   return x.graph->append(kLinear, std::move(name), {x}, LinearLayer{std::move(options), units, features});
 }
+
+std::vector<const LayerDef*> convolution_kinds() { return {&kConv2d, &kLinear}; }
 
 namespace ops {
 
@@ -214,16 +238,16 @@ const OpDef conv_wgrad{.name = "conv_wgrad",
                        .scratch = kernel_workspace};
 
 const OpDef linear_fprop{.name = "linear_fprop",
-                         .infer = [](const Op& op, const Program&) -> std::vector<TensorType> {
-                           return {{lin(op).dtype, {lin(op).rows, lin(op).out}}};
+                         .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                           return {{lin(op).dtype, with_last(p[op.in[0]].shape, lin(op).out)}};
                          },
                          .bind = bind_kernel<ConvPass::fprop>,
                          .gradient = linear_gradient,
                          .flops = linear_flops,
                          .scratch = kernel_workspace};
 const OpDef linear_dgrad{.name = "linear_dgrad",
-                         .infer = [](const Op& op, const Program&) -> std::vector<TensorType> {
-                           return {{lin(op).dtype, {lin(op).rows, lin(op).in}}};
+                         .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                           return {{lin(op).dtype, with_last(p[op.in[0]].shape, lin(op).in)}};
                          },
                          .bind = bind_kernel<ConvPass::dgrad>,
                          .flops = linear_flops,

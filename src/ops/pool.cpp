@@ -39,8 +39,14 @@ template <const OpDef& Def>
 ValueId lower_pool(LoweringContext& c) {
   return c.emit(Def, {c.inputs[0]}, window_of(std::any_cast<const PoolOptions&>(c.layer.attributes)))[0];
 }
-const LayerDef kMaxPool{"max_pool", pool_shape, nullptr, lower_pool<ops::max_pool>};
-const LayerDef kAvgPool{"avg_pool", pool_shape, nullptr, lower_pool<ops::avg_pool>};
+Attributes pool_attributes(std::any& any) {
+  auto& o = attributes_as<PoolOptions>(any);
+  return {{"kernel", &o.kernel}, {"stride", &o.stride}, {"padding", &o.padding}};
+}
+const LayerDef kMaxPool{
+    .kind = "max_pool", .shape = pool_shape, .lower = lower_pool<ops::max_pool>, .attributes = pool_attributes};
+const LayerDef kAvgPool{
+    .kind = "avg_pool", .shape = pool_shape, .lower = lower_pool<ops::avg_pool>, .attributes = pool_attributes};
 
 Shape global_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   expect_picture(layer, inputs[0]);
@@ -48,6 +54,21 @@ Shape global_shape(const Layer& layer, const std::vector<Shape>& inputs) {
 }
 const LayerDef kGlobalAvgPool{"global_avg_pool", global_shape, nullptr,
                               [](LoweringContext& c) { return c.emit(ops::global_avg_pool, {c.inputs[0]}, {})[0]; }};
+
+Shape adaptive_shape(const Layer& layer, const std::vector<Shape>& inputs) {
+  const auto size = std::any_cast<Size2>(layer.attributes);
+  expect_picture(layer, inputs[0]);
+  if (size.h < 1 || size.w < 1)
+    layer_error(layer, fmt::format("expected a size of at least 1x1, found {}x{}", size.h, size.w));
+  return {size.h, size.w, inputs[0][2]};
+}
+ValueId lower_adaptive(LoweringContext& c) {
+  const auto size = std::any_cast<Size2>(c.layer.attributes);
+  return c.emit(ops::adaptive_avg_pool, {c.inputs[0]}, PooledSize{size.h, size.w})[0];
+}
+Attributes adaptive_attributes(std::any& any) { return {{"size", &attributes_as<Size2>(any)}}; }
+const LayerDef kAdaptiveAvgPool{
+    .kind = "adaptive_avg_pool", .shape = adaptive_shape, .lower = lower_adaptive, .attributes = adaptive_attributes};
 
 Shape flatten_shape(const Layer&, const std::vector<Shape>& inputs) { return {inputs[0].elements()}; }
 const LayerDef kFlatten{"flatten", flatten_shape, nullptr,
@@ -77,7 +98,12 @@ ValueId lower_slice(LoweringContext& c) {
   c.program.step.push_back(std::move(op));
   return y;
 }
-const LayerDef kSlicePad{"slice_pad", slice_shape, nullptr, lower_slice};
+Attributes slice_attributes(std::any& any) {
+  auto& a = attributes_as<SliceLayer>(any);
+  return {{"stride", &a.stride}, {"channels", &a.channels}, {"channels_before", &a.before}};
+}
+const LayerDef kSlicePad{
+    .kind = "slice_pad", .shape = slice_shape, .lower = lower_slice, .attributes = slice_attributes};
 
 const PoolWindow& window(const Op& op) { return std::get<PoolWindow>(op.attrs); }
 Shape pooled(const Op& op, const Program& p) {
@@ -112,9 +138,14 @@ Value avg_pool(Value x, PoolOptions options) {
   return x.graph->append(kAvgPool, std::move(name), {x}, std::move(options));
 }
 Value global_avg_pool(Value x) { return x.graph->append(kGlobalAvgPool, "", {x}, {}); }
+Value adaptive_avg_pool(Value x, Size2 size) { return x.graph->append(kAdaptiveAvgPool, "", {x}, size); }
 Value flatten(Value x) { return x.graph->append(kFlatten, "", {x}, {}); }
 Value slice_pad(Value x, int stride, int64_t channels, int64_t channels_before) {
   return x.graph->append(kSlicePad, "", {x}, SliceLayer{stride, channels, channels_before});
+}
+
+std::vector<const LayerDef*> pooling_kinds() {
+  return {&kMaxPool, &kAvgPool, &kGlobalAvgPool, &kAdaptiveAvgPool, &kFlatten, &kSlicePad};
 }
 
 namespace ops {
@@ -164,6 +195,22 @@ const OpDef global_avg_pool{.name = "global_avg_pool",
 const OpDef global_avg_pool_backward{
     .name = "global_avg_pool_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
       return [dy = b.in(op, 0), dx = b.out(op, 0)](Stream s) { convolt::global_avg_pool_backward(s, dy, dx); };
+    }};
+const OpDef adaptive_avg_pool{.name = "adaptive_avg_pool",
+                              .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                                const Shape& x = p[op.in[0]].shape;
+                                const auto& size = std::get<PooledSize>(op.attrs);
+                                return {{p[op.in[0]].dtype, {x[0], size.h, size.w, x[3]}}};
+                              },
+                              .bind = [](const Op& op, const Binding& b) -> Launch {
+                                return [x = b.in(op, 0), y = b.out(op, 0)](Stream s) {
+                                  convolt::adaptive_avg_pool(s, x, y);
+                                };
+                              },
+                              .gradient = gradient_with_input<ops::adaptive_avg_pool_backward>};
+const OpDef adaptive_avg_pool_backward{
+    .name = "adaptive_avg_pool_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [dy = b.in(op, 0), dx = b.out(op, 0)](Stream s) { convolt::adaptive_avg_pool_backward(s, dy, dx); };
     }};
 const OpDef slice_pad{.name = "slice_pad",
                       .infer = preset,

@@ -35,6 +35,7 @@ TEST_F(GraphTest, ShapesFollowTheFormulas) {
   EXPECT_EQ(slice_pad(picture_, 2, 9, 4).shape(), (Shape{3, 3, 9}));
   EXPECT_EQ(global_avg_pool(picture_).shape(), (Shape{3}));
   EXPECT_EQ(linear(flatten(picture_), 4).shape(), (Shape{4}));
+  EXPECT_EQ(linear(picture_, 4).shape(), (Shape{5, 6, 4}));
 }
 
 TEST_F(GraphTest, AConvolutionThatDoesNotFitSaysWhy) {
@@ -52,8 +53,10 @@ TEST_F(GraphTest, AConvolutionThatDoesNotFitSaysWhy) {
 }
 
 TEST_F(GraphTest, OtherLayersThatDoNotFitSayWhy) {
-  expect_error<ShapeError>([&] { linear(picture_, 8, {.name = "fc"}); },
-                           "linear 'fc': expected a vector [K], found [5, 6, 3]; flatten() it first");
+  expect_error<ShapeError>([&] { linear(picture_, 0, {.name = "fc"}); },
+                           "linear 'fc': units must be positive, found 0");
+  expect_error<ShapeError>([&] { group_norm(picture_, {.name = "gn", .groups = 2}); },
+                           "group_norm 'gn': the channels of [5, 6, 3] do not divide into 2 groups");
   expect_error<ShapeError>([&] { max_pool(picture_, {.name = "p", .kernel = 6}); },
                            "max_pool 'p': kernel 6 exceeds padded input 5x6");
   expect_error<ShapeError>([&] { add(picture_, avg_pool(picture_)); },
@@ -65,6 +68,65 @@ TEST_F(GraphTest, OtherLayersThatDoNotFitSayWhy) {
                            "dropout 'dropout1': the probability must be at least 0 and below 1, found 1");
   expect_error<ShapeError>([&] { graph_.output(picture_); },
                            "the output must be a vector of logits [K], found [5, 6, 3]; flatten() or pool it first");
+}
+
+TEST_F(GraphTest, ChannelLayersFollowTheFormulas) {
+  const Value x = conv2d(picture_, 12, {.kernel = 1});
+  EXPECT_EQ(concat({x, picture_, x}).shape(), (Shape{5, 6, 27}));
+  EXPECT_EQ(concat({global_avg_pool(x), global_avg_pool(picture_)}).shape(), (Shape{15}));
+  EXPECT_EQ(slice_channels(x, 3, 4).shape(), (Shape{5, 6, 4}));
+  const std::vector<Value> parts = split(x, {5, 1, 6});
+  EXPECT_EQ(parts.size(), 3U);
+  EXPECT_EQ(parts[2].shape(), (Shape{5, 6, 6}));
+  EXPECT_EQ(channel_shuffle(x, 4).shape(), x.shape());
+  EXPECT_EQ(adaptive_avg_pool(x, {7, 2}).shape(), (Shape{7, 2, 12}));
+  EXPECT_EQ(mul(x, adaptive_avg_pool(x, 1)).shape(), x.shape());
+  EXPECT_EQ(mul(x, global_avg_pool(x)).shape(), x.shape());
+}
+
+TEST_F(GraphTest, ChannelLayersThatDoNotFitSayWhy) {
+  expect_error<ShapeError>([&] { mul(picture_, avg_pool(picture_)); },
+                           "mul 'mul1': expected equal shapes, or [H, W, C] and one factor per channel [1, 1, C] or "
+                           "[C], found [5, 6, 3] and [2, 3, 3]");
+  expect_error<ShapeError>(
+      [&] {
+        concat({picture_, avg_pool(picture_, {.name = "p"})});
+      },
+      "concat 'concat1': expected shapes that are equal but for their channels, found [5, 6, 3] and [2, 3, 3]");
+  expect_error<UsageError>([&] { concat({}); }, "concat needs at least one value, found none");
+  expect_error<ShapeError>([&] { slice_channels(picture_, 2, 2); },
+                           "slice_channels 'slice_channels1': channels 2 to 3 are not all among those of [5, 6, 3]");
+  expect_error<ShapeError>(
+      [&] {
+        split(picture_, {1, 1});
+      },
+      "split 'split1': expected parts of at least one channel that sum up to the channels of [5, 6, 3], "
+      "found 1, 1 that sum up to 2");
+  expect_error<ShapeError>([&] { channel_shuffle(picture_, 2); },
+                           "channel_shuffle 'channel_shuffle1': the channels of [5, 6, 3] do not divide into 2 groups");
+  expect_error<ShapeError>(
+      [&] {
+        adaptive_avg_pool(picture_, {0, 2});
+      },
+      "adaptive_avg_pool 'adaptive_avg_pool1': expected a size of at least 1x1, found 0x2");
+  expect_error<ShapeError>(
+      [&] { stochastic_depth(picture_, -0.5F); },
+      "stochastic_depth 'stochastic_depth1': the probability must be at least 0 and below 1, found -0.5");
+}
+
+TEST_F(GraphTest, ALayerScaleIsNamedAndShapedAsItsFilesAre) {
+  layer_scale(picture_, {.name = "block.layer_scale"});
+  layer_scale(picture_, {.name = "block.gamma", .init = 0.1F, .column = false});
+  const auto& params = graph_.params();
+  EXPECT_EQ(params[0].name, "block.layer_scale");
+  EXPECT_EQ(params[0].file_shape(), (Shape{3, 1, 1}));
+  EXPECT_EQ(params[0].shape, (Shape{3}));
+  EXPECT_FALSE(params[0].decays);
+  EXPECT_EQ(params[1].file_shape(), (Shape{3}));
+  Params values(context_of(Device::cpu()), graph_, 1);
+  EXPECT_EQ(values.values(1), (std::vector<float>{0.1F, 0.1F, 0.1F}));
+  values.set_values(0, {1, 2, 3});
+  EXPECT_EQ(values.values(0), (std::vector<float>{1, 2, 3}));
 }
 
 TEST_F(GraphTest, MisuseIsRefused) {

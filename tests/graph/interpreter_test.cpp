@@ -26,13 +26,34 @@ void tiny(Graph& g) {
   x = relu(add(y, x));
   x = dropout(slice_pad(x, 2, 6, 1), 0.3F);
   Value pooled = global_avg_pool(x);
-  x = linear(flatten(x), 6, {.name = "fc1"});
-  g.output(linear(relu(add(x, pooled)), 3, {.name = "fc2"}));
+  x = silu(linear(flatten(x), 6, {.name = "fc1"}));
+  g.output(linear(tanh(add(x, pooled)), 3, {.name = "fc2"}));
 }
 
-TEST(Interpreter, GradientsAreTheCentralDifferencesOfItsLoss) {
+void tiny_channels(Graph& g) {
+  Value x = g.input("image", {5, 4, 3});
+  x = conv2d(x, 6, {.name = "c1", .kernel = 2});
+  const std::vector<Value> parts = split(x, {3, 1, 2});
+  Value y = channel_shuffle(concat({parts[2], slice_channels(x, 1, 4), parts[0]}), 3);
+  y = stochastic_depth(layer_scale(y, {.name = "scale", .init = 0.5F}), 0.3F);
+  y = mul(y, adaptive_avg_pool(y, 1));
+  y = mul(y, global_avg_pool(mul(y, y)));
+  g.output(linear(flatten(adaptive_avg_pool(y, {3, 2})), 3, {.name = "fc"}));
+}
+
+void tiny_norms(Graph& g) {
+  Value x = g.input("image", {4, 3, 3});
+  x = layer_norm(conv2d(x, 4, {.name = "c1", .kernel = 2}), {.name = "ln", .eps = 1e-3F});
+  x = group_norm(linear(x, 6, {.name = "pixels"}), {.name = "gn", .groups = 2});
+  x = group_norm(add(x, mul(x, x)), {.name = "gn1", .groups = 6, .eps = 1e-2F});
+  g.output(linear(layer_norm(flatten(x), {.name = "vector"}), 3, {.name = "fc"}));
+}
+
+class InterpreterGradients : public testing::TestWithParam<void (*)(Graph&)> {};
+
+TEST_P(InterpreterGradients, AreTheCentralDifferencesOfItsLoss) {
   Graph graph;
-  tiny(graph);
+  GetParam()(graph);
   Params params(context_of(Device::cpu()), graph, 4);
   randomise(params, 9);
   std::vector<Values> values = values_of(params);
@@ -55,6 +76,8 @@ TEST(Interpreter, GradientsAreTheCentralDifferencesOfItsLoss) {
     expect_near(result.gradients[i], expected, 2e-8, 1e-5, graph.params()[i].name);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Interpreter, InterpreterGradients, testing::Values(tiny, tiny_channels, tiny_norms));
 
 class NetworkTest : public OpTest {
 protected:

@@ -71,11 +71,72 @@ void mixed(Graph& g) {
   g.output(linear(x, 6, {.name = "fc2"}));
 }
 
+// Each activation where it fuses with a batch norm, where it may not (behind a residual, when its gradient needs its
+// input), and alone.
+void activations(Graph& g) {
+  Value x = g.input("image", {8, 9, 3});
+  x = silu(conv_bn(x, "stem", 8, {.stride = 2, .padding = 1}));
+  x = gelu(add(conv_bn(x, "a", 8, {.padding = 1}), x));
+  x = sigmoid(add(conv_bn(x, "b", 8, {.kernel = 1}), x));
+  x = hardswish(conv2d(x, 6, {.name = "c", .kernel = 1, .bias = true}));
+  x = leaky_relu(conv_bn(x, "d", 6, {.kernel = 1}), 0.2F);
+  x = mish(leaky_relu(add(conv_bn(x, "e", 6, {.padding = 1}), x), -0.3F));
+  x = hardsigmoid(conv_bn(x, "f", 8, {.stride = 2}));
+  x = tanh(conv_bn(x, "g", 8, {.kernel = 1}));
+  x = hardswish(linear(global_avg_pool(x), 9, {.name = "fc1"}));
+  g.output(linear(gelu(batch_norm(x, {.name = "norm"})), 5, {.name = "fc2"}));
+}
+
+// Squeeze-and-excitation, stochastic depth and learnt scales.
+void excited(Graph& g) {
+  Value x = g.input("image", {9, 10, 3});
+  x = relu(conv_bn(x, "stem", 10, {.stride = 2, .padding = 1}));
+  Value y = conv_bn(x, "a", 10, {.padding = 1});
+  Value s = relu(conv2d(adaptive_avg_pool(y, 1), 4, {.name = "fc1", .kernel = 1, .bias = true}));
+  s = conv2d(s, 10, {.name = "fc2", .kernel = 1, .bias = true});
+  y = stochastic_depth(layer_scale(mul(y, s), {.name = "a.scale", .init = 0.5F}), 0.4F);
+  x = add(x, y);
+  x = mul(x, global_avg_pool(x));  // factors from a vector, and two readers
+  x = mul(conv2d(x, 10, {.name = "b", .kernel = 1}), x);
+  x = adaptive_avg_pool(x, {3, 2});
+  x = layer_scale(flatten(x), {.name = "vector.scale", .column = false});
+  g.output(linear(stochastic_depth(x, 0.2F), 5, {.name = "fc"}));
+}
+
+// Channels split, sliced, shuffled and joined, also of vectors, with a part that nobody reads.
+void shuffled(Graph& g) {
+  Value x = g.input("image", {8, 9, 3});
+  x = relu(conv_bn(x, "stem", 16, {.padding = 1}));
+  std::vector<Value> parts = split(x, {8, 5, 3});
+  Value y = relu(conv_bn(parts[1], "a", 8, {.padding = 1}));
+  x = channel_shuffle(concat({parts[0], y, parts[1]}), 3);
+  y = slice_channels(x, 3, 8);
+  x = conv_bn(concat({y, x, y}), "b", 12, {.kernel = 1});
+  x = channel_shuffle(relu(add(x, slice_channels(x, 0, 12))), 2);
+  x = global_avg_pool(x);
+  parts = split(x, {4, 8});
+  g.output(linear(concat({parts[1], parts[0], x}), 6, {.name = "fc"}));
+}
+
+// ConvNeXt's block, and group norms of pictures and vectors.
+void normed(Graph& g) {
+  Value x = g.input("image", {8, 9, 3});
+  x = layer_norm(conv2d(x, 12, {.name = "stem", .kernel = 2, .stride = 2, .bias = true}), {.name = "stem.norm"});
+  Value y = conv2d(x, 12, {.name = "dw", .kernel = 3, .padding = 1, .groups = 12, .bias = true});
+  y = relu(linear(layer_norm(y, {.name = "ln"}), 20, {.name = "up"}));
+  x = add(x, layer_scale(linear(y, 12, {.name = "down", .bias = false}), {.name = "scale", .init = 0.3F}));
+  x = relu(group_norm(x, {.name = "gn", .groups = 3}));
+  x = group_norm(conv2d(x, 16, {.name = "c", .kernel = 3}), {.name = "gn1", .groups = 1, .eps = 1e-3F});
+  x = group_norm(relu(layer_norm(global_avg_pool(x), {.name = "last"})), {.name = "gn2", .groups = 4});
+  g.output(linear(x, 5, {.name = "fc"}));
+}
+
 }  // namespace
 
 const std::vector<Network>& networks() {
-  static const std::vector<Network> all{
-      {"lenet", lenet}, {"resnet", resnet}, {"cifar", cifar}, {"mobilenet", mobilenet}, {"mixed", mixed}};
+  static const std::vector<Network> all{{"lenet", lenet},         {"resnet", resnet},     {"cifar", cifar},
+                                        {"mobilenet", mobilenet}, {"mixed", mixed},       {"activations", activations},
+                                        {"excited", excited},     {"shuffled", shuffled}, {"normed", normed}};
   return all;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 
+#include "convolt/layers.h"
 #include "graph/networks.h"
 #include "graph/plan_access.h"
 #include "support/op_test.h"
@@ -96,6 +97,34 @@ TEST_F(PassLog, TrainingFusesResidualsAndActivationsIntoBatchNorms) {
   const auto plain = plan(1, true, {.fuse = false});
   EXPECT_EQ(count(*plain, "activation"), 6);
   EXPECT_EQ(count(*plain, "add"), 4);
+}
+
+TEST_F(PassLog, ActivationsBehindAResidualFuseInTrainingWhereTheirOutputGivesTheGradient) {
+  // Alone stay: gelu and the folding leaky_relu behind residuals, mish behind the latter, and both hardswish.
+  const auto training = plan(5, true);
+  EXPECT_EQ(count(*training, "activation"), 5);
+  EXPECT_EQ(count(*training, "activation_backward"), 5);
+  // mish is still alone, and hardswish, for which a convolution has no epilogue.
+  EXPECT_EQ(count(*plan(5, false, {.fold = false}), "activation"), 3);
+}
+
+// What the gradient reads must outlive the activation: y takes the memory of x only where y suffices or none is wanted.
+TEST_F(PassLog, AnActivationKeepsItsInputWhereItsGradientNeedsIt) {
+  const auto in_place = [&](Activation act, bool training) {
+    graph_ = std::make_unique<Graph>();
+    const Value x = linear(flatten(graph_->input("image", {1, 1, 3})), 4, {.name = "fc1"});
+    graph_->output(linear(activation(x, act), 2, {.name = "fc2"}));
+    params_ = std::make_unique<Params>(context_of(Device::cpu()), *graph_, 1);
+    Plan plan(*graph_, *params_, PlanOptions{.batch = 2, .training = training});
+    const Op& op = PlanAccess::program(plan).step[PlanAccess::find(plan, "activation")];
+    return PlanAccess::tensor(plan, op.in[0]).data == PlanAccess::tensor(plan, op.out[0]).data;
+  };
+  for (const Activation act : {Activation::silu, Activation::gelu, Activation::hardswish, Activation::mish}) {
+    EXPECT_FALSE(in_place(act, true)) << name_of(act);
+    EXPECT_TRUE(in_place(act, false)) << name_of(act);
+  }
+  for (const Activation act : {Activation::relu, Activation::leaky_relu, Activation::sigmoid, Activation::tanh})
+    EXPECT_TRUE(in_place(act, true)) << name_of(act);
 }
 
 TEST_F(PassLog, EvaluationFoldsBatchNormsIntoConvolutions) {

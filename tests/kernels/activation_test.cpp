@@ -15,6 +15,9 @@ using Vector = std::vector<double>;
 
 class ActivationTest : public OpTest {};
 
+// The error of storing a number near 0: below 2^-14, f16 has fewer digits.
+double smallest(DType dtype) { return dtype == DType::f16 ? 3e-8 : 1e-37; }
+
 // Sizes around the packet of eight, and large enough for several threads and GPU blocks.
 constexpr int64_t kSizes[] = {1, 7, 8, 9, 17, 4099, 70001};
 
@@ -40,24 +43,99 @@ TEST_P(ActivationTest, Relu6AndItsGradientAtTheKinks) {
 
 TEST_P(ActivationTest, AnySizeAgainstReference) {
   for (const int64_t n : kSizes)
-    for (const Activation act : {Activation::none, Activation::relu, Activation::relu6}) {
-      const Vector x = rounded(random_values(n, 1, -4, 10), dtype()), dy = rounded(random_values(n, 2), dtype());
+    for (const Act act : all_activations()) {
+      const std::string what = std::string(name_of(act.kind)) + " of " + std::to_string(n);
+      const Vector x = rounded(random_values(n, 1, -8, 10), dtype()), dy = rounded(random_values(n, 2), dtype());
       const DeviceTensor tx(ctx(), dtype(), {n}, x), y(ctx(), dtype(), {n});
-      const DeviceTensor tdy(ctx(), dtype(), {n}, dy), dx(ctx(), dtype(), {n});
+      DeviceTensor tdy(ctx(), dtype(), {n}, dy);
+      const DeviceTensor dx(ctx(), dtype(), {n}), over(ctx(), dtype(), {n}, x);
+      const DeviceTensor& kept = gradient_from_output(act) ? y : tx;
       run(ctx(), [&](Stream s) {
         activation(s, tx, y, act);
-        activation_backward(s, tdy, y, dx, act);
-        activation_backward(s, tdy, y, tdy, act);
-        activation(s, tx, tx, act);
+        activation_backward(s, tdy, kept, dx, act);
+        activation(s, over, over, act);
       });
-      const Vector expected = reference::activation(x, act);
-      const Vector gradient = reference::activation_backward(dy, expected, act);
-      EXPECT_EQ(y.values(), expected) << n;
-      EXPECT_EQ(dx.values(), gradient) << n;
-      EXPECT_EQ(tx.values(), expected) << n << " in place";
-      EXPECT_EQ(tdy.values(), gradient) << n << " in place";
-      for (const DeviceTensor* t : {&tx, &y, &tdy, &dx}) t->check_guards();
+      expect_near(y.values(), reference::activation(x, act), smallest(dtype()), 1e-6 + epsilon(dtype()), what);
+      expect_near(dx.values(), reference::activation_backward(dy, x, act), gradient_error(dtype(), act),
+                  1e-6 + epsilon(dtype()), what + ": gradient");
+      EXPECT_EQ(over.values(), y.values()) << what << " in place";
+      const Vector apart = dx.values();
+      run(ctx(), [&](Stream s) { activation_backward(s, tdy, kept, tdy, act); });
+      EXPECT_EQ(tdy.values(), apart) << what << ": gradient over dy";
+      tdy.set(dy);
+      run(ctx(), [&](Stream s) { activation_backward(s, tdy, kept, kept, act); });
+      EXPECT_EQ(kept.values(), apart) << what << ": gradient over what was kept";
+      for (const DeviceTensor* t : std::initializer_list<const DeviceTensor*>{&tx, &y, &tdy, &dx, &over})
+        t->check_guards();
     }
+}
+
+// Down to where f32 underflows: tails keep their digits, and nothing becomes NaN.
+TEST_P(ActivationTest, TailsAndExtremes) {
+  const int64_t n = 20001;
+  Vector x = rounded(random_values(n, 3, -90, 90), dtype());
+  const Vector extremes{-1e4, 1e4, -4e4, 4e4, -100, 100, -88.8, 88.8, -15, 15, -3, 3, 0};
+  std::copy(extremes.begin(), extremes.end(), x.begin());
+  x = rounded(x, dtype());
+  const Vector ones(static_cast<size_t>(n), 1);
+  const DeviceTensor tx(ctx(), dtype(), {n}, x), y(ctx(), dtype(), {n}), dy(ctx(), dtype(), {n}, ones);
+  const DeviceTensor dx(ctx(), dtype(), {n});
+  for (const Act act : all_activations()) {
+    const bool from_output = gradient_from_output(act);
+    run(ctx(), [&](Stream s) {
+      activation(s, tx, y, act);
+      activation_backward(s, dy, from_output ? y : tx, dx, act);
+    });
+    const std::string what(name_of(act.kind));
+    expect_near(y.values(), reference::activation(x, act), smallest(dtype()), 1e-6 + epsilon(dtype()), what);
+    expect_near(dx.values(), reference::activation_backward(ones, x, act), gradient_error(dtype(), act),
+                1e-6 + epsilon(dtype()), what + ": gradient");
+  }
+}
+
+TEST_P(ActivationTest, InfinityAndNan) {
+  struct Limits {
+    Activation act;
+    double low, high, gradient_low, gradient_high;
+  };
+  const Limits all[] = {{Activation::silu, 0, INFINITY, 0, 1},
+                        {Activation::gelu, 0, INFINITY, 0, 1},
+                        {Activation::hardswish, 0, INFINITY, 0, 1},
+                        {Activation::hardsigmoid, 0, 1, 0, 0},
+                        {Activation::mish, 0, INFINITY, 0, 1},
+                        {Activation::sigmoid, 0, 1, 0, 0},
+                        {Activation::tanh, -1, 1, 0, 0},
+                        {Activation::leaky_relu, -INFINITY, INFINITY, 0.25, 1},
+                        {Activation::relu, 0, INFINITY, 0, 1}};
+  const DeviceTensor x(ctx(), dtype(), {3}, {-INFINITY, INFINITY, NAN}), y(ctx(), dtype(), {3});
+  const DeviceTensor dy(ctx(), dtype(), {2}, {1, 1}), dx(ctx(), dtype(), {2});
+  for (const Limits& l : all) {
+    const Act act(l.act, 0.25F);
+    run(ctx(), [&](Stream s) {
+      activation(s, x, y, act);
+      activation_backward(s, dy, gradient_from_output(act) ? y : x, dx, act);
+    });
+    EXPECT_EQ(y.values()[0], l.low) << name_of(l.act);
+    EXPECT_EQ(y.values()[1], l.high) << name_of(l.act);
+    EXPECT_TRUE(std::isnan(y.values()[2])) << name_of(l.act);
+    expect_near(dx.values(), {l.gradient_low, l.gradient_high}, 0, 0, std::string(name_of(l.act)) + ": gradient");
+  }
+}
+
+TEST_P(ActivationTest, GradientsAtTheKinksAreTorchs) {
+  const DeviceTensor x(ctx(), dtype(), {3}, {-3, 0, 3}), y(ctx(), dtype(), {3}), ones(ctx(), dtype(), {3}, {1, 1, 1});
+  const DeviceTensor dx(ctx(), dtype(), {3});
+  const auto gradient = [&](Act act) {
+    run(ctx(), [&](Stream s) {
+      activation(s, x, y, act);
+      activation_backward(s, ones, gradient_from_output(act) ? y : x, dx, act);
+    });
+    return dx.values();
+  };
+  // x = torch.tensor([-3., 0, 3], requires_grad=True); torch.nn.functional.hardswish(x).sum().backward(); x.grad
+  EXPECT_EQ(gradient(Activation::hardswish), (Vector{0, 0.5, 1}));
+  EXPECT_EQ(gradient({Activation::leaky_relu, 0.25F}), (Vector{0.25, 0.25, 1}));
+  expect_near(gradient(Activation::hardsigmoid), {0, rounded(1. / 6, dtype()), 0}, 0, 1e-7, "hardsigmoid");
 }
 
 TEST_P(ActivationTest, AddOfAnySize) {

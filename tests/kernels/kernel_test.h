@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "activation.h"
 #include "support/device.h"
 
 namespace convolt {
@@ -42,6 +43,19 @@ public:
   PhasesBackwards() { phases_backwards = true; }
   ~PhasesBackwards() { phases_backwards = false; }
 };
+
+// Every activation; leaky_relu with the usual slope, with one above 1, and with one that folds.
+inline std::vector<Act> all_activations() {
+  std::vector<Act> all{{Activation::leaky_relu, 1.5F}, {Activation::leaky_relu, -0.25F}};
+  for (int i = 0; i <= static_cast<int>(Activation::tanh); ++i) all.emplace_back(static_cast<Activation>(i));
+  return all;
+}
+
+// What act' may be wrong by: in f32 as much as the terms that cancel where it crosses 0; from a stored output, which
+// knows it to the rounding of the dtype, more.
+inline double gradient_error(DType dtype, Act act) {
+  return dtype != DType::f32 && gradient_from_output(act) ? 3 * epsilon(dtype) : 5e-7;
+}
 
 inline std::vector<double> rounded(std::vector<double> values, DType dtype) {
   for (double& v : values) v = rounded(v, dtype);

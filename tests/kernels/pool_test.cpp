@@ -139,6 +139,34 @@ TEST_P(PoolTest, GlobalAvgPool) {
     }
 }
 
+TEST_P(PoolTest, AdaptiveAvgPool) {
+  struct Case {
+    int64_t h, w;
+    int64_t to_h, to_w;
+  };
+  // Dividing, overlapping, to one pixel, to more pixels than there are.
+  const Case cases[] = {{6, 4, 3, 2}, {7, 10, 3, 4}, {5, 9, 1, 1}, {40, 50, 1, 1},
+                        {3, 2, 7, 7}, {1, 1, 2, 3},  {5, 5, 5, 5}};
+  for (const Case& c : cases)
+    for (const int64_t channels : kChannels) {
+      const Shape shape{2, c.h, c.w, channels}, pooled{2, c.to_h, c.to_w, channels};
+      const Vector x = rounded(random_values(shape.elements(), 1, 0, 2), dtype());
+      const Vector dy = rounded(random_values(pooled.elements(), 2), dtype());
+      const DeviceTensor tx(ctx(), dtype(), shape, x), y(ctx(), dtype(), pooled);
+      const DeviceTensor tdy(ctx(), dtype(), pooled, dy), dx(ctx(), dtype(), shape);
+      run(ctx(), [&](Stream s) {
+        adaptive_avg_pool(s, tx, y);
+        adaptive_avg_pool_backward(s, tdy, dx);
+      });
+      const std::string what = " of " + shape.to_string() + " to " + pooled.to_string();
+      expect_near(y.values(), reference::adaptive_avg_pool(x, shape, c.to_h, c.to_w), 1e-6, 1.01 * epsilon(dtype()),
+                  "adaptive mean" + what);
+      expect_near(dx.values(), reference::adaptive_avg_pool_backward(dy, shape, c.to_h, c.to_w), 1e-6,
+                  1.01 * epsilon(dtype()), "its gradient" + what);
+      for (const DeviceTensor* t : {&y, &dx}) t->check_guards();
+    }
+}
+
 TEST_P(PoolTest, SlicePad) {
   struct Case {
     int64_t h, w, from, to;

@@ -7,9 +7,12 @@
 #include <functional>
 #include <numeric>
 
+#include "kernel_test.h"
 #include "reference/batch_norm.h"
+#include "reference/channels.h"
 #include "reference/conv.h"
 #include "reference/loss.h"
+#include "reference/norm.h"
 #include "reference/pooling.h"
 #include "reference/sgd.h"
 #include "support/device.h"
@@ -96,10 +99,26 @@ TEST(Reference, Linear) {
 }
 
 TEST(Reference, Activations) {
-  const Vector x{-2, -0.5, 0.5, 3, 5.9, 6.1, 9}, dy{1, 2, 3, 4, 5, 6, 7};
-  for (const Activation a : {Activation::none, Activation::relu, Activation::relu6})
+  const Vector x{-4, -2, -0.5, 0.5, 2.9, 3.1, 5.9, 6.1, 9}, dy{-3, 1, 2, 3, 4, 8, 5, 6, 7};
+  for (const Act a : all_activations())
     expect_gradient([&](const Vector& v) { return reference::activation(v, a); }, dy, x,
-                    reference::activation_backward(dy, reference::activation(x, a), a), "activation");
+                    reference::activation_backward(dy, x, a), std::string(name_of(a.kind)).c_str());
+}
+
+TEST(Reference, ActivationsAsTorch) {
+  // x = torch.tensor([-3.5, -1, 0.5, 2], dtype=torch.float64); torch.nn.functional.silu(x), ...
+  const Vector x{-3.5, -1, 0.5, 2};
+  const std::pair<Act, Vector> all[] = {
+      {Activation::silu, {-0.102592807629747, -0.268941421369995, 0.311229665600927, 1.76159415595576}},
+      {Activation::gelu, {-0.00081420177662439, -0.158655253931457, 0.345731230637007, 1.95449973610364}},
+      {Activation::hardswish, {-0, -0.333333333333333, 0.291666666666667, 1.66666666666667}},
+      {Activation::hardsigmoid, {0, 0.333333333333333, 0.583333333333333, 0.833333333333333}},
+      {Activation::mish, {-0.104095754486371, -0.303401461374109, 0.375245211304895, 1.94395895953399}},
+      {Activation::sigmoid, {0.0293122307513563, 0.268941421369995, 0.622459331201855, 0.880797077977882}},
+      {Activation::tanh, {-0.998177897611199, -0.761594155955765, 0.46211715726001, 0.964027580075817}},
+      {{Activation::leaky_relu, 0.25F}, {-0.875, -0.25, 0.5, 2}}};
+  for (const auto& [act, y] : all)
+    EXPECT_THAT(reference::activation(x, act), Pointwise(DoubleNear(1e-12), y)) << name_of(act.kind);
 }
 
 TEST(Reference, BatchNormByHand) {
@@ -119,7 +138,7 @@ TEST(Reference, BatchNormGradients) {
   const int64_t channels = 3;
   const Vector x = random_values(21, 1, 0, 3), dy = random_values(21, 2), residual = random_values(21, 3);
   const reference::BatchNormParams p{{1.5, -0.5, 0.8}, {0.1, 0.2, -0.3}, 1e-3};
-  for (const Activation act : {Activation::none, Activation::relu, Activation::relu6})
+  for (const Act act : all_activations())
     for (const Vector& r : {Vector{}, residual}) {
       const auto forward = [&](const Vector& v, const reference::BatchNormParams& q, const Vector& s) {
         return reference::batch_norm(v, reference::channel_moments(v, channels), q, s, act);
@@ -133,6 +152,33 @@ TEST(Reference, BatchNormGradients) {
       if (!r.empty())
         expect_gradient([&](const Vector& v) { return forward(x, p, v); }, dy, r, g.dresidual, "bn dresidual");
     }
+}
+
+TEST(Reference, NormByHand) {
+  // One picture of two pixels and four channels: two groups with 1, 3, 5, 7 and 2, 3, 2, 3; then pixel by pixel.
+  const double d = std::sqrt(5.0);
+  const reference::NormParams groups{{1, 2, 1, 1}, {0, 0, 0, 9}, 2, 2, 0.0};
+  const Vector y = reference::norm({1, 3, 2, 3, 5, 7, 2, 3}, groups);
+  EXPECT_THAT(y, Pointwise(DoubleNear(1e-12), Vector{-3 / d, -2 / d, -1, 10, 1 / d, 6 / d, -1, 10}));
+  const reference::NormParams pixels{{1, 1, 1, 1}, {0, 0, 0, 0}, 1, 1, 0.0};
+  EXPECT_THAT(reference::norm({1, 3, 1, 3, 5, 5, 7, 7}, pixels),
+              Pointwise(DoubleNear(1e-12), Vector{-1, 1, -1, 1, -1, -1, 1, 1}));
+}
+
+TEST(Reference, NormGradients) {
+  const Vector x = random_values(36, 1, 0, 3), dy = random_values(36, 2);  // 36: 3 x 2 pixels, 6 channels
+  for (const auto& [pixels, groups] : {std::pair<int64_t, int64_t>{1, 1}, {2, 3}, {3, 2}, {6, 1}, {2, 6}}) {
+    const reference::NormParams p{{1.5, -0.5, 0.8, 1, 2, -1}, {0.1, 0.2, -0.3, 0, 1, 2}, pixels, groups, 1e-2};
+    const auto with = [&](const Vector& gamma, const Vector& beta) {
+      return reference::NormParams{gamma, beta, p.pixels, p.groups, p.eps};
+    };
+    const auto g = reference::norm_backward(dy, x, p);
+    expect_gradient([&](const Vector& v) { return reference::norm(v, p); }, dy, x, g.dx, "norm dx");
+    expect_gradient([&](const Vector& v) { return reference::norm(x, with(v, p.beta)); }, dy, p.gamma, g.dgamma,
+                    "norm dgamma");
+    expect_gradient([&](const Vector& v) { return reference::norm(x, with(p.gamma, v)); }, dy, p.beta, g.dbeta,
+                    "norm dbeta");
+  }
 }
 
 TEST(Reference, Pools) {
@@ -151,6 +197,46 @@ TEST(Reference, Pools) {
   const Vector sliced = random_values(2 * 3 * 2 * 7, 8);
   expect_gradient([&](const Vector& v) { return reference::slice_pad(v, shape, 7, 2, 2); }, sliced, x,
                   reference::slice_pad_backward(sliced, shape, 7, 2, 2), "slice_pad");
+}
+
+TEST(Reference, AdaptivePools) {
+  const Shape shape{2, 5, 4, 2};
+  const Vector x = random_values(shape.elements(), 5);
+  for (const Size2 size : {Size2(1), Size2(3, 2), Size2(2, 7)}) {
+    const Vector dy = random_values(int64_t{4} * size.h * size.w, 6);
+    expect_gradient([&](const Vector& v) { return reference::adaptive_avg_pool(v, shape, size.h, size.w); }, dy, x,
+                    reference::adaptive_avg_pool_backward(dy, shape, size.h, size.w), "adaptive pool");
+  }
+  // torch.nn.functional.adaptive_avg_pool1d([1, 2, 4, 8, 16], 3) and back to 4 from 3.
+  EXPECT_THAT(reference::adaptive_avg_pool({1, 2, 4, 8, 16}, {1, 5, 1, 1}, 3, 1),
+              Pointwise(DoubleNear(1e-12), Vector{1.5, 14. / 3, 12}));
+  EXPECT_THAT(reference::adaptive_avg_pool({1, 2, 4}, {1, 1, 3, 1}, 1, 4),
+              Pointwise(DoubleNear(1e-12), Vector{1, 1.5, 3, 4}));
+}
+
+TEST(Reference, Channels) {
+  const Vector x{1, 2, 3, 4, 5, 6};  // two rows of three channels
+  EXPECT_EQ(reference::concat({x, {7, 8}}, {3, 1}), (Vector{1, 2, 3, 7, 4, 5, 6, 8}));
+  EXPECT_EQ(reference::slice_channels(x, 3, 1, 2), (Vector{2, 3, 5, 6}));
+  EXPECT_EQ(reference::channel_shuffle(x, 6, 2), (Vector{1, 4, 2, 5, 3, 6}));
+  expect_gradient([&](const Vector& v) { return reference::slice_channels(v, 3, 1, 2); }, {1, 2, 3, 4}, x,
+                  reference::slice_channels_backward({1, 2, 3, 4}, 3, 1, 2), "slice");
+  const Vector dy = random_values(6, 3);
+  expect_gradient([&](const Vector& v) { return reference::channel_shuffle(v, 6, 3); }, dy, x,
+                  reference::channel_shuffle_backward(dy, 6, 3), "shuffle");
+}
+
+TEST(Reference, Products) {
+  // Two pictures of two pixels of three channels, and factors per picture, per pixel and per channel.
+  const Vector a = random_values(12, 1), dy = random_values(12, 2);
+  EXPECT_EQ(reference::mul({1, 2, 3, 4, 5, 6, 7, 8}, {1, 10, 100, 1000}, 2, 2),
+            (Vector{1, 20, 3, 40, 500, 6000, 700, 8000}));
+  for (const int64_t pixels : {1, 2, 4}) {
+    const Vector b = random_values(12 / pixels, 3);
+    const auto g = reference::mul_backward(dy, a, b, pixels, 3);
+    expect_gradient([&](const Vector& v) { return reference::mul(v, b, pixels, 3); }, dy, a, g.da, "mul da");
+    expect_gradient([&](const Vector& v) { return reference::mul(a, v, pixels, 3); }, dy, b, g.db, "mul db");
+  }
 }
 
 TEST(Reference, PoolsByHand) {

@@ -14,7 +14,7 @@ ChannelMoments channel_moments(const std::vector<double>& x, int64_t channels) {
 }
 
 std::vector<double> batch_norm(const std::vector<double>& x, const ChannelMoments& moments, const BatchNormParams& p,
-                               const std::vector<double>& residual, Activation act) {
+                               const std::vector<double>& residual, Act act) {
   std::vector<double> z(x.size());
   for (size_t i = 0; i < x.size(); ++i) {
     const size_t c = i % p.gamma.size();
@@ -35,12 +35,12 @@ ChannelMoments updated_running(const ChannelMoments& running, const ChannelMomen
 }
 
 BatchNormGradients batch_norm_backward(const std::vector<double>& dy, const std::vector<double>& x,
-                                       const BatchNormParams& p, const std::vector<double>& residual, Activation act) {
+                                       const BatchNormParams& p, const std::vector<double>& residual, Act act) {
   const size_t channels = p.gamma.size();
   const double n = static_cast<double>(x.size() / channels);
   const ChannelMoments m = channel_moments(x, static_cast<int64_t>(channels));
   BatchNormGradients g{{}, {}, std::vector<double>(channels), std::vector<double>(channels)};
-  const std::vector<double> dz = activation_backward(dy, batch_norm(x, m, p, residual, act), act);
+  const std::vector<double> dz = activation_backward(dy, batch_norm(x, m, p, residual, Activation::none), act);
   g.dx.resize(x.size());
   if (!residual.empty()) g.dresidual = dz;
   for (size_t c = 0; c < channels; ++c) {

@@ -23,7 +23,7 @@ struct BatchNormParams {
 // y = act((x - mean) / sqrt(variance + eps) * gamma + beta [+ residual]). residual may be empty. Training takes the
 // moments of x, inference the running ones.
 std::vector<double> batch_norm(const std::vector<double>& x, const ChannelMoments& moments, const BatchNormParams& p,
-                               const std::vector<double>& residual, Activation act);
+                               const std::vector<double>& residual, Act act);
 
 // running' = (1 - momentum) running + momentum new, with the unbiased variance.
 ChannelMoments updated_running(const ChannelMoments& running, const ChannelMoments& batch, int64_t rows,
@@ -34,6 +34,6 @@ struct BatchNormGradients {
 };
 // Of training: the moments depend on x.
 BatchNormGradients batch_norm_backward(const std::vector<double>& dy, const std::vector<double>& x,
-                                       const BatchNormParams& p, const std::vector<double>& residual, Activation act);
+                                       const BatchNormParams& p, const std::vector<double>& residual, Act act);
 
 }  // namespace convolt::reference

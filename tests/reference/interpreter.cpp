@@ -7,8 +7,10 @@
 #include "graph/layer.h"
 #include "graph/layer_attributes.h"
 #include "reference/batch_norm.h"
+#include "reference/channels.h"
 #include "reference/conv.h"
 #include "reference/loss.h"
+#include "reference/norm.h"
 #include "reference/pooling.h"
 #include "support/device.h"
 
@@ -19,7 +21,7 @@ namespace {
 // I].
 std::vector<size_t> file_order(const ParamSpec& spec) {
   std::vector<size_t> order(static_cast<size_t>(spec.shape.elements()));
-  if (spec.file == ParamSpec::File::as_is) {
+  if (spec.file == ParamSpec::File::as_is || spec.file == ParamSpec::File::column) {
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
     return order;
   }
@@ -78,16 +80,20 @@ private:
     for (const Layer& l : graph_.layers()) n += static_cast<int>(std::count(l.inputs.begin(), l.inputs.end(), i));
     return n;
   }
+  const Act* activation_of(int i) const { return std::any_cast<Act>(&layer(i).attributes); }
   // Which layers' outputs a fused sweep passes on without storing them.
   void find_inner_layers() {
     std::vector<bool> sweep(states_.size());  // layers that end a sweep begun by a batch norm
     for (int i = 1; i <= last(); ++i) {
       const std::string_view kind = layer(i).def->kind;
       sweep[static_cast<size_t>(i)] = kind == "batch_norm";
-      if (kind != "add" && kind != "relu" && kind != "relu6") continue;
+      const Act* act = activation_of(i);
+      if (kind != "add" && act == nullptr) continue;
       for (auto in = layer(i).inputs.rbegin(); in != layer(i).inputs.rend() && !sweep[static_cast<size_t>(i)]; ++in) {
-        const bool begins = kind == "add" ? layer(*in).def->kind == "batch_norm" : sweep[static_cast<size_t>(*in)];
-        if (!begins || readers(*in) != 1) continue;
+        const bool after_norm = layer(*in).def->kind == "batch_norm";
+        // Behind a residual, training keeps the input of an activation whose gradient needs it.
+        const bool joins = act != nullptr && (after_norm || !options_.training || gradient_from_output(*act));
+        if (!(kind == "add" ? after_norm : joins && sweep[static_cast<size_t>(*in)]) || readers(*in) != 1) continue;
         inner_[static_cast<size_t>(*in)] = true;
         sweep[static_cast<size_t>(i)] = kind == "add";
         if (kind != "add") break;
@@ -146,8 +152,8 @@ private:
             .groups = o.groups};
   }
   LinearDesc linear_desc(int i) const {
-    return {.rows = input(i).shape[0],
-            .in = input(i).shape[1],
+    return {.rows = rows_of(input(i).shape),
+            .in = input(i).shape[-1],
             .out = std::any_cast<const LinearLayer&>(layer(i).attributes).units};
   }
   void add_bias(Values& y, const Values& bias) const {
@@ -156,15 +162,16 @@ private:
   }
 
   // The factor of each element: 0 or 1 / (1 - p), from the bits that convolt/layers.h and kernels/activation.h
-  // describe.
+  // describe; stochastic depth decides whole rows by their first element.
   Values dropout_factors(int i) const {
     const State& x = input(i);
+    const bool whole_rows = layer(i).def->kind == "stochastic_depth";
     const auto p = std::any_cast<float>(layer(i).attributes);
     const int64_t row_elements = x.shape.elements() / x.shape[0];
     Values factors(x.y.size());
     for (size_t k = 0; k < factors.size(); ++k) {
       const int64_t row = static_cast<int64_t>(k) / row_elements + input_.first_row,
-                    element = static_cast<int64_t>(k) % row_elements;
+                    element = whole_rows ? 0 : static_cast<int64_t>(k) % row_elements;
       const uint64_t high = (uint64_t{6} << 56) ^ (static_cast<uint64_t>(i) << 40) ^ static_cast<uint64_t>(row);
       const Philox4 bits =
           philox(input_.seed, static_cast<uint64_t>(input_.step) << 32 | static_cast<uint64_t>(element / 4), high);
@@ -172,17 +179,56 @@ private:
     }
     return factors;
   }
+  static int64_t rows_of(const Shape& s) { return s.elements() / s[-1]; }
+  // Of a mul: how many pixels of the first operand one row of the second multiplies.
+  int64_t pixels_per_factor(int i) const { return input(i).shape.elements() / input(i, 1).shape.elements(); }
+  // Where input k begins in a concat.
+  int64_t first_channel(int i, size_t k) const {
+    int64_t first = 0;
+    for (size_t before = 0; before < k; ++before) first += input(i, before).shape[-1];
+    return first;
+  }
+  ChannelSlice slice_of(int i) const {
+    const Layer& l = layer(i);
+    if (l.def->kind == "slice_channels") return std::any_cast<const ChannelSlice&>(l.attributes);
+    const auto& part = std::any_cast<const SplitPart&>(l.attributes);
+    const auto& parts = std::any_cast<const std::vector<int64_t>&>(layer(l.inputs[0]).attributes);
+    ChannelSlice slice{0, part.channels};
+    for (int64_t before = 0; before < part.place; ++before) slice.first += parts[static_cast<size_t>(before)];
+    return slice;
+  }
+  Values joined(int i) const {
+    std::vector<Values> parts;
+    std::vector<int64_t> channels;
+    for (size_t k = 0; k < layer(i).inputs.size(); ++k) {
+      parts.push_back(input(i, k).y);
+      channels.push_back(input(i, k).shape[-1]);
+    }
+    return concat(parts, channels);
+  }
   static Values product(const Values& a, const Values& b) {
     Values y = a;
     for (size_t k = 0; k < y.size(); ++k) y[k] *= b[k];
     return y;
   }
 
+  NormParams set_norm_params(int i) {
+    NormParams p{.gamma = value(i, 0), .beta = value(i, 1)};
+    if (layer(i).def->kind == "layer_norm") {
+      p.eps = static_cast<double>(std::any_cast<const LayerNormOptions&>(layer(i).attributes).eps);
+    } else {
+      const auto& o = std::any_cast<const GroupNormOptions&>(layer(i).attributes);
+      p.eps = static_cast<double>(o.eps);
+      p.groups = o.groups;
+      p.pixels = rows_of(input(i).shape) / input(i).shape[0];
+    }
+    return p;
+  }
   BatchNormParams norm_params(int i) {
     return {value(i, 0), value(i, 1),
             static_cast<double>(std::any_cast<const BatchNormOptions&>(layer(i).attributes).eps)};
   }
-  Values norm(int i) {
+  Values batch_normed(int i) {
     const State& x = input(i);
     const ChannelMoments running{value(i, 2), value(i, 3)};
     if (!options_.training) return batch_norm(x.y, running, norm_params(i), {}, Activation::none);
@@ -213,18 +259,24 @@ private:
   Values output(int i, std::string_view kind, Shape& shape) {
     const State& x = input(i);
     shape = x.shape;
-    if (kind == "batch_norm") return norm(i);
-    if (kind == "relu") return activation(x.y, Activation::relu);
-    if (kind == "relu6") return activation(x.y, Activation::relu6);
+    if (kind == "batch_norm") return batch_normed(i);
+    if (kind == "group_norm" || kind == "layer_norm") return norm(x.y, set_norm_params(i));
+    if (const Act* act = activation_of(i)) return activation(x.y, *act);
     if (kind == "add") return add(x.y, input(i, 1).y);
-    if (kind == "dropout") return options_.training ? product(x.y, dropout_factors(i)) : x.y;
+    if (kind == "dropout" || kind == "stochastic_depth")
+      return options_.training ? product(x.y, dropout_factors(i)) : x.y;
+    if (kind == "mul") return mul(x.y, input(i, 1).y, pixels_per_factor(i), x.shape[-1]);
+    if (kind == "layer_scale") return mul(x.y, value(i, 0), rows_of(x.shape), x.shape[-1]);
     if (kind == "conv2d" || kind == "linear") return weighted(i, kind == "conv2d", shape);
     return rearranged(i, kind, shape);
   }
   Values weighted(int i, bool conv, Shape& shape) {
     Values y = conv ? conv_fprop(geometry(i), input(i).y, weight(i), nullptr)
                     : linear_fprop(linear_desc(i), input(i).y, weight(i), nullptr);
-    shape = conv ? geometry(i).y_shape() : Shape{linear_desc(i).rows, linear_desc(i).out};
+    if (conv)
+      shape = geometry(i).y_shape();
+    else
+      shape.set(-1, linear_desc(i).out);
     if (has_param(i, 1)) add_bias(y, value(i, 1));
     return y;
   }
@@ -244,6 +296,22 @@ private:
       shape = {x.shape[0], (x.shape[1] + a.stride - 1) / a.stride, (x.shape[2] + a.stride - 1) / a.stride, a.channels};
       return slice_pad(x.y, x.shape, a.channels, a.stride, static_cast<int>(a.before));
     }
+    if (kind == "adaptive_avg_pool") {
+      const auto size = std::any_cast<Size2>(layer(i).attributes);
+      shape = {x.shape[0], size.h, size.w, x.shape[3]};
+      return adaptive_avg_pool(x.y, x.shape, size.h, size.w);
+    }
+    if (kind == "channel_shuffle")
+      return channel_shuffle(x.y, x.shape[-1], std::any_cast<int64_t>(layer(i).attributes));
+    if (kind == "concat") {
+      shape.set(-1, first_channel(i, layer(i).inputs.size()));
+      return joined(i);
+    }
+    if (kind == "split") return x.y;
+    if (kind == "slice_channels" || kind == "split_part") {
+      shape.set(-1, slice_of(i).count);
+      return slice_channels(x.y, x.shape[-1], slice_of(i).first, slice_of(i).count);
+    }
     if (kind != "flatten") throw Error("the interpreter does not know layers of kind '" + std::string(kind) + "'");
     shape = {x.shape[0], x.shape.elements() / x.shape[0]};
     return x.y;
@@ -258,13 +326,29 @@ private:
       set_gradient(i, 0, g.dgamma);
       set_gradient(i, 1, g.dbeta);
       flow_to(i, g.dx);
-    } else if (kind == "relu" || kind == "relu6") {
-      flow_to(i, activation_backward(s.dy, s.y, kind == "relu" ? Activation::relu : Activation::relu6));
+    } else if (kind == "group_norm" || kind == "layer_norm") {
+      const NormGradients g = norm_backward(s.dy, x.y, set_norm_params(i));
+      set_gradient(i, 0, g.dgamma);
+      set_gradient(i, 1, g.dbeta);
+      flow_to(i, g.dx);
+    } else if (const Act* act = activation_of(i)) {
+      flow_to(i, activation_backward(s.dy, x.y, *act));
     } else if (kind == "add") {
       flow_to(i, s.dy, 0);
       flow_to(i, s.dy, 1);
-    } else if (kind == "dropout") {
+    } else if (kind == "dropout" || kind == "stochastic_depth") {
       flow_to(i, product(s.dy, dropout_factors(i)));
+    } else if (kind == "mul") {
+      const MulGradients g = mul_backward(s.dy, x.y, input(i, 1).y, pixels_per_factor(i), x.shape[-1]);
+      flow_to(i, g.da, 0);
+      flow_to(i, g.db, 1);
+    } else if (kind == "layer_scale") {
+      const MulGradients g = mul_backward(s.dy, x.y, value(i, 0), rows_of(x.shape), x.shape[-1]);
+      set_gradient(i, 0, g.db);
+      flow_to(i, g.da);
+    } else if (kind == "concat") {
+      for (size_t k = 0; k < layer(i).inputs.size(); ++k)
+        flow_to(i, slice_channels(s.dy, s.shape[-1], first_channel(i, k), input(i, k).shape[-1]), k);
     } else if (kind == "conv2d" || kind == "linear") {
       weighted_backward(i, kind == "conv2d", s.dy);
     } else {
@@ -280,7 +364,15 @@ private:
   Values rearranged_backward(int i, std::string_view kind, const Values& dy) const {
     const State& x = input(i);
     if (kind == "global_avg_pool") return global_avg_pool_backward(dy, x.shape);
-    if (kind == "flatten") return dy;
+    if (kind == "flatten" || kind == "split") return dy;
+    if (kind == "adaptive_avg_pool") {
+      const auto size = std::any_cast<Size2>(layer(i).attributes);
+      return adaptive_avg_pool_backward(dy, x.shape, size.h, size.w);
+    }
+    if (kind == "channel_shuffle")
+      return channel_shuffle_backward(dy, x.shape[-1], std::any_cast<int64_t>(layer(i).attributes));
+    if (kind == "slice_channels" || kind == "split_part")
+      return slice_channels_backward(dy, x.shape[-1], slice_of(i).first, slice_of(i).count);
     if (kind == "slice_pad") {
       const auto& a = std::any_cast<const SliceLayer&>(layer(i).attributes);
       return slice_pad_backward(dy, x.shape, a.channels, a.stride, static_cast<int>(a.before));

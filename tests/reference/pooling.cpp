@@ -38,6 +38,27 @@ void for_each_kept(const Shape& x, int64_t channels, int stride, int channels_be
             f(at(x, n, h, w, c), at(y, n, h / stride, w / stride, c + channels_before));
 }
 
+// f(index in x, index in y, weight) for every pair that an adaptive mean to [N, h, w, C] connects.
+template <class F>
+void for_each_averaged(const Shape& x, int64_t h, int64_t w, F f) {
+  const Shape y{x[0], h, w, x[3]};
+  const auto bounds = [](int64_t i, int64_t from, int64_t to) {
+    const double step = static_cast<double>(from) / static_cast<double>(to), at_start = static_cast<double>(i) * step;
+    return std::pair{static_cast<int64_t>(std::floor(at_start + 1e-9)),
+                     static_cast<int64_t>(std::ceil(at_start + step - 1e-9))};
+  };
+  for (int64_t n = 0; n < x[0]; ++n)
+    for (int64_t oh = 0; oh < h; ++oh)
+      for (int64_t ow = 0; ow < w; ++ow) {
+        const auto [top, bottom] = bounds(oh, x[1], h);
+        const auto [left, right] = bounds(ow, x[2], w);
+        const double weight = 1 / static_cast<double>((bottom - top) * (right - left));
+        for (int64_t r = top; r < bottom; ++r)
+          for (int64_t s = left; s < right; ++s)
+            for (int64_t c = 0; c < x[3]; ++c) f(at(x, n, r, s, c), at(y, n, oh, ow, c), weight);
+      }
+}
+
 double window_size(const PoolWindow& k) { return k.kernel_h * k.kernel_w; }
 
 }  // namespace
@@ -89,6 +110,19 @@ std::vector<double> global_avg_pool(const std::vector<double>& x, const Shape& s
 std::vector<double> global_avg_pool_backward(const std::vector<double>& dy, const Shape& shape) {
   const auto h = static_cast<int>(shape[1]), w = static_cast<int>(shape[2]);
   return avg_pool_backward(dy, shape, {.kernel_h = h, .kernel_w = w, .stride_h = h, .stride_w = w});
+}
+
+std::vector<double> adaptive_avg_pool(const std::vector<double>& x, const Shape& shape, int64_t h, int64_t w) {
+  std::vector<double> y = zeros({shape[0], h, w, shape[3]});
+  for_each_averaged(shape, h, w, [&](size_t ix, size_t iy, double weight) { y[iy] += x[ix] * weight; });
+  return y;
+}
+
+std::vector<double> adaptive_avg_pool_backward(const std::vector<double>& dy, const Shape& shape, int64_t h,
+                                               int64_t w) {
+  std::vector<double> dx = zeros(shape);
+  for_each_averaged(shape, h, w, [&](size_t ix, size_t iy, double weight) { dx[ix] += dy[iy] * weight; });
+  return dx;
 }
 
 std::vector<double> slice_pad(const std::vector<double>& x, const Shape& shape, int64_t channels, int stride,

@@ -22,6 +22,9 @@ std::vector<double> avg_pool(const std::vector<double>& x, const Shape& shape, c
 std::vector<double> avg_pool_backward(const std::vector<double>& dy, const Shape& shape, const PoolWindow& window);
 std::vector<double> global_avg_pool(const std::vector<double>& x, const Shape& shape);
 std::vector<double> global_avg_pool_backward(const std::vector<double>& dy, const Shape& shape);
+// To [N, h, w, C].
+std::vector<double> adaptive_avg_pool(const std::vector<double>& x, const Shape& shape, int64_t h, int64_t w);
+std::vector<double> adaptive_avg_pool_backward(const std::vector<double>& dy, const Shape& shape, int64_t h, int64_t w);
 
 // Shapes: `shape` of x, `channels` of y.
 std::vector<double> slice_pad(const std::vector<double>& x, const Shape& shape, int64_t channels, int stride,

@@ -33,7 +33,7 @@ void fold_batch_norm(Program& p) {
   int folded = 0;
   for (size_t i = 0; i < p.step.size(); ++i) {
     Op bn = p.step[i];
-    if (bn.def != &ops::bn_apply || bn.in[2] != kNoValue || std::get<BnAttrs>(bn.attrs).act != Activation::none)
+    if (bn.def != &ops::bn_apply || bn.in[2] != kNoValue || std::get<BnAttrs>(bn.attrs).act.kind != Activation::none)
       continue;
     Op* conv = writer(p.step, bn.in[0]);
     ValueId bias = kNoValue;

@@ -51,7 +51,7 @@ private:
       const int w = add.in[0] == add.in[1] ? -1 : sole_writer(add.in[side]);
       if (w < 0) continue;
       Op bn = p_.step[static_cast<size_t>(w)];
-      if (bn.def != &ops::bn_apply || bn.in[2] != kNoValue || std::get<BnAttrs>(bn.attrs).act != Activation::none)
+      if (bn.def != &ops::bn_apply || bn.in[2] != kNoValue || std::get<BnAttrs>(bn.attrs).act.kind != Activation::none)
         continue;
       bn.in[2] = add.in[1 - side];
       bn.out = add.out;
@@ -63,27 +63,30 @@ private:
     }
   }
 
-  // act(bn_apply(...)) -> bn_apply with activation; act(conv + bias) -> the convolution's epilogue where the provider
-  // offers it.
+  // act(bn_apply(...)) -> bn_apply with activation; relu or relu6 of (conv + bias) -> the convolution's epilogue where
+  // the provider offers it.
   void fuse_activation(size_t i) {
     const Op act = p_.step[i];
     const int w = sole_writer(act.in[0]);
     if (w < 0) return;
     Op before = p_.step[static_cast<size_t>(w)];
-    const Activation a = std::get<ActAttrs>(act.attrs).act;
-    if (before.def == &ops::bn_apply && std::get<BnAttrs>(before.attrs).act == Activation::none) {
+    const Act a = std::get<ActAttrs>(act.attrs).act;
+    if (before.def == &ops::bn_apply && std::get<BnAttrs>(before.attrs).act.kind == Activation::none) {
+      // The gradient after a residual knows the stored output alone.
+      if (training_ && before.in[2] != kNoValue && !gradient_from_output(a)) return;
       std::get<BnAttrs>(before.attrs).act = a;
-    } else if (before.def == &ops::conv_fprop &&
-               std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::bias && !training_) {
+    } else if (before.def == &ops::conv_fprop && !training_ &&
+               (a.kind == Activation::relu || a.kind == Activation::relu6) &&
+               std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::bias) {
       ConvDesc desc = std::get<ConvAttrs>(before.attrs).desc;
-      desc.epilogue = a == Activation::relu ? ConvEpilogue::bias_relu : ConvEpilogue::bias_relu6;
+      desc.epilogue = a.kind == Activation::relu ? ConvEpilogue::bias_relu : ConvEpilogue::bias_relu6;
       if (provider_.candidates(desc).empty()) return;
       std::get<ConvAttrs>(before.attrs).desc = desc;
     } else {
       return;
     }
     before.out = act.out;
-    before.note += a == Activation::relu ? " + relu" : " + relu6";
+    before.note += " + " + std::string(name_of(a.kind));
     p_.step[i] = before;
     p_.step[static_cast<size_t>(w)] = {};
     ++activations_;

@@ -1,0 +1,132 @@
+#include "channels.h"
+
+#include "exec/reduce.h"
+
+namespace convolt {
+namespace {
+
+int channels_of(const Tensor& x) { return static_cast<int>(x.shape[-1]); }
+int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
+
+template <class T>
+struct CopyChannels {
+  const T* from;  // null: zeros
+  T* to;          // both at their first channel
+  int from_channels, to_channels;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    Floats<W> v = {};
+    if (from) v = load<W>(from + row * from_channels + c);
+    store(to + row * to_channels + c, v);
+  }
+};
+
+template <class T>
+struct Shuffle {
+  const T* x;
+  T* y;
+  int channels, groups, per_group;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    Floats<W> v;
+    const T* from = x + row * channels;
+    for_lanes<W>([&](int j) {
+      const int to = c + j;
+      v[j] = static_cast<float>(from[to % groups * per_group + to / groups]);
+    });
+    store(y + row * channels + c, v);
+  }
+};
+
+// b is read at row / pixels: 1 for operands alike, the pixels of a picture for one factor per picture and channel, all
+// rows for one per channel.
+template <class T, class B>
+struct Mul {
+  const T* a;
+  const B* b;
+  T* y;
+  Divisor by_pixels;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    Floats<W> p = load<W>(a + row * channels + c);
+    const Floats<W> q = load<W>(b + by_pixels.quotient(row) * channels + c);
+    for_lanes<W>([&](int j) { p[j] *= q[j]; });
+    store(y + row * channels + c, p);
+  }
+};
+
+template <class T, class B>
+void multiply(Stream s, const Tensor& a, const B* b, const Tensor& y, int64_t pixels) {
+  for_each_channel_packet(s, rows_of(a), channels_of(a),
+                          Mul<T, B>{a.as<const T>(), b, y.as<T>(), Divisor(pixels), channels_of(a)});
+}
+
+template <class T>
+struct ProductSum {
+  const T *dy, *x;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
+    const Floats<W> g = load<W>(dy + row * channels + c), v = load<W>(x + row * channels + c);
+    for_lanes<W>([&](int j) { sums[0][j] += g[j] * v[j]; });
+  }
+};
+
+}  // namespace
+
+void copy_channels(Stream s, const Tensor& from, int64_t from_first, const Tensor& to, int64_t to_first,
+                   int64_t count) {
+  dispatch_float(to.dtype, "copy_channels", [&](auto t) {
+    using T = decltype(t);
+    const T* source = from.data ? from.as<const T>() + from_first : nullptr;
+    const int from_channels = from.data ? channels_of(from) : 0;
+    const CopyChannels<T> f{source, to.as<T>() + to_first, from_channels, channels_of(to)};
+    const int n = static_cast<int>(count);
+    if (from_channels % 8 == 0 && f.to_channels % 8 == 0 && from_first % 8 == 0 && to_first % 8 == 0 && n % 8 == 0)
+      for_each_channel_packet_of<8>(s, rows_of(to), n, f);
+    else
+      for_each_channel_packet_of<1>(s, rows_of(to), n, f);
+  });
+}
+
+void channel_shuffle(Stream s, const Tensor& x, const Tensor& y, int64_t groups) {
+  dispatch_float(x.dtype, "channel_shuffle", [&](auto t) {
+    using T = decltype(t);
+    const int channels = channels_of(x), g = static_cast<int>(groups);
+    for_each_channel_packet(s, rows_of(x), channels, Shuffle<T>{x.as<const T>(), y.as<T>(), channels, g, channels / g});
+  });
+}
+
+void mul(Stream s, const Tensor& a, const Tensor& b, const Tensor& y) {
+  dispatch_float(a.dtype, "mul", [&](auto t) {
+    using T = decltype(t);
+    multiply<T>(s, a, b.as<const T>(), y, a.elements() / b.elements());
+  });
+}
+
+void mul_backward_broadcast(Stream s, const Tensor& dy, const Tensor& a, const Tensor& db) {
+  dispatch_float(a.dtype, "mul_backward_broadcast", [&](auto t) {
+    using T = decltype(t);
+    reduce_chunks<1>(s, rows_of(a), channels_of(a), a.elements() / db.elements(), db.as<T>(),
+                     ProductSum<T>{dy.as<const T>(), a.as<const T>(), channels_of(a)});
+  });
+}
+
+void scale_channels(Stream s, const Tensor& x, const float* scale, const Tensor& y) {
+  dispatch_float(x.dtype, "scale_channels",
+                 [&](auto t) { multiply<decltype(t)>(s, x, scale, y, std::max<int64_t>(1, rows_of(x))); });
+}
+
+int64_t scale_channels_scratch(int64_t rows, int64_t channels) { return chunks_of(rows) * channels * 4; }
+
+void scale_channels_backward(Stream s, const Tensor& dy, const Tensor& x, float* scratch, float* dscale) {
+  const int channels = channels_of(x);
+  dispatch_float(x.dtype, "scale_channels_backward", [&](auto t) {
+    using T = decltype(t);
+    reduce_channels<1>(s, rows_of(x), channels, scratch, ProductSum<T>{dy.as<const T>(), x.as<const T>(), channels});
+  });
+  join_chunks<1>(s, chunks_of(rows_of(x)), channels, scratch, StoreSums<1>{{dscale}});
+}
+
+}  // namespace convolt

@@ -1,0 +1,262 @@
+#include "norm.h"
+
+#include "exec/reduce.h"
+
+namespace convolt {
+namespace {
+
+// Where the sets of a tensor lie.
+struct Layout {
+  int channels, width;  // width: channels of a group
+  int groups;
+  int64_t pixels;
+  Divisor by_pixels, by_width;
+  Layout(const Tensor& x, const NormSets& sets)
+      : channels(static_cast<int>(x.shape[-1])),
+        width(static_cast<int>(x.shape[-1] / sets.groups)),
+        groups(static_cast<int>(sets.groups)),
+        pixels(sets.pixels),
+        by_pixels(sets.pixels),
+        by_width(width) {}
+  // Place in a [sets, 2] table of the set of channel c in a row.
+  HD int64_t place(int64_t row, int c) const { return 2 * (by_pixels.quotient(row) * groups + by_width.quotient(c)); }
+};
+
+// The two numbers that a [sets, 2] table holds for the sets of a packet of channels.
+template <int W>
+struct OfSets {
+  Floats<W> first, second;
+  HD OfSets(const Layout& l, const float* table, int64_t row, int c) {
+    if (l.width % W == 0) {  // all of one set
+      const int64_t i = l.place(row, c);
+      const float a = table[i], b = table[i + 1];
+      for_lanes<W>([&](int j) {
+        first[j] = a;
+        second[j] = b;
+      });
+      return;
+    }
+    for_lanes<W>([&](int j) {
+      const int64_t i = l.place(row, c + j);
+      first[j] = table[i];
+      second[j] = table[i + 1];
+    });
+  }
+};
+
+// Two sums over each set, by blocks of 256 threads: L of them, of which each takes every L-th packet, for one set. The
+// sums of the threads are joined in order and in double. F: sum(set, first, element, channel, sums) adds those of a
+// packet; finish(set, first, sums) takes the result; both are told the set's first element.
+template <int W, int L, class F>
+struct SumSets {
+  struct Shared {
+    float sums[2][256];
+  };
+  static constexpr int kSets = 256 / L;
+  F f;
+  Layout l;
+  int64_t sets;
+  Divisor by_groups, by_packets;
+  int packets;  // of one pixel
+
+  HD void operator()(Block<256> block, Shared& shared) const {
+    block.phase([&](int t) {
+      const int64_t set = block.index * kSets + t / L;
+      Floats<W> sums[2] = {};
+      if (set < sets) {
+        const int first = first_channel(set);
+        const int64_t begin = first_element(set);
+        for (int64_t k = t % L; k < l.pixels * packets; k += L) {
+          const int64_t pixel = by_packets.quotient(k);
+          const int c = static_cast<int>(k - pixel * packets) * W;
+          f.template sum<W>(set, begin, begin + pixel * l.channels + c, first + c, sums);
+        }
+      }
+      for (int i = 0; i < 2; ++i) {
+        shared.sums[i][t] = 0;
+        for (int j = 0; j < W; ++j) shared.sums[i][t] += sums[i][j];
+      }
+    });
+    block.phase([&](int t) {
+      const int64_t set = block.index * kSets + t;
+      if (t >= kSets || set >= sets) return;
+      double sums[2] = {};
+      for (int i = 0; i < 2; ++i)
+        for (int lane = 0; lane < L; ++lane) sums[i] += static_cast<double>(shared.sums[i][t * L + lane]);
+      f.finish(set, first_element(set), sums);
+    });
+  }
+  HD int first_channel(int64_t set) const {
+    return static_cast<int>(set - by_groups.quotient(set) * l.groups) * l.width;
+  }
+  HD int64_t first_element(int64_t set) const {
+    return by_groups.quotient(set) * l.pixels * l.channels + first_channel(set);
+  }
+};
+
+template <int W, int L, class F>
+void sum_sets_of(Stream s, const Layout& l, int64_t sets, F f) {
+  using Sums = SumSets<W, L, F>;
+  const int packets = l.width / W;
+  for_each_block<256>(s, (sets + Sums::kSets - 1) / Sums::kSets,
+                      Sums{f, l, sets, Divisor(l.groups), Divisor(packets), packets});
+}
+// A warp for each small set, a block for each large one.
+template <class F>
+void sum_sets(Stream s, const Layout& l, int64_t sets, F f) {
+  const bool large = l.pixels * l.width > 4096;
+  if (l.width % 8 == 0)
+    large ? sum_sets_of<8, 256>(s, l, sets, f) : sum_sets_of<8, 32>(s, l, sets, f);
+  else
+    large ? sum_sets_of<1, 256>(s, l, sets, f) : sum_sets_of<1, 32>(s, l, sets, f);
+}
+
+template <class T>
+struct Stats {
+  const T* x;
+  float* stats;
+  double elements, eps;  // elements: of a set
+  template <int W>
+  HD void sum(int64_t, int64_t first, int64_t i, int, Floats<W> (&sums)[2]) const {
+    const float shift = static_cast<float>(x[first]);
+    const Floats<W> v = load<W>(x + i);
+    for_lanes<W>([&](int j) {
+      const float d = v[j] - shift;
+      sums[0][j] += d;
+      sums[1][j] += d * d;
+    });
+  }
+  HD void finish(int64_t set, int64_t first, const double (&sums)[2]) const {
+    const double mean_shifted = sums[0] / elements;
+    const double spread = sums[1] / elements - mean_shifted * mean_shifted;
+    const double variance = spread < 0 ? 0 : spread;  // rounding may leave a constant set just below 0; NaN stays
+    stats[2 * set] = static_cast<float>(static_cast<double>(static_cast<float>(x[first])) + mean_shifted);
+    stats[2 * set + 1] = static_cast<float>(1 / sqrt(variance + eps));
+  }
+};
+
+template <class T>
+struct Apply {
+  const T* x;
+  const float *stats, *gamma, *beta;
+  T* y;
+  Layout l;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    Floats<W> v = load<W>(x + row * l.channels + c);
+    const Floats<W> scale = load<W>(gamma + c), bias = load<W>(beta + c);
+    const OfSets<W> m(l, stats, row, c);
+    for_lanes<W>([&](int j) { v[j] = (v[j] - m.first[j]) * m.second[j] * scale[j] + bias[j]; });
+    store(y + row * l.channels + c, v);
+  }
+};
+
+template <class T>
+struct BackwardParams {
+  const T *dy, *x;
+  const float* stats;
+  Layout l;
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+    const Floats<W> g = load<W>(dy + row * l.channels + c), v = load<W>(x + row * l.channels + c);
+    const OfSets<W> m(l, stats, row, c);
+    for_lanes<W>([&](int j) {
+      sums[0][j] += g[j] * ((v[j] - m.first[j]) * m.second[j]);
+      sums[1][j] += g[j];
+    });
+  }
+};
+
+// mean(g) and mean(g xhat).
+template <class T>
+struct BackwardMeans {
+  const T *dy, *x;
+  const float *stats, *gamma;
+  float* means;
+  double elements;
+  template <int W>
+  HD void sum(int64_t set, int64_t, int64_t i, int c, Floats<W> (&sums)[2]) const {
+    const float mean = stats[2 * set], invstd = stats[2 * set + 1];
+    Floats<W> g = load<W>(dy + i);
+    const Floats<W> v = load<W>(x + i), scale = load<W>(gamma + c);
+    for_lanes<W>([&](int j) {
+      g[j] *= scale[j];
+      sums[0][j] += g[j];
+      sums[1][j] += g[j] * ((v[j] - mean) * invstd);
+    });
+  }
+  HD void finish(int64_t set, int64_t, const double (&sums)[2]) const {
+    means[2 * set] = static_cast<float>(sums[0] / elements);
+    means[2 * set + 1] = static_cast<float>(sums[1] / elements);
+  }
+};
+
+template <class T>
+struct Backward {
+  const T *dy, *x;
+  const float *stats, *gamma, *means;
+  T* dx;
+  Layout l;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const int64_t i = row * l.channels + c;
+    Floats<W> g = load<W>(dy + i);
+    const Floats<W> v = load<W>(x + i), scale = load<W>(gamma + c);
+    const OfSets<W> m(l, stats, row, c);
+    const OfSets<W> of_g(l, means, row, c);
+    for_lanes<W>([&](int j) {
+      const float xhat = (v[j] - m.first[j]) * m.second[j];
+      g[j] = m.second[j] * (g[j] * scale[j] - of_g.first[j] - xhat * of_g.second[j]);
+    });
+    store(dx + i, g);
+  }
+};
+
+int64_t rows_of(const Shape& x) { return x.elements() / x[-1]; }
+double elements_of(const Layout& l) { return static_cast<double>(l.pixels * l.width); }
+
+}  // namespace
+
+void norm_stats(Stream s, const Tensor& x, const NormSets& sets, float eps, float* stats) {
+  const Layout l(x, sets);
+  dispatch_float(x.dtype, "norm_stats", [&](auto t) {
+    using T = decltype(t);
+    sum_sets(s, l, sets.sets_of(x.shape), Stats<T>{x.as<const T>(), stats, elements_of(l), static_cast<double>(eps)});
+  });
+}
+
+void norm_apply(Stream s, const Tensor& x, const NormSets& sets, const float* stats, const float* gamma,
+                const float* beta, const Tensor& y) {
+  const Layout l(x, sets);
+  dispatch_float(x.dtype, "norm_apply", [&](auto t) {
+    using T = decltype(t);
+    for_each_channel_packet(s, rows_of(x.shape), l.channels,
+                            Apply<T>{x.as<const T>(), stats, gamma, beta, y.as<T>(), l});
+  });
+}
+
+int64_t norm_backward_params_scratch(const Shape& x) { return chunks_of(rows_of(x)) * 2 * x[-1] * 4; }
+
+void norm_backward_params(Stream s, const Tensor& dy, const Tensor& x, const NormSets& sets, const float* stats,
+                          float* scratch, float* dgamma, float* dbeta) {
+  const Layout l(x, sets);
+  const int64_t rows = rows_of(x.shape);
+  dispatch_float(x.dtype, "norm_backward_params", [&](auto t) {
+    using T = decltype(t);
+    reduce_channels<2>(s, rows, l.channels, scratch, BackwardParams<T>{dy.as<const T>(), x.as<const T>(), stats, l});
+  });
+  join_chunks<2>(s, chunks_of(rows), l.channels, scratch, StoreSums<2>{{dgamma, dbeta}});
+}
+
+void norm_backward(Stream s, const Tensor& dy, const Tensor& x, const NormSets& sets, const float* stats,
+                   const float* gamma, float* means, const Tensor& dx) {
+  const Layout l(x, sets);
+  dispatch_float(x.dtype, "norm_backward", [&](auto t) {
+    using T = decltype(t);
+    const T *g = dy.as<const T>(), *px = x.as<const T>();
+    sum_sets(s, l, sets.sets_of(x.shape), BackwardMeans<T>{g, px, stats, gamma, means, elements_of(l)});
+    for_each_channel_packet(s, rows_of(x.shape), l.channels, Backward<T>{g, px, stats, gamma, means, dx.as<T>(), l});
+  });
+}
+
+}  // namespace convolt

@@ -51,9 +51,10 @@ struct PoolOptions {
   std::string name;
   Size2 kernel = 2, stride = 2;
   Padding padding = 0;
+  bool ceil_mode = false;  // round the extents up; a window that would start beyond the padded picture is left out
+  bool count_include_pad = true;  // avg_pool: padding counts as zeros; else it does not count
 };
 Value max_pool(Value x, PoolOptions options = {});
-// Padding counts as zeros.
 Value avg_pool(Value x, PoolOptions options = {});
 // [H, W, C] -> [C], the mean.
 Value global_avg_pool(Value x);

@@ -53,6 +53,10 @@ struct BnAttrs {
 struct ActAttrs {
   Activation act = Activation::none;
 };
+struct PoolAttrs {
+  PoolWindow window;
+  bool index = false;  // max_pool has a second output, for its gradient
+};
 struct PooledSize {
   int h = 1, w = 1;
 };
@@ -87,9 +91,8 @@ struct OptimizerAttrs {
   bool nesterov = false;
   int group = 0;
 };
-using Attrs =
-    std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolWindow, PooledSize, SliceAttrs,
-                 DropoutAttrs, NormAttrs, PartsAttrs, ShuffleAttrs, LossAttrs, AugmentAttrs, OptimizerAttrs>;
+using Attrs = std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolAttrs, PooledSize, SliceAttrs,
+                           DropoutAttrs, NormAttrs, PartsAttrs, ShuffleAttrs, LossAttrs, AugmentAttrs, OptimizerAttrs>;
 
 struct OpDef;
 

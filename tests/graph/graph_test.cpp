@@ -32,6 +32,8 @@ TEST_F(GraphTest, ShapesFollowTheFormulas) {
   EXPECT_EQ(y.shape(), (Shape{2, 2, 8}));
   EXPECT_EQ(max_pool(picture_, {.kernel = 3, .stride = 2, .padding = 1}).shape(), (Shape{3, 3, 3}));
   EXPECT_EQ(avg_pool(picture_, {}).shape(), (Shape{2, 3, 3}));
+  EXPECT_EQ(max_pool(picture_, {.ceil_mode = true}).shape(), (Shape{3, 3, 3}));
+  EXPECT_EQ(max_pool(picture_, {.kernel = 6, .ceil_mode = true}).shape(), (Shape{1, 1, 3}));
   EXPECT_EQ(slice_pad(picture_, 2, 9, 4).shape(), (Shape{3, 3, 9}));
   EXPECT_EQ(global_avg_pool(picture_).shape(), (Shape{3}));
   EXPECT_EQ(linear(flatten(picture_), 4).shape(), (Shape{4}));
@@ -59,6 +61,12 @@ TEST_F(GraphTest, OtherLayersThatDoNotFitSayWhy) {
                            "group_norm 'gn': the channels of [5, 6, 3] do not divide into 2 groups");
   expect_error<ShapeError>([&] { max_pool(picture_, {.name = "p", .kernel = 6}); },
                            "max_pool 'p': kernel 6 exceeds padded input 5x6");
+  expect_error<ShapeError>(
+      [&] {
+        avg_pool(picture_, {.name = "p", .kernel = 2, .padding = {0, 0, 2, 0}});
+      },
+      "avg_pool 'p': expected a kernel of 1 to 255 pixels, a positive stride and padding of at most half the kernel, "
+      "found kernel 2, stride 2, padding 0,0,2,0");
   expect_error<ShapeError>([&] { add(picture_, avg_pool(picture_)); },
                            "add 'add1': expected equal shapes, found [5, 6, 3] and [2, 3, 3]");
   expect_error<ShapeError>(

@@ -115,12 +115,24 @@ void normed(Graph& g) {
   g.output(linear(x, 5, {.name = "fc"}));
 }
 
+// Pools in ceil mode, of unlike padding and without counted padding.
+void pooled(Graph& g) {
+  Value x = g.input("image", {10, 9, 3});
+  x = relu(conv_bn(x, "stem", 10, {.padding = 1}));
+  Value y = max_pool(x, {.kernel = 3, .stride = 2, .ceil_mode = true});
+  y = add(y, avg_pool(x, {.kernel = 3, .stride = 2, .ceil_mode = true, .count_include_pad = false}));
+  y = avg_pool(y, {.kernel = 3, .stride = 1, .padding = 1, .count_include_pad = false});
+  y = max_pool(y, {.kernel = 3, .stride = 2, .padding = {0, 0, 1, 1}});
+  y = avg_pool(y, {.kernel = 2, .stride = 2, .padding = {1, 0}, .ceil_mode = true});
+  g.output(linear(global_avg_pool(y), 5, {.name = "fc"}));
+}
+
 }  // namespace
 
 const std::vector<Network>& networks() {
   static const std::vector<Network> all{{"lenet", lenet},         {"resnet", resnet}, {"cifar", cifar},
                                         {"mobilenet", mobilenet}, {"mixed", mixed},   {"excited", excited},
-                                        {"shuffled", shuffled},   {"normed", normed}};
+                                        {"shuffled", shuffled},   {"normed", normed}, {"pooled", pooled}};
   return all;
 }
 

@@ -167,7 +167,8 @@ TEST(Reference, NormGradients) {
 TEST(Reference, Pools) {
   const Shape shape{2, 5, 4, 3};
   const Vector x = random_values(shape.elements(), 5);
-  for (const PoolWindow w : {PoolWindow{}, PoolWindow{3, 3, 2, 2, {1, 1}}, PoolWindow{3, 2, 1, 1, {0, 1}}}) {
+  for (const PoolWindow w : {PoolWindow{}, PoolWindow{3, 3, 2, 2, {1, 1}}, PoolWindow{3, 2, 1, 1, {0, 1}},
+                             PoolWindow{3, 3, 2, 2, {1, 1}, true}, PoolWindow{2, 3, 2, 2, {0, 1, 1, 0}, true, false}}) {
     const Vector dy = random_values(reference::pooled_shape(shape, w).elements(), 6);
     expect_gradient([&](const Vector& v) { return reference::max_pool(v, shape, w).y; }, dy, x,
                     reference::max_pool_backward(dy, x, shape, w), "max pool");
@@ -220,6 +221,29 @@ TEST(Reference, Products) {
     expect_gradient([&](const Vector& v) { return reference::mul(v, b, pixels, 3); }, dy, a, g.da, "mul da");
     expect_gradient([&](const Vector& v) { return reference::mul(a, v, pixels, 3); }, dy, b, g.db, "mul db");
   }
+}
+
+// What torch.nn.functional gives for 1, 2, 3 ... in rows of five, and in one row of six.
+TEST(Reference, PoolsInCeilModeAndWithoutCountedPaddingAreTorchs) {
+  Vector x(20);
+  std::iota(x.begin(), x.end(), 1.0);
+  const Shape shape{1, 4, 5, 1};
+  EXPECT_EQ(reference::max_pool(x, shape, {2, 2, 2, 2, {}, true}).y, (Vector{7, 9, 10, 17, 19, 20}));
+  const auto mean = [&](bool ceil_mode, bool count_include_pad) {
+    return reference::avg_pool(x, shape, {3, 3, 2, 2, {1, 1}, ceil_mode, count_include_pad});
+  };
+  const auto expect = [](const Vector& found, const Vector& expected) {
+    EXPECT_THAT(found, Pointwise(DoubleNear(1e-12), expected));
+  };
+  expect(mean(true, true), {16. / 9, 11. / 3, 28. / 9, 23. / 3, 13, 29. / 3, 5.5, 9, 6.5});
+  expect(mean(false, true), {16. / 9, 11. / 3, 28. / 9, 23. / 3, 13, 29. / 3});
+  expect(mean(true, false), {4, 5.5, 7, 11.5, 13, 14.5, 16.5, 18, 19.5});
+  expect(mean(false, false), {4, 5.5, 7, 11.5, 13, 14.5});
+  const Vector row{1, 2, 3, 4, 5, 6};
+  expect(reference::avg_pool(row, {1, 1, 6, 1}, {1, 4, 1, 3, {0, 1}, true}), {1.5, 4.5, 3});
+  expect(reference::avg_pool(row, {1, 1, 6, 1}, {1, 4, 1, 3, {0, 1}, true, false}), {2, 4.5, 6});
+  expect(reference::max_pool(row, {1, 1, 6, 1}, {1, 4, 1, 3, {0, 2}, true}).y, {2, 5, 6});
+  EXPECT_EQ(reference::pooled_shape({1, 1, 6, 1}, {1, 7, 1, 2, {}, true}), (Shape{1, 1, 1, 1}));
 }
 
 TEST(Reference, PoolsByHand) {

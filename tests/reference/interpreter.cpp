@@ -34,7 +34,9 @@ std::vector<size_t> file_order(const ParamSpec& spec) {
   return order;
 }
 
-PoolWindow window_of(const PoolOptions& o) { return {o.kernel.h, o.kernel.w, o.stride.h, o.stride.w, o.padding}; }
+PoolWindow window_of(const PoolOptions& o) {
+  return {o.kernel.h, o.kernel.w, o.stride.h, o.stride.w, o.padding, o.ceil_mode, o.count_include_pad};
+}
 
 class Interpreter {
 public:

@@ -13,6 +13,7 @@
 #include "reference/loss.h"
 #include "reference/norm.h"
 #include "reference/pooling.h"
+#include "reference/resample.h"
 #include "reference/sgd.h"
 #include "support/device.h"
 
@@ -196,6 +197,48 @@ TEST(Reference, AdaptivePools) {
               Pointwise(DoubleNear(1e-12), Vector{1.5, 14. / 3, 12}));
   EXPECT_THAT(reference::adaptive_avg_pool({1, 2, 4}, {1, 1, 3, 1}, 1, 4),
               Pointwise(DoubleNear(1e-12), Vector{1, 1.5, 3, 4}));
+}
+
+TEST(Reference, BordersAndOtherSizes) {
+  // torch.nn.functional.interpolate of [[1, 2, 4], [8, 16, 32]] to 3 x 5.
+  const Vector x{1, 2, 4, 8, 16, 32};
+  const Shape shape{1, 2, 3, 1};
+  EXPECT_THAT(reference::resample(x, shape, 3, 5, true),
+              Pointwise(DoubleNear(1e-12), Vector{1, 1.4, 2, 3.2, 4, 4.5, 6.3, 9, 14.4, 18, 8, 11.2, 16, 25.6, 32}));
+  EXPECT_EQ(reference::resample(x, shape, 3, 5, false), (Vector{1, 1, 2, 2, 4, 1, 1, 2, 2, 4, 8, 8, 16, 16, 32}));
+  EXPECT_EQ(reference::pad(x, shape, {1, 0, 0, 1}, 9), (Vector{9, 9, 9, 9, 1, 2, 4, 9, 8, 16, 32, 9}));
+  const Shape odd{2, 3, 4, 2};
+  const Vector v = random_values(48, 1);
+  for (const Size2 size : {Size2(7, 3), Size2(1), Size2(3, 9)})
+    for (const bool bilinear : {false, true}) {
+      const Vector dy = random_values(int64_t{4} * size.h * size.w, 2);
+      expect_gradient([&](const Vector& u) { return reference::resample(u, odd, size.h, size.w, bilinear); }, dy, v,
+                      reference::resample_backward(dy, odd, size.h, size.w, bilinear), "resample");
+    }
+  const Vector dy = random_values(2 * 6 * 7 * 2, 3);
+  expect_gradient(
+      [&](const Vector& u) {
+        return reference::pad(u, odd, {1, 3, 2, 0}, 5);
+      },
+      dy, v, reference::pad_backward(dy, odd, {1, 3, 2, 0}), "pad");
+}
+
+TEST(Reference, FrozenBatchNormGradients) {
+  const Vector x = random_values(21, 1, 0, 3), dy = random_values(21, 2), residual = random_values(21, 3);
+  const reference::ChannelMoments m{{0.5, 1, 2}, {2, 0.5, 1}};
+  const reference::BatchNormParams p{{1.5, -0.5, 0.8}, {0.1, 0.2, -0.3}, 1e-3};
+  for (const Activation act : {Activation::none, Activation::relu})
+    for (const Vector& r : {Vector{}, residual}) {
+      const auto g = reference::frozen_batch_norm_backward(dy, x, m, p, r, act);
+      const auto forward = [&](const Vector& v, const Vector& gamma, const Vector& beta, const Vector& s) {
+        return reference::batch_norm(v, m, {gamma, beta, p.eps}, s, act);
+      };
+      expect_gradient([&](const Vector& v) { return forward(v, p.gamma, p.beta, r); }, dy, x, g.dx, "dx");
+      expect_gradient([&](const Vector& v) { return forward(x, v, p.beta, r); }, dy, p.gamma, g.dgamma, "dgamma");
+      expect_gradient([&](const Vector& v) { return forward(x, p.gamma, v, r); }, dy, p.beta, g.dbeta, "dbeta");
+      if (!r.empty())
+        expect_gradient([&](const Vector& v) { return forward(x, p.gamma, p.beta, v); }, dy, r, g.dresidual, "dres");
+    }
 }
 
 TEST(Reference, Channels) {

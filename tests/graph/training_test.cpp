@@ -40,7 +40,7 @@ protected:
 TEST_F(TrainingTest, SgdUpdatesWeightsByItsGroups) {
   const float norm_decay = 0.01F, decay = 0.1F, rate = 0.05F;
   Sgd sgd(params_, {.momentum = 0.8F, .nesterov = true, .weight_decay = decay, .norm_weight_decay = norm_decay});
-  Plan plan(graph_, params_, {.batch = 4, .training = true, .label_smoothing = 0.1F, .optimizer = &sgd});
+  Plan plan(graph_, params_, {.batch = 4, .training = true, .loss = {.smoothing = 0.1F}, .optimizer = &sgd});
   std::vector<Values> expected = values_of(params_), moments(expected.size());
   for (size_t i = 0; i < moments.size(); ++i) moments[i].resize(expected[i].size());
   for (int64_t i = 0; i < 3; ++i) {
@@ -114,7 +114,7 @@ TEST_F(TrainingTest, FindNonFiniteNamesTheLossOfAnImpossibleLabel) {
   Plan plan(graph_, params_, {.batch = 4, .training = true});
   NetworkInput input = input_;
   input.labels[0] = 1000;
-  EXPECT_EQ(plan.find_non_finite(DeviceBatch(context_, graph_, input).step_input(0)), "layer 'loss' (softmax_xent)");
+  EXPECT_EQ(plan.find_non_finite(DeviceBatch(context_, graph_, input).step_input(0)), "layer 'loss' (loss)");
 }
 
 TEST_F(TrainingTest, AnOpThatFailsIsNamedWhenTheQueueIsSynchronised) {

@@ -27,9 +27,8 @@ class Binding {
 public:
   virtual ~Binding() = default;
   virtual Tensor tensor(ValueId id) const = 0;  // data is null for kNoValue
-  virtual const OptimizerTensor* optimizer_tensors(const Op& op) const = 0;
-  virtual const OptimizerTile* optimizer_tiles(const Op& op) const = 0;
-  virtual int64_t optimizer_tile_count(const Op& op) const = 0;
+  // Of an op with OptimizerAttrs.
+  virtual UpdateArgs update_args(const Op& op) const = 0;
   const StepInput* input = nullptr;
   StepStatus* status = nullptr;
   Meters* meters = nullptr;
@@ -96,7 +95,7 @@ extern const OpDef channel_stats, bn_finalize, bn_coefficients, bn_fold, bn_appl
 extern const OpDef activation, activation_backward, add, dropout, dropout_backward;
 extern const OpDef max_pool, max_pool_backward, avg_pool, avg_pool_backward, global_avg_pool, global_avg_pool_backward,
     slice_pad, slice_pad_backward, flatten, flatten_backward;
-extern const OpDef softmax_xent, sgd, check_gradients, update_loss_scale;
+extern const OpDef softmax_xent, accumulate_gradients, optimizer_update;
 }  // namespace ops
 const std::vector<const OpDef*>& all_ops();
 

@@ -108,6 +108,7 @@ TEST(Help, EveryCommandHasOne) {
     EXPECT_THAT(o.out, HasSubstr("Example"));
   }
   EXPECT_THAT(convolt("--version").out, HasSubstr("convolt 0."));
+  const std::string help = convolt("train --help").out;
   for (const char* flag : {"--data-path",
                            "--val-data-path",
                            "--data-format",
@@ -180,7 +181,7 @@ TEST(Help, EveryCommandHasOne) {
                            "--overwrite",
                            "--log-every",
                            "--quiet"})
-    EXPECT_THAT(convolt("train --help").out, HasSubstr(flag));
+    EXPECT_THAT(help, HasSubstr(flag));
 }
 
 }  // namespace

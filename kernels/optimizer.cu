@@ -123,27 +123,18 @@ struct SumSquares {
     for (int j = 0; j < W; ++j) sums.weight += static_cast<double>(w[j]) * static_cast<double>(w[j]);
   }
 
-  HD float clip_factor(const OptimizerTensor& t, const PieceSums& sums) const {
-    if (t.unit == 0) return 1;
-    const double gradient = sqrt(sums.gradient) * static_cast<double>(unscale(*a.input, *a.status));
-    const double largest = static_cast<double>(a.rule.clip_adaptive) * fmax(sqrt(sums.weight), 1e-3);
-    return gradient > largest ? static_cast<float>(largest / fmax(gradient, 1e-6)) : 1.F;
-  }
-
   HD void operator()(Block<kThreads> block, Shared& shared) const {
     if (!last_micro_batch(*a.input)) return;
     const OptimizerPiece piece = a.pieces[block.index];
     const OptimizerTensor& tensor = a.tensors[piece.tensor];
     block.phase([&](int t) {
       PieceSums sums{0, 0};
-      const int64_t end = piece.first + piece.count;
-      for (int64_t i = piece.first + t * 8; i < end; i += kThreads * 8) {
-        if (piece.first % 8 == 0 && i + 8 <= end) {
-          add<8>(tensor, i, sums);
-        } else {
-          for (int64_t k = i; k < i + 8 && k < end; ++k) add<1>(tensor, k, sums);
-        }
-      }
+      const int64_t packed = piece.first % 8 == 0 ? piece.count / 8 * 8 : 0;
+      for (int64_t i = t * 8; i < packed; i += kThreads * 8) add<8>(tensor, piece.first + i, sums);
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // short, and unrolled it would spill
+#endif
+      for (int64_t i = packed + t; i < piece.count; i += kThreads) add<1>(tensor, piece.first + i, sums);
       shared.sums[t] = sums;
     });
     for (int width = kThreads / 2; width > 0; width /= 2)
@@ -153,10 +144,22 @@ struct SumSquares {
         shared.sums[t].weight += shared.sums[t + width].weight;
       });
     block.phase([&](int t) {
-      if (t != 0) return;
-      scratch.sums[block.index] = shared.sums[0];
-      if (a.rule.clip_adaptive > 0) scratch.factors[block.index] = clip_factor(tensor, shared.sums[0]);
+      if (t == 0) scratch.sums[block.index] = shared.sums[0];
     });
+  }
+};
+
+// The factor of each unit in adaptive clipping.
+struct ClipUnits {
+  UpdateArgs a;
+  Scratch scratch;
+
+  HD void operator()(int64_t i) const {
+    if (!last_micro_batch(*a.input)) return;
+    const auto scale = static_cast<double>(unscale(*a.input, *a.status));
+    const double gradient = sqrt(scratch.sums[i].gradient) * scale;
+    const double largest = static_cast<double>(a.rule.clip_adaptive) * fmax(sqrt(scratch.sums[i].weight), 1e-3);
+    scratch.factors[i] = gradient > largest ? static_cast<float>(largest / fmax(gradient, 1e-6)) : 1.F;
   }
 };
 
@@ -168,9 +171,9 @@ struct BeginUpdate {
   };
   UpdateArgs a;
   Scratch scratch;
+  int64_t pieces;  // whose sums are known
 
   HD void operator()(Block<kThreads> block, Shared& shared) const {
-    const int64_t pieces = a.rule.needs_norms() ? a.piece_count : 0;
     if (!last_micro_batch(*a.input)) {
       block.phase([&](int t) {
         if (t == 0) scratch.scalars->apply = 0;
@@ -408,7 +411,8 @@ int64_t update_scratch_bytes(const UpdateRule& rule, int64_t tensors, int64_t pi
 }
 
 int update_launches(const UpdateRule& rule) {
-  return 2 + (rule.needs_norms() ? 1 : 0) + (rule.kind == OptimizerKind::lars ? 1 : 0);
+  return 2 + (rule.needs_norms() ? 1 : 0) + (rule.clip_adaptive > 0 ? 1 : 0) +
+         (rule.kind == OptimizerKind::lars ? 1 : 0);
 }
 
 void optimizer_update(Stream s, const UpdateArgs& args) {
@@ -418,7 +422,8 @@ void optimizer_update(Stream s, const UpdateArgs& args) {
   if (rule.needs_norms())
     for_each_block<SumSquares::kThreads>(s, args.piece_count,
                                          SumSquares{args, scratch, lars || rule.clip_adaptive > 0});
-  for_each_block<BeginUpdate::kThreads>(s, 1, BeginUpdate{args, scratch});
+  if (rule.clip_adaptive > 0) for_each(s, args.piece_count, ClipUnits{args, scratch});
+  for_each_block<BeginUpdate::kThreads>(s, 1, BeginUpdate{args, scratch, rule.needs_norms() ? args.piece_count : 0});
   if (lars) for_each_block<TrustRatio::kThreads>(s, args.tensor_count, TrustRatio{args, scratch});
   switch (rule.kind) {
     case OptimizerKind::sgd:

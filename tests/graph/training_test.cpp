@@ -41,7 +41,11 @@ protected:
 // Weight decay of norms apart, Nesterov, several steps: against torch's formulas on the interpreter's gradients.
 TEST_F(TrainingTest, SgdUpdatesWeightsByItsGroups) {
   const float norm_decay = 0.01F, decay = 0.1F, rate = 0.05F;
-  Optimizer sgd(params_, {.momentum = 0.8F, .nesterov = true, .weight_decay = decay, .norm_weight_decay = norm_decay});
+  Optimizer sgd(params_, {.momentum = 0.8F,
+                          .nesterov = true,
+                          .weight_decay = decay,
+                          .norm_weight_decay = norm_decay,
+                          .groups = {{.pattern = "^fc", .lr_scale = 0.5F}}});
   Plan plan(graph_, params_, {.batch = 4, .training = true, .label_smoothing = 0.1F, .optimizer = &sgd});
   std::vector<Values> expected = values_of(params_), moments(expected.size());
   for (size_t i = 0; i < moments.size(); ++i) moments[i].resize(expected[i].size());
@@ -53,8 +57,10 @@ TEST_F(TrainingTest, SgdUpdatesWeightsByItsGroups) {
     for (size_t k = 0; k < expected.size(); ++k) {
       const ParamSpec& spec = graph_.params()[k];
       const bool norm = spec.name.find(".bn.") != std::string::npos;
-      const reference::Optimizer by{
-          .rate = double{rate}, .momentum = 0.8, .weight_decay = double{norm ? norm_decay : decay}, .nesterov = true};
+      const reference::Optimizer by{.rate = double{rate} * (spec.name.starts_with("fc") ? 0.5 : 1),
+                                    .momentum = 0.8,
+                                    .weight_decay = double{norm ? norm_decay : decay},
+                                    .nesterov = true};
       if (spec.trainable) by.step(expected[k], moments[k], moments[k], result.gradients[k], i + 1);
     }
     plan.run(step(i, rate));
@@ -276,10 +282,12 @@ TEST_F(TrainingTest, GradientsPassThroughFrozenLayers) {
     if (frozen) options.groups = {{.pattern = "^[ab]", .frozen = true}};
     Optimizer optimizer(params, options);
     Plan plan(graph_, params, {.batch = 4, .training = true, .optimizer = &optimizer});
-    const int stem = params.find("stem.conv.weight");
+    const int stem = params.find("stem.conv.weight"), norm = params.find("a1.bn.weight");
+    const std::vector<float> of_norm = params.values(norm);
     after.push_back(params.values(stem));
     plan.run(step(0));
     after.push_back(params.values(stem));
+    EXPECT_EQ(params.values(norm) == of_norm, frozen);
   }
   EXPECT_EQ(after[0], after[2]);
   EXPECT_NE(after[0], after[1]);

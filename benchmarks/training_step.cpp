@@ -40,7 +40,7 @@ struct Resident {
     input.labels = labels.as<int32_t>();
     input.weights = weights.as<float>();
     input.weight_sum = static_cast<float>(batch);
-    for (float& rate : input.learning_rate) rate = 1e-4F;
+    input.learning_rate = 1e-4F;
   }
 };
 
@@ -51,7 +51,7 @@ int measure(const Options& o) {
   Graph graph;
   build_model(graph, o.model, {.height = size, .width = size});
   Params params(*context, graph, 0);
-  Sgd sgd(params, {});
+  Optimizer sgd(params);
   Plan plan(graph, params,
             {.batch = o.batch,
              .dtype = tf32 ? DType::f32 : dtype_from_name(o.dtype),

@@ -10,13 +10,15 @@ struct SampleRecord;  // augment.h
 
 // Written by the host before each step (one small copy in the order of the compute queue).
 struct StepInput {
-  static constexpr int kMaxGroups = 8;
-  int64_t step = 0;  // counts from 0 over the whole training
+  int64_t step = 0;  // update: counts from 0 over the whole training
   int64_t epoch = 0;
   uint64_t seed = 0;
-  int64_t first_row = 0;                 // of this batch in the global batch
-  float learning_rate[kMaxGroups] = {};  // per parameter group
-  float weight_sum = 0;                  // sum of `weights`; 0 is allowed (nothing counts)
+  int64_t first_row = 0;      // of this batch in the global batch; plans that accumulate add that of the micro-batch
+  float learning_rate = 0;    // of parameters whose own factor is 1
+  float weight_sum = 0;       // sum of `weights`; 0 is allowed (nothing counts)
+  // Filled in by plans that accumulate: which micro-batch of how many, and the weights of all so far.
+  int32_t micro_batch = 0, micro_batches = 1;
+  float gradient_weight = 0;
   int32_t pad = 0;
   // Where the batch lies, all in device memory.
   const SampleRecord* records = nullptr;  // [N], for the augment op
@@ -33,8 +35,10 @@ struct StepStatus {
   int64_t first_bad_step = -1;  // the first step whose loss was not finite; the optimizer writes nothing from then on
   float loss_scale = 1;         // gradients are this many times too large (f16)
   int32_t good_steps = 0;       // since the loss scale last changed
-  int32_t skip = 0;             // this step's gradients were not finite: the optimizer skips it (f16)
+  int32_t skip = 0;             // the last step's gradients were not finite: the optimizer skipped it (f16)
   int32_t skipped_steps = 0;
+  float gradient_norm = 0;  // of all gradients of the last update before clipping; 0 where nobody needs it
+  int32_t pad = 0;
 };
 
 // Sums over all rows since the start, weighted by the rows' weights.

@@ -9,6 +9,7 @@
 #include "convolt/optimizer.h"
 #include "convolt/params.h"
 #include "convolt/plan.h"
+#include "convolt/schedule.h"
 
 namespace convolt {
 
@@ -25,30 +26,32 @@ struct ModelCard {
 
 // Where a training stands.
 struct TrainingState {
-  int64_t step = 0;  // steps done
+  int64_t step = 0;  // updates done (or skipped by loss scaling)
   double best_top1 = -1;
   int64_t best_step = -1;
   int64_t batches_tracked = 0;
   float loss_scale = 1;
   int32_t good_steps = 0, skipped_steps = 0;
+  PlateauState plateau;
   // The training plan's sums: now, at the last line of metrics, and at the start of the epoch.
   MeterValues meters, reported, epoch_base;
   // Bits repeat for one instruction set and number of compute threads.
   std::string device;  // "cpu avx512, 2 threads"
 };
 
-// Weights and card; with an optimizer also its moments and the state. Written to a temporary file, then renamed.
-// Synchronises.
+// Weights and card; with an optimizer also its moments ("optim.<moment>.<parameter>"), its average ("ema.<parameter>")
+// and the state. Written to a temporary file, then renamed. Synchronises.
 void save_checkpoint(const std::string& path, const Params& params, const ModelCard& card,
-                     const Sgd* optimizer = nullptr, const TrainingState* state = nullptr);
+                     const Optimizer* optimizer = nullptr, const TrainingState* state = nullptr);
 
 // Throws FormatError when the file is no checkpoint of Convolt.
 ModelCard read_card(const std::string& path);
 
 // Reads the weights of any safetensors file by name (f32, f16, bf16, f64). Throws FormatError that lists missing,
-// unexpected and mis-shaped names; "num_batches_tracked", "optim." and nothing else is optional.
+// unexpected and mis-shaped names; "num_batches_tracked", "optim.", "ema." and nothing else is optional.
 void load_weights(const std::string& path, Params& params);
-// Moments and state of a checkpoint that has them (FormatError otherwise).
-TrainingState load_training(const std::string& path, Params& params, Sgd& optimizer);
+// Weights, moments, average and state of a checkpoint that has them. Throws FormatError where it lacks what the
+// optimizer keeps, or was made with another kind of optimizer, or with an average that this one does not keep.
+TrainingState load_training(const std::string& path, Params& params, Optimizer& optimizer);
 
 }  // namespace convolt

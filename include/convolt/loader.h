@@ -26,6 +26,7 @@ struct LoaderOptions {
   double max_decode_seconds = 2;     // of processor time; a sample that took longer is a bad picture from then on
   int slots = 3;                     // batches in flight, at least 2
   AugmentOptions augment;
+  int group = 1;  // training: an epoch has a multiple of so many batches (the micro-batches of an update)
   int64_t first_step =
       0;  // training: resume so that the first batch is that of this step (step = epoch * steps_per_epoch + batch)
 };

@@ -1,36 +1,100 @@
 // Optimizers hold their moments beside a Params; the update itself is an op at the end of a training plan's step.
 #pragma once
 
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "convolt/optimizer_kind.h"
 #include "convolt/params.h"
 
 namespace convolt {
 
-struct SgdOptions {
-  float momentum = 0.9F;
-  bool nesterov = false;
-  float weight_decay = 0;
-  // Weight decay of norms' scales and biases; negative: as weight_decay.
-  float norm_weight_decay = -1;
+// Settings of the parameters in whose names the pattern is found.
+struct ParamGroup {
+  std::string pattern;  // ECMAScript regular expression, searched for: "^layer1\\.", "bn", "bias$"
+  float lr_scale = 1;
+  std::optional<float> weight_decay;
+  bool frozen = false;  // neither gradient nor update
 };
 
-// Stochastic gradient descent as torch.optim.SGD: g += wd w; v = momentum v + g; w -= lr (nesterov ? g + momentum v :
-// v). The learning rate comes with each step (StepInput). Params must outlive it.
-class Sgd {
+struct OptimizerOptions {
+  using Kind = OptimizerKind;
+  Kind kind = Kind::sgd;
+  float momentum = 0.9F;   // sgd, lars, rmsprop
+  bool nesterov = false;   // sgd
+  float weight_decay = 0;  // decoupled for adamw and lion
+  // Weight decay of norms' scales and biases, and of the biases of convolutions and linear layers; negative: as
+  // weight_decay.
+  float norm_weight_decay = -1, bias_weight_decay = -1;
+  std::optional<std::array<double, 2>> betas;  // adam, adamw [0.9, 0.999]; lion [0.9, 0.99]
+  double eps = 1e-8;                           // adam, adamw, rmsprop
+  double alpha = 0.99;                         // rmsprop
+  float trust = 0.001F;                        // lars: the trust coefficient
+  float clip_norm = 0;      // > 0: all gradients together are shortened to this norm (torch's clip_grad_norm_)
+  float clip_adaptive = 0;  // > 0: the gradient of each unit (a row of a weight, or a whole vector) is shortened to
+                            // this part of the norm of its weights, but for the last layer (A. Brock et al., arXiv
+                            // 2102.06171; eps 1e-3 as there)
+  // Layers before the last learn slower, each by this factor (1: all alike). A layer is what shares a numbered name
+  // ("layer1.0", "features.3"); elsewhere a weight and the vectors that follow it.
+  float layer_decay = 1;
+  double ema_decay = 0;  // > 0: average() follows the weights
+  // Every group that matches counts, in order: rates multiply, the last weight decay holds, one that freezes is enough.
+  std::vector<ParamGroup> groups;
+};
+
+// The formulas are PyTorch's for sgd, adam, adamw and rmsprop, those of arXiv 1708.03888 for lars (vectors are not
+// adapted) and of arXiv 2302.06675 for lion; kernels/optimizer.h spells them out. The learning rate comes with each
+// step (StepInput). Params must outlive it.
+class Optimizer {
 public:
-  Sgd(Params& params, const SgdOptions& options);
-  const SgdOptions& options() const { return options_; }
+  // Throws UsageError for options that make no sense together and for a pattern that matches nothing.
+  explicit Optimizer(Params& params, OptimizerOptions options = {});
+  const OptimizerOptions& options() const { return options_; }
   Params& params() const { return *params_; }
+  // The betas in force.
+  std::array<double, 2> betas() const;
+
+  // What the options come to for one parameter.
+  struct Settings {
+    float lr_scale = 1, weight_decay = 0;
+    bool frozen = false;
+    bool clipped = true;  // by clip_adaptive
+  };
+  const Settings& settings(int i) const { return settings_[static_cast<size_t>(i)]; }
+  // A trainable parameter that is not frozen.
+  bool updates(int i) const;
+
+  // Names of the moments that the kind keeps, in order: momentum | exp_avg, exp_avg_sq | square_avg ...
+  const std::vector<std::string>& moments() const { return moments_; }
   // f32 [as the parameter]; parameter i must be trainable.
-  Tensor moment(int i) const;
+  Tensor moment(size_t which, int i) const;
   // Host values in file layout, as Params::values.
-  std::vector<float> moment_values(int i) const;
-  void set_moment_values(int i, const std::vector<float>& values);
-  int64_t bytes() const { return moments_.bytes(); }
+  std::vector<float> moment_values(size_t which, int i) const;
+  void set_moment_values(size_t which, int i, const std::vector<float>& values);
+
+  // Updates applied so far (steps skipped by loss scaling do not count); both synchronise.
+  int64_t update_count() const;
+  void set_update_count(int64_t count);
+  int64_t* device_update_count() const { return count_.as<int64_t>(); }
+
+  // The exponential moving average of weights and running statistics, equal to them at first; null without ema_decay.
+  // After each update: average = ema_decay average + (1 - ema_decay) value.
+  Params* average() const { return average_.get(); }
+
+  // Bytes asked of the device allocator, the average's included.
+  int64_t bytes() const;
 
 private:
   Params* params_;
-  SgdOptions options_;
-  Buffer moments_;
+  OptimizerOptions options_;
+  std::vector<Settings> settings_;
+  std::vector<std::string> moments_;
+  Buffer slab_;  // each moment as the trainable part of Params
+  Buffer count_;
+  std::unique_ptr<Params> average_;
 };
 
 }  // namespace convolt

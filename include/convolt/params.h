@@ -17,6 +17,8 @@ public:
   // Allocates and initialises from `seed`: each element is a pure function of (seed, parameter index, element). Context
   // must outlive it; the graph need not.
   Params(Context& context, const Graph& graph, uint64_t seed);
+  // The same names and values in memory of its own; synchronises.
+  Params clone() const;
 
   const std::vector<ParamSpec>& specs() const { return specs_; }
   // Index of the parameter of that name, -1 for none.
@@ -50,6 +52,7 @@ public:
   int64_t offset(int i) const { return offsets_[static_cast<size_t>(i)]; }
 
 private:
+  explicit Params(Context& context) : context_(&context) {}
   Context* context_;
   std::vector<ParamSpec> specs_;
   std::vector<int64_t> offsets_;

@@ -34,7 +34,11 @@ struct PlanOptions {
   bool training = false;      // gradients; batch statistics; dropout
   int height = 0, width = 0;  // of the pictures; 0: the graph's
   LossOptions loss;
-  Sgd* optimizer = nullptr;  // training: the step ends with its update; without one the gradients are left to be read
+  Optimizer* optimizer = nullptr;  // training: the step ends with its update; without one the gradients are left to be
+                                   // read
+  // With an optimizer: each run() takes a micro-batch, and each `accumulate`-th ends with an update by the mean
+  // gradient of the rows of all of them. StepInput::step counts updates.
+  int accumulate = 1;
   // The step begins with this augmentation of StepInput::records; without it, it reads f32 pictures from
   // StepInput::images.
   std::optional<AugmentOptions> augment;
@@ -52,6 +56,7 @@ struct MeterReading {
   int64_t step = 0;
   MeterValues values;
   int64_t first_bad_step = -1;  // the first step whose loss was not finite; -1: all were
+  float gradient_norm = 0;      // of the last update before clipping; 0 where nobody needs it
 };
 
 // All calls from one thread. Params (and optimizer) must outlive the plan.
@@ -101,7 +106,7 @@ public:
   int height() const;
   int width() const;
   int64_t classes() const;
-  // Bytes of the slab; with Params::bytes(), Sgd::bytes() and the loader's slots this is all that is asked of the
+  // Bytes of the slab; with Params::bytes(), Optimizer::bytes() and the loader's slots this is all that is asked of the
   // device allocator.
   int64_t slab_bytes() const;
   // The same, from the memory plan alone.

@@ -50,16 +50,19 @@ private:
 
 struct TrainOptions {
   int epochs = 10;
-  int64_t steps = 0;  // stop after so many steps in all; 0: after the epochs
+  int64_t steps = 0;  // stop after so many updates in all; 0: after the epochs
   int batch = 128;
   int workers = 2;
   DType dtype = DType::f32;
   bool tf32 = false;
-  SgdOptions sgd;
-  ScheduleOptions schedule;  // total_steps, warmup_steps and step_size are filled in from the epochs below
-  double warmup_epochs = 0;
-  double step_epochs = 30;
-  LossOptions loss;  // of labels; validation reports plain cross-entropy whatever is trained
+  OptimizerOptions optimizer;
+  int accumulate = 1;  // micro-batches of `batch` in an update
+  // total_steps, warmup_steps, cooldown_steps, step_size and milestones are filled in from the epochs below.
+  ScheduleOptions schedule;
+  double warmup_epochs = 0, cooldown_epochs = 0;
+  double step_epochs = 30;               // step; exponential: the epochs in which the rate falls by gamma
+  std::vector<double> milestone_epochs;  // multistep, counted from the end of the warm-up
+  LossOptions loss;                      // of labels; validation reports plain cross-entropy whatever is trained
   // With loss.distill_alpha > 0: the teacher's network and weights, in the same Context, with as many classes. It is
   // evaluated on each batch as the student sees it, augmentation included. Must outlive the training.
   const Graph* teacher = nullptr;
@@ -81,6 +84,7 @@ struct TrainProgress {
   int64_t step_in_epoch = 0, steps_per_epoch = 0;
   double loss = 0, top1 = 0;  // mean since the last report
   double learning_rate = 0;
+  double gradient_norm = 0;  // of the last update, before clipping; 0 without clipping
   double images_per_second = 0;
   double seconds_left = 0;
 };
@@ -107,8 +111,9 @@ struct TrainResult {
 
 // Trains `graph` (as `card` describes it) from initialised Params. `interrupt`, when it becomes non-zero, ends the
 // training after the step in flight, with a checkpoint. Writes <output_dir>/last.safetensors, best.safetensors and
-// metrics.jsonl. Throws NonFiniteError naming step and layer, and whatever the parts throw. Data sets must outlive the
-// call; validation may be null (then best = last).
+// metrics.jsonl. Steps are updates. With ema_decay it is the average that is validated and saved as best. Throws
+// NonFiniteError naming step and layer, and whatever the parts throw. Data sets must outlive the call; validation may
+// be null (then best = last).
 TrainResult train(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation,
                   const ModelCard& card, const TrainOptions& options, const TrainObserver& observer = {},
                   const std::atomic<int>* interrupt = nullptr);

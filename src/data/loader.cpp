@@ -51,7 +51,7 @@ public:
 
   int64_t steps_per_epoch() const override {
     const int64_t n = dataset_.size(), batch = options_.batch;
-    return options_.training ? n / batch : (n + batch - 1) / batch;
+    return options_.training ? n / batch / options_.group * options_.group : (n + batch - 1) / batch;
   }
 
   bool next(Batch& batch) override {

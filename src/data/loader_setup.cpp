@@ -34,11 +34,16 @@ void check(const LoaderOptions& options, const Dataset& dataset) {
   require(options.max_side >= 0, "max_side", "a length in pixels, or 0", std::to_string(options.max_side));
   require(options.max_pixels >= 1, "max_pixels", "at least 1", std::to_string(options.max_pixels));
   require(options.first_step >= 0, "first_step", "at least 0", std::to_string(options.first_step));
+  require(options.group >= 1, "group", "at least 1", std::to_string(options.group));
   check(options.augment);
   if (dataset.size() < 1) throw DataError("the data set is empty");
   if (options.training && dataset.size() < options.batch)
     throw DataError("the training set has " + std::to_string(dataset.size()) + " samples, fewer than one batch of " +
                     std::to_string(options.batch) + "; use a smaller batch (-b)");
+  if (options.training && dataset.size() / options.batch < options.group)
+    throw DataError("the training set has " + std::to_string(dataset.size() / options.batch) + " batches of " +
+                    std::to_string(options.batch) + ", fewer than the " + std::to_string(options.group) +
+                    " of one update; use a smaller batch (-b) or accumulate fewer (--accum)");
 }
 
 DecodeLimits decode_limits(const LoaderOptions& options) {

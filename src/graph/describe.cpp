@@ -11,17 +11,28 @@ namespace {
 int launches(const Op& op) { return op.def->launches != nullptr ? op.def->launches(op) : 1; }
 int64_t flops(const Op& op, const Program& p) { return op.def->flops != nullptr ? op.def->flops(op, p) : 0; }
 
-// Bytes that the op's kernels read and write: each operand once; the optimizer reads and writes weights and moments
-// too.
+// Bytes that the optimizer's ops move besides the gradients.
+int64_t optimizer_bytes(const Op& op, const Program& p) {
+  int64_t elements = 0;
+  for (const ValueId v : op.in) elements += p[v].shape.elements();
+  if (op.def == &ops::accumulate_gradients) return 8 * elements;
+  const auto& attrs = std::get<OptimizerAttrs>(op.attrs);
+  int64_t per_element = 8 + 8 * static_cast<int64_t>(attrs.optimizer->moments().size());
+  if (attrs.optimizer->average() != nullptr) per_element += 8;
+  if (attrs.rule.clip_adaptive > 0 || attrs.rule.kind == OptimizerKind::lars) per_element += 4;
+  return per_element * elements;
+}
+
+// Bytes that the op's kernels read and write: each operand once, the gradients twice where their norm is wanted.
 int64_t bytes(const Op& op, const Program& p) {
-  int64_t n = 0;
+  int64_t in = 0, out = 0;
   for (const ValueId v : op.in)
-    if (v != kNoValue) n += p[v].bytes();
+    if (v != kNoValue) in += p[v].bytes();
   for (const ValueId v : op.out)
-    if (v != kNoValue) n += p[v].bytes();
-  if (op.def == &ops::sgd)
-    for (const ValueId v : op.in) n += 16 * p[v].shape.elements();
-  return n;
+    if (v != kNoValue) out += p[v].bytes();
+  if (!std::holds_alternative<OptimizerAttrs>(op.attrs)) return in + out;
+  const bool twice = op.def == &ops::optimizer_update && std::get<OptimizerAttrs>(op.attrs).rule.needs_norms();
+  return (twice ? 2 : 1) * in + optimizer_bytes(op, p);
 }
 
 std::string readable(double value, const char* unit) {

@@ -39,6 +39,7 @@ void GradientBuilder::flow(ValueId value, ValueId gradient) {
 }
 
 void GradientBuilder::flow_to_param(ValueId param_value, ValueId gradient) {
+  if (!wanted(param_value)) return;
   const int param = program_[param_value].param;
   if (program_.gradients.size() <= static_cast<size_t>(param))
     program_.gradients.resize(static_cast<size_t>(param) + 1, kNoValue);
@@ -47,10 +48,12 @@ void GradientBuilder::flow_to_param(ValueId param_value, ValueId gradient) {
   program_[gradient].param = param;
 }
 
-// A gradient is wanted of whatever depends on a trainable parameter.
+// A gradient is wanted of whatever depends on a parameter that is trained.
 void GradientBuilder::mark_wanted(const std::vector<Op>& forward) {
-  for (size_t i = 0; i < program_.values.size(); ++i)
-    wanted_[i] = program_.values[i].home == Home::param || program_.values[i].home == Home::copy;
+  for (size_t i = 0; i < program_.values.size(); ++i) {
+    const ValueInfo& v = program_.values[i];
+    wanted_[i] = (v.home == Home::param || v.home == Home::copy) && program_.trained[static_cast<size_t>(v.param)];
+  }
   for (const Op& op : forward) {
     const bool any = std::any_of(op.in.begin(), op.in.end(),
                                  [&](ValueId v) { return v != kNoValue && wanted_[static_cast<size_t>(v)]; });

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <utility>
 
 #include "graph/layer.h"
 
@@ -81,35 +82,54 @@ Program lower(const Graph& graph, const PlanOptions& options) {
   program.logits = values[static_cast<size_t>(graph.output_layer())];
   program[program.logits].persistent = true;
   program.gradients.assign(graph.params().size(), kNoValue);
+  for (size_t i = 0; i < graph.params().size(); ++i)
+    program.trained.push_back(options.optimizer != nullptr ? options.optimizer->updates(static_cast<int>(i))
+                                                           : graph.params()[i].trainable);
   return program;
 }
 
 namespace {
 
+UpdateRule update_rule(const PlanOptions& options) {
+  const OptimizerOptions& o = options.optimizer->options();
+  return {.kind = o.kind,
+          .momentum = o.momentum,
+          .nesterov = o.nesterov,
+          .beta1 = options.optimizer->betas()[0],
+          .beta2 = options.optimizer->betas()[1],
+          .alpha = o.alpha,
+          .eps = o.eps,
+          .trust = o.trust,
+          .clip_norm = o.clip_norm,
+          .clip_adaptive = o.clip_adaptive,
+          .average_decay = o.ema_decay,
+          .check_finite = options.dtype == DType::f16};
+}
+
 void append_optimizer(Program& program, const PlanOptions& options) {
-  const SgdOptions& o = options.optimizer->options();
-  const auto& specs = options.optimizer->params().specs();
-  const bool scaled = options.dtype == DType::f16;
-  Op check{.def = &ops::check_gradients, .in = {}, .attrs = {}, .layer = "optimizer"};
-  std::map<float, Op> groups;  // by weight decay
-  OptimizerAttrs all;
+  const Optimizer& optimizer = *options.optimizer;
+  const auto& specs = optimizer.params().specs();
+  OptimizerAttrs attrs{.optimizer = &optimizer, .rule = update_rule(options)};
+  Op update{.def = &ops::optimizer_update, .layer = "optimizer"};
   for (size_t i = 0; i < specs.size(); ++i) {
-    if (!specs[i].trainable || program.gradients[i] == kNoValue) continue;
-    const float decay = specs[i].decays || o.norm_weight_decay < 0 ? o.weight_decay : o.norm_weight_decay;
-    auto [group, fresh] = groups.try_emplace(decay);
-    if (fresh) {
-      group->second = {.def = &ops::sgd, .in = {}, .attrs = {}, .layer = "optimizer"};
-      group->second.attrs = OptimizerAttrs{.momentum = o.momentum, .weight_decay = decay, .nesterov = o.nesterov};
-    }
-    group->second.in.push_back(program.gradients[i]);
-    std::get<OptimizerAttrs>(group->second.attrs).params.push_back(static_cast<int>(i));
-    check.in.push_back(program.gradients[i]);
-    all.params.push_back(static_cast<int>(i));
+    const int param = static_cast<int>(i);
+    if (!specs[i].trainable && optimizer.average() != nullptr) attrs.averaged.push_back(param);
+    if (program.gradients[i] == kNoValue) continue;
+    attrs.params.push_back(param);
+    update.in.push_back(program.gradients[i]);
   }
-  check.attrs = all;
-  if (scaled) program.step.push_back(check);
-  for (auto& [decay, op] : groups) program.step.push_back(op);
-  if (scaled) program.step.push_back({.def = &ops::update_loss_scale, .in = {}, .attrs = {}, .layer = "optimizer"});
+  if (attrs.params.empty()) throw UsageError("every parameter is frozen: there is nothing to train");
+  update.attrs = attrs;
+  if (options.accumulate > 1) {
+    program.gradient_sums = program.add({.name = "gradient sums",
+                                         .dtype = DType::f32,
+                                         .shape = {optimizer.params().trainable_bytes() / 4},
+                                         .persistent = true});
+    Op accumulate = update;
+    accumulate.def = &ops::accumulate_gradients;
+    program.step.push_back(std::move(accumulate));
+  }
+  program.step.push_back(std::move(update));
 }
 
 }  // namespace

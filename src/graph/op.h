@@ -27,9 +27,8 @@ class Binding {
 public:
   virtual ~Binding() = default;
   virtual Tensor tensor(ValueId id) const = 0;  // data is null for kNoValue
-  virtual const OptimizerTensor* optimizer_tensors(const Op& op) const = 0;
-  virtual const OptimizerTile* optimizer_tiles(const Op& op) const = 0;
-  virtual int64_t optimizer_tile_count(const Op& op) const = 0;
+  // Of an op with OptimizerAttrs.
+  virtual UpdateArgs update_args(const Op& op) const = 0;
   const StepInput* input = nullptr;
   StepStatus* status = nullptr;
   Meters* meters = nullptr;
@@ -101,7 +100,7 @@ extern const OpDef pad, pad_backward, resample, resample_backward;
 extern const OpDef adaptive_avg_pool, adaptive_avg_pool_backward;
 extern const OpDef concat, split, channel_shuffle, mul, mul_backward_broadcast, scale_channels, scale_channels_backward,
     stochastic_depth;
-extern const OpDef loss, sgd, check_gradients, update_loss_scale;
+extern const OpDef loss, accumulate_gradients, optimizer_update;
 }  // namespace ops
 const std::vector<const OpDef*>& all_ops();
 

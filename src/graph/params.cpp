@@ -6,8 +6,8 @@
 #include <cstring>
 #include <numbers>
 
-#include "convolt/optimizer.h"
 #include "core/philox.h"
+#include "graph/file_layout.h"
 
 namespace convolt {
 namespace {
@@ -63,14 +63,16 @@ std::vector<float> to_file(const ParamSpec& spec, const std::vector<float>& memo
   return file;
 }
 
-std::vector<float> read_values(Context& context, const Tensor& tensor, const ParamSpec& spec) {
+}  // namespace
+
+std::vector<float> read_file_layout(Context& context, const Tensor& tensor, const ParamSpec& spec) {
   std::vector<float> memory(static_cast<size_t>(tensor.elements()));
   context.compute().copy(memory.data(), tensor.data, tensor.bytes());
   context.compute().synchronize();
   return to_file(spec, memory);
 }
 
-void write_values(Context& context, const Tensor& tensor, const ParamSpec& spec, const std::vector<float>& file) {
+void write_file_layout(Context& context, const Tensor& tensor, const ParamSpec& spec, const std::vector<float>& file) {
   if (static_cast<int64_t>(file.size()) != tensor.elements())
     throw ShapeError(fmt::format("parameter '{}' has {} elements {}, found {}", spec.name, tensor.elements(),
                                  spec.file_shape().to_string(), file.size()));
@@ -79,8 +81,6 @@ void write_values(Context& context, const Tensor& tensor, const ParamSpec& spec,
   context.compute().copy(tensor.data, memory.data(), tensor.bytes());
   context.compute().synchronize();
 }
-
-}  // namespace
 
 Params::Params(Context& context, const Graph& graph, uint64_t seed) : context_(&context), specs_(graph.params()) {
   offsets_.resize(specs_.size());
@@ -103,6 +103,18 @@ Params::Params(Context& context, const Graph& graph, uint64_t seed) : context_(&
   context.compute().synchronize();
 }
 
+Params Params::clone() const {
+  Params other(*context_);
+  other.specs_ = specs_;
+  other.offsets_ = offsets_;
+  other.trainable_bytes_ = trainable_bytes_;
+  other.batches_tracked = batches_tracked;
+  other.slab_ = Buffer(*context_, slab_.bytes());
+  context_->compute().copy(other.slab_.data(), slab_.data(), slab_.bytes());
+  context_->compute().synchronize();
+  return other;
+}
+
 int Params::find(const std::string& name) const {
   for (size_t i = 0; i < specs_.size(); ++i)
     if (specs_[i].name == name) return static_cast<int>(i);
@@ -120,11 +132,11 @@ Tensor Params::copy(int i, DType dtype) {
 }
 
 std::vector<float> Params::values(int i) const {
-  return read_values(*context_, tensor(i), specs_[static_cast<size_t>(i)]);
+  return read_file_layout(*context_, tensor(i), specs_[static_cast<size_t>(i)]);
 }
 
 void Params::set_values(int i, const std::vector<float>& values) {
-  write_values(*context_, tensor(i), specs_[static_cast<size_t>(i)], values);
+  write_file_layout(*context_, tensor(i), specs_[static_cast<size_t>(i)], values);
   touch();
 }
 
@@ -136,25 +148,6 @@ int64_t Params::bytes() const {
   int64_t n = slab_.bytes();
   for (const auto& [dtype, buffer] : copies_) n += buffer.bytes();
   return n;
-}
-
-Sgd::Sgd(Params& params, const SgdOptions& options)
-    : params_(&params), options_(options), moments_(params.context(), params.trainable_bytes()) {
-  const std::vector<char> zeros(static_cast<size_t>(moments_.bytes()), 0);
-  params.context().compute().copy(moments_.data(), zeros.data(), moments_.bytes());
-  params.context().compute().synchronize();
-}
-
-Tensor Sgd::moment(int i) const {
-  return {DType::f32, params_->tensor(i).shape, moments_.as<char>() + params_->offset(i)};
-}
-
-std::vector<float> Sgd::moment_values(int i) const {
-  return read_values(params_->context(), moment(i), params_->specs()[static_cast<size_t>(i)]);
-}
-
-void Sgd::set_moment_values(int i, const std::vector<float>& values) {
-  write_values(params_->context(), moment(i), params_->specs()[static_cast<size_t>(i)], values);
 }
 
 }  // namespace convolt

@@ -35,7 +35,7 @@ void Plan::run(const float* images, const int32_t* labels, int rows, int64_t ste
   queue.copy(staged_weights.data, weights.data(), staged_weights.bytes());
   StepInput input;
   input.step = step;
-  input.learning_rate[0] = learning_rate;
+  input.learning_rate = learning_rate;
   input.weight_sum = labels != nullptr ? static_cast<float>(rows) : 0.F;
   input.images = staged.as<float>();
   input.labels = staged_labels.as<int32_t>();
@@ -75,7 +75,7 @@ std::vector<float> Plan::probabilities() {
 
 namespace {
 MeterReading reading_of(int64_t step, const Meters& m, const StepStatus& s) {
-  return {step, {m.loss, m.weight, m.top1, m.top5}, s.first_bad_step};
+  return {step, {m.loss, m.weight, m.top1, m.top5}, s.first_bad_step, s.gradient_norm};
 }
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <string_view>
 #include <utility>
 
@@ -20,6 +21,9 @@ Plan::Impl::Impl(const Graph& graph, Params& p, const PlanOptions& o) : context(
     throw UsageError("a plan with an optimizer must be a training plan");
   if (options.optimizer != nullptr && &options.optimizer->params() != &params)
     throw UsageError("the optimizer of a plan belongs to other Params");
+  if (options.accumulate < 1 || (options.accumulate > 1 && options.optimizer == nullptr))
+    throw UsageError("a plan accumulates at least 1 micro-batch, and more only with an optimizer; found " +
+                     std::to_string(options.accumulate));
   compile(graph);
   allocate();
   bind_all();
@@ -81,23 +85,14 @@ void Plan::Impl::plan_scratch() {
 }
 
 void Plan::Impl::plan_tables() {
-  for (const Op& op : program.step) {
-    if (!std::holds_alternative<OptimizerAttrs>(op.attrs)) continue;
-    Tables& t = tables[&op];
-    const auto& attrs = std::get<OptimizerAttrs>(op.attrs);
-    for (size_t i = 0; i < attrs.params.size(); ++i) {
-      const int64_t n = program[op.in[i]].shape.elements();
-      for (int64_t first = 0; first < n; first += kOptimizerTile)
-        t.host_tiles.push_back({static_cast<int32_t>(i), first});
-    }
-    t.host_tensors.resize(attrs.params.size());
-    const auto table = [&](const char* name, size_t bytes) {
-      return program.add(
-          {.name = name, .dtype = DType::u8, .shape = {static_cast<int64_t>(bytes)}, .persistent = true});
-    };
-    t.tensors = table("optimizer tensors", t.host_tensors.size() * sizeof(OptimizerTensor));
-    t.tiles = table("optimizer tiles", t.host_tiles.size() * sizeof(OptimizerTile));
-  }
+  if (options.optimizer == nullptr) return;
+  tables = optimizer_tables(std::get<OptimizerAttrs>(program.step.back().attrs));
+  const auto table = [&](const char* name, size_t bytes) {
+    return program.add({.name = name, .dtype = DType::u8, .shape = {static_cast<int64_t>(bytes)}, .persistent = true});
+  };
+  device_tensors = table("optimizer tensors", tables.tensors.size() * sizeof(OptimizerTensor));
+  device_tiles = table("optimizer tiles", tables.tiles.size() * sizeof(OptimizerPiece));
+  device_pieces = table("optimizer pieces", tables.pieces.size() * sizeof(OptimizerPiece));
 }
 
 void Plan::Impl::allocate() {
@@ -137,14 +132,20 @@ Tensor Plan::Impl::tensor(ValueId id) const {
   return {v.dtype, v.shape, data};
 }
 
-const OptimizerTensor* Plan::Impl::optimizer_tensors(const Op& op) const {
-  return tensor(tables.at(&op).tensors).as<OptimizerTensor>();
-}
-const OptimizerTile* Plan::Impl::optimizer_tiles(const Op& op) const {
-  return tensor(tables.at(&op).tiles).as<OptimizerTile>();
-}
-int64_t Plan::Impl::optimizer_tile_count(const Op& op) const {
-  return static_cast<int64_t>(tables.at(&op).host_tiles.size());
+UpdateArgs Plan::Impl::update_args(const Op& op) const {
+  UpdateArgs args;
+  args.rule = std::get<OptimizerAttrs>(op.attrs).rule;
+  args.tensors = tensor(device_tensors).as<OptimizerTensor>();
+  args.tensor_count = static_cast<int64_t>(tables.tensors.size());
+  args.tiles = tensor(device_tiles).as<OptimizerPiece>();
+  args.tile_count = static_cast<int64_t>(tables.tiles.size());
+  args.pieces = tensor(device_pieces).as<OptimizerPiece>();
+  args.piece_count = static_cast<int64_t>(tables.pieces.size());
+  args.input = input;
+  args.status = status;
+  args.updates = options.optimizer->device_update_count();
+  args.scratch = scratch(op);
+  return args;
 }
 
 void Plan::Impl::bind_all() {
@@ -155,25 +156,43 @@ void Plan::Impl::bind_all() {
   for (const Op& op : program.step) step_launches.push_back(op.def->bind(op, *this));
 }
 
+// The pointers of one trained tensor.
+void Plan::Impl::point(OptimizerTensor& t, int param, ValueId gradient_value) const {
+  const Optimizer& optimizer = *options.optimizer;
+  const Tensor gradient = tensor(gradient_value);
+  t.weight = params.tensor(param).as<float>();
+  for (size_t m = 0; m < optimizer.moments().size(); ++m) t.moments[m] = optimizer.moment(m, param).as<float>();
+  t.gradient = gradient.data;
+  t.gradient_dtype = gradient.dtype;
+  if (program.gradient_sums != kNoValue)
+    t.gradient_sum = tensor(program.gradient_sums).as<float>() + params.offset(param) / 4;
+  if (options.dtype != DType::f32 && params.specs()[static_cast<size_t>(param)].shape.rank() > 1) {
+    t.copy = params.copy(param, options.dtype).data;
+    t.copy_dtype = options.dtype;
+  }
+}
+
 void Plan::Impl::upload_tables() {
-  for (auto& [op, t] : tables) {
-    const auto& attrs = std::get<OptimizerAttrs>(op->attrs);
-    for (size_t i = 0; i < attrs.params.size(); ++i) {
-      OptimizerTensor& x = t.host_tensors[i];
-      const int param = attrs.params[i];
-      const Tensor gradient = tensor(op->in[i]);
-      x.weight = params.tensor(param).as<float>();
-      x.moment = options.optimizer->moment(param).as<float>();
-      x.gradient = gradient.data;
-      x.gradient_dtype = gradient.dtype;
-      x.elements = gradient.elements();
-      if (options.dtype != DType::f32 && params.specs()[static_cast<size_t>(param)].shape.rank() > 1) {
-        x.copy = params.copy(param, options.dtype).data;
-        x.copy_dtype = options.dtype;
-      }
+  if (options.optimizer != nullptr) {
+    const Op& update = program.step.back();
+    const auto& attrs = std::get<OptimizerAttrs>(update.attrs);
+    const Params* average = options.optimizer->average();
+    for (size_t i = 0; i < tables.tensors.size(); ++i) {
+      const bool trained = i < attrs.params.size();
+      const int param = trained ? attrs.params[i] : attrs.averaged[i - attrs.params.size()];
+      OptimizerTensor& t = tables.tensors[i];
+      if (trained)
+        point(t, param, update.in[i]);
+      else
+        t.weight = params.tensor(param).as<float>();
+      if (average != nullptr) t.average = average->tensor(param).as<float>();
     }
-    context.compute().copy(tensor(t.tensors).data, t.host_tensors.data(), tensor(t.tensors).bytes());
-    context.compute().copy(tensor(t.tiles).data, t.host_tiles.data(), tensor(t.tiles).bytes());
+    const auto upload = [&](ValueId to, const void* from) {
+      context.compute().copy(tensor(to).data, from, tensor(to).bytes());
+    };
+    upload(device_tensors, tables.tensors.data());
+    upload(device_tiles, tables.tiles.data());
+    upload(device_pieces, tables.pieces.data());
   }
   for (const Constant& c : program.constants)
     context.compute().copy(tensor(c.value).data, c.data.data(), tensor(c.value).bytes());
@@ -260,11 +279,23 @@ void Plan::Impl::wait_for_place() {
   std::exchange(step_done[static_cast<size_t>((steps - 2) % kRing)], Event()).wait();
 }
 
+void Plan::Impl::count_micro_batch(StepInput& values) {
+  if (options.accumulate == 1) return;
+  if (micro_batch == 0) gradient_weight = 0;
+  gradient_weight += values.weight_sum;
+  values.micro_batch = micro_batch;
+  values.micro_batches = options.accumulate;
+  values.gradient_weight = gradient_weight;
+  values.first_row += int64_t{micro_batch} * options.batch;
+  micro_batch = (micro_batch + 1) % options.accumulate;
+}
+
 void Plan::Impl::submit(const StepInput& values) {
   wait_for_place();
   run_prepare_if_needed();
   StepInput* place = pinned_inputs.as<StepInput>() + steps % kRing;
   *place = values;
+  count_micro_batch(*place);
   context.compute().copy(tensor(program.step_input).data, place, sizeof(StepInput));
   context.compute().run([this](Stream s) { execute(s); });
   step_done[static_cast<size_t>(steps % kRing)] = context.compute().record();
@@ -273,6 +304,9 @@ void Plan::Impl::submit(const StepInput& values) {
   params.touch();                       // running statistics, and weights where there is an optimizer
   prepared_version = params.version();  // the update refreshed what this plan reads
   ++params.batches_tracked;
+  if (options.optimizer == nullptr || options.optimizer->average() == nullptr) return;
+  options.optimizer->average()->touch();
+  options.optimizer->average()->batches_tracked = params.batches_tracked;
 }
 
 }  // namespace convolt

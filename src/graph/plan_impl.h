@@ -2,12 +2,12 @@
 #pragma once
 
 #include <array>
-#include <map>
 
 #include "convolt/plan.h"
 #include "graph/lower.h"
 #include "graph/memory_plan.h"
 #include "graph/op.h"
+#include "graph/optimizer_tables.h"
 #include "loss.h"
 
 namespace convolt {
@@ -18,21 +18,21 @@ struct Plan::Impl final : Binding {
 
   // Binding
   Tensor tensor(ValueId id) const override;
-  const OptimizerTensor* optimizer_tensors(const Op& op) const override;
-  const OptimizerTile* optimizer_tiles(const Op& op) const override;
-  int64_t optimizer_tile_count(const Op& op) const override;
+  UpdateArgs update_args(const Op& op) const override;
 
   void compile(const Graph& graph);
   void plan_scratch();
   void plan_tables();
   void allocate();
   void bind_all();
+  void point(OptimizerTensor& t, int param, ValueId gradient_value) const;
   void upload_tables();
 
   // Waits for step n-2 and throws its error, if any.
   void wait_for_place();
   void submit(const StepInput& input_values);
   void run_prepare_if_needed();
+  void count_micro_batch(StepInput& input_values);
   // Runs the step's ops in order on the calling thread (CPU: the queue's).
   void execute(Stream s);
   // Under AddressSanitizer: makes only what is alive at op i accessible.
@@ -56,12 +56,9 @@ struct Plan::Impl final : Binding {
   std::vector<Launch> prepare_launches, step_launches;
   int64_t prepared_version = 0;
 
-  struct Tables {
-    ValueId tensors = kNoValue, tiles = kNoValue;
-    std::vector<OptimizerTensor> host_tensors;
-    std::vector<OptimizerTile> host_tiles;
-  };
-  std::map<const Op*, Tables> tables;  // by op of program.step
+  // Of the optimizer's ops; the device copies are values of the slab.
+  OptimizerTables tables;
+  ValueId device_tensors = kNoValue, device_tiles = kNoValue, device_pieces = kNoValue;
 
   // Staging of run(images, labels, ...): in the slab of plans without an augment op.
   ValueId images = kNoValue, labels = kNoValue, weights = kNoValue;
@@ -71,6 +68,9 @@ struct Plan::Impl final : Binding {
   Buffer pinned_inputs;
   std::array<Event, kRing> step_done;
   int64_t steps = 0;
+  // With accumulation: the micro-batch to come, and the weights of the update's rows so far.
+  int micro_batch = 0;
+  float gradient_weight = 0;
 
   struct ReadBack {
     Meters meters;

@@ -12,9 +12,9 @@
 #include "convolt/loss.h"
 #include "convolt/shape.h"
 #include "norm.h"
+#include "optimizer.h"
 #include "pool.h"
 #include "resample.h"
-#include "sgd.h"
 
 namespace convolt {
 
@@ -25,6 +25,7 @@ enum class Home : uint8_t {
   copy,   // the 16-bit copy in Params
 };
 
+class Optimizer;
 using ValueId = int;
 constexpr ValueId kNoValue = -1;
 
@@ -96,11 +97,12 @@ struct LossAttrs {
 struct AugmentAttrs {
   AugmentOptions options;
 };
+// The op's inputs are the gradients of `params`.
 struct OptimizerAttrs {
-  std::vector<int> params;  // trainable parameters of the group
-  float momentum = 0, weight_decay = 0;
-  bool nesterov = false;
-  int group = 0;
+  const Optimizer* optimizer = nullptr;
+  UpdateRule rule;
+  std::vector<int> params;
+  std::vector<int> averaged;  // what the update does not touch and the average follows: buffers
 };
 using Attrs = std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolAttrs, PooledSize, PadAttrs,
                            ResampleAttrs, SliceAttrs, DropoutAttrs, NormAttrs, PartsAttrs, ShuffleAttrs, LossAttrs,
@@ -132,7 +134,9 @@ struct Program {
   ValueId step_input = kNoValue, step_status = kNoValue, meters = kNoValue;
   ValueId exposed_logits = kNoValue;  // f32, where PlanOptions ask for them
   std::vector<Constant> constants;
-  std::vector<ValueId> gradients;  // per parameter, kNoValue where there is none
+  std::vector<ValueId> gradients;    // per parameter, kNoValue where there is none
+  std::vector<bool> trained;         // per parameter: trainable and not frozen
+  ValueId gradient_sums = kNoValue;  // f32, laid out as the trainable part of Params: with accumulation
   std::vector<std::string> pass_log;
 
   ValueId add(ValueInfo info) {

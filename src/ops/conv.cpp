@@ -249,8 +249,9 @@ void conv_gradient(const Op& op, GradientBuilder& b) {
   ConvAttrs attrs{conv(op)};
   attrs.desc.epilogue = ConvEpilogue::none;
   attrs.desc.pass = ConvPass::wgrad;
-  b.flow_to_param(op.in[1],
-                  b.emit({.def = &ops::conv_wgrad, .in = {op.in[0], dy}, .attrs = attrs, .layer = op.layer}, "dw")[0]);
+  if (b.wanted(op.in[1]))
+    b.flow_to_param(
+        op.in[1], b.emit({.def = &ops::conv_wgrad, .in = {op.in[0], dy}, .attrs = attrs, .layer = op.layer}, "dw")[0]);
   if (!b.wanted(op.in[0])) return;
   attrs.desc.pass = ConvPass::dgrad;
   b.flow(op.in[0], b.emit({.def = &ops::conv_dgrad, .in = {dy, op.in[1]}, .attrs = attrs, .layer = op.layer}, "dx")[0]);
@@ -272,12 +273,21 @@ void linear_gradient(const Op& op, GradientBuilder& b) {
   const ValueId dy = b.gradient_of(op.out[0]);
   LinearAttrs attrs{lin(op)};
   attrs.desc.pass = ConvPass::wgrad;
-  b.flow_to_param(
-      op.in[1], b.emit({.def = &ops::linear_wgrad, .in = {op.in[0], dy}, .attrs = attrs, .layer = op.layer}, "dw")[0]);
+  if (b.wanted(op.in[1]))
+    b.flow_to_param(
+        op.in[1],
+        b.emit({.def = &ops::linear_wgrad, .in = {op.in[0], dy}, .attrs = attrs, .layer = op.layer}, "dw")[0]);
   if (!b.wanted(op.in[0])) return;
   attrs.desc.pass = ConvPass::dgrad;
   b.flow(op.in[0],
          b.emit({.def = &ops::linear_dgrad, .in = {dy, op.in[1]}, .attrs = attrs, .layer = op.layer}, "dx")[0]);
+}
+
+void add_bias_gradient(const Op& op, GradientBuilder& b) {
+  const ValueId dy = b.gradient_of(op.out[0]);
+  if (b.wanted(op.in[1]))
+    b.flow_to_param(op.in[1], b.emit({.def = &ops::channel_sum, .in = {dy}, .layer = op.layer}, "dbias")[0]);
+  if (b.wanted(op.in[0])) b.flow(op.in[0], dy);
 }
 
 }  // namespace
@@ -376,13 +386,7 @@ const OpDef add_bias{.name = "add_bias",
                          convolt::add_bias(s, x, bias, y);
                        };
                      },
-                     .gradient =
-                         [](const Op& op, GradientBuilder& b) {
-                           const ValueId dy = b.gradient_of(op.out[0]);
-                           b.flow_to_param(
-                               op.in[1], b.emit({.def = &ops::channel_sum, .in = {dy}, .layer = op.layer}, "dbias")[0]);
-                           if (b.wanted(op.in[0])) b.flow(op.in[0], dy);
-                         },
+                     .gradient = add_bias_gradient,
                      .in_place = {{0, 0}}};
 const OpDef channel_sum{.name = "channel_sum",
                         .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {

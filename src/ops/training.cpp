@@ -1,8 +1,9 @@
 // What surrounds the network in a step: the batch comes in, the loss goes out, the optimizer updates.
 #include "augment.h"
 #include "graph/op.h"
+#include "graph/optimizer_tables.h"
 #include "loss.h"
-#include "sgd.h"
+#include "optimizer.h"
 
 namespace convolt {
 namespace {
@@ -52,26 +53,7 @@ Launch bind_loss(const Op& op, const Binding& b) {
   return [args](Stream s) { loss_and_gradient(s, args); };
 }
 
-int64_t tiles_of(const Op& op, const Program& p) {
-  int64_t tiles = 0;
-  for (const ValueId g : op.in) tiles += (p[g].shape.elements() + kOptimizerTile - 1) / kOptimizerTile;
-  return tiles;
-}
-
-Launch bind_sgd(const Op& op, const Binding& b) {
-  const auto& attrs = std::get<OptimizerAttrs>(op.attrs);
-  SgdArgs args;
-  args.tensors = b.optimizer_tensors(op);
-  args.tiles = b.optimizer_tiles(op);
-  args.tile_count = b.optimizer_tile_count(op);
-  args.group = attrs.group;
-  args.momentum = attrs.momentum;
-  args.weight_decay = attrs.weight_decay;
-  args.nesterov = attrs.nesterov;
-  args.input = b.input;
-  args.status = b.status;
-  return [args](Stream s) { sgd_step(s, args); };
-}
+const OptimizerAttrs& optimizer(const Op& op) { return std::get<OptimizerAttrs>(op.attrs); }
 
 }  // namespace
 
@@ -108,30 +90,31 @@ const OpDef loss{.name = "loss",
                  .launches = [](const Op&) { return 2; },
                  .effects = true};
 
-// (gradients...): updates weights and moments in Params and the optimizer.
-const OpDef sgd{.name = "sgd", .infer = preset, .bind = bind_sgd, .effects = true};
+// (gradients...): adds them to the program's gradient_sums.
+const OpDef accumulate_gradients{.name = "accumulate_gradients",
+                                 .infer = preset,
+                                 .bind = [](const Op& op, const Binding& b) -> Launch {
+                                   return
+                                       [args = b.update_args(op)](Stream s) { convolt::accumulate_gradients(s, args); };
+                                 },
+                                 .effects = true};
 
-// (gradients...): with dynamic loss scaling, whether this step is to be skipped; before the updates.
-const OpDef check_gradients{.name = "check_gradients",
-                            .infer = preset,
-                            .bind = [](const Op& op, const Binding& b) -> Launch {
-                              SgdArgs args;
-                              args.tensors = b.optimizer_tensors(op);
-                              args.tiles = b.optimizer_tiles(op);
-                              args.tile_count = b.optimizer_tile_count(op);
-                              return [args, flags = static_cast<int32_t*>(b.scratch(op)), status = b.status](Stream s) {
-                                convolt::check_gradients(s, args, flags, status);
-                              };
-                            },
-                            .scratch = [](const Op& op, const Program& p) { return tiles_of(op, p) * int64_t{4}; },
-                            .launches = [](const Op&) { return 2; },
-                            .effects = true};
-const OpDef update_loss_scale{.name = "update_loss_scale",
-                              .infer = preset,
-                              .bind = [](const Op&, const Binding& b) -> Launch {
-                                return [status = b.status](Stream s) { convolt::update_loss_scale(s, status); };
-                              },
-                              .effects = true};
+// (gradients...): updates weights and their 16-bit copies in Params, moments and average in the optimizer, and the
+// loss scale.
+const OpDef optimizer_update{.name = "optimizer_update",
+                             .infer = preset,
+                             .bind = [](const Op& op, const Binding& b) -> Launch {
+                               return [args = b.update_args(op)](Stream s) { convolt::optimizer_update(s, args); };
+                             },
+                             .scratch =
+                                 [](const Op& op, const Program&) {
+                                   const OptimizerTables t = optimizer_tables(optimizer(op));
+                                   return update_scratch_bytes(optimizer(op).rule,
+                                                               static_cast<int64_t>(t.tensors.size()),
+                                                               static_cast<int64_t>(t.pieces.size()));
+                                 },
+                             .launches = [](const Op& op) { return update_launches(optimizer(op).rule); },
+                             .effects = true};
 
 }  // namespace ops
 
@@ -190,9 +173,8 @@ const std::vector<const OpDef*>& all_ops() {
                                                &ops::scale_channels_backward,
                                                &ops::stochastic_depth,
                                                &ops::loss,
-                                               &ops::sgd,
-                                               &ops::check_gradients,
-                                               &ops::update_loss_scale};
+                                               &ops::accumulate_gradients,
+                                               &ops::optimizer_update};
   return table;
 }
 

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <tuple>
 
 #include "io/safetensors.h"
 
@@ -13,7 +15,7 @@ namespace convolt {
 namespace {
 
 using nlohmann::json;
-constexpr const char* kMoment = "optim.momentum.";
+constexpr const char* kAverage = "ema.";
 constexpr const char* kTracked = "num_batches_tracked";
 
 json to_json(const AugmentOptions& o) {
@@ -74,6 +76,9 @@ json to_json(const TrainingState& s) {
           {"loss_scale", s.loss_scale},
           {"good_steps", s.good_steps},
           {"skipped_steps", s.skipped_steps},
+          {"plateau_best", s.plateau.best ? json(*s.plateau.best) : json(nullptr)},
+          {"plateau_bad_epochs", s.plateau.bad_epochs},
+          {"plateau_scale", s.plateau.scale},
           {"meters", to_json(s.meters)},
           {"reported", to_json(s.reported)},
           {"epoch_base", to_json(s.epoch_base)},
@@ -89,6 +94,9 @@ TrainingState state_from(const json& j) {
   s.loss_scale = j.at("loss_scale");
   s.good_steps = j.at("good_steps");
   s.skipped_steps = j.at("skipped_steps");
+  if (const json& best = j.at("plateau_best"); !best.is_null()) s.plateau.best = best.get<double>();
+  s.plateau.bad_epochs = j.at("plateau_bad_epochs");
+  s.plateau.scale = j.at("plateau_scale");
   s.meters = meters_from(j.at("meters"));
   s.reported = meters_from(j.at("reported"));
   s.epoch_base = meters_from(j.at("epoch_base"));
@@ -135,33 +143,64 @@ std::string text(const std::vector<int64_t>& e) {
   return s + "]";
 }
 
+std::string moment_name(const Optimizer& optimizer, size_t which, const ParamSpec& spec) {
+  return "optim." + optimizer.moments()[which] + "." + spec.name;
+}
+
+// Tensors of a file to be, with the values that they point to.
+class Contents {
+public:
+  void add(const std::string& name, const Shape& shape, std::vector<float> values) {
+    values_.push_back(std::move(values));
+    tensors_.push_back({name, "F32", extents(shape), std::as_bytes(std::span(values_.back()))});
+  }
+  void add_params(const Params& params, const std::string& prefix) {
+    for (size_t i = 0; i < params.specs().size(); ++i)
+      add(prefix + params.specs()[i].name, params.specs()[i].file_shape(), params.values(static_cast<int>(i)));
+  }
+  void add_batches_tracked(const Params& params) {
+    for (const ParamSpec& spec : params.specs())
+      if (const size_t n = spec.name.rfind("running_var"); n != std::string::npos)
+        tensors_.push_back({spec.name.substr(0, n) + kTracked, "I64", {}, bytes_of(params.batches_tracked)});
+  }
+  void add_moments(const Optimizer& optimizer) {
+    const auto& specs = optimizer.params().specs();
+    for (size_t m = 0; m < optimizer.moments().size(); ++m)
+      for (size_t i = 0; i < specs.size(); ++i)
+        if (optimizer.updates(static_cast<int>(i)))
+          add(moment_name(optimizer, m, specs[i]), specs[i].file_shape(),
+              optimizer.moment_values(m, static_cast<int>(i)));
+  }
+  const std::vector<SafeTensor>& tensors() const { return tensors_; }
+
+private:
+  static std::span<const std::byte> bytes_of(const int64_t& value) { return std::as_bytes(std::span(&value, 1)); }
+  std::deque<std::vector<float>> values_;
+  std::vector<SafeTensor> tensors_;
+};
+
+json optimizer_json(const Optimizer& optimizer) {
+  return {{"kind", name_of(optimizer.options().kind)},
+          {"updates", optimizer.update_count()},
+          {"average", optimizer.average() != nullptr}};
+}
+
 }  // namespace
 
-void save_checkpoint(const std::string& path, const Params& params, const ModelCard& card, const Sgd* optimizer,
+void save_checkpoint(const std::string& path, const Params& params, const ModelCard& card, const Optimizer* optimizer,
                      const TrainingState* state) {
-  std::vector<std::vector<float>> values;
-  std::vector<SafeTensor> tensors;
-  values.reserve(2 * params.specs().size());  // spans point into it
-  const auto add = [&](const std::string& name, const Shape& shape, std::vector<float> v) {
-    values.push_back(std::move(v));
-    tensors.push_back({name, "F32", extents(shape), std::as_bytes(std::span(values.back()))});
-  };
-  const int64_t tracked = params.batches_tracked;
-  for (size_t i = 0; i < params.specs().size(); ++i) {
-    const ParamSpec& spec = params.specs()[i];
-    add(spec.name, spec.file_shape(), params.values(static_cast<int>(i)));
-    if (const size_t n = spec.name.rfind("running_var"); n != std::string::npos)
-      tensors.push_back({spec.name.substr(0, n) + kTracked, "I64", {}, std::as_bytes(std::span(&tracked, 1))});
-  }
-  if (optimizer != nullptr)
-    for (size_t i = 0; i < params.specs().size(); ++i)
-      if (params.specs()[i].trainable)
-        add(kMoment + params.specs()[i].name, params.specs()[i].file_shape(),
-            optimizer->moment_values(static_cast<int>(i)));
+  Contents contents;
+  contents.add_params(params, "");
+  contents.add_batches_tracked(params);
   std::map<std::string, std::string> meta{
       {"format", "pt"}, {"convolt.card", to_json(card).dump()}, {"convolt.configuration", card.configuration}};
+  if (optimizer != nullptr) {
+    contents.add_moments(*optimizer);
+    if (optimizer->average() != nullptr) contents.add_params(*optimizer->average(), kAverage);
+    meta["convolt.optimizer"] = optimizer_json(*optimizer).dump();
+  }
   if (state != nullptr) meta["convolt.state"] = to_json(*state).dump();
-  write_safetensors(path, tensors, meta);
+  write_safetensors(path, contents.tensors(), meta);
 }
 
 ModelCard read_card(const std::string& path) {
@@ -197,7 +236,7 @@ void load_weights(const SafeTensors& file, const std::string& path, Params& para
       misshaped.push_back(fmt::format("{} {} for {}", spec.name, text(t->shape), spec.file_shape().to_string()));
   }
   for (const SafeTensor& t : file.tensors()) {
-    if (t.name.starts_with("optim.") || known.count(t.name) > 0) continue;
+    if (t.name.starts_with("optim.") || t.name.starts_with(kAverage) || known.count(t.name) > 0) continue;
     if (t.name.ends_with(kTracked)) {
       if (t.dtype == "I64" && t.bytes.size() == 8) std::memcpy(&params.batches_tracked, t.bytes.data(), 8);
       continue;
@@ -219,21 +258,52 @@ void load_weights(const SafeTensors& file, const std::string& path, Params& para
 
 void load_weights(const std::string& path, Params& params) { load_weights(SafeTensors::read(path), path, params); }
 
-TrainingState load_training(const std::string& path, Params& params, Sgd& optimizer) {
+namespace {
+
+// The values of a tensor that goes with a parameter.
+std::vector<float> values_for(const SafeTensors& file, const std::string& path, const std::string& name,
+                              const ParamSpec& spec) {
+  const SafeTensor* t = file.find(name);
+  if (t == nullptr || t->shape != extents(spec.file_shape()))
+    throw FormatError(fmt::format(
+        "{}: it lacks '{}', which this optimizer keeps; resume from last.safetensors, with the options of that run",
+        path, name));
+  return t->to_floats();
+}
+
+void load_optimizer(const SafeTensors& file, const std::string& path, Optimizer& optimizer) {
+  const std::string& text = metadata(file, path, "convolt.optimizer");
+  const auto [kind, updates, average] = reading(path, "convolt.optimizer", [&] {
+    const json j = json::parse(text);
+    return std::tuple{j.at("kind").get<std::string>(), j.at("updates").get<int64_t>(), j.at("average").get<bool>()};
+  });
+  if (kind != name_of(optimizer.options().kind))
+    throw FormatError(
+        fmt::format("{}: trained with {}, not {}; give --opt {}", path, kind, name_of(optimizer.options().kind), kind));
+  if (average != (optimizer.average() != nullptr))
+    throw FormatError(fmt::format("{}: trained {} an average of the weights; {} --ema-decay", path,
+                                  average ? "with" : "without", average ? "give" : "leave out"));
+  const auto& specs = optimizer.params().specs();
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const int param = static_cast<int>(i);
+    if (average) optimizer.average()->set_values(param, values_for(file, path, kAverage + specs[i].name, specs[i]));
+    if (!optimizer.updates(param)) continue;
+    for (size_t m = 0; m < optimizer.moments().size(); ++m)
+      optimizer.set_moment_values(m, param, values_for(file, path, moment_name(optimizer, m, specs[i]), specs[i]));
+  }
+  optimizer.set_update_count(updates);
+}
+
+}  // namespace
+
+TrainingState load_training(const std::string& path, Params& params, Optimizer& optimizer) {
   const SafeTensors file = SafeTensors::read(path);
   const std::string& state_text = metadata(file, path, "convolt.state");
   const TrainingState state = reading(path, "convolt.state", [&] { return state_from(json::parse(state_text)); });
   load_weights(file, path, params);
-  for (size_t i = 0; i < params.specs().size(); ++i) {
-    const ParamSpec& spec = params.specs()[i];
-    if (!spec.trainable) continue;
-    const SafeTensor* t = file.find(kMoment + spec.name);
-    if (t == nullptr || t->shape != extents(spec.file_shape()))
-      throw FormatError(
-          fmt::format("{}: it lacks the optimizer's moment of '{}'; resume from last.safetensors", path, spec.name));
-    optimizer.set_moment_values(static_cast<int>(i), t->to_floats());
-  }
+  load_optimizer(file, path, optimizer);
   params.batches_tracked = state.batches_tracked;
+  if (optimizer.average() != nullptr) optimizer.average()->batches_tracked = state.batches_tracked;
   return state;
 }
 

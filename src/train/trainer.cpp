@@ -17,7 +17,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
-PlanOptions plan_options(const TrainOptions& o, Sgd& sgd) {
+PlanOptions plan_options(const TrainOptions& o, Optimizer& optimizer) {
   PlanOptions p;
   p.batch = o.batch;
   p.dtype = o.dtype;
@@ -26,7 +26,8 @@ PlanOptions plan_options(const TrainOptions& o, Sgd& sgd) {
   p.height = o.augment.height;
   p.width = o.augment.width;
   p.loss = o.loss;
-  p.optimizer = &sgd;
+  p.optimizer = &optimizer;
+  p.accumulate = o.accumulate;
   p.augment = o.augment;
   return p;
 }
@@ -44,6 +45,7 @@ PlanOptions teacher_options(const TrainOptions& o) {
   return p;
 }
 
+// first_step: an update, as everywhere here; the loader counts micro-batches.
 LoaderOptions loader_options(const TrainOptions& o, int64_t first_step) {
   LoaderOptions l;
   l.batch = o.batch;
@@ -52,7 +54,8 @@ LoaderOptions loader_options(const TrainOptions& o, int64_t first_step) {
   l.seed = o.seed;
   l.max_side = o.max_side;
   l.augment = o.augment;
-  l.first_step = first_step;
+  l.group = o.accumulate;
+  l.first_step = first_step * o.accumulate;
   return l;
 }
 
@@ -81,27 +84,24 @@ public:
         card_(card),
         o_(options),
         observer_(observer),
-        sgd_(params, options.sgd),
-        plan_(graph, params, plan_options(options, sgd_)) {
+        optimizer_(params, options.optimizer),
+        plan_(graph, params, plan_options(options, optimizer_)) {
     if (o_.loss.distill_alpha > 0) hire_teacher();
     if (!o_.resume.empty()) resume();
     loader_ = Loader::create(params.context(), data, loader_options(o_, state_.step));
-    if (validation != nullptr) evaluator_.emplace(graph, params, *validation, eval_options(o_));
-    const int64_t per_epoch = loader_->steps_per_epoch();
-    total_steps_ = o_.steps > 0 ? o_.steps : per_epoch * o_.epochs;
-    o_.schedule.total_steps = total_steps_;
-    o_.schedule.warmup_steps = std::llround(o_.warmup_epochs * static_cast<double>(per_epoch));
-    o_.schedule.step_size = std::max<int64_t>(1, std::llround(o_.step_epochs * static_cast<double>(per_epoch)));
+    if (validation != nullptr) evaluator_.emplace(graph, trained(), *validation, eval_options(o_));
+    per_epoch_ = loader_->steps_per_epoch() / o_.accumulate;
+    total_steps_ = o_.steps > 0 ? o_.steps : per_epoch_ * o_.epochs;
+    plan_schedule();
     open_log();
   }
 
   TrainResult run(const std::atomic<int>* interrupt) {
-    const int64_t per_epoch = loader_->steps_per_epoch();
     start_ = epoch_start_ = report_time_ = Clock::now();
     first_step_ = report_step_ = state_.step;
     while (state_.step < total_steps_) {
       step();
-      const bool epoch_ends = state_.step % per_epoch == 0 || state_.step == total_steps_;
+      const bool epoch_ends = state_.step % per_epoch_ == 0 || state_.step == total_steps_;
       if (state_.step % o_.log_every == 0 && !epoch_ends) plan_.request_meters(state_.step);
       while (const auto reading = plan_.poll_meters()) report(*reading);
       if (epoch_ends) end_epoch();
@@ -124,8 +124,7 @@ private:
 
   // With the teacher's step queued before the student's.
   StepInput prepared_input(const Batch& batch) {
-    StepInput input = input_of(batch);
-    input.seed = o_.seed;
+    StepInput input = step_input(batch);
     if (teacher_) {
       teacher_->run(input);
       input.teacher = teacher_->device_logits();
@@ -133,15 +132,44 @@ private:
     return input;
   }
 
+  // What is evaluated and handed on: the average where there is one.
+  Params& trained() { return optimizer_.average() != nullptr ? *optimizer_.average() : params_; }
+
+  // Epochs become steps.
+  void plan_schedule() {
+    const auto steps = [&](double epochs) { return std::llround(epochs * static_cast<double>(per_epoch_)); };
+    ScheduleOptions& s = o_.schedule;
+    s.total_steps = total_steps_;
+    s.warmup_steps = steps(o_.warmup_epochs);
+    s.cooldown_steps = steps(o_.cooldown_epochs);
+    s.step_size = std::max<int64_t>(1, steps(o_.step_epochs));
+    s.milestones.clear();
+    for (const double epoch : o_.milestone_epochs) s.milestones.push_back(steps(epoch));
+    if (s.warmup_steps + s.cooldown_steps > total_steps_)
+      throw UsageError(
+          fmt::format("the warm-up ({} steps) and the cool-down ({}) are longer than the training ({}); shorten them",
+                      s.warmup_steps, s.cooldown_steps, total_steps_));
+  }
+
+  double rate_of(int64_t step) const { return learning_rate(o_.schedule, step, state_.plateau); }
+
   void step() {
-    Batch batch;
-    loader_->next(batch);
-    StepInput input = prepared_input(batch);
-    const auto rate = static_cast<float>(learning_rate(o_.schedule, state_.step));
-    for (float& r : input.learning_rate) r = rate;
-    plan_.run(input);
-    loader_->release(batch);
+    for (int i = 0; i < o_.accumulate; ++i) {
+      Batch batch;
+      loader_->next(batch);
+      StepInput input = prepared_input(batch);
+      input.learning_rate = static_cast<float>(rate_of(state_.step));
+      plan_.run(input);
+      loader_->release(batch);
+    }
     ++state_.step;
+  }
+
+  StepInput step_input(const Batch& batch) const {
+    StepInput input = input_of(batch);
+    input.step = batch.step / o_.accumulate;
+    input.seed = o_.seed;
+    return input;
   }
 
   void report(const MeterReading& r) {
@@ -151,22 +179,33 @@ private:
     TrainProgress p;
     p.step = r.step;
     p.total_steps = total_steps_;
-    p.steps_per_epoch = loader_->steps_per_epoch();
+    p.steps_per_epoch = per_epoch_;
     p.epoch = (r.step - 1) / p.steps_per_epoch;
     p.epochs = (total_steps_ + p.steps_per_epoch - 1) / p.steps_per_epoch;
     p.step_in_epoch = r.step - p.epoch * p.steps_per_epoch;
     p.loss = since.weight > 0 ? since.loss / since.weight : 0;
     p.top1 = since.weight > 0 ? since.top1 / since.weight : 0;
-    p.learning_rate = learning_rate(o_.schedule, r.step - 1);
+    p.learning_rate = rate_of(r.step - 1);
+    if (clips()) p.gradient_norm = static_cast<double>(r.gradient_norm);
     const double elapsed = seconds_since(report_time_);
-    if (elapsed > 0) p.images_per_second = static_cast<double>((r.step - report_step_) * o_.batch) / elapsed;
+    if (elapsed > 0)
+      p.images_per_second = static_cast<double>((r.step - report_step_) * o_.batch * o_.accumulate) / elapsed;
     p.seconds_left =
         seconds_since(start_) / static_cast<double>(r.step - first_step_) * static_cast<double>(total_steps_ - r.step);
     report_time_ = Clock::now();
     report_step_ = r.step;
-    if (log_)
-      log_->append({{"step", p.step}, {"epoch", p.epoch}, {"loss", p.loss}, {"top1", p.top1}, {"lr", p.learning_rate}});
+    log_progress(p);
     if (observer_.progress) observer_.progress(p);
+  }
+
+  bool clips() const { return o_.optimizer.clip_norm > 0 || o_.optimizer.clip_adaptive > 0; }
+
+  void log_progress(const TrainProgress& p) {
+    if (!log_) return;
+    nlohmann::ordered_json line{
+        {"step", p.step}, {"epoch", p.epoch}, {"loss", p.loss}, {"top1", p.top1}, {"lr", p.learning_rate}};
+    if (clips()) line["gradient_norm"] = p.gradient_norm;
+    log_->append(line);
   }
 
   void end_epoch() {
@@ -180,21 +219,29 @@ private:
     const MeterValues m = reading.values - epoch_base_;
     EpochSummary s;
     s.step = state_.step;
-    s.epoch = (state_.step - 1) / loader_->steps_per_epoch();
+    s.epoch = (state_.step - 1) / per_epoch_;
     s.train_loss = m.weight > 0 ? m.loss / m.weight : 0;
     s.train_top1 = m.weight > 0 ? m.top1 / m.weight : 0;
     if (evaluator_) s.validation = evaluator_->run();
     s.best = !s.validation || s.validation->top1 > state_.best_top1;
     if (s.validation && s.best) state_.best_top1 = s.validation->top1;
     if (s.best) state_.best_step = state_.step;
+    follow_plateau(s);
     s.seconds = seconds_since(epoch_start_);
     epoch_start_ = report_time_ = Clock::now();
-    if (state_.step % loader_->steps_per_epoch() == 0) epoch_base_ = reading.values;
+    if (state_.step % per_epoch_ == 0) epoch_base_ = reading.values;
     log_epoch(s);
     // `best` first: a run cut off between the two goes on from `last` and decides about the epoch again, the same way.
-    if (s.best && !o_.output_dir.empty()) save_checkpoint(path("best.safetensors"), params_, card_);
+    if (s.best && !o_.output_dir.empty()) save_checkpoint(path("best.safetensors"), trained(), card_);
     save_last();
     if (observer_.epoch) observer_.epoch(s);
+  }
+
+  void follow_plateau(const EpochSummary& s) {
+    if (o_.schedule.kind != ScheduleOptions::Kind::plateau || state_.step % per_epoch_ != 0) return;
+    const double loss = s.validation ? s.validation->loss : s.train_loss;
+    const double top1 = s.validation ? s.validation->top1 : s.train_top1;
+    observe(o_.schedule, state_.plateau, o_.schedule.of_accuracy ? top1 : loss);
   }
 
   void log_epoch(const EpochSummary& s) {
@@ -227,7 +274,7 @@ private:
     state_.epoch_base = epoch_base_;
     state_.batches_tracked = params_.batches_tracked;
     state_.device = device_text();
-    save_checkpoint(path("last.safetensors"), params_, card_, &sgd_, &state_);
+    save_checkpoint(path("last.safetensors"), params_, card_, &optimizer_, &state_);
   }
 
   std::string device_text() const {
@@ -235,7 +282,7 @@ private:
   }
 
   void resume() {
-    state_ = load_training(o_.resume, params_, sgd_);
+    state_ = load_training(o_.resume, params_, optimizer_);
     if (state_.device != device_text() && observer_.warning)
       observer_.warning("resuming on '" + device_text() + "' what was trained on '" + state_.device +
                         "': the training goes on, but not to the same bits");
@@ -261,9 +308,15 @@ private:
   // The batch of a step is a pure function: decode it again and look at every op.
   [[noreturn]] void fail_non_finite(int64_t bad_step) {
     const auto loader = Loader::create(params_.context(), data_, loader_options(o_, bad_step));
-    Batch batch;
-    loader->next(batch);
-    const std::string where = plan_.find_non_finite(prepared_input(batch));
+    std::string where;
+    for (int i = 0; i < o_.accumulate && where.empty(); ++i) {
+      Batch batch;
+      loader->next(batch);
+      StepInput input = prepared_input(batch);
+      input.first_row = int64_t{i} * o_.batch;
+      where = plan_.find_non_finite(input);
+      loader->release(batch);
+    }
     throw NonFiniteError(fmt::format(
         "the loss of step {} is not finite, first seen in {}; the weights are those before that step; try a lower "
         "--lr, warm-up (--lr-warmup-epochs) or --dtype f32",
@@ -288,14 +341,14 @@ private:
   ModelCard card_;
   TrainOptions o_;
   const TrainObserver& observer_;
-  Sgd sgd_;
+  Optimizer optimizer_;
   Plan plan_;
   std::optional<Plan> teacher_;
   std::unique_ptr<Loader> loader_;
   std::optional<Evaluator> evaluator_;
   std::optional<MetricsLog> log_;
   TrainingState state_;
-  int64_t total_steps_ = 0, first_step_ = 0, report_step_ = 0;
+  int64_t per_epoch_ = 0, total_steps_ = 0, first_step_ = 0, report_step_ = 0;
   MeterValues reported_, epoch_base_;
   Clock::time_point start_, epoch_start_, report_time_;
 };
@@ -309,6 +362,8 @@ TrainResult train(const Graph& graph, Params& params, const Dataset& data, const
     throw UsageError("--log-every must be at least 1, found " + std::to_string(options.log_every));
   if (options.steps == 0 && options.epochs < 1)
     throw UsageError("--epochs must be at least 1, found " + std::to_string(options.epochs));
+  if (options.accumulate < 1)
+    throw UsageError("--accum must be at least 1, found " + std::to_string(options.accumulate));
   return Training(graph, params, data, validation, card, options, observer).run(interrupt);
 }
 

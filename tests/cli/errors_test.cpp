@@ -43,6 +43,21 @@ const Case kCases[] = {
     {"train --data-path @shapes --model resnet20 -b 4 --class-weights @text.txt", 3, "text.txt"},
     {"train --data-path @shapes --distill-alpha 0.5", 2, "--teacher"},
     {"train --data-path @shapes --model resnet20 -b 4 --teacher @cut.safetensors", 3, "cut.safetensors"},
+    {"train --data-path @shapes --opt adam --nesterov", 2, "--nesterov is for --opt sgd, not for adam"},
+    {"train --data-path @shapes --opt adamw --momentum 0.5", 2, "--momentum is for --opt sgd, rmsprop, lars"},
+    {"train --data-path @shapes --opt adamx", 2, "adamx"},
+    {"train --data-path @shapes --model resnet20 -b 4 --clip-grad 1 --agc 0.01", 2, "exclude each other"},
+    {"train --data-path @shapes --param-group conv", 2, "expected 'PATTERN:lr=0.1,wd=0'"},
+    {"train --data-path @shapes --param-group conv:rate=1", 2, "unknown setting 'rate=1'"},
+    {"train --data-path @shapes --model resnet20 -b 4 --freeze nothing", 2, "no parameter's name has 'nothing'"},
+    {"train --data-path @shapes --model resnet20 -b 4 --freeze .", 2, "every parameter is frozen"},
+    {"train --data-path @shapes --model resnet20 -b 4 --accum 4", 3, "fewer than the 4 of one update"},
+    {"train --data-path @shapes --sched cosine --lr-power 2", 2, "--lr-power is for --lr-scheduler polynomial"},
+    {"train --data-path @shapes --sched multistep", 2, "needs --lr-milestones"},
+    {"train --data-path @shapes --sched multistep --lr-milestones 3,2", 2, "ascending order, found 3,2"},
+    {"train --data-path @shapes --sched one-cycle --lr-warmup-epochs 1", 2, "rises and falls by itself"},
+    {"train --data-path @shapes --lr 0.1 --lr-min 0.2", 2, "--lr-min 0.2 is above --lr 0.1"},
+    {"train --data-path @shapes --model resnet20 -b 4 --epochs 1 --lr-warmup-epochs 2", 2, "longer than the training"},
     {"eval --data-path @shapes", 2, "--checkpoint"},
     {"eval --data-path @shapes --checkpoint @missing", 3, "missing"},
     {"eval --data-path @shapes --checkpoint @cut.safetensors", 3, "cut.safetensors"},
@@ -98,6 +113,7 @@ TEST(Help, EveryCommandHasOne) {
     EXPECT_THAT(o.out, HasSubstr("Example"));
   }
   EXPECT_THAT(convolt("--version").out, HasSubstr("convolt 0."));
+  const std::string help = convolt("train --help").out;
   for (const char* flag : {"--data-path",
                            "--val-data-path",
                            "--data-format",
@@ -119,6 +135,30 @@ TEST(Help, EveryCommandHasOne) {
                            "--lr-scheduler",
                            "--sched",
                            "--lr-warmup-epochs",
+                           "--lr-warmup-factor",
+                           "--lr-cooldown-epochs",
+                           "--lr-step-size",
+                           "--lr-gamma",
+                           "--lr-milestones",
+                           "--lr-min",
+                           "--lr-power",
+                           "--lr-restarts",
+                           "--lr-cycle-mult",
+                           "--plateau-patience",
+                           "--plateau-factor",
+                           "--opt",
+                           "--betas",
+                           "--eps",
+                           "--alpha",
+                           "--norm-weight-decay",
+                           "--bias-weight-decay",
+                           "--layer-decay",
+                           "--freeze",
+                           "--param-group",
+                           "--clip-grad",
+                           "--agc",
+                           "--accum",
+                           "--ema-decay",
                            "--label-smoothing",
                            "--smoothing",
                            "--train-crop-size",
@@ -146,7 +186,7 @@ TEST(Help, EveryCommandHasOne) {
                            "--overwrite",
                            "--log-every",
                            "--quiet"})
-    EXPECT_THAT(convolt("train --help").out, HasSubstr(flag));
+    EXPECT_THAT(help, HasSubstr(flag));
 }
 
 }  // namespace

@@ -124,6 +124,59 @@ TEST_F(MainJob, KilledAtAnyPointItGoesOnToTheSameBytes) {
   }
 }
 
+TEST_F(MainJob, OptimizerFlagsReachTheRunAndItsCheckpoint) {
+  const std::string flags =
+      "--epochs 2 --opt adamw --betas 0.8,0.95 --eps 1e-6 --wd 0.0625 --norm-weight-decay 0 --layer-decay 0.5 "
+      "--param-group '^linear:lr=2,wd=0' --freeze '^conv1' --clip-grad 0.5 --accum 2 --ema-decay 0.75 --lr 0.01 "
+      "--sched polynomial --lr-power 2 --lr-warmup-epochs 0.5 --lr-cooldown-epochs 0.5 --log-every 1 --json --quiet ";
+  const Outcome o = convolt(train("adamw") + flags);
+  ASSERT_EQ(o.code, 0) << o.error;
+  EXPECT_EQ(json::parse(o.out).at("steps"), 6);  // 48 pictures in batches of 8, two in an update, twice
+  const SafeTensors file = SafeTensors::read(at("adamw/last.safetensors"));
+  const json c = json::parse(file.metadata().at("convolt.configuration"));
+  const json expected{{"opt", "adamw"},
+                      {"betas", {0.8, 0.95}},
+                      {"eps", 1e-6},
+                      {"weight_decay", 0.0625},
+                      {"norm_weight_decay", 0},
+                      {"layer_decay", 0.5},
+                      {"param_group", {"^linear:lr=2,wd=0"}},
+                      {"freeze", {"^conv1"}},
+                      {"clip_grad", 0.5},
+                      {"accum", 2},
+                      {"ema_decay", 0.75},
+                      {"lr", 0.01},
+                      {"schedule", "polynomial"},
+                      {"lr_power", 2},
+                      {"warmup_epochs", 0.5},
+                      {"cooldown_epochs", 0.5}};
+  for (const auto& [key, value] : expected.items()) EXPECT_EQ(c.at(key), value) << key;
+  for (const char* name : {"optim.exp_avg.linear.weight", "optim.exp_avg_sq.bn1.bias", "ema.linear.weight",
+                           "ema.conv1.weight", "ema.bn1.running_mean"})
+    EXPECT_NE(file.find(name), nullptr) << name;
+  EXPECT_EQ(file.find("optim.exp_avg.conv1.weight"), nullptr);
+  EXPECT_THAT(text_of(at("adamw/metrics.jsonl")), HasSubstr("\"gradient_norm\":"));
+  // What it saved can be read by the other commands, and gone on from.
+  EXPECT_EQ(convolt("eval --checkpoint '" + at("adamw/best.safetensors") + "' --data-path '" + at("shapes") + "'").code,
+            0);
+  EXPECT_EQ(convolt("eval --checkpoint '" + at("adamw/last.safetensors") + "' --data-path '" + at("shapes") + "'").code,
+            0);
+  EXPECT_EQ(convolt(train("adamw") + flags + "--resume auto").code, 0);
+  const Outcome other = convolt(train("adamw") + "--epochs 2 --quiet --resume auto");
+  EXPECT_EQ(other.code, 3);
+  EXPECT_THAT(other.error, HasSubstr("trained with adamw, not sgd; give --opt adamw"));
+}
+
+TEST_F(MainJob, EveryOptimizerAndScheduleTrains) {
+  for (const char* opt : {"sgd --nesterov", "adam", "rmsprop --momentum 0 --alpha 0.9", "lars --trust-coefficient 0.02",
+                          "lion", "sgd --agc 0.02 --momentum 0"})
+    EXPECT_EQ(convolt(train("any") + "--overwrite --steps 2 --quiet --lr 0.001 --opt " + opt).code, 0) << opt;
+  for (const char* schedule :
+       {"constant", "step --lr-step-size 1", "multistep --lr-milestones 0.5,1", "cosine-restarts", "one-cycle",
+        "exponential", "plateau --plateau-patience 0 --plateau-metric top1"})
+    EXPECT_EQ(convolt(train("any") + "--overwrite --steps 2 --quiet --sched " + schedule).code, 0) << schedule;
+}
+
 TEST_F(MainJob, SignalsSaveAndSayWhich) {
   for (const auto& [signal, code] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 75}}) {
     const std::string run = "signal" + std::to_string(signal);

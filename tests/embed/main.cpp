@@ -11,7 +11,7 @@ int main() {
   g.output(linear(global_avg_pool(x), 10));
 
   Params params(*context, g, /*seed=*/1);
-  Sgd sgd(params, {.momentum = 0.9F, .weight_decay = 1e-4F});
+  Optimizer sgd(params, {.momentum = 0.9F, .weight_decay = 1e-4F});
   Plan training(g, params, {.batch = 64, .training = true, .optimizer = &sgd});
   Plan evaluation(g, params, {.batch = 1});  // shares the weights
 

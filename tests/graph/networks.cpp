@@ -230,7 +230,7 @@ StepInput DeviceBatch::step_input(int64_t step, float learning_rate) const {
   s.step = step;
   s.seed = input_.seed;
   s.first_row = input_.first_row;
-  s.learning_rate[0] = learning_rate;
+  s.learning_rate = learning_rate;
   for (const double w : input_.weights) s.weight_sum += static_cast<float>(w);
   s.images = images_.as<float>();
   s.labels = labels_.as<int32_t>();

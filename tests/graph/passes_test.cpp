@@ -25,7 +25,7 @@ Trace trained(Context& ctx, const Network& network, DType dtype, const Passes& p
   network.build(graph);
   Params params(ctx, graph, 5);
   randomise(params, 8);
-  Sgd sgd(params, {.weight_decay = 1e-3F});
+  Optimizer sgd(params, {.weight_decay = 1e-3F});
   const NetworkInput input = random_input(graph, 4, 13);
   const DeviceBatch batch(ctx, graph, input);
   Plan plan(graph, params, {.batch = 4, .dtype = dtype, .training = true, .optimizer = &sgd, .passes = passes});
@@ -38,7 +38,7 @@ Trace trained(Context& ctx, const Network& network, DType dtype, const Passes& p
   EXPECT_EQ(plan.status().skipped_steps, 0);
   for (size_t i = 0; i < params.specs().size(); ++i) {
     trace.values.push_back(params.values(static_cast<int>(i)));
-    if (params.specs()[i].trainable) trace.values.push_back(sgd.moment_values(static_cast<int>(i)));
+    if (params.specs()[i].trainable) trace.values.push_back(sgd.moment_values(0, static_cast<int>(i)));
   }
   return trace;
 }

@@ -99,7 +99,7 @@ TEST_P(PlanTest, DeviceMemoryIsPredictedToTheByte) {
   const int64_t before = context->counters().device_bytes;
   {
     Params params(*context, graph, 1);
-    Sgd sgd(params, {});
+    Optimizer sgd(params);
     const Plan training(graph, params, {.batch = 4, .dtype = dtype(), .training = true, .optimizer = &sgd});
     const Plan evaluation(graph, params, {.batch = 7, .dtype = dtype(), .height = 20, .width = 17});
     EXPECT_EQ(context->counters().device_bytes - before,
@@ -114,7 +114,7 @@ TEST_P(PlanTest, TwoPlansOverOneParamsSeeEachOthersUpdates) {
   Graph graph;
   networks()[3].build(graph);
   Params params(ctx(), graph, 2);
-  Sgd sgd(params, {});
+  Optimizer sgd(params);
   Plan training(graph, params, {.batch = 4, .dtype = dtype(), .training = true, .optimizer = &sgd});
   if (dtype() == DType::f16) training.set_status({.loss_scale = 256});
   Plan evaluation(graph, params, {.batch = 4, .dtype = dtype()});
@@ -153,7 +153,7 @@ TEST(PlanSteps, FromTheSecondStepOnNothingIsAllocated) {
   Graph graph;
   networks()[3].build(graph);
   Params params(*context, graph, 2);
-  Sgd sgd(params, {});
+  Optimizer sgd(params);
   Plan plan(graph, params, {.batch = 4, .training = true, .optimizer = &sgd});
   const DeviceBatch batch(*context, graph, random_input(graph, 4, 17));
   plan.run(batch.step_input(0, 0.1F));
@@ -197,7 +197,7 @@ TEST(PlanSteps, TheSteppingThreadWaitsOnlyForTheStepBeforeLast) {
   Graph graph;
   networks()[3].build(graph);
   Params params(*context, graph, 2);
-  Sgd sgd(params, {});
+  Optimizer sgd(params);
   Plan plan(graph, params, {.batch = 4, .training = true, .optimizer = &sgd});
   const DeviceBatch batch(*context, graph, random_input(graph, 4, 17));
   plan.run(batch.step_input(0, 0.1F));
@@ -224,7 +224,7 @@ TEST(PlanSteps, AStepIsOneClosure) {
   Graph graph;
   networks()[1].build(graph);
   Params params(*context, graph, 2);
-  Sgd sgd(params, {});
+  Optimizer sgd(params);
   Plan plan(graph, params, {.batch = 4, .dtype = DType::bf16, .training = true, .optimizer = &sgd});
   const DeviceBatch batch(*context, graph, random_input(graph, 4, 17));
   plan.run(batch.step_input(0, 0.1F));
@@ -265,7 +265,7 @@ TEST(PlanSteps, ModelsTrainAndEvaluate) {
     Graph graph;
     build_model(graph, model, {.classes = 10, .height = size, .width = size});
     Params params(context, graph, 2);
-    Sgd sgd(params, {});
+    Optimizer sgd(params);
     Plan training(graph, params, {.batch = 3, .dtype = DType::bf16, .training = true, .optimizer = &sgd});
     Plan evaluation(graph, params, {.batch = 2});
     const DeviceBatch many(context, graph, random_input(graph, 3, 5)), few(context, graph, random_input(graph, 2, 6));
@@ -284,11 +284,11 @@ TEST(PlanDescription, TellsOpsShapesKernelsAndMemory) {
   Graph graph;
   networks()[1].build(graph);
   Params params(context, graph, 2);
-  Sgd sgd(params, {});
+  Optimizer sgd(params);
   Plan plan(graph, params, {.batch = 4, .dtype = DType::f16, .training = true, .optimizer = &sgd});
   const std::string text = plan.describe();
   for (const char* part : {"training, batch 4, 15x13, f16", "oneDNN", "conv_wgrad", "b.down.conv", "[4, 8, 7, 8]",
-                           "computes in f32", "+ residual + relu", "update_loss_scale", "per step: "})
+                           "computes in f32", "+ residual + relu", "optimizer_update", "per step: "})
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
 
   const auto json = nlohmann::json::parse(plan.describe_json());
@@ -328,7 +328,7 @@ TEST(PlanOptionsTest, WhatMakesNoSenseIsRefused) {
   Graph graph;
   networks()[1].build(graph);
   Params params(context, graph, 2), others(context, graph, 2);
-  Sgd sgd(params, {}), of_others(others, {});
+  Optimizer sgd(params), of_others(others);
   EXPECT_THROW(Plan(graph, params, {.batch = 0}), UsageError);
   EXPECT_THROW(Plan(graph, params, {.dtype = DType::u8}), UsageError);
   EXPECT_THROW(Plan(graph, params, {.optimizer = &sgd}), UsageError);

@@ -13,9 +13,9 @@
 #include "reference/conv.h"
 #include "reference/loss.h"
 #include "reference/norm.h"
+#include "reference/optimizer.h"
 #include "reference/pooling.h"
 #include "reference/resample.h"
-#include "reference/sgd.h"
 #include "support/device.h"
 
 namespace convolt::test {
@@ -348,11 +348,12 @@ TEST(Reference, LossesAgree) {
 }
 
 // The first two steps on w = 1 with the gradient 1 and rate 0.1, by hand.
-TEST(Reference, Sgd) {
-  const auto two_steps = [](const reference::Sgd& sgd) {
-    Vector w{1}, v{0}, seen;
-    for (int step = 0; step < 2; ++step) {
-      sgd.step(w, v, {1});
+TEST(Reference, Optimizers) {
+  using Kind = OptimizerKind;
+  const auto two_steps = [](const reference::Optimizer& optimizer) {
+    Vector w{1}, first{0}, second{0}, seen;
+    for (int step = 1; step <= 2; ++step) {
+      optimizer.step(w, first, second, {1}, step);
       seen.push_back(w[0]);
     }
     return seen;
@@ -360,6 +361,20 @@ TEST(Reference, Sgd) {
   EXPECT_THAT(two_steps({}), Pointwise(DoubleNear(1e-12), Vector{0.9, 0.71}));
   EXPECT_THAT(two_steps({.nesterov = true}), Pointwise(DoubleNear(1e-12), Vector{0.81, 0.539}));
   EXPECT_THAT(two_steps({.momentum = 0, .weight_decay = 0.5}), Pointwise(DoubleNear(1e-12), Vector{0.85, 0.7075}));
+  // A constant gradient: its corrected mean is 1, and so is its corrected square.
+  EXPECT_THAT(two_steps({.kind = Kind::adam, .eps = 0}), Pointwise(DoubleNear(1e-12), Vector{0.9, 0.8}));
+  EXPECT_THAT(two_steps({.kind = Kind::adamw, .weight_decay = 0.5, .eps = 0}),
+              Pointwise(DoubleNear(1e-12), Vector{0.85, 0.7075}));
+  // The square's average is 1/2, then 3/4.
+  EXPECT_THAT(
+      two_steps({.kind = Kind::rmsprop, .momentum = 0, .alpha = 0.5, .eps = 0}),
+      Pointwise(DoubleNear(1e-12), Vector{1 - 0.1 * std::sqrt(2), 1 - 0.1 * (std::sqrt(2) + std::sqrt(4. / 3))}));
+  // The ratio is 1/2 |w| / 1.
+  EXPECT_THAT(two_steps({.kind = Kind::lars, .momentum = 0, .trust = 0.5}),
+              Pointwise(DoubleNear(1e-12), Vector{0.95, 0.9025}));
+  EXPECT_THAT(two_steps({.kind = Kind::lars, .momentum = 0, .adapts = false}),
+              Pointwise(DoubleNear(1e-12), Vector{0.9, 0.8}));
+  EXPECT_THAT(two_steps({.kind = Kind::lion, .weight_decay = 0.5}), Pointwise(DoubleNear(1e-12), Vector{0.85, 0.7075}));
 }
 
 }  // namespace

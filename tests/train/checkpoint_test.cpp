@@ -37,11 +37,11 @@ TEST(Checkpoint, KeepsWeightsMomentsStateAndCard) {
   const TempFolder folder;
   const std::string path = folder.path("x.safetensors");
   Net a(1);
-  Sgd sgd(*a.params, {});
+  Optimizer sgd(*a.params);
   const int fc = a.params->find("fc.weight");
   std::vector<float> moment(static_cast<size_t>(a.params->tensor(fc).elements()));
   for (size_t i = 0; i < moment.size(); ++i) moment[i] = static_cast<float>(i);
-  sgd.set_moment_values(fc, moment);
+  sgd.set_moment_values(0, fc, moment);
   a.params->batches_tracked = 17;
   TrainingState state;
   state.step = 42;
@@ -54,12 +54,12 @@ TEST(Checkpoint, KeepsWeightsMomentsStateAndCard) {
   save_checkpoint(path, *a.params, card, &sgd, &state);
 
   Net b(2);
-  Sgd other(*b.params, {});
+  Optimizer other(*b.params);
   const TrainingState read = load_training(path, *b.params, other);
   for (size_t i = 0; i < a.params->specs().size(); ++i)
     EXPECT_EQ(a.params->values(static_cast<int>(i)), b.params->values(static_cast<int>(i)))
         << a.params->specs()[i].name;
-  EXPECT_EQ(other.moment_values(fc), moment);
+  EXPECT_EQ(other.moment_values(0, fc), moment);
   EXPECT_EQ(b.params->batches_tracked, 17);
   EXPECT_EQ(read.step, 42);
   EXPECT_EQ(read.best_top1, 0.125);
@@ -110,7 +110,7 @@ TEST(Checkpoint, ComplainsInOneSentence) {
   EXPECT_THAT(fit, HasSubstr("unexpected "));
   EXPECT_THAT(fit, HasSubstr("conv1.weight [8, 1, 3, 3] for [4, 1, 3, 3]"));
 
-  Sgd sgd(*net.params, {});
+  Optimizer sgd(*net.params);
   EXPECT_THAT(message_of([&] { load_training(path, *net.params, sgd); }), HasSubstr("no 'convolt.state' metadata"));
   const std::vector<float> one{1};
   write_safetensors(path, {{"a", "F32", {1}, std::as_bytes(std::span(one))}});

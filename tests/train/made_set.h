@@ -64,7 +64,7 @@ inline TrainOptions made_options() {
   o.epochs = 3;
   o.batch = 16;
   o.workers = 2;
-  o.sgd = {.momentum = 0.9F, .weight_decay = 1e-4F};
+  o.optimizer = {.momentum = 0.9F, .weight_decay = 1e-4F};
   o.schedule.base = 0.05;
   o.augment = made_pictures();
   o.augment.hflip = 0;

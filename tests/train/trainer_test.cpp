@@ -78,6 +78,160 @@ TEST(Trainer, ResumesToTheSameBits) {
   }
 }
 
+struct Recipe {
+  const char* name;
+  std::function<void(TrainOptions&)> set;
+};
+const Recipe kRecipes[] = {
+    {"adamw and one cycle",
+     [](TrainOptions& o) {
+       o.optimizer = {.kind = OptimizerKind::adamw, .weight_decay = 0.01F, .norm_weight_decay = 0, .clip_norm = 1};
+       o.schedule.kind = ScheduleOptions::Kind::one_cycle;
+       o.schedule.base = 0.01;
+     }},
+    {"lars, average and accumulation",
+     [](TrainOptions& o) {
+       o.optimizer = {.kind = OptimizerKind::lars, .weight_decay = 1e-4F, .trust = 0.02F, .ema_decay = 0.9};
+       o.batch = 8;
+       o.accumulate = 2;
+       o.warmup_epochs = o.cooldown_epochs = 1;
+     }},
+    {"rmsprop, adaptive clipping, frozen layer, plateau",
+     [](TrainOptions& o) {
+       o.optimizer = {.kind = OptimizerKind::rmsprop,
+                      .momentum = 0.5F,
+                      .clip_adaptive = 0.05F,
+                      .layer_decay = 0.7F,
+                      .groups = {{.pattern = "^conv1", .frozen = true}, {.pattern = "bias$", .lr_scale = 2}}};
+       o.schedule.kind = ScheduleOptions::Kind::plateau;
+       o.schedule.base = 0.003;
+       o.schedule.patience = 0;
+       o.schedule.threshold = 0.9;
+     }},
+    {"lion in f16", [](TrainOptions& o) {
+       o.optimizer = {.kind = OptimizerKind::lion, .weight_decay = 0.1F, .ema_decay = 0.5};
+       o.schedule.base = 0.001;
+       o.dtype = DType::f16;
+     }}};
+
+// Stopped and resumed, every optimizer and schedule ends with the bytes of the run that was never stopped.
+TEST(Trainer, EveryRecipeResumesToTheSameBits) {
+  const MadeSet data(48), validation(20);
+  for (const Recipe& recipe : kRecipes) {
+    SCOPED_TRACE(recipe.name);
+    const TempFolder folder;
+    TrainOptions whole = made_options();
+    whole.epochs = 5;
+    recipe.set(whole);
+    whole.output_dir = folder.path("whole");
+    const TrainResult all = Trial().train(data, &validation, whole);
+    EXPECT_EQ(all.steps, 15);
+    for (const int64_t stop : {2, 7}) {
+      TrainOptions part = whole;
+      part.output_dir = folder.path("part" + std::to_string(stop));
+      part.checkpoint_every = 1;
+      std::atomic<int> interrupt{0};
+      TrainObserver observer;
+      observer.progress = [&](const TrainProgress& p) {
+        if (p.step >= stop) interrupt = 2;
+      };
+      const TrainResult first = Trial().train(data, &validation, part, observer, &interrupt);
+      ASSERT_TRUE(first.interrupted);
+      ASSERT_LT(first.steps, 15);
+      part.resume = part.output_dir + "/last.safetensors";
+      Trial().train(data, &validation, part);
+      for (const char* file : {"/last.safetensors", "/best.safetensors", "/metrics.jsonl"})
+        EXPECT_EQ(contents(part.output_dir + file), contents(whole.output_dir + file))
+            << file << " after a stop at step " << first.steps;
+    }
+  }
+}
+
+// best.safetensors holds what was validated: the average. last.safetensors holds both.
+TEST(Trainer, TheAverageIsValidatedAndSaved) {
+  const MadeSet data(80), validation(20);
+  const TempFolder folder;
+  TrainOptions o = made_options();
+  o.epochs = 1;
+  o.optimizer.ema_decay = 0.5;
+  o.output_dir = folder.path("run");
+  double loss = 0;
+  TrainObserver observer;
+  observer.epoch = [&](const EpochSummary& s) { loss = s.validation->loss; };
+  Trial trial, best, last;
+  trial.train(data, &validation, o, observer);
+  load_weights(o.output_dir + "/best.safetensors", *best.params);
+  load_weights(o.output_dir + "/last.safetensors", *last.params);
+  EXPECT_EQ(last.params->values(0), trial.params->values(0));
+  EXPECT_NE(best.params->values(0), trial.params->values(0));
+  Evaluator evaluator(best.graph, *best.params, validation, {.batch = 16, .preprocessing = made_pictures()});
+  EXPECT_NEAR(evaluator.run().loss, loss, 1e-6);
+  // Running statistics too.
+  const int statistics = best.params->find("bn1.running_mean");
+  EXPECT_NE(best.params->values(statistics), trial.params->values(statistics));
+}
+
+TEST(Trainer, FrozenParametersStay) {
+  const MadeSet data(64);
+  Trial trial, before;
+  TrainOptions o = made_options();
+  o.epochs = 1;
+  o.optimizer.groups = {{.pattern = "^(conv1|bn1)\\.", .frozen = true}};
+  trial.train(data, nullptr, o);
+  for (const ParamSpec& spec : trial.params->specs()) {
+    if (!spec.trainable) continue;
+    const int i = trial.params->find(spec.name);
+    const bool frozen = spec.name.starts_with("conv1") || spec.name.starts_with("bn1");
+    EXPECT_EQ(trial.params->values(i) == before.params->values(i), frozen) << spec.name;
+  }
+}
+
+TEST(Trainer, ReportsTheNormOfTheGradientsWhenItClips) {
+  const MadeSet data(64);
+  const TempFolder folder;
+  TrainOptions o = made_options();
+  o.epochs = 1;
+  o.optimizer.clip_norm = 0.5F;
+  o.output_dir = folder.path("run");
+  std::vector<double> norms;
+  TrainObserver observer;
+  observer.progress = [&](const TrainProgress& p) { norms.push_back(p.gradient_norm); };
+  Trial().train(data, nullptr, o, observer);
+  ASSERT_FALSE(norms.empty());
+  for (const double norm : norms) EXPECT_GT(norm, 0);
+  EXPECT_THAT(contents(o.output_dir + "/metrics.jsonl"), testing::HasSubstr("\"gradient_norm\":"));
+}
+
+TEST(Trainer, AResumeWithOtherOptionsSaysWhich) {
+  const MadeSet data(64);
+  const TempFolder folder;
+  TrainOptions o = made_options();
+  o.epochs = 1;
+  o.output_dir = folder.path("run");
+  Trial().train(data, nullptr, o);
+  o.resume = o.output_dir + "/last.safetensors";
+  const auto message = [&](const OptimizerOptions& other) -> std::string {
+    TrainOptions changed = o;
+    changed.optimizer = other;
+    try {
+      Trial().train(data, nullptr, changed);
+    } catch (const FormatError& e) {
+      return e.what();
+    }
+    return "no FormatError";
+  };
+  EXPECT_THAT(message({.kind = OptimizerKind::lion}), testing::HasSubstr("trained with sgd, not lion; give --opt sgd"));
+  EXPECT_THAT(message({.ema_decay = 0.9}),
+              testing::HasSubstr("without an average of the weights; leave out --ema-decay"));
+}
+
+TEST(Trainer, WarmUpAndCoolDownMustFit) {
+  const MadeSet data(64);
+  TrainOptions o = made_options();
+  o.warmup_epochs = o.cooldown_epochs = 2;
+  EXPECT_THROW(Trial().train(data, nullptr, o), UsageError);
+}
+
 TEST(Trainer, TheNumberOfDecodeThreadsChangesNothing) {
   const MadeSet data(64);
   std::vector<float> weights[2];

@@ -39,7 +39,7 @@ int run_inspect(const InspectCommand& c) {
   build_model(graph, card.model, {card.classes, card.height, card.width, card.channels});
   const auto context = c.device.make_context();
   Params params(*context, graph, 0);
-  Sgd sgd(params, {});
+  Optimizer sgd(params);
   PlanOptions options;
   options.batch = c.batch;
   options.dtype = c.device.type();

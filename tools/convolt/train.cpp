@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "flags.h"
+#include "optimizer_flags.h"
 #include "progress.h"
 
 namespace convolt::cli {
@@ -21,13 +22,12 @@ struct TrainCommand {
   DataFlags data;
   PictureFlags pictures;
   AugmentFlags augment;
+  OptimizerFlags optimizer;
+  ScheduleFlags schedule;
   std::string model = "resnet18", weights, resume, output_dir;
   int64_t classes = 0, steps = 0, checkpoint_every = 0;
   int epochs = 10, log_every = 10;
-  double lr = 0.1, warmup_epochs = 0, warmup_decay = 0.01, step_size = 30, gamma = 0.1, min_lr = 0;
-  float momentum = 0.9F, weight_decay = 1e-4F, norm_weight_decay = -1;
-  bool nesterov = false, overwrite = false, quiet = false, json = false;
-  std::string schedule = "cosine";
+  bool overwrite = false, quiet = false, json = false;
   uint64_t seed = 0;
   LossFlags loss;
 };
@@ -44,47 +44,15 @@ void add_flags(CLI::App& app, TrainCommand& c) {
       ->check(at_least(1))
       ->capture_default_str()
       ->group(training);
-  app.add_option("--steps", c.steps, "stop after so many batches in all, whatever --epochs says")
+  app.add_option("--steps", c.steps, "stop after so many updates in all, whatever --epochs says")
       ->check(at_least(1))
-      ->group(training);
-  app.add_option("--lr", c.lr, "learning rate of SGD")->check(above(0))->capture_default_str()->group(training);
-  app.add_option("--momentum", c.momentum, "")->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(training);
-  app.add_flag("--nesterov", c.nesterov, "Nesterov momentum")->group(training);
-  app.add_option("--wd,--weight-decay", c.weight_decay, "weight decay")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(training);
-  app.add_option("--norm-weight-decay", c.norm_weight_decay, "weight decay of batch norms [--wd]")
-      ->check(at_least(0))
-      ->group(training);
-  app.add_option("--lr-scheduler,--sched", c.schedule, "cosine, step or constant; per step")
-      ->check(CLI::IsMember({"cosine", "step", "constant"}))
-      ->capture_default_str()
-      ->group(training);
-  app.add_option("--min-lr", c.min_lr, "last rate of cosine")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(training);
-  app.add_option("--lr-step-size,--decay-epochs", c.step_size, "epochs between the decays of step")
-      ->check(above(0))
-      ->capture_default_str()
-      ->group(training);
-  app.add_option("--lr-gamma,--decay-rate", c.gamma, "factor of each decay")
-      ->check(above(0))
-      ->capture_default_str()
-      ->group(training);
-  app.add_option("--lr-warmup-epochs,--warmup-epochs", c.warmup_epochs, "linear warm-up")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(training);
-  app.add_option("--lr-warmup-decay", c.warmup_decay, "where the warm-up starts, as a part of --lr")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str()
       ->group(training);
   app.add_option("--seed", c.seed, "of weights, order, augmentation and dropout")
       ->capture_default_str()
       ->group(training);
   c.loss.add(app);
+  c.optimizer.add(app);
+  c.schedule.add(app);
   c.pictures.add(app, true);
   c.augment.add(app);
   c.device.add(app);
@@ -132,24 +100,21 @@ std::string resume_path(const TrainCommand& c) {
 }
 
 nlohmann::ordered_json configuration(const TrainCommand& c) {
-  return {{"data_path", c.data.path},
-          {"model", c.model},
-          {"epochs", c.epochs},
-          {"steps", c.steps},
-          {"batch_size", c.data.batch},
-          {"dtype", c.device.dtype},
-          {"lr", c.lr},
-          {"momentum", c.momentum},
-          {"nesterov", c.nesterov},
-          {"weight_decay", c.weight_decay},
-          {"schedule", c.schedule},
-          {"warmup_epochs", c.warmup_epochs},
-          {"loss", c.loss.configuration()},
-          {"seed", c.seed},
-          {"convolt", CONVOLT_VERSION}};
+  nlohmann::ordered_json j{{"data_path", c.data.path},
+                           {"model", c.model},
+                           {"epochs", c.epochs},
+                           {"steps", c.steps},
+                           {"batch_size", c.data.batch},
+                           {"dtype", c.device.dtype},
+                           {"loss", c.loss.configuration()},
+                           {"seed", c.seed},
+                           {"convolt", CONVOLT_VERSION}};
+  j.update(c.optimizer.configuration());
+  j.update(c.schedule.configuration());
+  return j;
 }
 
-TrainOptions train_options(const TrainCommand& c, const Pipeline& pipeline) {
+TrainOptions train_options(const CLI::App& app, const TrainCommand& c, const Pipeline& pipeline) {
   TrainOptions o;
   o.epochs = c.epochs;
   o.steps = c.steps;
@@ -157,16 +122,9 @@ TrainOptions train_options(const TrainCommand& c, const Pipeline& pipeline) {
   o.workers = c.data.worker_count();
   o.dtype = c.device.type();
   o.tf32 = c.device.tf32();
-  o.sgd = {c.momentum, c.nesterov, c.weight_decay, c.norm_weight_decay};
-  o.schedule.kind = c.schedule == "cosine" ? ScheduleOptions::Kind::cosine
-                    : c.schedule == "step" ? ScheduleOptions::Kind::step
-                                           : ScheduleOptions::Kind::constant;
-  o.schedule.base = c.lr;
-  o.schedule.minimum = c.min_lr;
-  o.schedule.gamma = c.gamma;
-  o.schedule.warmup_factor = c.warmup_decay;
-  o.warmup_epochs = c.warmup_epochs;
-  o.step_epochs = c.step_size;
+  o.optimizer = c.optimizer.options(app);
+  o.accumulate = c.optimizer.accumulate;
+  c.schedule.apply_to(o, app);
   o.augment = pipeline.training;
   o.preprocessing = pipeline.evaluation;
   o.max_side = c.data.max_side;
@@ -211,7 +169,7 @@ int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& c
   return interrupt_signal == SIGTERM ? kRequeue : kInterrupted;
 }
 
-int run_train(const TrainCommand& c) {
+int run_train(const CLI::App& app, const TrainCommand& c) {
   const ModelInfo& model = find_model(c.model);
   resume_path(c);  // complains before the work begins
   const auto context = c.device.make_context();
@@ -230,7 +188,7 @@ int run_train(const TrainCommand& c) {
   card.width = pipeline.training.width;
   card.class_names = data->class_names();
   card.preprocessing = pipeline.evaluation;
-  TrainOptions options = train_options(c, pipeline);
+  TrainOptions options = train_options(app, c, pipeline);
   options.loss = c.loss.options(*data, card.classes);
   const std::optional<Network> teacher = c.loss.load_teacher(*context, options.augment);
   if (teacher) {
@@ -265,7 +223,7 @@ Subcommand add_train(CLI::App& program) {
   CLI::App* app = program.add_subcommand("train", "train a network on a data set");
   auto command = std::make_shared<TrainCommand>();
   add_flags(*app, *command);
-  return {app, [command] { return run_train(*command); }};
+  return {app, [app, command] { return run_train(*app, *command); }};
 }
 
 }  // namespace convolt::cli

@@ -24,7 +24,7 @@ Trace train_ten_steps(Context& context, const Net& net, DType dtype) {
   Graph graph;
   build_model(graph, net.model, {.classes = 10, .height = net.size, .width = net.size, .channels = net.channels});
   Params params(context, graph, 1);
-  Sgd sgd(params, {.momentum = 0.9F, .weight_decay = 1e-4F});
+  Optimizer sgd(params, {.momentum = 0.9F, .weight_decay = 1e-4F});
   Plan plan(graph, params, {.batch = net.batch, .dtype = dtype, .training = true, .optimizer = &sgd});
   const auto pixels = static_cast<int64_t>(net.batch) * net.size * net.size * net.channels;
   Trace trace;

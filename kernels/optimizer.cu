@@ -1,0 +1,448 @@
+#include "optimizer.h"
+
+#include "exec/block.h"
+
+namespace convolt {
+namespace {
+
+constexpr int kPackets = kOptimizerTile / 8;  // of one tile
+
+template <int W>
+HD Floats<W> load_as(const void* p, DType dtype, int64_t i) {
+  if (dtype == DType::bf16) return load<W>(static_cast<const bf16*>(p) + i);
+  if (dtype == DType::f16) return load<W>(static_cast<const f16*>(p) + i);
+  return load<W>(static_cast<const float*>(p) + i);
+}
+
+template <int W>
+HD void store_as(void* p, DType dtype, int64_t i, const Floats<W>& v) {
+  if (dtype == DType::bf16) return store(static_cast<bf16*>(p) + i, v);
+  if (dtype == DType::f16) return store(static_cast<f16*>(p) + i, v);
+  store(static_cast<float*>(p) + i, v);
+}
+
+template <int W>
+HD Floats<W> load_gradient(const OptimizerTensor& t, int64_t i) {
+  if (t.gradient_sum) return load<W>(t.gradient_sum + i);
+  return load_as<W>(t.gradient, t.gradient_dtype, i);
+}
+
+HD bool last_micro_batch(const StepInput& in) { return in.micro_batch + 1 == in.micro_batches; }
+
+// What a gradient as it lies in memory is multiplied by.
+HD float unscale(const StepInput& in, const StepStatus& status) {
+  if (in.micro_batches == 1) return 1.F / status.loss_scale;
+  return in.gradient_weight > 0 ? 1.F / (status.loss_scale * in.gradient_weight) : 0.F;
+}
+
+// What the update launch is told by the launches before it.
+struct UpdateScalars {
+  int32_t apply;
+  float rate;
+  float gradient_scale;
+  float correction1, correction2;  // 1 / (1 - beta1^t), 1 / sqrt(1 - beta2^t)
+};
+
+// Sums of squares over a piece, of the gradient as it lies in memory and of the weight.
+struct PieceSums {
+  double gradient, weight;
+};
+
+struct Scratch {
+  UpdateScalars* scalars;
+  PieceSums* sums;  // [pieces]
+  float* factors;   // [pieces], of adaptive clipping
+  float* ratios;    // [tensors], of LARS
+
+  Scratch(void* p, int64_t pieces) {
+    scalars = static_cast<UpdateScalars*>(p);
+    sums = reinterpret_cast<PieceSums*>(static_cast<char*>(p) + 256);
+    factors = reinterpret_cast<float*>(sums + pieces);
+    ratios = factors + pieces;
+  }
+};
+static_assert(sizeof(UpdateScalars) <= 256);
+
+template <class F>
+struct ForPackets {
+  F f;
+  HD void operator()(int64_t k) const {
+    if (!f.active()) return;
+    const OptimizerPiece tile = f.tiles[k / kPackets];
+    const OptimizerTensor& tensor = f.tensors[tile.tensor];
+    const int64_t first = tile.first + k % kPackets * 8;
+    if (first + 8 <= tensor.elements) {
+      f.template run<8>(tensor, tile.tensor, first);
+    } else {
+      for (int64_t i = first; i < tensor.elements; ++i) f.template run<1>(tensor, tile.tensor, i);
+    }
+  }
+};
+
+// f.run<8>(tensor, its index, i) for each whole packet of each tile while f.active(), run<1> for the tails.
+template <class F>
+void for_each_packet_of_tiles(Stream s, int64_t tiles, F f) {
+  for_each(s, tiles * kPackets, ForPackets<F>{f}, 8);
+}
+
+struct Accumulate {
+  const OptimizerTensor* tensors;
+  const OptimizerPiece* tiles;
+  const StepInput* input;
+
+  HD bool active() const { return true; }
+  template <int W>
+  HD void run(const OptimizerTensor& t, int32_t, int64_t i) const {
+    if (!t.gradient) return;
+    const float weight = input->weight_sum;
+    const Floats<W> g = load_as<W>(t.gradient, t.gradient_dtype, i);
+    Floats<W> sum{};
+    if (input->micro_batch > 0) sum = load<W>(t.gradient_sum + i);
+    for_lanes<W>([&](int j) { sum[j] += weight * g[j]; });
+    store(t.gradient_sum + i, sum);
+  }
+};
+
+// A block sums the squares of one piece, in double: exact to the last bits whatever the loss scale, and finite exactly
+// where the gradients are.
+struct SumSquares {
+  static constexpr int kThreads = 64;
+  struct Shared {
+    PieceSums sums[kThreads];
+  };
+  UpdateArgs a;
+  Scratch scratch;
+  bool weights;
+
+  template <int W>
+  HD void add(const OptimizerTensor& t, int64_t i, PieceSums& sums) const {
+    const Floats<W> g = load_gradient<W>(t, i);
+    for (int j = 0; j < W; ++j) sums.gradient += static_cast<double>(g[j]) * static_cast<double>(g[j]);
+    if (!weights) return;
+    const Floats<W> w = load<W>(t.weight + i);
+    for (int j = 0; j < W; ++j) sums.weight += static_cast<double>(w[j]) * static_cast<double>(w[j]);
+  }
+
+  HD void operator()(Block<kThreads> block, Shared& shared) const {
+    if (!last_micro_batch(*a.input)) return;
+    const OptimizerPiece piece = a.pieces[block.index];
+    const OptimizerTensor& tensor = a.tensors[piece.tensor];
+    block.phase([&](int t) {
+      PieceSums sums{0, 0};
+      const int64_t packed = piece.first % 8 == 0 ? piece.count / 8 * 8 : 0;
+      for (int64_t i = t * 8; i < packed; i += kThreads * 8) add<8>(tensor, piece.first + i, sums);
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // short, and unrolled it would spill
+#endif
+      for (int64_t i = packed + t; i < piece.count; i += kThreads) add<1>(tensor, piece.first + i, sums);
+      shared.sums[t] = sums;
+    });
+    for (int width = kThreads / 2; width > 0; width /= 2)
+      block.phase([&](int t) {
+        if (t >= width) return;
+        shared.sums[t].gradient += shared.sums[t + width].gradient;
+        shared.sums[t].weight += shared.sums[t + width].weight;
+      });
+    block.phase([&](int t) {
+      if (t == 0) scratch.sums[block.index] = shared.sums[0];
+    });
+  }
+};
+
+// The factor of each unit in adaptive clipping.
+struct ClipUnits {
+  UpdateArgs a;
+  Scratch scratch;
+
+  HD void operator()(int64_t i) const {
+    if (!last_micro_batch(*a.input)) return;
+    const auto scale = static_cast<double>(unscale(*a.input, *a.status));
+    const double gradient = sqrt(scratch.sums[i].gradient) * scale;
+    const double largest = static_cast<double>(a.rule.clip_adaptive) * fmax(sqrt(scratch.sums[i].weight), 1e-3);
+    scratch.factors[i] = gradient > largest ? static_cast<float>(largest / fmax(gradient, 1e-6)) : 1.F;
+  }
+};
+
+// One block settles what holds for all tensors: whether the update takes place, its number, the clipping of the whole.
+struct BeginUpdate {
+  static constexpr int kThreads = 256;
+  struct Shared {
+    double sums[kThreads];
+  };
+  UpdateArgs a;
+  Scratch scratch;
+  int64_t pieces;  // whose sums are known
+
+  HD void operator()(Block<kThreads> block, Shared& shared) const {
+    if (!last_micro_batch(*a.input)) {
+      block.phase([&](int t) {
+        if (t == 0) scratch.scalars->apply = 0;
+      });
+      return;
+    }
+    block.phase([&](int t) {
+      double sum = 0;
+      for (int64_t i = t; i < pieces; i += kThreads) sum += scratch.sums[i].gradient;
+      shared.sums[t] = sum;
+    });
+    for (int width = kThreads / 2; width > 0; width /= 2)
+      block.phase([&](int t) {
+        if (t < width) shared.sums[t] += shared.sums[t + width];
+      });
+    block.phase([&](int t) {
+      if (t == 0) begin(shared.sums[0]);
+    });
+  }
+
+  HD void begin(double squares) const {
+    StepStatus& status = *a.status;
+    UpdateScalars& scalars = *scratch.scalars;
+    scalars.apply = 0;
+    if (status.first_bad_step >= 0) return;
+    float scale = unscale(*a.input, status);
+    const double norm = sqrt(squares) * static_cast<double>(scale);
+    status.gradient_norm = static_cast<float>(norm);
+    if (a.rule.check_finite) {
+      status.skip = !(squares < INFINITY);
+      follow_loss_scale(status);
+      if (status.skip) return;
+    }
+    if (a.rule.clip_norm > 0)
+      scale *= static_cast<float>(fmin(1.0, static_cast<double>(a.rule.clip_norm) / (norm + 1e-6)));
+    const auto number = static_cast<double>(++*a.updates);
+    scalars.apply = 1;
+    scalars.rate = a.input->learning_rate;
+    scalars.gradient_scale = scale;
+    scalars.correction1 = static_cast<float>(1 / (1 - pow(a.rule.beta1, number)));
+    scalars.correction2 = static_cast<float>(1 / sqrt(1 - pow(a.rule.beta2, number)));
+  }
+
+  HD static void follow_loss_scale(StepStatus& status) {
+    if (status.skip) {
+      status.loss_scale = fmaxf(status.loss_scale / 2, 1.F);
+      status.good_steps = 0;
+      ++status.skipped_steps;
+    } else if (++status.good_steps == 2000) {
+      status.loss_scale = fminf(status.loss_scale * 2, 0x1p24F);
+      status.good_steps = 0;
+    }
+  }
+};
+
+// A block joins the norms of one tensor.
+struct TrustRatio {
+  static constexpr int kThreads = 64;
+  struct Shared {
+    PieceSums sums[kThreads];
+  };
+  UpdateArgs a;
+  Scratch scratch;
+
+  HD void operator()(Block<kThreads> block, Shared& shared) const {
+    if (!scratch.scalars->apply) return;
+    const OptimizerTensor& tensor = a.tensors[block.index];
+    block.phase([&](int t) {
+      PieceSums sums{0, 0};
+      for (int64_t i = t; i < tensor.pieces; i += kThreads) {
+        sums.gradient += scratch.sums[tensor.first_piece + i].gradient;
+        sums.weight += scratch.sums[tensor.first_piece + i].weight;
+      }
+      shared.sums[t] = sums;
+    });
+    for (int width = kThreads / 2; width > 0; width /= 2)
+      block.phase([&](int t) {
+        if (t >= width) return;
+        shared.sums[t].gradient += shared.sums[t + width].gradient;
+        shared.sums[t].weight += shared.sums[t + width].weight;
+      });
+    block.phase([&](int t) {
+      if (t == 0) scratch.ratios[block.index] = ratio(tensor, shared.sums[0]);
+    });
+  }
+
+  HD float ratio(const OptimizerTensor& t, const PieceSums& sums) const {
+    const double weight = sqrt(sums.weight);
+    const double gradient = sqrt(sums.gradient) * static_cast<double>(scratch.scalars->gradient_scale);
+    if (!t.adapts || !(weight > 0) || !(gradient > 0)) return 1;
+    return static_cast<float>(static_cast<double>(a.rule.trust) * weight /
+                              (gradient + static_cast<double>(t.weight_decay) * weight));
+  }
+};
+
+template <OptimizerKind K>
+struct Update {
+  const OptimizerTensor* tensors;
+  const OptimizerPiece* tiles;
+  const UpdateScalars* scalars;
+  const float* factors;  // of adaptive clipping, or null
+  const float* ratios;
+  float momentum, beta1, rest1, beta2, rest2, alpha, rest_alpha, eps, average_rest;
+  bool nesterov;
+
+  Update(const UpdateArgs& a, const Scratch& scratch)
+      : tensors(a.tensors),
+        tiles(a.tiles),
+        scalars(scratch.scalars),
+        factors(a.rule.clip_adaptive > 0 ? scratch.factors : nullptr),
+        ratios(scratch.ratios),
+        momentum(a.rule.momentum),
+        beta1(static_cast<float>(a.rule.beta1)),
+        rest1(static_cast<float>(1 - a.rule.beta1)),  // in double: 1 - 0.999F is off by 5e-5 of itself
+        beta2(static_cast<float>(a.rule.beta2)),
+        rest2(static_cast<float>(1 - a.rule.beta2)),
+        alpha(static_cast<float>(a.rule.alpha)),
+        rest_alpha(static_cast<float>(1 - a.rule.alpha)),
+        eps(static_cast<float>(a.rule.eps)),
+        average_rest(static_cast<float>(1 - a.rule.average_decay)),
+        nesterov(a.rule.nesterov) {}
+
+  HD bool active() const { return scalars->apply != 0; }
+
+  template <int W>
+  HD void run(const OptimizerTensor& t, int32_t index, int64_t i) const {
+    Floats<W> w = load<W>(t.weight + i);
+    if (t.gradient) {
+      Floats<W> g = load_gradient<W>(t, i);
+      const float scale = scalars->gradient_scale;
+      for_lanes<W>([&](int j) { g[j] *= scale; });
+      if (factors && t.unit > 0) clip(t, i, g);
+      step(t, index, i, w, g);
+      store(t.weight + i, w);
+      if (t.copy) store_as(t.copy, t.copy_dtype, i, w);
+    }
+    if (t.average) {
+      Floats<W> average = load<W>(t.average + i);
+      for_lanes<W>([&](int j) { average[j] += average_rest * (w[j] - average[j]); });
+      store(t.average + i, average);
+    }
+  }
+
+  template <int W>
+  HD void clip(const OptimizerTensor& t, int64_t i, Floats<W>& g) const {
+    const float* of_tensor = factors + t.first_piece;
+    for (int j = 0; j < W; ++j) g[j] *= of_tensor[static_cast<uint32_t>(i + j) / static_cast<uint32_t>(t.unit)];
+  }
+
+  template <int W>
+  HD void step(const OptimizerTensor& t, int32_t index, int64_t i, Floats<W>& w, Floats<W>& g) const {
+    const float rate = scalars->rate * t.rate_scale, decay = t.weight_decay;
+    if constexpr (K == OptimizerKind::sgd) {
+      sgd(t, i, rate, w, g);
+    } else if constexpr (K == OptimizerKind::adam || K == OptimizerKind::adamw) {
+      adam(t, i, rate, w, g);
+    } else if constexpr (K == OptimizerKind::rmsprop) {
+      rmsprop(t, i, rate, w, g);
+    } else if constexpr (K == OptimizerKind::lars) {
+      Floats<W> v = load<W>(t.moments[0] + i);
+      const float local = rate * ratios[index];
+      for_lanes<W>([&](int j) {
+        v[j] = momentum * v[j] + local * (g[j] + decay * w[j]);
+        w[j] -= v[j];
+      });
+      store(t.moments[0] + i, v);
+    } else {
+      Floats<W> m = load<W>(t.moments[0] + i);
+      for_lanes<W>([&](int j) {
+        const float c = beta1 * m[j] + rest1 * g[j];
+        const float sign = c > 0 ? 1.F : c < 0 ? -1.F : c;  // NaN stays NaN
+        w[j] -= rate * (sign + decay * w[j]);
+        m[j] = beta2 * m[j] + rest2 * g[j];
+      });
+      store(t.moments[0] + i, m);
+    }
+  }
+
+  template <int W>
+  HD void sgd(const OptimizerTensor& t, int64_t i, float rate, Floats<W>& w, Floats<W>& g) const {
+    const float decay = t.weight_decay, ahead = nesterov ? 1.F : 0.F, kept = nesterov ? momentum : 1.F;
+    Floats<W> v{};
+    if (t.moments[0]) v = load<W>(t.moments[0] + i);
+    for_lanes<W>([&](int j) {
+      g[j] += decay * w[j];
+      v[j] = momentum * v[j] + g[j];
+      w[j] -= rate * (ahead * g[j] + kept * v[j]);
+    });
+    if (t.moments[0]) store(t.moments[0] + i, v);
+  }
+
+  template <int W>
+  HD void adam(const OptimizerTensor& t, int64_t i, float rate, Floats<W>& w, const Floats<W>& g) const {
+    constexpr bool decoupled = K == OptimizerKind::adamw;
+    const float into_gradient = decoupled ? 0.F : t.weight_decay, shrink = decoupled ? 1 - rate * t.weight_decay : 1.F;
+    const float step_size = rate * scalars->correction1, correction2 = scalars->correction2;
+    Floats<W> m = load<W>(t.moments[0] + i), s = load<W>(t.moments[1] + i);
+    for_lanes<W>([&](int j) {
+      const float d = g[j] + into_gradient * w[j];
+      m[j] += rest1 * (d - m[j]);
+      s[j] = beta2 * s[j] + rest2 * d * d;
+      w[j] = shrink * w[j] - step_size * (m[j] / (sqrtf(s[j]) * correction2 + eps));
+    });
+    store(t.moments[0] + i, m);
+    store(t.moments[1] + i, s);
+  }
+
+  template <int W>
+  HD void rmsprop(const OptimizerTensor& t, int64_t i, float rate, Floats<W>& w, const Floats<W>& g) const {
+    const float decay = t.weight_decay;
+    Floats<W> s = load<W>(t.moments[0] + i), v{};
+    if (t.moments[1]) v = load<W>(t.moments[1] + i);
+    for_lanes<W>([&](int j) {
+      const float d = g[j] + decay * w[j];
+      s[j] = alpha * s[j] + rest_alpha * d * d;
+      v[j] = momentum * v[j] + d / (sqrtf(s[j]) + eps);
+      w[j] -= rate * v[j];
+    });
+    store(t.moments[0] + i, s);
+    if (t.moments[1]) store(t.moments[1] + i, v);
+  }
+};
+
+template <OptimizerKind K>
+void run_update(Stream s, const UpdateArgs& args, const Scratch& scratch) {
+  for_each_packet_of_tiles(s, args.tile_count, Update<K>(args, scratch));
+}
+
+}  // namespace
+
+int64_t update_scratch_bytes(const UpdateRule& rule, int64_t tensors, int64_t pieces) {
+  if (!rule.needs_norms()) return 256;
+  return 256 + pieces * static_cast<int64_t>(sizeof(PieceSums) + sizeof(float)) +
+         tensors * static_cast<int64_t>(sizeof(float));
+}
+
+int update_launches(const UpdateRule& rule) {
+  return 2 + (rule.needs_norms() ? 1 : 0) + (rule.clip_adaptive > 0 ? 1 : 0) +
+         (rule.kind == OptimizerKind::lars ? 1 : 0);
+}
+
+void optimizer_update(Stream s, const UpdateArgs& args) {
+  const UpdateRule& rule = args.rule;
+  const bool lars = rule.kind == OptimizerKind::lars;
+  const Scratch scratch(args.scratch, args.piece_count);
+  if (rule.needs_norms())
+    for_each_block<SumSquares::kThreads>(s, args.piece_count,
+                                         SumSquares{args, scratch, lars || rule.clip_adaptive > 0});
+  if (rule.clip_adaptive > 0) for_each(s, args.piece_count, ClipUnits{args, scratch});
+  for_each_block<BeginUpdate::kThreads>(s, 1, BeginUpdate{args, scratch, rule.needs_norms() ? args.piece_count : 0});
+  if (lars) for_each_block<TrustRatio::kThreads>(s, args.tensor_count, TrustRatio{args, scratch});
+  switch (rule.kind) {
+    case OptimizerKind::sgd:
+      return run_update<OptimizerKind::sgd>(s, args, scratch);
+    case OptimizerKind::adam:
+      return run_update<OptimizerKind::adam>(s, args, scratch);
+    case OptimizerKind::adamw:
+      return run_update<OptimizerKind::adamw>(s, args, scratch);
+    case OptimizerKind::rmsprop:
+      return run_update<OptimizerKind::rmsprop>(s, args, scratch);
+    case OptimizerKind::lars:
+      return run_update<OptimizerKind::lars>(s, args, scratch);
+    case OptimizerKind::lion:
+      return run_update<OptimizerKind::lion>(s, args, scratch);
+  }
+}
+
+void accumulate_gradients(Stream s, const UpdateArgs& args) {
+  for_each_packet_of_tiles(s, args.tile_count, Accumulate{args.tensors, args.tiles, args.input});
+}
+
+}  // namespace convolt

@@ -1,0 +1,207 @@
+#include "convolt/optimizer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <regex>
+
+#include "graph/file_layout.h"
+
+namespace convolt {
+
+namespace {
+
+constexpr std::array<std::pair<OptimizerKind, std::string_view>, 6> kNames{{{OptimizerKind::sgd, "sgd"},
+                                                                            {OptimizerKind::adam, "adam"},
+                                                                            {OptimizerKind::adamw, "adamw"},
+                                                                            {OptimizerKind::rmsprop, "rmsprop"},
+                                                                            {OptimizerKind::lars, "lars"},
+                                                                            {OptimizerKind::lion, "lion"}}};
+
+void require(bool good, const std::string& message) {
+  if (!good) throw UsageError("optimizer: " + message);
+}
+
+// No comparison holds for NaN.
+void check(const OptimizerOptions& o) {
+  using Kind = OptimizerKind;
+  const auto in_range = [](double v, double low, double high) { return v >= low && v < high; };
+  const std::string kind(name_of(o.kind));
+  require(in_range(o.momentum, 0, 1.0001), fmt::format("momentum is {}: expected 0 to 1", o.momentum));
+  require(!o.nesterov || (o.kind == Kind::sgd && o.momentum > 0),
+          "Nesterov momentum is for sgd with a momentum above 0, found " + kind + fmt::format(" with {}", o.momentum));
+  if (o.betas)
+    for (const double beta : *o.betas)
+      require(in_range(beta, 0, 1), fmt::format("a beta is {}: expected 0 <= beta < 1", beta));
+  require(in_range(o.alpha, 0, 1), fmt::format("alpha is {}: expected 0 <= alpha < 1", o.alpha));
+  require(o.eps >= 0, fmt::format("eps is {}: expected at least 0", o.eps));
+  require(o.trust > 0, fmt::format("the trust coefficient is {}: expected above 0", o.trust));
+  require(o.weight_decay >= 0, fmt::format("weight decay is {}: expected at least 0", o.weight_decay));
+  require(o.clip_norm >= 0 && o.clip_adaptive >= 0, "a clipping limit is negative: expected at least 0, 0 for none");
+  require(o.clip_norm == 0 || o.clip_adaptive == 0,
+          "clipping by the global norm and adaptive clipping exclude each other; give one");
+  require(o.clip_adaptive == 0 || o.kind != Kind::lars,
+          "adaptive clipping and lars both scale by the norms of the weights; give one");
+  require(o.layer_decay > 0 && o.layer_decay <= 1,
+          fmt::format("layer decay is {}: expected 0 < decay <= 1", o.layer_decay));
+  require(in_range(o.ema_decay, 0, 1), fmt::format("the EMA's decay is {}: expected 0 <= decay < 1", o.ema_decay));
+}
+
+std::vector<std::string> moment_names(const OptimizerOptions& o) {
+  switch (o.kind) {
+    case OptimizerKind::sgd:
+      return o.momentum > 0 ? std::vector<std::string>{"momentum"} : std::vector<std::string>{};
+    case OptimizerKind::adam:
+    case OptimizerKind::adamw:
+      return {"exp_avg", "exp_avg_sq"};
+    case OptimizerKind::rmsprop:
+      return o.momentum > 0 ? std::vector<std::string>{"square_avg", "momentum"}
+                            : std::vector<std::string>{"square_avg"};
+    case OptimizerKind::lars:
+      return {"momentum"};
+    case OptimizerKind::lion:
+      return {"exp_avg"};
+  }
+  return {};
+}
+
+bool is_vector(const ParamSpec& spec) { return spec.shape.rank() == 1; }
+
+// "layer1.0" of "layer1.0.conv1.weight": up to the first component that is a number; empty where there is none.
+std::string numbered_prefix(const std::string& name) {
+  for (size_t begin = 0; begin < name.size();) {
+    const size_t end = std::min(name.find('.', begin), name.size());
+    if (std::all_of(name.begin() + static_cast<std::ptrdiff_t>(begin), name.begin() + static_cast<std::ptrdiff_t>(end),
+                    [](unsigned char c) { return std::isdigit(c) != 0; }))
+      return name.substr(0, end);
+    begin = end + 1;
+  }
+  return {};
+}
+
+// The layer (of OptimizerOptions::layer_decay) of each parameter, from 0.
+std::vector<int> layers_of(const std::vector<ParamSpec>& specs) {
+  std::vector<int> layers;
+  int current = -1;
+  std::string block;
+  for (const ParamSpec& spec : specs) {
+    const std::string prefix = numbered_prefix(spec.name);
+    const bool begins = prefix.empty() ? !is_vector(spec) || !block.empty() : prefix != block;
+    if (begins || layers.empty()) ++current;
+    block = prefix;
+    layers.push_back(current);
+  }
+  return layers;
+}
+
+void apply_groups(const std::vector<ParamGroup>& groups, const std::vector<ParamSpec>& specs,
+                  std::vector<Optimizer::Settings>& settings) {
+  for (const ParamGroup& group : groups) {
+    std::regex pattern;
+    try {
+      pattern = std::regex(group.pattern);
+    } catch (const std::regex_error& e) {
+      throw UsageError(fmt::format("'{}' is no regular expression: {}", group.pattern, e.what()));
+    }
+    require(group.lr_scale >= 0 && group.weight_decay.value_or(0) >= 0,
+            fmt::format("the group '{}' has a negative rate or decay: expected at least 0", group.pattern));
+    bool any = false;
+    for (size_t i = 0; i < specs.size(); ++i) {
+      if (!specs[i].trainable || !std::regex_search(specs[i].name, pattern)) continue;
+      any = true;
+      settings[i].lr_scale *= group.lr_scale;
+      settings[i].weight_decay = group.weight_decay.value_or(settings[i].weight_decay);
+      settings[i].frozen = settings[i].frozen || group.frozen;
+    }
+    if (!any)
+      throw UsageError(fmt::format("no parameter's name has '{}' in it; the names are like '{}' and '{}'",
+                                   group.pattern, specs.front().name, specs.back().name));
+  }
+}
+
+std::vector<Optimizer::Settings> settings_of(const OptimizerOptions& o, const std::vector<ParamSpec>& specs) {
+  std::vector<Optimizer::Settings> settings(specs.size());
+  const std::vector<int> layers = layers_of(specs);
+  std::string last_layer;
+  for (const ParamSpec& spec : specs)
+    if (spec.trainable) last_layer = spec.name.substr(0, spec.name.rfind('.') + 1);
+  for (size_t i = 0; i < specs.size(); ++i) {
+    float own = -1;
+    if (!specs[i].decays)
+      own = o.norm_weight_decay;
+    else if (is_vector(specs[i]))
+      own = o.bias_weight_decay;
+    settings[i].weight_decay = own >= 0 ? own : o.weight_decay;
+    settings[i].lr_scale = static_cast<float>(std::pow(static_cast<double>(o.layer_decay), layers.back() - layers[i]));
+    settings[i].clipped = !specs[i].name.starts_with(last_layer);
+  }
+  apply_groups(o.groups, specs, settings);
+  return settings;
+}
+
+Buffer zeros(Context& context, int64_t bytes) {
+  Buffer buffer(context, bytes);
+  const std::vector<char> values(static_cast<size_t>(bytes), 0);
+  context.compute().copy(buffer.data(), values.data(), bytes);
+  context.compute().synchronize();
+  return buffer;
+}
+
+}  // namespace
+
+std::string_view name_of(OptimizerKind kind) { return kNames[static_cast<size_t>(kind)].second; }
+
+OptimizerKind optimizer_kind_from_name(std::string_view name) {
+  for (const auto& [kind, known] : kNames)
+    if (name == known) return kind;
+  throw UsageError(fmt::format("unknown optimizer '{}': expected sgd, adam, adamw, rmsprop, lars or lion", name));
+}
+
+Optimizer::Optimizer(Params& params, OptimizerOptions options) : params_(&params), options_(std::move(options)) {
+  check(options_);
+  settings_ = settings_of(options_, params.specs());
+  moments_ = moment_names(options_);
+  if (!moments_.empty())
+    slab_ = zeros(params.context(), params.trainable_bytes() * static_cast<int64_t>(moments_.size()));
+  count_ = zeros(params.context(), sizeof(int64_t));
+  if (options_.ema_decay > 0) average_ = std::make_unique<Params>(params.clone());
+}
+
+std::array<double, 2> Optimizer::betas() const {
+  return options_.betas.value_or(std::array{0.9, options_.kind == OptimizerKind::lion ? 0.99 : 0.999});
+}
+
+bool Optimizer::updates(int i) const {
+  return params_->specs()[static_cast<size_t>(i)].trainable && !settings(i).frozen;
+}
+
+Tensor Optimizer::moment(size_t which, int i) const {
+  return {DType::f32, params_->tensor(i).shape,
+          slab_.as<char>() + static_cast<int64_t>(which) * params_->trainable_bytes() + params_->offset(i)};
+}
+
+std::vector<float> Optimizer::moment_values(size_t which, int i) const {
+  return read_file_layout(params_->context(), moment(which, i), params_->specs()[static_cast<size_t>(i)]);
+}
+
+void Optimizer::set_moment_values(size_t which, int i, const std::vector<float>& values) {
+  write_file_layout(params_->context(), moment(which, i), params_->specs()[static_cast<size_t>(i)], values);
+}
+
+int64_t Optimizer::update_count() const {
+  int64_t count = 0;
+  params_->context().compute().copy(&count, count_.data(), sizeof count);
+  params_->context().compute().synchronize();
+  return count;
+}
+
+void Optimizer::set_update_count(int64_t count) {
+  params_->context().compute().copy(count_.data(), &count, sizeof count);
+  params_->context().compute().synchronize();
+}
+
+int64_t Optimizer::bytes() const { return slab_.bytes() + count_.bytes() + (average_ ? average_->bytes() : 0); }
+
+}  // namespace convolt

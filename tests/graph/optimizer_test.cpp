@@ -1,0 +1,104 @@
+// What the options of an optimizer come to for each parameter.
+#include "convolt/optimizer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "convolt/models.h"
+#include "support/device.h"
+
+namespace convolt::test {
+namespace {
+
+class OptimizerSettings : public testing::Test {
+protected:
+  static void SetUpTestSuite() {
+    Graph graph;
+    build_model(graph, "resnet18", {.classes = 10, .height = 32, .width = 32});
+    params_ = new Params(context_of(Device::cpu()), graph, 1);
+  }
+  static void TearDownTestSuite() { delete params_; }
+  Optimizer::Settings of(const OptimizerOptions& options, const char* name) {
+    return Optimizer(*params_, options).settings(params_->find(name));
+  }
+  std::string refused(const OptimizerOptions& options) {
+    try {
+      const Optimizer optimizer(*params_, options);
+    } catch (const UsageError& e) {
+      return e.what();
+    }
+    return "no UsageError";
+  }
+  static Params* params_;
+};
+Params* OptimizerSettings::params_ = nullptr;
+
+TEST_F(OptimizerSettings, NormsAndBiasesHaveDecaysOfTheirOwn) {
+  const OptimizerOptions o{.weight_decay = 0.5F, .norm_weight_decay = 0, .bias_weight_decay = 0.25F};
+  EXPECT_EQ(of(o, "conv1.weight").weight_decay, 0.5F);
+  EXPECT_EQ(of(o, "bn1.weight").weight_decay, 0);
+  EXPECT_EQ(of(o, "bn1.bias").weight_decay, 0);
+  EXPECT_EQ(of(o, "fc.weight").weight_decay, 0.5F);
+  EXPECT_EQ(of(o, "fc.bias").weight_decay, 0.25F);
+  EXPECT_EQ(of({.weight_decay = 0.5F}, "bn1.bias").weight_decay, 0.5F);
+}
+
+// Layers: stem, eight blocks, fc.
+TEST_F(OptimizerSettings, LayersFurtherFromTheEndLearnSlower) {
+  const OptimizerOptions o{.layer_decay = 0.5F};
+  for (const char* name : {"fc.weight", "fc.bias"}) EXPECT_EQ(of(o, name).lr_scale, 1) << name;
+  for (const char* name : {"layer4.1.conv1.weight", "layer4.1.bn2.bias"}) EXPECT_EQ(of(o, name).lr_scale, 0.5F) << name;
+  EXPECT_EQ(of(o, "layer4.0.downsample.1.weight").lr_scale, 0.25F);
+  EXPECT_EQ(of(o, "layer1.0.conv1.weight").lr_scale, std::pow(0.5F, 8.F));
+  for (const char* name : {"conv1.weight", "bn1.weight"}) EXPECT_EQ(of(o, name).lr_scale, std::pow(0.5F, 9.F)) << name;
+}
+
+TEST_F(OptimizerSettings, GroupsApplyInOrder) {
+  const OptimizerOptions o{.weight_decay = 0.5F,
+                           .groups = {{.pattern = "^layer", .lr_scale = 0.5F, .weight_decay = 0.125F},
+                                      {.pattern = "bn", .lr_scale = 0.5F, .weight_decay = 0},
+                                      {.pattern = "^layer1\\.", .frozen = true}}};
+  EXPECT_EQ(of(o, "fc.weight").lr_scale, 1);
+  EXPECT_EQ(of(o, "layer2.0.conv1.weight").lr_scale, 0.5F);
+  EXPECT_EQ(of(o, "layer2.0.conv1.weight").weight_decay, 0.125F);
+  EXPECT_EQ(of(o, "layer2.0.bn1.weight").lr_scale, 0.25F);
+  EXPECT_EQ(of(o, "layer2.0.bn1.weight").weight_decay, 0);
+  EXPECT_TRUE(of(o, "layer1.1.bn2.bias").frozen);
+  EXPECT_FALSE(of(o, "layer2.0.bn1.weight").frozen);
+}
+
+TEST_F(OptimizerSettings, AdaptiveClippingLeavesTheHeadAlone) {
+  const OptimizerOptions o{.clip_adaptive = 0.01F};
+  EXPECT_TRUE(of(o, "layer4.1.conv2.weight").clipped);
+  EXPECT_FALSE(of(o, "fc.weight").clipped);
+  EXPECT_FALSE(of(o, "fc.bias").clipped);
+}
+
+TEST_F(OptimizerSettings, MomentsHaveTorchsNames) {
+  const auto moments = [&](const OptimizerOptions& o) { return Optimizer(*params_, o).moments(); };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(moments({}), Names{"momentum"});
+  EXPECT_EQ(moments({.momentum = 0}), Names{});
+  EXPECT_EQ(moments({.kind = OptimizerKind::adamw}), (Names{"exp_avg", "exp_avg_sq"}));
+  EXPECT_EQ(moments({.kind = OptimizerKind::rmsprop}), (Names{"square_avg", "momentum"}));
+  EXPECT_EQ(moments({.kind = OptimizerKind::lion}), Names{"exp_avg"});
+  EXPECT_EQ(Optimizer(*params_, {.momentum = 0}).bytes(), 8);
+  EXPECT_EQ(Optimizer(*params_, {.kind = OptimizerKind::adam}).bytes(), 2 * params_->trainable_bytes() + 8);
+}
+
+TEST_F(OptimizerSettings, WhatMakesNoSenseIsRefused) {
+  using testing::HasSubstr;
+  EXPECT_THAT(refused({.kind = OptimizerKind::adam, .nesterov = true}), HasSubstr("Nesterov momentum is for sgd"));
+  EXPECT_THAT(refused({.momentum = 0, .nesterov = true}), HasSubstr("a momentum above 0"));
+  EXPECT_THAT(refused({.clip_norm = 1, .clip_adaptive = 0.01F}), HasSubstr("exclude each other"));
+  EXPECT_THAT(refused({.kind = OptimizerKind::lars, .clip_adaptive = 0.01F}), HasSubstr("lars"));
+  EXPECT_THAT(refused({.betas = std::array{0.9, 1.0}}), HasSubstr("beta is 1"));
+  EXPECT_THAT(refused({.ema_decay = 1}), HasSubstr("EMA"));
+  EXPECT_THAT(refused({.groups = {{.pattern = "nothing"}}}), HasSubstr("no parameter's name has 'nothing'"));
+  EXPECT_THAT(refused({.groups = {{.pattern = "("}}}), HasSubstr("'(' is no regular expression"));
+}
+
+}  // namespace
+}  // namespace convolt::test

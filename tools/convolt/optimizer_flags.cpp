@@ -1,0 +1,313 @@
+#include "optimizer_flags.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "flags.h"
+
+namespace convolt::cli {
+namespace {
+
+bool given(const CLI::App& app, const char* flag) { return app.get_option(flag)->count() > 0; }
+
+// A flag that only some kinds read.
+struct Belongs {
+  const char* flag;
+  std::vector<std::string> kinds;
+};
+
+// Throws UsageError for a flag that is given though `kind` does not read it.
+void refuse_others(const CLI::App& app, const std::string& selector, const std::string& kind,
+                   const std::vector<Belongs>& table) {
+  for (const auto& [flag, kinds] : table)
+    if (given(app, flag) && std::find(kinds.begin(), kinds.end(), kind) == kinds.end())
+      throw UsageError(fmt::format("{} is for {} {}, not for {}", flag, selector, fmt::join(kinds, ", "), kind));
+}
+
+float number_of(const std::string& text, const std::string& whole) {
+  float value = 0;
+  if (!CLI::detail::lexical_cast(text, value) || !(value >= 0) || !std::isfinite(value))
+    throw UsageError("--param-group '" + whole + "': expected a number of at least 0, found '" + text + "'");
+  return value;
+}
+
+}  // namespace
+
+ParamGroup parse_param_group(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string::npos || colon == 0)
+    throw UsageError("--param-group '" + text + "': expected 'PATTERN:lr=0.1,wd=0'");
+  ParamGroup group{.pattern = text.substr(0, colon)};
+  for (const std::string& setting : CLI::detail::split(text.substr(colon + 1), ',')) {
+    const size_t equals = std::min(setting.find('='), setting.size());
+    const std::string key = setting.substr(0, equals);
+    const std::string value = equals < setting.size() ? setting.substr(equals + 1) : "";
+    if (key == "lr")
+      group.lr_scale = number_of(value, text);
+    else if (key == "wd")
+      group.weight_decay = number_of(value, text);
+    else
+      throw UsageError("--param-group '" + text + "': unknown setting '" + setting +
+                       "'; expected lr=FACTOR or wd=DECAY");
+  }
+  return group;
+}
+
+void OptimizerFlags::add(CLI::App& app) {
+  const char* group = "Optimizer";
+  app.add_option("--opt", kind, "sgd, adam, adamw, rmsprop, lars or lion")
+      ->check(CLI::IsMember({"sgd", "adam", "adamw", "rmsprop", "lars", "lion"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--momentum", momentum, "of sgd, rmsprop and lars")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_flag("--nesterov", nesterov, "Nesterov momentum (sgd)")->group(group);
+  app.add_option("--betas,--opt-betas", betas, "B1,B2 of adam and adamw [0.9,0.999] and lion [0.9,0.99]")
+      ->delimiter(',')
+      ->expected(2)
+      ->group(group);
+  app.add_option("--eps,--opt-eps", eps, "of adam, adamw and rmsprop [1e-8]")->check(at_least(0))->group(group);
+  app.add_option("--alpha", alpha, "smoothing of rmsprop [0.99]")->check(CLI::Range(0.0, 1.0))->group(group);
+  app.add_option("--trust-coefficient", trust, "of lars [0.001]")->check(above(0))->group(group);
+  app.add_option("--wd,--weight-decay", weight_decay, "weight decay")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--norm-weight-decay", norm_weight_decay, "weight decay of batch norms [--wd]")
+      ->check(at_least(0))
+      ->group(group);
+  app.add_option("--bias-weight-decay", bias_weight_decay,
+                 "weight decay of the biases of convolutions and linear layers [--wd]")
+      ->check(at_least(0))
+      ->group(group);
+  app.add_option("--layer-decay", layer_decay, "each layer before the last learns slower by this factor, 1 for none")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--freeze", freeze, "do not train parameters whose name matches this regular expression; repeatable")
+      ->group(group);
+  app.add_option("--param-group", groups,
+                 "'PATTERN:lr=FACTOR,wd=DECAY' for parameters whose name matches the regular expression; repeatable")
+      ->group(group);
+  app.add_option("--clip-grad,--clip-grad-norm", clip, "largest norm of all gradients together, 0 for any")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--agc", adaptive_clip,
+                 "adaptive clipping: largest norm of a gradient as a part of its weight's, as 0.01")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--accum,--grad-accum-steps", accumulate, "batches of -b that make one update")
+      ->check(at_least(1))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--ema-decay,--model-ema-decay", ema_decay,
+                 "validate and save an average of the weights with this decay, as 0.9999; 0 for none")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
+}
+
+OptimizerOptions OptimizerFlags::options(const CLI::App& app) const {
+  refuse_others(app, "--opt", kind,
+                {{"--momentum", {"sgd", "rmsprop", "lars"}},
+                 {"--nesterov", {"sgd"}},
+                 {"--betas", {"adam", "adamw", "lion"}},
+                 {"--eps", {"adam", "adamw", "rmsprop"}},
+                 {"--alpha", {"rmsprop"}},
+                 {"--trust-coefficient", {"lars"}}});
+  OptimizerOptions o;
+  o.kind = optimizer_kind_from_name(kind);
+  o.momentum = momentum;
+  o.nesterov = nesterov;
+  o.weight_decay = weight_decay;
+  o.norm_weight_decay = norm_weight_decay;
+  o.bias_weight_decay = bias_weight_decay;
+  if (!betas.empty()) o.betas = std::array{betas[0], betas[1]};
+  o.eps = eps.value_or(o.eps);
+  o.alpha = alpha.value_or(o.alpha);
+  o.trust = trust.value_or(o.trust);
+  o.clip_norm = clip;
+  o.clip_adaptive = adaptive_clip;
+  o.layer_decay = layer_decay;
+  o.ema_decay = ema_decay;
+  for (const std::string& text : groups) o.groups.push_back(parse_param_group(text));
+  for (const std::string& pattern : freeze) o.groups.push_back({.pattern = pattern, .frozen = true});
+  return o;
+}
+
+nlohmann::ordered_json OptimizerFlags::configuration() const {
+  nlohmann::ordered_json j{{"opt", kind},
+                           {"momentum", momentum},
+                           {"nesterov", nesterov},
+                           {"weight_decay", weight_decay},
+                           {"layer_decay", layer_decay},
+                           {"clip_grad", clip},
+                           {"agc", adaptive_clip},
+                           {"accum", accumulate},
+                           {"ema_decay", ema_decay},
+                           {"freeze", freeze},
+                           {"param_group", groups}};
+  if (norm_weight_decay >= 0) j["norm_weight_decay"] = norm_weight_decay;
+  if (bias_weight_decay >= 0) j["bias_weight_decay"] = bias_weight_decay;
+  if (!betas.empty()) j["betas"] = betas;
+  if (eps) j["eps"] = *eps;
+  if (alpha) j["alpha"] = *alpha;
+  if (trust) j["trust_coefficient"] = *trust;
+  return j;
+}
+
+void ScheduleFlags::add(CLI::App& app) {
+  const char* group = "Learning rate";
+  app.add_option("--lr", lr, "learning rate; the highest one")->check(above(0))->capture_default_str()->group(group);
+  app.add_option(
+         "--lr-scheduler,--sched", kind,
+         "constant, step, multistep, cosine, cosine-restarts, one-cycle, polynomial, exponential or plateau; all "
+         "but the last change with each step")
+      ->check(CLI::IsMember({"constant", "step", "multistep", "cosine", "cosine-restarts", "one-cycle", "polynomial",
+                             "exponential", "plateau"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--lr-min,--min-lr", min_lr,
+                 "last rate of cosine, cosine-restarts, polynomial and the cool-down; "
+                 "lowest of plateau")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--lr-step-size,--decay-epochs", step_size,
+                 "epochs between the decays of step, or in which exponential falls by --lr-gamma [30; exponential 1]")
+      ->check(above(0))
+      ->group(group);
+  app.add_option("--lr-milestones,--decay-milestones", milestones, "epochs of multistep's decays after the warm-up, as 30,60,90")
+      ->delimiter(',')
+      ->check(above(0))
+      ->group(group);
+  app.add_option("--lr-gamma,--decay-rate", gamma, "factor of each decay of step, multistep and exponential")
+      ->check(above(0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--lr-power", power, "of polynomial")->check(above(0))->capture_default_str()->group(group);
+  app.add_option("--lr-restarts", restarts, "times that cosine-restarts goes back to --lr")
+      ->check(at_least(1))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--lr-cycle-mult", cycle_mult, "length of each cycle of cosine-restarts over the one before")
+      ->check(at_least(1))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--lr-rise", rise, "part of one-cycle in which the rate rises")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--lr-div", div, "--lr over the first rate of one-cycle")
+      ->check(at_least(1))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--lr-final-div", final_div, "the first over the last rate of one-cycle")
+      ->check(at_least(1))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--plateau-patience,--patience-epochs", patience, "epochs without improvement that plateau lets pass")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--plateau-factor", plateau_factor, "factor of each decay of plateau")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--plateau-threshold", threshold, "what plateau takes for improvement, relative")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--plateau-metric", metric, "what plateau watches: loss or top1, of validation where there is one")
+      ->check(CLI::IsMember({"loss", "top1"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--lr-warmup-epochs,--warmup-epochs", warmup_epochs, "linear warm-up")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--lr-warmup-decay,--lr-warmup-factor", warmup_factor, "where the warm-up starts, as a part of --lr")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--lr-cooldown-epochs,--cooldown-epochs", cooldown_epochs, "linear fall to --lr-min at the end")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(group);
+}
+
+void ScheduleFlags::apply_to(TrainOptions& o, const CLI::App& app) const {
+  refuse_others(app, "--lr-scheduler", kind,
+                {{"--lr-step-size", {"step", "exponential"}},
+                 {"--lr-milestones", {"multistep"}},
+                 {"--lr-gamma", {"step", "multistep", "exponential"}},
+                 {"--lr-power", {"polynomial"}},
+                 {"--lr-restarts", {"cosine-restarts"}},
+                 {"--lr-cycle-mult", {"cosine-restarts"}},
+                 {"--lr-rise", {"one-cycle"}},
+                 {"--lr-div", {"one-cycle"}},
+                 {"--lr-final-div", {"one-cycle"}},
+                 {"--plateau-patience", {"plateau"}},
+                 {"--plateau-factor", {"plateau"}},
+                 {"--plateau-threshold", {"plateau"}},
+                 {"--plateau-metric", {"plateau"}}});
+  if (kind == "one-cycle" && (warmup_epochs > 0 || cooldown_epochs > 0))
+    throw UsageError(
+        "--lr-scheduler one-cycle rises and falls by itself; leave out --lr-warmup-epochs and --lr-cooldown-epochs");
+  if (kind == "multistep" && milestones.empty())
+    throw UsageError("--lr-scheduler multistep needs --lr-milestones, as 30,60,90");
+  if (!std::is_sorted(milestones.begin(), milestones.end()))
+    throw UsageError(
+        fmt::format("--lr-milestones are epochs in ascending order, found {}", fmt::join(milestones, ",")));
+  if (min_lr > lr) throw UsageError(fmt::format("--lr-min {} is above --lr {}", min_lr, lr));
+  ScheduleOptions& s = o.schedule;
+  s.kind = schedule_kind_from_name(kind);
+  s.base = lr;
+  s.warmup_factor = warmup_factor;
+  s.gamma = kind == "plateau" ? plateau_factor : gamma;
+  s.minimum = min_lr;
+  s.restarts = restarts;
+  s.cycle_mult = cycle_mult;
+  s.power = power;
+  s.rise = rise;
+  s.div = div;
+  s.final_div = final_div;
+  s.patience = patience;
+  s.threshold = threshold;
+  s.of_accuracy = metric == "top1";
+  o.warmup_epochs = warmup_epochs;
+  o.cooldown_epochs = cooldown_epochs;
+  o.step_epochs = step_size.value_or(kind == "exponential" ? 1 : 30);
+  o.milestone_epochs = milestones;
+}
+
+nlohmann::ordered_json ScheduleFlags::configuration() const {
+  nlohmann::ordered_json j{{"lr", lr},
+                           {"schedule", kind},
+                           {"lr_min", min_lr},
+                           {"lr_gamma", gamma},
+                           {"lr_power", power},
+                           {"lr_restarts", restarts},
+                           {"lr_cycle_mult", cycle_mult},
+                           {"lr_rise", rise},
+                           {"lr_div", div},
+                           {"lr_final_div", final_div},
+                           {"lr_milestones", milestones},
+                           {"plateau_patience", patience},
+                           {"plateau_factor", plateau_factor},
+                           {"plateau_threshold", threshold},
+                           {"plateau_metric", metric},
+                           {"warmup_epochs", warmup_epochs},
+                           {"warmup_decay", warmup_factor},
+                           {"cooldown_epochs", cooldown_epochs}};
+  if (step_size) j["lr_step_size"] = *step_size;
+  return j;
+}
+
+}  // namespace convolt::cli

@@ -1,0 +1,51 @@
+// Flags of the optimizer and of the learning rate.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "convolt/convolt.h"
+
+namespace convolt::cli {
+
+struct OptimizerFlags {
+  std::string kind = "sgd";
+  float momentum = 0.9F, weight_decay = 1e-4F, norm_weight_decay = -1, bias_weight_decay = -1;
+  bool nesterov = false;
+  std::vector<double> betas;
+  std::optional<double> eps, alpha;
+  std::optional<float> trust;
+  float clip = 0, adaptive_clip = 0, layer_decay = 1;
+  double ema_decay = 0;
+  int accumulate = 1;
+  std::vector<std::string> freeze, groups;
+
+  void add(CLI::App& app);
+  // Throws UsageError for flags that do not go together.
+  OptimizerOptions options(const CLI::App& app) const;
+  nlohmann::ordered_json configuration() const;
+};
+
+struct ScheduleFlags {
+  std::string kind = "cosine";
+  double lr = 0.1, min_lr = 0, gamma = 0.1, plateau_factor = 0.1, power = 1, cycle_mult = 1;
+  double rise = 0.3, div = 25, final_div = 1e4, threshold = 1e-4;
+  double warmup_epochs = 0, warmup_factor = 0.01, cooldown_epochs = 0;
+  std::optional<double> step_size;
+  std::vector<double> milestones;
+  int restarts = 1, patience = 10;
+  std::string metric = "loss";
+
+  void add(CLI::App& app);
+  // Fills in the schedule and what is counted in epochs. Throws UsageError for flags that do not go together.
+  void apply_to(TrainOptions& options, const CLI::App& app) const;
+  nlohmann::ordered_json configuration() const;
+};
+
+// "PATTERN:lr=0.1,wd=0" of --param-group; throws UsageError.
+ParamGroup parse_param_group(const std::string& text);
+
+}  // namespace convolt::cli

@@ -224,6 +224,20 @@ TEST(Trainer, AResumeWithOtherOptionsSaysWhich) {
               testing::HasSubstr("without an average of the weights; leave out --ema-decay"));
 }
 
+// Five batches of 8 are two updates of 16; the pictures of the fifth are left out, as those of half a batch of 16 are.
+TEST(Trainer, AnEpochHasWholeUpdates) {
+  const MadeSet data(40), few(8);
+  TrainOptions o = made_options();
+  o.batch = 8;
+  o.accumulate = 2;
+  std::vector<int64_t> steps;
+  TrainObserver observer;
+  observer.epoch = [&](const EpochSummary& s) { steps.push_back(s.step); };
+  EXPECT_EQ(Trial().train(data, nullptr, o, observer).steps, 6);
+  EXPECT_EQ(steps, (std::vector<int64_t>{2, 4, 6}));
+  EXPECT_THROW(Trial().train(few, nullptr, o), DataError);
+}
+
 TEST(Trainer, WarmUpAndCoolDownMustFit) {
   const MadeSet data(64);
   TrainOptions o = made_options();

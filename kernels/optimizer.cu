@@ -27,6 +27,32 @@ HD Floats<W> load_gradient(const OptimizerTensor& t, int64_t i) {
   return load_as<W>(t.gradient, t.gradient_dtype, i);
 }
 
+// On the CPU eight at once: g++ does not vectorise sqrtf, which may set errno.
+template <int W>
+HD Floats<W> square_root(Floats<W> x) {
+#if !defined(__CUDA_ARCH__)
+  if constexpr (W == 8) {
+    _mm256_storeu_ps(x.v, _mm256_sqrt_ps(_mm256_loadu_ps(x.v)));
+    return x;
+  }
+#endif
+  for_lanes<W>([&](int j) { x[j] = sqrtf(x[j]); });
+  return x;
+}
+
+// In double, pairwise, so that the sums of packets do not wait for each other.
+template <int W>
+HD double sum_of_squares(const Floats<W>& x) {
+  const auto square = [&](int j) { return static_cast<double>(x[j]) * static_cast<double>(x[j]); };
+  if constexpr (W == 8) {
+    double pairs[4];
+    for_lanes<4>([&](int j) { pairs[j] = square(j) + square(j + 4); });
+    return (pairs[0] + pairs[1]) + (pairs[2] + pairs[3]);
+  } else {
+    return square(0);
+  }
+}
+
 HD bool last_micro_batch(const StepInput& in) { return in.micro_batch + 1 == in.micro_batches; }
 
 // What a gradient as it lies in memory is multiplied by.
@@ -116,11 +142,8 @@ struct SumSquares {
 
   template <int W>
   HD void add(const OptimizerTensor& t, int64_t i, PieceSums& sums) const {
-    const Floats<W> g = load_gradient<W>(t, i);
-    for (int j = 0; j < W; ++j) sums.gradient += static_cast<double>(g[j]) * static_cast<double>(g[j]);
-    if (!weights) return;
-    const Floats<W> w = load<W>(t.weight + i);
-    for (int j = 0; j < W; ++j) sums.weight += static_cast<double>(w[j]) * static_cast<double>(w[j]);
+    sums.gradient += sum_of_squares(load_gradient<W>(t, i));
+    if (weights) sums.weight += sum_of_squares(load<W>(t.weight + i));
   }
 
   HD void operator()(Block<kThreads> block, Shared& shared) const {
@@ -375,8 +398,9 @@ struct Update {
       const float d = g[j] + into_gradient * w[j];
       m[j] += rest1 * (d - m[j]);
       s[j] = beta2 * s[j] + rest2 * d * d;
-      w[j] = shrink * w[j] - step_size * (m[j] / (sqrtf(s[j]) * correction2 + eps));
     });
+    const Floats<W> root = square_root(s);
+    for_lanes<W>([&](int j) { w[j] = shrink * w[j] - step_size * (m[j] / (root[j] * correction2 + eps)); });
     store(t.moments[0] + i, m);
     store(t.moments[1] + i, s);
   }
@@ -384,12 +408,15 @@ struct Update {
   template <int W>
   HD void rmsprop(const OptimizerTensor& t, int64_t i, float rate, Floats<W>& w, const Floats<W>& g) const {
     const float decay = t.weight_decay;
-    Floats<W> s = load<W>(t.moments[0] + i), v{};
+    Floats<W> s = load<W>(t.moments[0] + i), v{}, d{};
     if (t.moments[1]) v = load<W>(t.moments[1] + i);
     for_lanes<W>([&](int j) {
-      const float d = g[j] + decay * w[j];
-      s[j] = alpha * s[j] + rest_alpha * d * d;
-      v[j] = momentum * v[j] + d / (sqrtf(s[j]) + eps);
+      d[j] = g[j] + decay * w[j];
+      s[j] = alpha * s[j] + rest_alpha * d[j] * d[j];
+    });
+    const Floats<W> root = square_root(s);
+    for_lanes<W>([&](int j) {
+      v[j] = momentum * v[j] + d[j] / (root[j] + eps);
       w[j] -= rate * v[j];
     });
     store(t.moments[0] + i, s);

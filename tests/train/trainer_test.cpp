@@ -225,6 +225,39 @@ TEST(Trainer, AResumeWithOtherOptionsSaysWhich) {
               testing::HasSubstr("without an average of the weights; leave out --ema-decay"));
 }
 
+// Five batches of 8 are two updates of 16; the pictures of the fifth are left out, as those of half a batch of 16 are.
+TEST(Trainer, AnEpochHasWholeUpdates) {
+  const MadeSet data(40), few(8);
+  TrainOptions o = made_options();
+  o.batch = 8;
+  o.accumulate = 2;
+  std::vector<int64_t> steps;
+  TrainObserver observer;
+  observer.epoch = [&](const EpochSummary& s) { steps.push_back(s.step); };
+  EXPECT_EQ(Trial().train(data, nullptr, o, observer).steps, 6);
+  EXPECT_EQ(steps, (std::vector<int64_t>{2, 4, 6}));
+  EXPECT_THROW(Trial().train(few, nullptr, o), DataError);
+}
+
+// Without batch norm: two micro-batches of 8 train on the pictures, and with the dropout, of one batch of 16.
+TEST(Trainer, AccumulationTrainsAsTheLargerBatchDoes) {
+  const MadeSet data(40);
+  std::vector<std::vector<float>> weights;
+  for (const int micro_batches : {1, 2}) {
+    Graph graph;
+    Value x = graph.input("image", {MadeSet::kSide, MadeSet::kSide, 1});
+    x = max_pool(relu(conv2d(x, 8, {.name = "conv1", .padding = 1, .bias = true})));
+    graph.output(linear(dropout(flatten(x), 0.2F), 3, {.name = "fc"}));
+    Params params(context_of(Device::cpu()), graph, 3);
+    TrainOptions o = made_options();
+    o.batch = 16 / micro_batches;
+    o.accumulate = micro_batches;
+    EXPECT_EQ(convolt::train(graph, params, data, nullptr, made_card(), o).steps, 6);
+    weights.push_back(params.values(params.find("fc.weight")));
+  }
+  for (size_t i = 0; i < weights[0].size(); ++i) ASSERT_NEAR(weights[0][i], weights[1][i], 1e-5) << i;
+}
+
 TEST(Trainer, WarmUpAndCoolDownMustFit) {
   const MadeSet data(64);
   TrainOptions o = made_options();

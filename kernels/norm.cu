@@ -101,14 +101,15 @@ void sum_sets_of(Stream s, const Layout& l, int64_t sets, F f) {
   for_each_block<256>(s, (sets + Sums::kSets - 1) / Sums::kSets,
                       Sums{f, l, sets, Divisor(l.groups), Divisor(packets), packets});
 }
-// A warp for each small set, a block for each large one.
+// Eight threads for each small set, so that few of them idle (a row of 96 channels is 12 packets); a block for each
+// large one.
 template <class F>
 void sum_sets(Stream s, const Layout& l, int64_t sets, F f) {
   const bool large = l.pixels * l.width > 4096;
   if (l.width % 8 == 0)
-    large ? sum_sets_of<8, 256>(s, l, sets, f) : sum_sets_of<8, 32>(s, l, sets, f);
+    large ? sum_sets_of<8, 256>(s, l, sets, f) : sum_sets_of<8, 8>(s, l, sets, f);
   else
-    large ? sum_sets_of<1, 256>(s, l, sets, f) : sum_sets_of<1, 32>(s, l, sets, f);
+    large ? sum_sets_of<1, 256>(s, l, sets, f) : sum_sets_of<1, 8>(s, l, sets, f);
 }
 
 template <class T>

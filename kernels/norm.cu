@@ -66,6 +66,9 @@ struct SumSets {
       if (set < sets) {
         const int first = first_channel(set);
         const int64_t begin = first_element(set);
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // two packets at once need more registers than there are
+#endif
         for (int64_t k = t % L; k < l.pixels * packets; k += L) {
           const int64_t pixel = by_packets.quotient(k);
           const int c = static_cast<int>(k - pixel * packets) * W;
@@ -101,21 +104,22 @@ void sum_sets_of(Stream s, const Layout& l, int64_t sets, F f) {
   for_each_block<256>(s, (sets + Sums::kSets - 1) / Sums::kSets,
                       Sums{f, l, sets, Divisor(l.groups), Divisor(packets), packets});
 }
-// A warp for each small set, a block for each large one.
+// Eight threads for each small set, so that few of them idle (a row of 96 channels is 12 packets); a block for each
+// large one.
 template <class F>
 void sum_sets(Stream s, const Layout& l, int64_t sets, F f) {
   const bool large = l.pixels * l.width > 4096;
   if (l.width % 8 == 0)
-    large ? sum_sets_of<8, 256>(s, l, sets, f) : sum_sets_of<8, 32>(s, l, sets, f);
+    large ? sum_sets_of<8, 256>(s, l, sets, f) : sum_sets_of<8, 8>(s, l, sets, f);
   else
-    large ? sum_sets_of<1, 256>(s, l, sets, f) : sum_sets_of<1, 32>(s, l, sets, f);
+    large ? sum_sets_of<1, 256>(s, l, sets, f) : sum_sets_of<1, 8>(s, l, sets, f);
 }
 
 template <class T>
 struct Stats {
   const T* x;
   float* stats;
-  double elements, eps;  // elements: of a set
+  double inverse_elements, eps;  // elements: of a set
   template <int W>
   HD void sum(int64_t, int64_t first, int64_t i, int, Floats<W> (&sums)[2]) const {
     const float shift = static_cast<float>(x[first]);
@@ -127,8 +131,8 @@ struct Stats {
     });
   }
   HD void finish(int64_t set, int64_t first, const double (&sums)[2]) const {
-    const double mean_shifted = sums[0] / elements;
-    const double spread = sums[1] / elements - mean_shifted * mean_shifted;
+    const double mean_shifted = sums[0] * inverse_elements;
+    const double spread = sums[1] * inverse_elements - mean_shifted * mean_shifted;
     const double variance = spread < 0 ? 0 : spread;  // rounding may leave a constant set just below 0; NaN stays
     stats[2 * set] = static_cast<float>(static_cast<double>(static_cast<float>(x[first])) + mean_shifted);
     stats[2 * set + 1] = static_cast<float>(1 / sqrt(variance + eps));
@@ -173,7 +177,7 @@ struct BackwardMeans {
   const T *dy, *x;
   const float *stats, *gamma;
   float* means;
-  double elements;
+  double inverse_elements;  // a division in here is a call, around which registers spill
   template <int W>
   HD void sum(int64_t set, int64_t, int64_t i, int c, Floats<W> (&sums)[2]) const {
     const float mean = stats[2 * set], invstd = stats[2 * set + 1];
@@ -186,8 +190,8 @@ struct BackwardMeans {
     });
   }
   HD void finish(int64_t set, int64_t, const double (&sums)[2]) const {
-    means[2 * set] = static_cast<float>(sums[0] / elements);
-    means[2 * set + 1] = static_cast<float>(sums[1] / elements);
+    means[2 * set] = static_cast<float>(sums[0] * inverse_elements);
+    means[2 * set + 1] = static_cast<float>(sums[1] * inverse_elements);
   }
 };
 
@@ -213,7 +217,7 @@ struct Backward {
 };
 
 int64_t rows_of(const Shape& x) { return x.elements() / x[-1]; }
-double elements_of(const Layout& l) { return static_cast<double>(l.pixels * l.width); }
+double inverse_elements_of(const Layout& l) { return 1 / static_cast<double>(l.pixels * l.width); }
 
 }  // namespace
 
@@ -221,7 +225,8 @@ void norm_stats(Stream s, const Tensor& x, const NormSets& sets, float eps, floa
   const Layout l(x, sets);
   dispatch_float(x.dtype, "norm_stats", [&](auto t) {
     using T = decltype(t);
-    sum_sets(s, l, sets.sets_of(x.shape), Stats<T>{x.as<const T>(), stats, elements_of(l), static_cast<double>(eps)});
+    sum_sets(s, l, sets.sets_of(x.shape),
+             Stats<T>{x.as<const T>(), stats, inverse_elements_of(l), static_cast<double>(eps)});
   });
 }
 
@@ -254,7 +259,7 @@ void norm_backward(Stream s, const Tensor& dy, const Tensor& x, const NormSets& 
   dispatch_float(x.dtype, "norm_backward", [&](auto t) {
     using T = decltype(t);
     const T *g = dy.as<const T>(), *px = x.as<const T>();
-    sum_sets(s, l, sets.sets_of(x.shape), BackwardMeans<T>{g, px, stats, gamma, means, elements_of(l)});
+    sum_sets(s, l, sets.sets_of(x.shape), BackwardMeans<T>{g, px, stats, gamma, means, inverse_elements_of(l)});
     for_each_channel_packet(s, rows_of(x.shape), l.channels, Backward<T>{g, px, stats, gamma, means, dx.as<T>(), l});
   });
 }

@@ -26,12 +26,13 @@ HD int counted(int out, int kernel, int stride, int before, int extent, int afte
   const Range r = inside(out, kernel, stride, before, extent + (include_pad ? after : 0));
   return r.last - (include_pad ? 0 : r.first);
 }
-// 1 / the number of elements that the average at (oh, ow) divides by.
-HD float mean_scale(const Pooling& p, int oh, int ow) {
+HD int counted_rows(const Pooling& p, int oh) {
   const PoolWindow& k = p.window;
-  const int rows = counted(oh, k.kernel_h, k.stride_h, k.pad.top, p.in.h, k.pad.bottom, k.count_include_pad);
-  const int columns = counted(ow, k.kernel_w, k.stride_w, k.pad.left, p.in.w, k.pad.right, k.count_include_pad);
-  return 1.F / static_cast<float>(rows * columns);
+  return counted(oh, k.kernel_h, k.stride_h, k.pad.top, p.in.h, k.pad.bottom, k.count_include_pad);
+}
+HD int counted_columns(const Pooling& p, int ow) {
+  const PoolWindow& k = p.window;
+  return counted(ow, k.kernel_w, k.stride_w, k.pad.left, p.in.w, k.pad.right, k.count_include_pad);
 }
 // The windows that cover `in`.
 HD Range covering(int in, int kernel, int stride, int pad, int windows) {
@@ -117,7 +118,7 @@ struct AvgPool {
         const Floats<W> v = load<W>(x + ((o.n * p.in.h + h0 + r) * p.in.w + w0 + s) * p.channels + c);
         for_lanes<W>([&](int j) { sum[j] += v[j]; });
       }
-    const float scale = mean_scale(p, o.h, o.w);
+    const float scale = 1.F / static_cast<float>(counted_rows(p, o.h) * counted_columns(p, o.w));
     for_lanes<W>([&](int j) { sum[j] *= scale; });
     store(y + row * p.channels + c, sum);
   }
@@ -135,12 +136,15 @@ struct AvgPoolBackward {
     const Range rh = covering(i.h, k.kernel_h, k.stride_h, k.pad.top, p.out.h);
     const Range rw = covering(i.w, k.kernel_w, k.stride_w, k.pad.left, p.out.w);
     Floats<W> sum = {};
-    for (int oh = rh.first; oh < rh.last; ++oh)
+    for (int oh = rh.first; oh < rh.last; ++oh) {
+      const int rows = counted_rows(p, oh);
+      const T* line = dy + ((i.n * p.out.h + oh) * p.out.w) * p.channels + c;
       for (int ow = rw.first; ow < rw.last; ++ow) {
-        const Floats<W> g = load<W>(dy + ((i.n * p.out.h + oh) * p.out.w + ow) * p.channels + c);
-        const float scale = mean_scale(p, oh, ow);
+        const float scale = 1.F / static_cast<float>(rows * counted_columns(p, ow));
+        const Floats<W> g = load<W>(line + int64_t{ow} * p.channels);
         for_lanes<W>([&](int j) { sum[j] += g[j] * scale; });
       }
+    }
     store(dx + row * p.channels + c, sum);
   }
 };

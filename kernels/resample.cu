@@ -100,12 +100,14 @@ struct ResampleBackward {
     for (int h = rows.first_reader(i.h); h < last_h; ++h) {
       const float of_row = rows.weight(h, i.h);
       if (of_row == 0) continue;
+      Floats<W> line = {};
       for (int w = first_w; w < last_w; ++w) {
-        const float weight = of_row * columns.weight(w, i.w);
+        const float weight = columns.weight(w, i.w);
         if (weight == 0) continue;
         const Floats<W> g = load<W>(dy + ((i.n * rows.out + h) * columns.out + w) * channels + c);
-        for_lanes<W>([&](int j) { sum[j] += g[j] * weight; });
+        for_lanes<W>([&](int j) { line[j] += g[j] * weight; });
       }
+      for_lanes<W>([&](int j) { sum[j] += line[j] * of_row; });
     }
     store(dx + row * channels + c, sum);
   }

@@ -138,6 +138,36 @@ TEST_F(PassLog, EvaluationFoldsBatchNormsIntoConvolutions) {
   EXPECT_EQ(count(*plain, "activation"), 5);
 }
 
+// Each split and slice is one op with one gradient, however many parts it has; a part that nobody reads costs nothing
+// on the way back but zeros.
+TEST_F(PassLog, PartsOfAValueShareOneGradient) {
+  const auto shuffled = plan(6, true);
+  EXPECT_EQ(count(*shuffled, "split"), 4 + 3);   // two splits and two slices, the gradients of three concats
+  EXPECT_EQ(count(*shuffled, "concat"), 3 + 4);  // and the other way round
+  const auto evaluation = plan(6, false);
+  EXPECT_EQ(count(*evaluation, "split"), 4);
+  EXPECT_EQ(count(*evaluation, "concat"), 3);
+}
+
+TEST_F(PassLog, EvaluationReservesNoIndexForMaxPools) {
+  for (const bool training : {true, false}) {
+    const auto resnet = plan(1, training);
+    for (const Op& op : PlanAccess::program(*resnet).step)
+      if (op.def == &ops::max_pool) {
+        EXPECT_EQ(op.out.size(), training ? 2U : 1U);
+      }
+  }
+}
+
+TEST_F(PassLog, AFrozenBatchNormHasNoStatistics) {
+  const auto enlarged = plan(9, true);
+  EXPECT_EQ(count(*enlarged, "channel_stats"), 1);
+  EXPECT_EQ(count(*enlarged, "bn_coefficients"), 3);
+  const auto evaluation = plan(9, false);
+  EXPECT_EQ(count(*evaluation, "bn_coefficients"), 0);  // in `prepare`
+  EXPECT_EQ(count(*evaluation, "conv_dgrad"), 2);       // the transposed convolutions
+}
+
 TEST_F(PassLog, TheLogSaysWhatWasDone) {
   const auto evaluation = plan(3, false), training = plan(1, true);
   EXPECT_NE(evaluation->describe().find("pass fold: 7 batch norms into convolutions"), std::string::npos);

@@ -16,106 +16,277 @@ HD void tree(const Block<B>& block, F join) {
     });
 }
 
-// The sums over one row of K logits that softmax needs, found by one block.
-struct RowSums {
-  float largest[kThreads];
-  float exps[kThreads];   // sum of exp(x - largest)
-  float below[kThreads];  // sum of x - largest
+// What turns a row of logits, divided by a temperature, into log-probabilities.
+struct Normaliser {
+  float largest, log_sum;  // of exp(x - largest)
+  HD float log_probability(float scaled) const { return (scaled - largest) - log_sum; }
 };
 
-// After this largest[0], exps[0] and below[0] hold the row's values. NaN and +infinity among the logits
-// make exps[0] NaN.
-template <class T>
-HD void sum_row(const Block<kThreads>& block, RowSums& row, const T* x, int classes) {
+struct RowShared {
+  float a[kThreads], b[kThreads];
+  int index[kThreads];
+};
+
+// Sums what f(j, a, b) adds to a and b over all j < count into the two places given.
+template <class F>
+HD void sum_pairs(const Block<kThreads>& block, RowShared& shared, int64_t count, float& sum_a, float& sum_b, F f) {
   block.phase([&](int t) {
-    float largest = -INFINITY;
-    for (int j = t; j < classes; j += kThreads) largest = fmaxf(largest, static_cast<float>(x[j]));
-    row.largest[t] = largest;
-  });
-  tree(block, [&](int t, int u) { row.largest[t] = fmaxf(row.largest[t], row.largest[u]); });
-  block.phase([&](int t) {
-    float exps = 0, below = 0;
-    for (int j = t; j < classes; j += kThreads) {
-      const float d = static_cast<float>(x[j]) - row.largest[0];
-      exps += expf(d);
-      below += d;
-    }
-    row.exps[t] = exps;
-    row.below[t] = below;
+    float a = 0, b = 0;
+    for (int64_t j = t; j < count; j += kThreads) f(j, a, b);
+    shared.a[t] = a;
+    shared.b[t] = b;
   });
   tree(block, [&](int t, int u) {
-    row.exps[t] += row.exps[u];
-    row.below[t] += row.below[u];
+    shared.a[t] += shared.a[u];
+    shared.b[t] += shared.b[u];
   });
+  block.phase([&](int t) {
+    if (t != 0) return;
+    sum_a = shared.a[0];
+    sum_b = shared.b[0];
+  });
+}
+
+// NaN and +infinity among the logits make log_sum NaN.
+template <class T>
+HD void normalise(const Block<kThreads>& block, RowShared& shared, const T* x, int classes, float scale,
+                  Normaliser& out) {
+  block.phase([&](int t) {
+    float largest = -INFINITY;
+    for (int j = t; j < classes; j += kThreads) largest = fmaxf(largest, static_cast<float>(x[j]) * scale);
+    shared.a[t] = largest;
+  });
+  tree(block, [&](int t, int u) { shared.a[t] = fmaxf(shared.a[t], shared.a[u]); });
+  block.phase([&](int t) {
+    if (t == 0) out.largest = shared.a[0];
+  });
+  block.phase([&](int t) {
+    float sum = 0;
+    for (int j = t; j < classes; j += kThreads) sum += expf(static_cast<float>(x[j]) * scale - out.largest);
+    shared.a[t] = sum;
+  });
+  tree(block, [&](int t, int u) { shared.a[t] += shared.a[u]; });
+  block.phase([&](int t) {
+    if (t == 0) out.log_sum = logf(shared.a[0]);
+  });
+}
+
+// The part of one class in a row's loss, and its derivative: by the log-probability in the losses by softmax, by the
+// logit in the others.
+struct Term {
+  float value, slope;
+};
+
+// log(1 + e^-x).
+HD float softplus_of_minus(float x) { return log1pf(expf(-fabsf(x))) + fmaxf(-x, 0.F); }
+HD float logistic(float x) {
+  const float e = expf(-fabsf(x));
+  return (x < 0 ? e : 1.F) / (1.F + e);
 }
 
 // One block for each row: its loss, its place in the meters and its gradient.
 template <class T>
-struct XentRow {
+struct LossRow {
   struct Shared {
-    RowSums row;
-    int ahead[kThreads];  // classes that rank before the label
+    RowShared row;
+    float weight_sum, divisor;  // of the batch: what its mean is of, and what this loss divides by
+    Normaliser plain, cool, teacher;
+    float value, slope;  // sums of the terms
+    float divergence, unused;
+    int label, ahead;  // ahead: classes that rank before the label
   };
   const T* logits;
   T* dlogits;  // may be null
+  int64_t rows;
   int classes;
-  const StepInput* input;
-  const StepStatus* status;
-  float smoothing;
-  float* row_values;
+  LossArgs o;
+
+  HD bool by_softmax() const { return o.kind == LossKind::cross_entropy || o.kind == LossKind::focal; }
+  HD float class_weight(int k) const { return o.class_weights ? o.class_weights[k] : 1.F; }
+  HD float row_weight(int64_t n) const {
+    const float weight = o.input->weights[n];
+    return weight > 0 && !(o.ignores && !o.dense && o.input->labels[n] == o.ignore_index) ? weight : 0.F;
+  }
 
   HD void operator()(Block<kThreads> block, Shared& shared) const {
     const int64_t n = block.index;
     const T* x = logits + n * classes;
-    const float weight = input->weights[n];
-    // A row without weight may hold anything, its label too.
-    const int label = weight > 0 ? input->labels[n] : 0;
-    const bool valid = label >= 0 && label < classes;
-    const float target = valid ? static_cast<float>(x[label]) : NAN;
-    sum_row(block, shared.row, x, classes);
-    count_ahead(block, shared, x, label, target);
+    const float weight = row_weight(n);
+    if (!(weight > 0)) return write_nothing(block, n);
+    sum_weights(block, shared);
+    find_label(block, shared, x, n);
+    if (by_softmax()) normalise(block, shared.row, x, classes, 1.F, shared.plain);
+    sum_pairs(block, shared.row, classes, shared.value, shared.slope, [&](int64_t k, float& value, float& slope) {
+      const Term term = term_of(shared, x, n, static_cast<int>(k));
+      value += term.value;
+      slope += term.slope;
+    });
+    if (o.distill_alpha > 0) compare_with_teacher(block, shared, x, n);
+    count_ahead(block, shared, x);
     block.phase([&](int t) {
       if (t != 0) return;
-      float* out = row_values + n * 4;
-      out[0] = weight > 0 ? loss(shared.row, target) : 0.F;
-      out[1] = weight > 0 ? weight : 0.F;
-      out[2] = weight > 0 && valid && shared.ahead[0] < 1 ? 1.F : 0.F;
-      out[3] = weight > 0 && valid && shared.ahead[0] < 5 ? 1.F : 0.F;
+      float* out = o.row_values + n * 4;
+      out[0] = loss(shared);
+      out[1] = weight;
+      out[2] = shared.ahead < 1 ? 1.F : 0.F;
+      out[3] = shared.ahead < 5 ? 1.F : 0.F;
     });
-    if (dlogits) write_gradient(block, shared.row, x, n, weight, valid ? label : -1);
+    if (dlogits) write_gradient(block, shared, x, n, weight);
   }
 
-  HD void count_ahead(const Block<kThreads>& block, Shared& shared, const T* x, int label, float target) const {
+  HD void write_nothing(const Block<kThreads>& block, int64_t n) const {
+    block.phase([&](int t) {
+      for (int k = t; k < 4; k += kThreads) o.row_values[n * 4 + k] = 0;
+      if (dlogits)
+        for (int k = t; k < classes; k += kThreads) dlogits[n * classes + k] = T(0.F);
+    });
+  }
+
+  // The host's sum does not know which rows are ignored, nor the weights of their classes. Each block looks at all
+  // rows again, which is little beside its logits and saves a launch.
+  HD void sum_weights(const Block<kThreads>& block, Shared& shared) const {
+    const bool by_class = o.class_weights && o.kind == LossKind::cross_entropy && !o.dense;
+    if (by_class || o.ignores)
+      return sum_pairs(block, shared.row, rows, shared.weight_sum, shared.divisor,
+                       [&](int64_t n, float& sum, float& divisor) {
+                         const float weight = row_weight(n);
+                         if (!(weight > 0)) return;
+                         const int label = by_class ? o.input->labels[n] : 0;
+                         sum += weight;
+                         divisor += by_class && valid(label) ? weight * o.class_weights[label] : weight;
+                       });
+    block.phase([&](int t) {
+      if (t == 0) shared.weight_sum = shared.divisor = o.input->weight_sum;
+    });
+  }
+
+  HD bool valid(int label) const { return label >= 0 && label < classes; }
+
+  // -1 for none: the label is invalid, or no class of several is positive.
+  HD void find_label(const Block<kThreads>& block, Shared& shared, const T* x, int64_t n) const {
+    if (!o.dense)
+      return block.phase([&](int t) {
+        if (t == 0) shared.label = valid(o.input->labels[n]) ? o.input->labels[n] : -1;
+      });
+    const float* target = o.input->targets + n * classes;
+    const bool several = o.kind == LossKind::binary_cross_entropy || o.kind == LossKind::sigmoid_focal;
+    block.phase([&](int t) {
+      float best = -INFINITY;
+      int index = -1;
+      for (int k = t; k < classes; k += kThreads) {
+        if (several && !(target[k] >= 0.5F)) continue;
+        const float v = several ? static_cast<float>(x[k]) : target[k];
+        if (index < 0 || v > best) best = v, index = k;
+      }
+      shared.row.a[t] = best;
+      shared.row.index[t] = index;
+    });
+    tree(block, [&](int t, int u) {
+      const int mine = shared.row.index[t], other = shared.row.index[u];
+      const bool equal = shared.row.a[u] == shared.row.a[t];
+      if (other < 0 || (mine >= 0 && !(shared.row.a[u] > shared.row.a[t] || (equal && other < mine)))) return;
+      shared.row.a[t] = shared.row.a[u];
+      shared.row.index[t] = other;
+    });
+    block.phase([&](int t) {
+      if (t == 0) shared.label = shared.row.index[0];
+    });
+  }
+
+  HD void count_ahead(const Block<kThreads>& block, Shared& shared, const T* x) const {
+    const int label = shared.label;
+    const float own = label < 0 ? NAN : static_cast<float>(x[label]);
     block.phase([&](int t) {
       int ahead = 0;
       for (int j = t; j < classes; j += kThreads) {
         const auto v = static_cast<float>(x[j]);
-        if (!(v <= target) || (v == target && j < label)) ++ahead;  // a NaN is no lucky guess
+        if (!(v <= own) || (v == own && j < label)) ++ahead;  // a NaN is no lucky guess
       }
-      shared.ahead[t] = ahead;
+      shared.row.index[t] = ahead;
     });
-    tree(block, [&](int t, int u) { shared.ahead[t] += shared.ahead[u]; });
-  }
-
-  // -sum_k target_k log p_k, with log p_k = x_k - largest - log(sum of exps).
-  HD float loss(const RowSums& row, float target) const {
-    const float log_sum = logf(row.exps[0]);
-    const float hard = log_sum - (target - row.largest[0]);
-    if (smoothing == 0) return hard;
-    const float even = log_sum - row.below[0] / static_cast<float>(classes);
-    return (1.F - smoothing) * hard + smoothing * even;
-  }
-
-  HD void write_gradient(const Block<kThreads>& block, const RowSums& row, const T* x, int64_t n, float weight,
-                         int label) const {
-    const float factor = weight > 0 ? weight / input->weight_sum * status->loss_scale : 0.F;
-    const float even = smoothing / static_cast<float>(classes), inverse = 1.F / row.exps[0];
-    const float invalid = label < 0 ? NAN : 0.F;
+    tree(block, [&](int t, int u) { shared.row.index[t] += shared.row.index[u]; });
     block.phase([&](int t) {
-      for (int j = t; j < classes; j += kThreads) {
-        const float p = expf(static_cast<float>(x[j]) - row.largest[0]) * inverse;
-        const float target = even + (j == label ? 1.F - smoothing : 0.F) + invalid;
-        dlogits[n * classes + j] = T(weight > 0 ? (p - target) * factor : 0.F);
+      if (t == 0) shared.ahead = label < 0 ? classes + 5 : shared.row.index[0];
+    });
+  }
+
+  HD float target_of(const Shared& shared, int64_t n, int k) const {
+    if (!o.dense && shared.label < 0) return NAN;
+    const float hard = k == shared.label ? 1.F : 0.F;
+    const float t = o.dense ? o.input->targets[n * classes + k] : hard;
+    return (1.F - o.smoothing) * t + o.smoothing / static_cast<float>(classes);
+  }
+
+  HD Term term_of(const Shared& shared, const T* x, int64_t n, int k) const {
+    const float t = target_of(shared, n, k), v = static_cast<float>(x[k]);
+    if (by_softmax()) return softmax_term(shared.plain.log_probability(v), t * class_weight(k));
+    Term term = o.kind == LossKind::binary_cross_entropy ? binary_term(v, t, k)
+                : o.kind == LossKind::sigmoid_focal      ? sigmoid_focal_term(v, t)
+                                                         : Term{(v - t) * (v - t), 2.F * (v - t)};
+    const float share = 1.F / static_cast<float>(classes);
+    return {term.value * share, term.slope * share};
+  }
+
+  HD Term softmax_term(float log_p, float weight) const {
+    if (weight == 0) return {0, 0};  // also where log_p is -infinity
+    if (o.kind == LossKind::cross_entropy) return {-weight * log_p, -weight};
+    // With q = 1 - p: d(q^gamma log p) / dlog p = q^gamma (1 - gamma p log p / q); log p / q is -1 in the limit of p
+    // = 1.
+    const float q = -expm1f(log_p), power = o.focal_gamma == 0 ? 1.F : powf(q, o.focal_gamma);
+    const float ratio = q == 0 ? -1.F : log_p / q;
+    return {-weight * power * log_p, -weight * power * (1.F - o.focal_gamma * expf(log_p) * ratio)};
+  }
+
+  HD Term binary_term(float x, float t, int k) const {
+    const float positive = 1.F + ((o.positive_weights ? o.positive_weights[k] : 1.F) - 1.F) * t, c = class_weight(k);
+    return {c * ((1.F - t) * x + positive * softplus_of_minus(x)), c * ((1.F - t) - positive * logistic(-x))};
+  }
+
+  // The binary cross-entropy ce times a_t q^gamma, with q = 1 - p_t the probability of the wrong side.
+  HD Term sigmoid_focal_term(float x, float t) const {
+    const float p = logistic(x), not_p = logistic(-x), q = t * not_p + (1.F - t) * p;
+    const float ce = (1.F - t) * x + softplus_of_minus(x), power = o.focal_gamma == 0 ? 1.F : powf(q, o.focal_gamma);
+    const float a = o.focal_alpha < 0 ? 1.F : o.focal_alpha * t + (1.F - o.focal_alpha) * (1.F - t);
+    const float ratio = q == 0 ? 1.F : ce / q;
+    return {a * power * ce, a * power * ((p - t) - o.focal_gamma * ratio * (2.F * t - 1.F) * p * not_p)};
+  }
+
+  // sum_k q_k (log q_k - log p_k) of the teacher's q and the student's p, both at the temperature.
+  HD void compare_with_teacher(const Block<kThreads>& block, Shared& shared, const T* x, int64_t n) const {
+    const float inverse = 1.F / o.temperature;
+    const float* z = o.input->teacher + n * classes;
+    normalise(block, shared.row, x, classes, inverse, shared.cool);
+    normalise(block, shared.row, z, classes, inverse, shared.teacher);
+    sum_pairs(block, shared.row, classes, shared.divergence, shared.unused, [&](int64_t k, float& sum, float&) {
+      const float log_q = shared.teacher.log_probability(z[k] * inverse);
+      const float log_p = shared.cool.log_probability(static_cast<float>(x[k]) * inverse), q = expf(log_q);
+      if (q != 0) sum += q * (log_q - log_p);
+    });
+  }
+
+  // In the meters the mean is taken by weight_sum.
+  HD float loss(const Shared& shared) const {
+    const float own = shared.divisor > 0 ? shared.value * (shared.weight_sum / shared.divisor) : 0.F;
+    if (!(o.distill_alpha > 0)) return own;
+    return (1.F - o.distill_alpha) * own + o.distill_alpha * o.temperature * o.temperature * shared.divergence;
+  }
+
+  HD void write_gradient(const Block<kThreads>& block, const Shared& shared, const T* x, int64_t n,
+                         float weight) const {
+    const float scale = weight * o.status->loss_scale;
+    const float own = shared.divisor > 0 ? (1.F - o.distill_alpha) * scale / shared.divisor : 0.F;
+    const float taught = o.distill_alpha * o.temperature * scale / shared.weight_sum, inverse = 1.F / o.temperature;
+    block.phase([&](int t) {
+      for (int k = t; k < classes; k += kThreads) {
+        const auto v = static_cast<float>(x[k]);
+        float slope = term_of(shared, x, n, k).slope;
+        if (by_softmax()) slope -= expf(shared.plain.log_probability(v)) * shared.slope;
+        float g = own * slope;
+        if (o.distill_alpha > 0) {
+          const float z = o.input->teacher[n * classes + k] * inverse;
+          g += taught * (expf(shared.cool.log_probability(v * inverse)) - expf(shared.teacher.log_probability(z)));
+        }
+        dlogits[n * classes + k] = T(g);
       }
     });
   }
@@ -169,32 +340,33 @@ struct AddMeters {
 
 template <class T>
 struct SoftmaxRow {
-  using Shared = RowSums;
+  struct Shared {
+    RowShared row;
+    Normaliser normaliser;
+  };
   const T* logits;
   float* probabilities;
   int classes;
 
-  HD void operator()(Block<kThreads> block, RowSums& row) const {
+  HD void operator()(Block<kThreads> block, Shared& shared) const {
     const T* x = logits + block.index * classes;
     float* out = probabilities + block.index * classes;
-    sum_row(block, row, x, classes);
+    normalise(block, shared.row, x, classes, 1.F, shared.normaliser);
     block.phase([&](int t) {
       for (int j = t; j < classes; j += kThreads)
-        out[j] = expf(static_cast<float>(x[j]) - row.largest[0]) / row.exps[0];
+        out[j] = expf(shared.normaliser.log_probability(static_cast<float>(x[j])));
     });
   }
 };
 
 }  // namespace
 
-void softmax_xent(Stream s, const SoftmaxXentArgs& args) {
+void loss_and_gradient(Stream s, const LossArgs& args) {
   const int64_t rows = args.logits.shape[0];
   const auto classes = static_cast<int>(args.logits.shape[1]);
-  dispatch_float(args.logits.dtype, "softmax_xent", [&](auto t) {
+  dispatch_float(args.logits.dtype, "loss", [&](auto t) {
     using T = decltype(t);
-    for_each_block<kThreads>(s, rows,
-                             XentRow<T>{args.logits.as<const T>(), args.dlogits.as<T>(), classes, args.input,
-                                        args.status, args.smoothing, args.row_values});
+    for_each_block<kThreads>(s, rows, LossRow<T>{args.logits.as<const T>(), args.dlogits.as<T>(), rows, classes, args});
   });
   for_each_block<AddMeters::kRows>(s, 1, AddMeters{args.row_values, rows, args.input, args.meters, args.status});
 }

@@ -1,26 +1,37 @@
-// Softmax cross-entropy with label smoothing, its gradient and the meters, in one go.
+// The losses (convolt/loss.h says the formulas), their gradients and the meters, in two launches.
 #pragma once
 
 #include "convolt/context.h"
+#include "convolt/loss.h"
 #include "convolt/tensor.h"
 #include "step_state.h"
 
 namespace convolt {
 
-struct SoftmaxXentArgs {
-  Tensor logits;                     // [N, K], f32, bf16 or f16
-  Tensor dlogits;                    // as logits, overwritten; data null: no gradient
-  const StepInput* input = nullptr;  // labels, weights, weight_sum, step
-  float smoothing = 0;               // target = (1 - smoothing) * onehot + smoothing / K
-  float* row_values = nullptr;       // f32 [N, 4] scratch: loss, weight, top-1, top-5 of each row
-  Meters* meters = nullptr;          // added to
+struct LossArgs {
+  Tensor logits;   // [N, K], f32, bf16 or f16
+  Tensor dlogits;  // as logits, overwritten; data null: no gradient
+  LossKind kind = LossKind::cross_entropy;
+  bool dense = false;  // the target is input->targets, not input->labels
+  float smoothing = 0;
+  const float* class_weights = nullptr;     // [K] in device memory; may be null
+  const float* positive_weights = nullptr;  // likewise
+  bool ignores = false;                     // whether rows of label ignore_index count for nothing
+  int32_t ignore_index = 0;
+  float focal_gamma = 2, focal_alpha = 0.25F;
+  float distill_alpha = 0, temperature = 1;  // above 0: input->teacher is read
+  const StepInput* input = nullptr;          // targets, weights, weight_sum, step
+  float* row_values = nullptr;               // f32 [N, 4] scratch: loss, weight, top-1, top-5 of each row
+  Meters* meters = nullptr;                  // added to: loss times sum of weights, and the sums
   StepStatus* status = nullptr;  // first_bad_step is latched when a row with weight > 0 has a loss that is not finite
 };
 
-// loss = sum_n weight_n * xent_n / weight_sum; dlogits = its gradient times status->loss_scale. A label is counted in
-// top-k when fewer than k classes have a larger logit, or an equal one and a smaller index. A label outside [0, K) of a
-// row with weight > 0 makes the loss NaN (the loader never produces one).
-void softmax_xent(Stream s, const SoftmaxXentArgs& args);
+// The loss of the batch into the meters; dlogits = its gradient times status->loss_scale. A label is counted in top-k
+// when fewer than k classes have a larger logit, or an equal one and a smaller index; of a dense target the label is
+// its largest entry, for the losses by sigmoids the positive class (0.5 or more) of the largest logit. A label outside
+// [0, K) of a row with weight > 0 makes the loss NaN (the loader never produces one). Moves 4 per logit, and as many of
+// targets and teacher.
+void loss_and_gradient(Stream s, const LossArgs& args);
 
 // probabilities f32 [N, K] of logits [N, K].
 void softmax(Stream s, const Tensor& logits, float* probabilities);

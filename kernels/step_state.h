@@ -24,6 +24,8 @@ struct StepInput {
   const float* images = nullptr;          // f32 [N, H, W, C], for plans without an augment op
   const int32_t* labels = nullptr;        // [N]; ignored where the row's weight is 0
   const float* weights = nullptr;         // [N]
+  const float* targets = nullptr;         // f32 [N, K], for losses of dense targets
+  const float* teacher = nullptr;         // f32 [N, K], a teacher's logits, for distillation
 };
 
 // Owned by the device: written by kernels, read back by the host now and then.

@@ -10,6 +10,7 @@
 #include "convolt/graph.h"
 #include "convolt/layers.h"
 #include "convolt/loader.h"
+#include "convolt/loss.h"
 #include "convolt/models.h"
 #include "convolt/optimizer.h"
 #include "convolt/params.h"

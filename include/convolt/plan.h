@@ -8,6 +8,7 @@
 
 #include "convolt/augment.h"
 #include "convolt/graph.h"
+#include "convolt/loss.h"
 #include "convolt/optimizer.h"
 #include "convolt/params.h"
 
@@ -32,11 +33,13 @@ struct PlanOptions {
   bool tf32 = false;
   bool training = false;      // gradients; batch statistics; dropout
   int height = 0, width = 0;  // of the pictures; 0: the graph's
-  float label_smoothing = 0;
+  LossOptions loss;
   Sgd* optimizer = nullptr;  // training: the step ends with its update; without one the gradients are left to be read
   // The step begins with this augmentation of StepInput::records; without it, it reads f32 pictures from
   // StepInput::images.
   std::optional<AugmentOptions> augment;
+  // After a step the logits lie as f32 at device_logits(), for StepInput::teacher of another plan on the same queue.
+  bool expose_logits = false;
   Passes passes;
 };
 
@@ -63,11 +66,15 @@ public:
   // optimizer it ends with the update. What the input points to must stay until the compute queue has passed the step.
   void run(const StepInput& input);
   // For callers without a loader: host pictures f32 [batch, H, W, C] (normalised) and labels [batch] (may be null),
-  // copied in before the step; synchronises. Rows from `rows` on count for nothing.
+  // copied in before the step; synchronises. Rows from `rows` on count for nothing. For losses of labels without a
+  // teacher.
   void run(const float* images, const int32_t* labels, int rows, int64_t step = 0, float learning_rate = 0);
 
   // The logits of the last step, f32 [batch, K]; synchronises.
   std::vector<float> logits();
+  // With PlanOptions::expose_logits: where each step leaves them, f32 [batch, K] in device memory, good until the next
+  // step; the plan's own.
+  const float* device_logits() const;
   // Softmax of them, computed on the host in double.
   std::vector<float> probabilities();
   // Starts an asynchronous read-back of meters and status, in queue order, labelled with `step`.

@@ -59,7 +59,11 @@ struct TrainOptions {
   ScheduleOptions schedule;  // total_steps, warmup_steps and step_size are filled in from the epochs below
   double warmup_epochs = 0;
   double step_epochs = 30;
-  float label_smoothing = 0;
+  LossOptions loss;  // of labels; validation reports plain cross-entropy whatever is trained
+  // With loss.distill_alpha > 0: the teacher's network and weights, in the same Context, with as many classes. It is
+  // evaluated on each batch as the student sees it, augmentation included. Must outlive the training.
+  const Graph* teacher = nullptr;
+  Params* teacher_params = nullptr;
   AugmentOptions augment;
   AugmentOptions preprocessing;  // of validation, prediction
   int max_side = 0;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "graph/layer.h"
@@ -112,12 +114,67 @@ void append_optimizer(Program& program, const PlanOptions& options) {
 
 }  // namespace
 
+namespace {
+
+void check_loss(const LossOptions& o, int64_t classes) {
+  const auto fail = [](const std::string& message) { throw UsageError("the loss: " + message); };
+  for (const auto& [name, weights] : {std::pair{"class", &o.class_weights}, {"positive", &o.positive_weights}}) {
+    if (weights->empty()) continue;
+    if (static_cast<int64_t>(weights->size()) != classes)
+      fail(fmt::format("expected one {} weight for each of the {} classes, found {}", name, classes, weights->size()));
+    if (std::any_of(weights->begin(), weights->end(), [](float w) { return !(w >= 0 && w < INFINITY); }))
+      fail(fmt::format("{} weights must be finite and at least 0", name));
+  }
+  if (!o.class_weights.empty() && (o.kind == LossKind::sigmoid_focal || o.kind == LossKind::mean_squared_error))
+    fail("class weights belong to cross_entropy, focal and binary_cross_entropy");
+  if (!o.positive_weights.empty() && o.kind != LossKind::binary_cross_entropy)
+    fail("positive weights belong to binary_cross_entropy");
+  if (!(o.smoothing >= 0 && o.smoothing <= 1)) fail(fmt::format("smoothing lies in 0..1, found {}", o.smoothing));
+  if (o.smoothing > 0 && o.kind == LossKind::mean_squared_error) fail("mean_squared_error has no smoothing");
+  if (o.ignore_index && o.target == LossOptions::Target::dense)
+    fail("ignore_index belongs to labels; give such rows of dense targets the weight 0");
+  if (!(o.focal_gamma >= 0)) fail(fmt::format("focal_gamma must be at least 0, found {}", o.focal_gamma));
+  if (!(o.distill_alpha >= 0 && o.distill_alpha <= 1))
+    fail(fmt::format("distill_alpha lies in 0..1, found {}", o.distill_alpha));
+  if (!(o.temperature > 0)) fail(fmt::format("the temperature must be above 0, found {}", o.temperature));
+}
+
+// Evaluation measures the same kind plainly.
+LossOptions plain(LossOptions o) {
+  o.smoothing = 0;
+  o.class_weights.clear();
+  o.positive_weights.clear();
+  o.distill_alpha = 0;
+  return o;
+}
+
+ValueId constant(Program& program, const char* name, const std::vector<float>& data) {
+  if (data.empty()) return kNoValue;
+  const auto n = static_cast<int64_t>(data.size());
+  const ValueId v = program.add({.name = name, .dtype = DType::f32, .shape = {n}, .persistent = true});
+  program.constants.push_back({v, data});
+  return v;
+}
+
+}  // namespace
+
 void lower_training(Program& program, const PlanOptions& options) {
   const std::vector<Op> forward = program.step;
-  const LossAttrs attrs{options.training ? options.label_smoothing : 0, options.training};
-  const auto out =
-      emit(program, program.step, {.def = &ops::softmax_xent, .in = {program.logits}, .attrs = attrs, .layer = "loss"},
-           "loss.dx");
+  check_loss(options.loss, program[program.logits].shape[-1]);
+  const LossAttrs attrs{options.training ? options.loss : plain(options.loss), options.training};
+  const auto out = emit(program, program.step,
+                        {.def = &ops::loss,
+                         .in = {program.logits, constant(program, "class weights", attrs.options.class_weights),
+                                constant(program, "positive weights", attrs.options.positive_weights)},
+                         .attrs = attrs,
+                         .layer = "loss"},
+                        "loss.dx");
+  if (options.expose_logits) {
+    program.exposed_logits = program.add(
+        {.name = "logits.f32", .dtype = DType::f32, .shape = program[program.logits].shape, .persistent = true});
+    program.step.push_back(
+        {.def = &ops::cast, .in = {program.logits}, .out = {program.exposed_logits}, .attrs = {}, .layer = "logits"});
+  }
   if (!options.training) return;
   GradientBuilder builder(program, program.step);
   builder.run(forward, program.logits, out[0]);

@@ -88,7 +88,7 @@ private:
 
 // The one explicit table of ops (src/ops/training.cpp ends with it).
 namespace ops {
-extern const OpDef augment, load_images, cast_weights;
+extern const OpDef augment, load_images, cast_weights, cast;
 extern const OpDef conv_fprop, conv_dgrad, conv_wgrad, pack_weights, unpack_gradient, linear_fprop, linear_dgrad,
     linear_wgrad, add_bias, channel_sum;
 extern const OpDef channel_stats, bn_finalize, bn_coefficients, bn_fold, bn_apply, bn_backward_reduce,
@@ -100,7 +100,7 @@ extern const OpDef norm, norm_backward_params, norm_backward;
 extern const OpDef adaptive_avg_pool, adaptive_avg_pool_backward;
 extern const OpDef concat, split, channel_shuffle, mul, mul_backward_broadcast, scale_channels, scale_channels_backward,
     stochastic_depth;
-extern const OpDef softmax_xent, sgd, check_gradients, update_loss_scale;
+extern const OpDef loss, sgd, check_gradients, update_loss_scale;
 }  // namespace ops
 const std::vector<const OpDef*>& all_ops();
 

@@ -18,6 +18,10 @@ void Plan::run(const float* images, const int32_t* labels, int rows, int64_t ste
   Impl& p = *impl_;
   if (p.images == kNoValue)
     throw UsageError("this plan begins with augmentation: give it a StepInput with records, or compile it without");
+  const LossOptions& loss = p.options.loss;
+  if (labels != nullptr &&
+      (loss.target == LossOptions::Target::dense || (p.options.training && loss.distill_alpha > 0)))
+    throw UsageError("this plan's loss reads dense targets or a teacher's logits: give it a StepInput with them");
   if (rows < 0 || rows > p.options.batch)
     throw UsageError("a plan of batch " + std::to_string(p.options.batch) + " got " + std::to_string(rows) + " rows");
   p.wait_for_place();  // before anything is queued that refers to the caller's memory
@@ -48,6 +52,12 @@ std::vector<float> Plan::logits() {
   std::vector<float> values(static_cast<size_t>(t.elements()));
   widen(raw.data(), t.dtype, values.data(), t.elements());
   return values;
+}
+
+const float* Plan::device_logits() const {
+  if (impl_->program.exposed_logits == kNoValue)
+    throw UsageError("this plan keeps no f32 logits on the device: compile it with PlanOptions::expose_logits");
+  return impl_->tensor(impl_->program.exposed_logits).as<const float>();
 }
 
 std::vector<float> Plan::probabilities() {

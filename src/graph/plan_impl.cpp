@@ -175,6 +175,8 @@ void Plan::Impl::upload_tables() {
     context.compute().copy(tensor(t.tensors).data, t.host_tensors.data(), tensor(t.tensors).bytes());
     context.compute().copy(tensor(t.tiles).data, t.host_tiles.data(), tensor(t.tiles).bytes());
   }
+  for (const Constant& c : program.constants)
+    context.compute().copy(tensor(c.value).data, c.data.data(), tensor(c.value).bytes());
   StepStatus fresh;
   if (options.training && options.dtype == DType::f16) fresh.loss_scale = 65536;
   const Meters zero;

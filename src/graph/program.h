@@ -9,6 +9,7 @@
 #include "activation.h"
 #include "conv/conv.h"
 #include "convolt/augment.h"
+#include "convolt/loss.h"
 #include "convolt/shape.h"
 #include "norm.h"
 #include "pool.h"
@@ -75,7 +76,7 @@ struct ShuffleAttrs {
   int64_t groups = 1;
 };
 struct LossAttrs {
-  float smoothing = 0;
+  LossOptions options;
   bool gradient = false;
 };
 struct AugmentAttrs {
@@ -103,12 +104,20 @@ struct Op {
   std::string note;                    // what a pass did here, for describe()
 };
 
+// A persistent f32 value that the plan fills once.
+struct Constant {
+  ValueId value = kNoValue;
+  std::vector<float> data;
+};
+
 struct Program {
   std::vector<ValueInfo> values;
   std::vector<Op> prepare;  // run when the parameters have changed from outside
   std::vector<Op> step;
   ValueId logits = kNoValue;
   ValueId step_input = kNoValue, step_status = kNoValue, meters = kNoValue;
+  ValueId exposed_logits = kNoValue;  // f32, where PlanOptions ask for them
+  std::vector<Constant> constants;
   std::vector<ValueId> gradients;  // per parameter, kNoValue where there is none
   std::vector<std::string> pass_log;
 

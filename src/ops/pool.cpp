@@ -234,7 +234,7 @@ Launch bind_view(const Op& op, const Binding& b) {
   Tensor y = b.out(op, 0);
   if (x.data == y.data) return [](Stream) {};
   y.shape = x.shape;
-  return [x, y](Stream s) { cast(s, x, y); };
+  return [x, y](Stream s) { convolt::cast(s, x, y); };
 }
 }  // namespace
 const OpDef flatten{.name = "flatten",

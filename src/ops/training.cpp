@@ -28,15 +28,26 @@ Launch bind_augment(const Op& op, const Binding& b) {
 
 Launch bind_loss(const Op& op, const Binding& b) {
   const auto& attrs = std::get<LossAttrs>(op.attrs);
-  SoftmaxXentArgs args;
+  const LossOptions& o = attrs.options;
+  LossArgs args;
   args.logits = b.in(op, 0);
   if (attrs.gradient) args.dlogits = b.out(op, 0);
+  args.kind = o.kind;
+  args.dense = o.target == LossOptions::Target::dense;
+  args.smoothing = o.smoothing;
+  args.class_weights = b.in(op, 1).as<const float>();
+  args.positive_weights = b.in(op, 2).as<const float>();
+  args.ignores = o.ignore_index.has_value();
+  args.ignore_index = o.ignore_index.value_or(0);
+  args.focal_gamma = o.focal_gamma;
+  args.focal_alpha = o.focal_alpha;
+  args.distill_alpha = o.distill_alpha;
+  args.temperature = o.temperature;
   args.input = b.input;
-  args.smoothing = attrs.smoothing;
   args.row_values = static_cast<float*>(b.scratch(op));
   args.meters = b.meters;
   args.status = b.status;
-  return [args](Stream s) { convolt::softmax_xent(s, args); };
+  return [args](Stream s) { loss_and_gradient(s, args); };
 }
 
 int64_t tiles_of(const Op& op, const Program& p) {
@@ -79,18 +90,21 @@ const OpDef load_images{.name = "load_images", .infer = preset, .bind = [](const
                         }};
 
 const OpDef cast_weights{.name = "cast_weights", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
-                           return [x = b.in(op, 0), y = b.out(op, 0)](Stream s) { cast(s, x, y); };
+                           return [x = b.in(op, 0), y = b.out(op, 0)](Stream s) { convolt::cast(s, x, y); };
                          }};
 
-const OpDef softmax_xent{.name = "softmax_xent",
-                         .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                           if (!std::get<LossAttrs>(op.attrs).gradient) return {};
-                           return {{p[op.in[0]].dtype, p[op.in[0]].shape}};
-                         },
-                         .bind = bind_loss,
-                         .scratch = [](const Op& op, const Program& p) { return p[op.in[0]].shape[0] * int64_t{16}; },
-                         .launches = [](const Op&) { return 2; },
-                         .effects = true};
+const OpDef cast{.name = "cast", .infer = preset, .bind = cast_weights.bind};
+
+// (logits, class weights or none, positive weights or none) -> the gradient of the logits
+const OpDef loss{.name = "loss",
+                 .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                   if (!std::get<LossAttrs>(op.attrs).gradient) return {};
+                   return {{p[op.in[0]].dtype, p[op.in[0]].shape}};
+                 },
+                 .bind = bind_loss,
+                 .scratch = [](const Op& op, const Program& p) { return p[op.in[0]].shape[0] * int64_t{16}; },
+                 .launches = [](const Op&) { return 2; },
+                 .effects = true};
 
 // (gradients...): updates weights and moments in Params and the optimizer.
 const OpDef sgd{.name = "sgd", .infer = preset, .bind = bind_sgd, .effects = true};
@@ -123,6 +137,7 @@ const std::vector<const OpDef*>& all_ops() {
   static const std::vector<const OpDef*> table{&ops::augment,
                                                &ops::load_images,
                                                &ops::cast_weights,
+                                               &ops::cast,
                                                &ops::conv_fprop,
                                                &ops::conv_dgrad,
                                                &ops::conv_wgrad,
@@ -168,7 +183,7 @@ const std::vector<const OpDef*>& all_ops() {
                                                &ops::scale_channels,
                                                &ops::scale_channels_backward,
                                                &ops::stochastic_depth,
-                                               &ops::softmax_xent,
+                                               &ops::loss,
                                                &ops::sgd,
                                                &ops::check_gradients,
                                                &ops::update_loss_scale};

@@ -25,9 +25,22 @@ PlanOptions plan_options(const TrainOptions& o, Sgd& sgd) {
   p.training = true;
   p.height = o.augment.height;
   p.width = o.augment.width;
-  p.label_smoothing = o.label_smoothing;
+  p.loss = o.loss;
   p.optimizer = &sgd;
   p.augment = o.augment;
+  return p;
+}
+
+// The teacher looks at the very pictures of the step: augmentation is a pure function of the batch's records.
+PlanOptions teacher_options(const TrainOptions& o) {
+  PlanOptions p;
+  p.batch = o.batch;
+  p.dtype = o.dtype;
+  p.tf32 = o.tf32;
+  p.height = o.augment.height;
+  p.width = o.augment.width;
+  p.augment = o.augment;
+  p.expose_logits = true;
   return p;
 }
 
@@ -70,6 +83,7 @@ public:
         observer_(observer),
         sgd_(params, options.sgd),
         plan_(graph, params, plan_options(options, sgd_)) {
+    if (o_.loss.distill_alpha > 0) hire_teacher();
     if (!o_.resume.empty()) resume();
     loader_ = Loader::create(params.context(), data, loader_options(o_, state_.step));
     if (validation != nullptr) evaluator_.emplace(graph, params, *validation, eval_options(o_));
@@ -99,11 +113,30 @@ public:
   }
 
 private:
+  void hire_teacher() {
+    if (o_.teacher == nullptr || o_.teacher_params == nullptr)
+      throw UsageError("distillation needs a teacher: its graph and its weights");
+    teacher_.emplace(*o_.teacher, *o_.teacher_params, teacher_options(o_));
+    if (teacher_->classes() != plan_.classes())
+      throw UsageError(fmt::format("the teacher knows {} classes, the student {}; distillation needs the same",
+                                   teacher_->classes(), plan_.classes()));
+  }
+
+  // With the teacher's step queued before the student's.
+  StepInput prepared_input(const Batch& batch) {
+    StepInput input = input_of(batch);
+    input.seed = o_.seed;
+    if (teacher_) {
+      teacher_->run(input);
+      input.teacher = teacher_->device_logits();
+    }
+    return input;
+  }
+
   void step() {
     Batch batch;
     loader_->next(batch);
-    StepInput input = input_of(batch);
-    input.seed = o_.seed;
+    StepInput input = prepared_input(batch);
     const auto rate = static_cast<float>(learning_rate(o_.schedule, state_.step));
     for (float& r : input.learning_rate) r = rate;
     plan_.run(input);
@@ -230,9 +263,7 @@ private:
     const auto loader = Loader::create(params_.context(), data_, loader_options(o_, bad_step));
     Batch batch;
     loader->next(batch);
-    StepInput input = input_of(batch);
-    input.seed = o_.seed;
-    const std::string where = plan_.find_non_finite(input);
+    const std::string where = plan_.find_non_finite(prepared_input(batch));
     throw NonFiniteError(fmt::format(
         "the loss of step {} is not finite, first seen in {}; the weights are those before that step; try a lower "
         "--lr, warm-up (--lr-warmup-epochs) or --dtype f32",
@@ -259,6 +290,7 @@ private:
   const TrainObserver& observer_;
   Sgd sgd_;
   Plan plan_;
+  std::optional<Plan> teacher_;
   std::unique_ptr<Loader> loader_;
   std::optional<Evaluator> evaluator_;
   std::optional<MetricsLog> log_;

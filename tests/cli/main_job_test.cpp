@@ -73,6 +73,19 @@ TEST_F(MainJob, TrainEvalPredict) {
   EXPECT_THAT(std::string(json::parse(line).at("error")), HasSubstr("not a picture"));
 }
 
+TEST_F(MainJob, LossesAndATeacher) {
+  ASSERT_EQ(convolt(train("teacher") + "--steps 2 --quiet --class-weights balanced --label-smoothing 0.1").code, 0);
+  std::ofstream(at("weights.txt")) << "1 2\n0.5";
+  const std::string all[] = {
+      "--loss bce", "--loss focal --focal-gamma 1 --class-weights '" + at("weights.txt") + "'",
+      "--distill-alpha 0.7 --distill-temperature 2 --teacher '" + at("teacher/best.safetensors") + "'"};
+  for (const std::string& flags : all) {
+    const Outcome t = convolt(train("losses") + "--steps 2 --overwrite --quiet " + flags);
+    EXPECT_EQ(t.code, 0) << flags << ": " << t.error;
+    EXPECT_EQ(t.error, "") << flags;
+  }
+}
+
 TEST_F(MainJob, APictureThatCannotBeReadIsALineWithItsError) {
   ASSERT_EQ(convolt(train("bad") + "--steps 1 --quiet").code, 0);
   std::ofstream(at("nothing.jpg")) << "no picture";

@@ -150,7 +150,7 @@ protected:
                    .training = training,
                    .height = input.height,
                    .width = input.width,
-                   .label_smoothing = 0.1F,
+                   .loss = {.smoothing = 0.1F},
                    .passes = set.passes});
         if (training && dtype() == DType::f16) plan.set_status({.loss_scale = kLossScale});
         plan.run(on_device.step_input(input.step));

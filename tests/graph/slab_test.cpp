@@ -21,7 +21,7 @@ struct Planted {
     params = std::make_unique<Params>(*context, graph, 1);
     plan = std::make_unique<Plan>(graph, *params, PlanOptions{.batch = 2});
     batch = std::make_unique<DeviceBatch>(*context, graph, random_input(graph, 2, 1));
-    last = PlanAccess::find(*plan, "softmax_xent");
+    last = PlanAccess::find(*plan, "loss");
     picture = PlanAccess::program(*plan).step[0].out[0];
   }
   void run() {
@@ -74,7 +74,7 @@ TEST(Slab, AnOperandThatIsDeadIsNamed) {
     p.run();
     FAIL() << "expected an error";
   } catch (const DeviceError& e) {
-    EXPECT_STREQ(e.what(), "softmax_xent 'loss': memory plan: an operand 'image' of this op is not alive");
+    EXPECT_STREQ(e.what(), "loss 'loss': memory plan: an operand 'image' of this op is not alive");
   }
 }
 

@@ -5,8 +5,10 @@
 #include <cstring>
 #include <limits>
 
+#include "convolt/layers.h"
 #include "graph/networks.h"
 #include "graph/plan_access.h"
+#include "reference/loss.h"
 #include "reference/sgd.h"
 
 namespace convolt::test {
@@ -40,7 +42,7 @@ protected:
 TEST_F(TrainingTest, SgdUpdatesWeightsByItsGroups) {
   const float norm_decay = 0.01F, decay = 0.1F, rate = 0.05F;
   Sgd sgd(params_, {.momentum = 0.8F, .nesterov = true, .weight_decay = decay, .norm_weight_decay = norm_decay});
-  Plan plan(graph_, params_, {.batch = 4, .training = true, .label_smoothing = 0.1F, .optimizer = &sgd});
+  Plan plan(graph_, params_, {.batch = 4, .training = true, .loss = {.smoothing = 0.1F}, .optimizer = &sgd});
   std::vector<Values> expected = values_of(params_), moments(expected.size());
   for (size_t i = 0; i < moments.size(); ++i) moments[i].resize(expected[i].size());
   for (int64_t i = 0; i < 3; ++i) {
@@ -114,7 +116,7 @@ TEST_F(TrainingTest, FindNonFiniteNamesTheLossOfAnImpossibleLabel) {
   Plan plan(graph_, params_, {.batch = 4, .training = true});
   NetworkInput input = input_;
   input.labels[0] = 1000;
-  EXPECT_EQ(plan.find_non_finite(DeviceBatch(context_, graph_, input).step_input(0)), "layer 'loss' (softmax_xent)");
+  EXPECT_EQ(plan.find_non_finite(DeviceBatch(context_, graph_, input).step_input(0)), "layer 'loss' (loss)");
 }
 
 TEST_F(TrainingTest, AnOpThatFailsIsNamedWhenTheQueueIsSynchronised) {
@@ -182,6 +184,67 @@ TEST_F(TrainingTest, LossScaleCancels) {
 TEST_F(TrainingTest, GradientOfWhatHasNoneIsRefused) {
   Plan plan(graph_, params_, {.batch = 4, .training = true});
   EXPECT_THROW(plan.gradient(params_.find("stem.bn.running_mean")), UsageError);
+}
+
+// What a plan adds to the kernel: targets and a teacher by pointer, weights of classes in its slab.
+TEST(PlanLoss, DenseTargetsClassWeightsAndTeacherReachTheKernel) {
+  Context& context = context_of(Device::cpu());
+  Graph graph;
+  graph.output(linear(flatten(graph.input("image", {1, 1, 3})), 4, {.name = "fc"}));
+  Params params(context, graph, 3);
+  reference::NetworkInput input = random_input(graph, 2, 5);
+  const DeviceBatch batch(context, graph, input);
+  const auto targets = random_values(8, 1, 0, 1), teacher = random_values(8, 2);
+  const DeviceTensor on_device(context, DType::f32, {2, 4}, targets), taught(context, DType::f32, {2, 4}, teacher);
+  const LossOptions loss{.kind = LossKind::binary_cross_entropy,
+                         .target = LossOptions::Target::dense,
+                         .smoothing = 0.1F,
+                         .class_weights = {1, 2, 0.5F, 3},
+                         .positive_weights = {3, 1, 2, 0.5F},
+                         .distill_alpha = 0.25F,
+                         .temperature = 2};
+  StepInput step = batch.step_input(0);
+  step.targets = on_device.as<float>();
+  step.teacher = taught.as<float>();
+  for (const bool training : {true, false}) {
+    Plan plan(graph, params, {.batch = 2, .training = training, .loss = loss, .expose_logits = true});
+    plan.run(step);
+    const std::vector<float> logits = plan.logits();
+    const LossOptions plain{.kind = loss.kind, .target = loss.target};  // evaluation measures the kind itself
+    const reference::LossCase c{.options = training ? loss : plain,
+                                .classes = 4,
+                                .weights = input.weights,
+                                .labels = input.labels,
+                                .targets = on_device.values(),
+                                .teacher = taught.values()};
+    const MeterValues m = plan.meters().values;
+    EXPECT_NEAR(m.loss / m.weight, reference::loss(c, doubles(logits)), 1e-6) << training;
+    std::vector<float> exposed(8);
+    context.compute().copy(exposed.data(), plan.device_logits(), 32);
+    context.compute().synchronize();
+    EXPECT_EQ(exposed, logits);
+    const int32_t labels[2] = {};
+    EXPECT_THROW(plan.run(std::vector<float>(6).data(), labels, 2), UsageError);
+  }
+  EXPECT_THROW(Plan(graph, params, {.batch = 2}).device_logits(), UsageError);
+}
+
+TEST(PlanLoss, OptionsThatDoNotFitAreErrors) {
+  Graph graph;
+  graph.output(linear(flatten(graph.input("image", {1, 1, 3})), 4, {.name = "fc"}));
+  Params params(context_of(Device::cpu()), graph, 3);
+  const LossOptions wrong[] = {{.class_weights = {1, 2}},
+                               {.class_weights = {1, 2, 3, -1}},
+                               {.positive_weights = {1, 1, 1, 1}},
+                               {.kind = LossKind::mean_squared_error, .class_weights = {1, 1, 1, 1}},
+                               {.kind = LossKind::mean_squared_error, .smoothing = 0.1F},
+                               {.smoothing = 1.5F},
+                               {.target = LossOptions::Target::dense, .ignore_index = 0},
+                               {.focal_gamma = -1},
+                               {.distill_alpha = 2},
+                               {.temperature = 0}};
+  for (const LossOptions& loss : wrong)
+    EXPECT_THROW(Plan(graph, params, {.batch = 2, .training = true, .loss = loss}), UsageError) << &loss - wrong;
 }
 
 }  // namespace

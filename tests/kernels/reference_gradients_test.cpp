@@ -270,6 +270,16 @@ TEST(Reference, SoftmaxCrossEntropy) {
   EXPECT_NEAR(reference::softmax_xent(odds, 3, {1}, {1}, 0.3).loss, smoothed, 1e-15);
 }
 
+// The general loss agrees with the one above, whose gradient is a formula; kernels/loss_test.cpp holds torch's values.
+TEST(Reference, LossesAgree) {
+  const Vector x = random_values(12, 9, -2, 2), weights{1, 0.5, 0, 2};
+  const std::vector<int32_t> labels{0, 2, -7, 1};
+  const auto expected = reference::softmax_xent(x, 3, labels, weights, 0.125);
+  const reference::LossCase c{.options = {.smoothing = 0.125F}, .classes = 3, .weights = weights, .labels = labels};
+  EXPECT_NEAR(reference::loss(c, x), expected.loss, 1e-14);
+  EXPECT_THAT(reference::loss_gradient(c, x), Pointwise(DoubleNear(1e-9), expected.dlogits));
+}
+
 // The first two steps on w = 1 with the gradient 1 and rate 0.1, by hand.
 TEST(Reference, Sgd) {
   const auto two_steps = [](const reference::Sgd& sgd) {

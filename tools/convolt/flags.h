@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -80,6 +81,20 @@ struct Network {
 };
 // `data` (may be null) tells classes and channels where no checkpoint does.
 Network load_network(const NetworkFlags& flags, const PictureFlags& pictures, Context& context, const Dataset* data);
+
+// What is minimised.
+struct LossFlags {
+  std::string kind = "ce", class_weights, teacher;
+  float smoothing = 0, focal_gamma = 2, distill_alpha = 0.5F, temperature = 4;
+
+  void add(CLI::App& app);
+  // For `classes` outputs, of which the data set has labels of the first ones. Throws UsageError or FormatError.
+  LossOptions options(const Dataset& data, int64_t classes) const;
+  // The network of --teacher, none where there is none; warns where it was trained on pictures of another size or
+  // normalisation than it will see.
+  std::optional<Network> load_teacher(Context& context, const AugmentOptions& pictures) const;
+  nlohmann::ordered_json configuration() const;
+};
 
 // Prints "warning: ..." to stderr.
 void warn(const std::string& message);

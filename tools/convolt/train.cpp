@@ -25,10 +25,11 @@ struct TrainCommand {
   int64_t classes = 0, steps = 0, checkpoint_every = 0;
   int epochs = 10, log_every = 10;
   double lr = 0.1, warmup_epochs = 0, warmup_decay = 0.01, step_size = 30, gamma = 0.1, min_lr = 0;
-  float momentum = 0.9F, weight_decay = 1e-4F, norm_weight_decay = -1, smoothing = 0;
+  float momentum = 0.9F, weight_decay = 1e-4F, norm_weight_decay = -1;
   bool nesterov = false, overwrite = false, quiet = false, json = false;
   std::string schedule = "cosine";
   uint64_t seed = 0;
+  LossFlags loss;
 };
 
 void add_flags(CLI::App& app, TrainCommand& c) {
@@ -80,13 +81,10 @@ void add_flags(CLI::App& app, TrainCommand& c) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->group(training);
-  app.add_option("--label-smoothing,--smoothing", c.smoothing, "")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str()
-      ->group(training);
   app.add_option("--seed", c.seed, "of weights, order, augmentation and dropout")
       ->capture_default_str()
       ->group(training);
+  c.loss.add(app);
   c.pictures.add(app, true);
   c.augment.add(app);
   c.device.add(app);
@@ -146,7 +144,7 @@ nlohmann::ordered_json configuration(const TrainCommand& c) {
           {"weight_decay", c.weight_decay},
           {"schedule", c.schedule},
           {"warmup_epochs", c.warmup_epochs},
-          {"label_smoothing", c.smoothing},
+          {"loss", c.loss.configuration()},
           {"seed", c.seed},
           {"convolt", CONVOLT_VERSION}};
 }
@@ -169,7 +167,6 @@ TrainOptions train_options(const TrainCommand& c, const Pipeline& pipeline) {
   o.schedule.warmup_factor = c.warmup_decay;
   o.warmup_epochs = c.warmup_epochs;
   o.step_epochs = c.step_size;
-  o.label_smoothing = c.smoothing;
   o.augment = pipeline.training;
   o.preprocessing = pipeline.evaluation;
   o.max_side = c.data.max_side;
@@ -233,7 +230,13 @@ int run_train(const TrainCommand& c) {
   card.width = pipeline.training.width;
   card.class_names = data->class_names();
   card.preprocessing = pipeline.evaluation;
-  const TrainOptions options = train_options(c, pipeline);
+  TrainOptions options = train_options(c, pipeline);
+  options.loss = c.loss.options(*data, card.classes);
+  const std::optional<Network> teacher = c.loss.load_teacher(*context, options.augment);
+  if (teacher) {
+    options.teacher = teacher->graph.get();
+    options.teacher_params = teacher->params.get();
+  }
   card.configuration = configuration(c).dump();
 
   Graph graph;

@@ -8,7 +8,7 @@
 namespace convolt {
 
 void remove_dead_code(Program& p) {
-  std::set<ValueId> live{p.logits};
+  std::set<ValueId> live{p.logits, p.exposed_logits};
   for (const ValueId g : p.gradients) live.insert(g);
   size_t removed = 0;
   const auto sweep = [&](std::vector<Op>& ops) {

@@ -1,0 +1,46 @@
+// What a training minimises.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace convolt {
+
+// With x the logits of a row, t its target, p = softmax(x), s = sigmoid(x), c the class weights (1 where none):
+enum class LossKind : uint8_t {
+  cross_entropy,         // -sum_k c_k t_k log p_k
+  focal,                 // -sum_k c_k t_k (1 - p_k)^gamma log p_k (T.-Y. Lin et al., arXiv 1708.02002)
+  binary_cross_entropy,  // -mean_k c_k (q_k t_k log s_k + (1 - t_k) log(1 - s_k)), q the positive weights
+  sigmoid_focal,         // -mean_k (a t_k (1 - s_k)^gamma log s_k + (1 - a) (1 - t_k) s_k^gamma log(1 - s_k)) for t_k
+                         // of 0 or 1, a = focal_alpha; between them as torchvision.ops.sigmoid_focal_loss
+  mean_squared_error,    // mean_k (x_k - t_k)^2
+};
+
+// A batch's loss is the mean of its rows' by the rows' weights, as with torch's reduction "mean". Cross-entropy of
+// labels with class weights divides by the sum of weight times class weight of the label, as torch does; everything
+// else by the sum of the weights. Rows of weight 0 may hold anything.
+//
+// Evaluation plans compute the same kind without smoothing, class weights, positive weights and teacher: plain
+// cross-entropy where training smooths it, so that losses of validation can be compared.
+struct LossOptions {
+  enum class Target : uint8_t {
+    labels,  // StepInput::labels, i32 [N]: the target is 1 at the label, 0 elsewhere
+    dense,   // StepInput::targets, f32 [N, K]: probabilities, several labels at once, or values to fit
+  };
+  LossKind kind = LossKind::cross_entropy;
+  Target target = Target::labels;
+  float smoothing = 0;               // the target becomes (1 - smoothing) t + smoothing / K; all but mean_squared_error
+  std::vector<float> class_weights;  // [K], or empty; not sigmoid_focal and mean_squared_error
+  std::vector<float> positive_weights;  // [K], or empty; binary_cross_entropy
+  std::optional<int32_t> ignore_index;  // rows of this label count as of weight 0
+  float focal_gamma = 2;
+  float focal_alpha = 0.25F;  // of sigmoid_focal; below 0: neither side is weighted
+  // Above 0: (1 - distill_alpha) times the above plus distill_alpha T^2 KL(softmax(z / T) || softmax(x / T)), with z
+  // the teacher's logits, f32 [N, K] at StepInput::teacher (G. Hinton et al., arXiv 1503.02531). Class weights do not
+  // touch the second part.
+  float distill_alpha = 0;
+  float temperature = 1;
+};
+
+}  // namespace convolt

@@ -1,0 +1,112 @@
+#include <fmt/format.h>
+
+#include <fstream>
+
+#include "flags.h"
+
+namespace convolt::cli {
+
+void LossFlags::add(CLI::App& app) {
+  const char* group = "Loss";
+  app.add_option(
+         "--loss", kind,
+         "ce: cross-entropy; bce: binary cross-entropy of each class; focal: cross-entropy that looks at what is "
+         "hard. Validation reports plain cross-entropy")
+      ->check(CLI::IsMember({"ce", "bce", "focal"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--label-smoothing,--smoothing", smoothing, "")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--class-weights", class_weights,
+                 "a file with one number for each class in order of their names, or 'balanced': samples / (classes x "
+                 "samples of the class)")
+      ->group(group);
+  app.add_option("--focal-gamma", focal_gamma, "exponent of --loss focal")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(group);
+  CLI::Option* from = app.add_option("--teacher", teacher, "a checkpoint to distil from");
+  from->group(group);
+  app.add_option("--distill-alpha", distill_alpha, "weight of the teacher's part in the loss")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->needs(from)
+      ->group(group);
+  app.add_option("--distill-temperature", temperature, "temperature of both softmaxes in it")
+      ->check(above(0))
+      ->capture_default_str()
+      ->needs(from)
+      ->group(group);
+}
+
+namespace {
+
+std::vector<float> balanced(const Dataset& data, int64_t classes) {
+  std::vector<int64_t> counts(static_cast<size_t>(classes));
+  for (int64_t i = 0; i < data.size(); ++i) ++counts[static_cast<size_t>(data.label(i))];
+  std::vector<float> weights;
+  for (const int64_t n : counts)  // a class without samples never weighs
+    weights.push_back(n == 0 ? 0.F : static_cast<float>(data.size()) / static_cast<float>(classes * n));
+  return weights;
+}
+
+std::vector<float> read_numbers(const std::string& path, int64_t classes) {
+  std::ifstream file(path);
+  if (!file) throw DataError("cannot read the class weights '" + path + "'");
+  std::vector<float> numbers;
+  for (std::string word; file >> word;) {
+    float value = 0;
+    if (!CLI::detail::lexical_cast(word, value) || !(value >= 0))
+      throw FormatError(fmt::format("class weights '{}': expected numbers of at least 0, found '{}'", path, word));
+    numbers.push_back(value);
+  }
+  if (static_cast<int64_t>(numbers.size()) != classes)
+    throw FormatError(fmt::format("class weights '{}': expected a number for each of the {} classes, found {}", path,
+                                  classes, numbers.size()));
+  return numbers;
+}
+
+}  // namespace
+
+LossOptions LossFlags::options(const Dataset& data, int64_t classes) const {
+  LossOptions o;
+  o.kind = kind == "bce" ? LossKind::binary_cross_entropy : kind == "focal" ? LossKind::focal : LossKind::cross_entropy;
+  o.smoothing = smoothing;
+  if (!class_weights.empty())
+    o.class_weights = class_weights == "balanced" ? balanced(data, classes) : read_numbers(class_weights, classes);
+  o.focal_gamma = focal_gamma;
+  o.distill_alpha = teacher.empty() ? 0 : distill_alpha;
+  o.temperature = temperature;
+  return o;
+}
+
+std::optional<Network> LossFlags::load_teacher(Context& context, const AugmentOptions& pictures) const {
+  if (teacher.empty() || distill_alpha == 0) return std::nullopt;
+  NetworkFlags flags;
+  flags.checkpoint = teacher;
+  Network network = load_network(flags, {}, context, nullptr);
+  const AugmentOptions& own = network.card.preprocessing;
+  if (own.channels != pictures.channels)
+    throw UsageError(fmt::format("--teacher '{}' reads pictures of {} channels, the student of {}", teacher,
+                                 own.channels, pictures.channels));
+  if (own.mean != pictures.mean || own.std != pictures.std || own.height != pictures.height ||
+      own.width != pictures.width)
+    warn("the teacher '" + teacher + "' was trained on pictures of another size, --mean or --std than it is shown");
+  return network;
+}
+
+nlohmann::ordered_json LossFlags::configuration() const {
+  nlohmann::ordered_json j{{"kind", kind}, {"label_smoothing", smoothing}};
+  if (!class_weights.empty()) j["class_weights"] = class_weights;
+  if (kind == "focal") j["focal_gamma"] = focal_gamma;
+  if (!teacher.empty()) {
+    j["teacher"] = teacher;
+    j["distill_alpha"] = distill_alpha;
+    j["distill_temperature"] = temperature;
+  }
+  return j;
+}
+
+}  // namespace convolt::cli

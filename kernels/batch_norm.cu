@@ -265,8 +265,9 @@ void bn_backward_reduce(Stream s, const Tensor& dy, const Tensor& x, const Tenso
 }
 
 void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
-                       const float* dgamma, const float* dbeta, const Tensor& dx, const Tensor& dresidual) {
-  const float inverse_rows = 1.F / static_cast<float>(rows_of(x));
+                       const float* dgamma, const float* dbeta, const Tensor& dx, const Tensor& dresidual,
+                       bool frozen) {
+  const float inverse_rows = frozen ? 0.F : 1.F / static_cast<float>(rows_of(x));
   dispatch_incoming("bn_backward_apply", dy, x, y, coef, act,
                     [&]<class T, class A, bool kStored>(const Incoming<T, A, kStored>& in) {
                       for_each_channel_packet(

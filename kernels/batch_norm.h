@@ -49,9 +49,10 @@ int64_t bn_backward_scratch(int64_t rows, int channels);
 void bn_backward_reduce(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
                         float* scratch, float* dgamma, float* dbeta);
 // dx = scale * (dz - (dbeta + xhat * dgamma) / rows); dresidual = dz where dresidual.data is set. dx (or dresidual) may
-// be dy. Moves 3 (5) per element.
+// be dy. frozen: mean and variance do not depend on x, and dx = scale * dz. Moves 3 (5) per element.
 void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
-                       const float* dgamma, const float* dbeta, const Tensor& dx, const Tensor& dresidual);
+                       const float* dgamma, const float* dbeta, const Tensor& dx, const Tensor& dresidual,
+                       bool frozen = false);
 
 // out[c] = sum over rows of x[row, c] (bias gradient); scratch as bn_backward_scratch.
 void channel_sum(Stream s, const Tensor& x, float* scratch, float* out);

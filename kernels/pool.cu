@@ -1,24 +1,10 @@
 #include "pool.h"
 
+#include "exec/grid.h"
 #include "exec/reduce.h"
 
 namespace convolt {
 namespace {
-
-struct Pixel {
-  int64_t n;
-  int h, w;
-};
-// An [N, h, w] grid, whose pixels are the rows of a tensor [N * h * w, C].
-struct Grid {
-  int h, w;
-  Divisor by_h, by_w;
-  Grid(int height, int width) : h(height), w(width), by_h(height), by_w(width) {}
-  HD Pixel pixel(int64_t row) const {
-    const int64_t line = by_w.quotient(row), n = by_h.quotient(line);
-    return {n, static_cast<int>(line - n * h), static_cast<int>(row - line * w)};
-  }
-};
 
 // The picture's side (in), the pooled side (out), and the window between them.
 struct Pooling {
@@ -34,6 +20,18 @@ struct Range {
 HD Range inside(int out, int kernel, int stride, int pad, int extent) {
   const int start = out * stride - pad;
   return {start < 0 ? -start : 0, start + kernel < extent ? kernel : extent - start};
+}
+// How many rows or columns of the window an average divides by: those inside the picture, or inside the padded picture.
+HD int counted(int out, int kernel, int stride, int before, int extent, int after, bool include_pad) {
+  const Range r = inside(out, kernel, stride, before, extent + (include_pad ? after : 0));
+  return r.last - (include_pad ? 0 : r.first);
+}
+// 1 / the number of elements that the average at (oh, ow) divides by.
+HD float mean_scale(const Pooling& p, int oh, int ow) {
+  const PoolWindow& k = p.window;
+  const int rows = counted(oh, k.kernel_h, k.stride_h, k.pad.top, p.in.h, k.pad.bottom, k.count_include_pad);
+  const int columns = counted(ow, k.kernel_w, k.stride_w, k.pad.left, p.in.w, k.pad.right, k.count_include_pad);
+  return 1.F / static_cast<float>(rows * columns);
 }
 // The windows that cover `in`.
 HD Range covering(int in, int kernel, int stride, int pad, int windows) {
@@ -106,7 +104,6 @@ struct AvgPool {
   const T* x;
   T* y;
   Pooling p;
-  float scale;
   template <int W>
   HD void run(int64_t row, int c) const {
     const PoolWindow& k = p.window;
@@ -120,6 +117,7 @@ struct AvgPool {
         const Floats<W> v = load<W>(x + ((o.n * p.in.h + h0 + r) * p.in.w + w0 + s) * p.channels + c);
         for_lanes<W>([&](int j) { sum[j] += v[j]; });
       }
+    const float scale = mean_scale(p, o.h, o.w);
     for_lanes<W>([&](int j) { sum[j] *= scale; });
     store(y + row * p.channels + c, sum);
   }
@@ -130,7 +128,6 @@ struct AvgPoolBackward {
   const T* dy;
   T* dx;
   Pooling p;
-  float scale;
   template <int W>
   HD void run(int64_t row, int c) const {
     const PoolWindow& k = p.window;
@@ -141,9 +138,9 @@ struct AvgPoolBackward {
     for (int oh = rh.first; oh < rh.last; ++oh)
       for (int ow = rw.first; ow < rw.last; ++ow) {
         const Floats<W> g = load<W>(dy + ((i.n * p.out.h + oh) * p.out.w + ow) * p.channels + c);
-        for_lanes<W>([&](int j) { sum[j] += g[j]; });
+        const float scale = mean_scale(p, oh, ow);
+        for_lanes<W>([&](int j) { sum[j] += g[j] * scale; });
       }
-    for_lanes<W>([&](int j) { sum[j] *= scale; });
     store(dx + row * p.channels + c, sum);
   }
 };
@@ -281,19 +278,15 @@ int extent(const Tensor& x, int i) { return static_cast<int>(x.shape[i]); }
 Pooling pooling_of(const char* op, const Tensor& picture, const Tensor& pooled, const PoolWindow& k) {
   const Pooling p{
       {extent(picture, 1), extent(picture, 2)}, {extent(pooled, 1), extent(pooled, 2)}, extent(picture, 3), k};
-  if (k.pad.vertical() > k.kernel_h || k.pad.horizontal() > k.kernel_w)
-    throw ShapeError(std::string(op) + ": padding may be at most half of the window, found " +
-                     std::to_string(k.pad.top) + "x" + std::to_string(k.pad.left) + " for a window of " +
-                     std::to_string(k.kernel_h) + "x" + std::to_string(k.kernel_w));
-  const Shape expected{picture.shape[0], (p.in.h + k.pad.vertical() - k.kernel_h) / k.stride_h + 1,
-                       (p.in.w + k.pad.horizontal() - k.kernel_w) / k.stride_w + 1, picture.shape[3]};
+  if (!k.pad_fits())
+    throw ShapeError(std::string(op) + ": padding may be at most half of the window, found " + k.pad.to_string() +
+                     " for a window of " + std::to_string(k.kernel_h) + "x" + std::to_string(k.kernel_w));
+  const Shape expected = k.pooled(picture.shape);
   if (pooled.shape != expected)
     throw ShapeError(std::string(op) + " of " + picture.shape.to_string() + " expects the pooled shape " +
                      expected.to_string() + ", found " + pooled.shape.to_string());
   return p;
 }
-
-float mean_scale(const PoolWindow& k) { return 1.F / static_cast<float>(k.kernel_h * k.kernel_w); }
 
 template <bool kSpread>
 void slice_pad_either(Stream s, const char* op, const Tensor& from, const Tensor& to, int stride, int shift) {
@@ -311,7 +304,24 @@ void slice_pad_either(Stream s, const char* op, const Tensor& from, const Tensor
   });
 }
 
+int64_t pooled_extent(int64_t extent, int before, int after, int kernel, int stride, bool ceil_mode) {
+  const int64_t room = extent + before + after - kernel + (ceil_mode ? stride - 1 : 0);
+  if (room < 0) return 0;
+  const int64_t windows = room / stride + 1;
+  return ceil_mode && (windows - 1) * stride >= extent + before ? windows - 1 : windows;
+}
+
 }  // namespace
+
+bool PoolWindow::pad_fits() const {
+  return pad.top >= 0 && pad.left >= 0 && pad.bottom >= 0 && pad.right >= 0 &&
+         std::max(pad.top, pad.bottom) <= kernel_h / 2 && std::max(pad.left, pad.right) <= kernel_w / 2;
+}
+
+Shape PoolWindow::pooled(const Shape& x) const {
+  return {x[0], pooled_extent(x[1], pad.top, pad.bottom, kernel_h, stride_h, ceil_mode),
+          pooled_extent(x[2], pad.left, pad.right, kernel_w, stride_w, ceil_mode), x[3]};
+}
 
 void max_pool(Stream s, const Tensor& x, const Tensor& y, const Tensor& index, const PoolWindow& window) {
   const Pooling p = pooling_of("max_pool", x, y, window);
@@ -342,8 +352,7 @@ void avg_pool(Stream s, const Tensor& x, const Tensor& y, const PoolWindow& wind
   const Pooling p = pooling_of("avg_pool", x, y, window);
   dispatch_float(x.dtype, "avg_pool", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(s, y.elements() / p.channels, p.channels,
-                            AvgPool<T>{x.as<const T>(), y.as<T>(), p, mean_scale(window)});
+    for_each_channel_packet(s, y.elements() / p.channels, p.channels, AvgPool<T>{x.as<const T>(), y.as<T>(), p});
   });
 }
 
@@ -352,7 +361,7 @@ void avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx, const PoolW
   dispatch_float(dy.dtype, "avg_pool_backward", [&](auto t) {
     using T = decltype(t);
     for_each_channel_packet(s, dx.elements() / p.channels, p.channels,
-                            AvgPoolBackward<T>{dy.as<const T>(), dx.as<T>(), p, mean_scale(window)});
+                            AvgPoolBackward<T>{dy.as<const T>(), dx.as<T>(), p});
   });
 }
 

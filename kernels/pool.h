@@ -1,4 +1,4 @@
-// Pooling and slicing of NHWC pictures. Geometry as PyTorch's (floor mode). Backward passes are gathers: each input
+// Pooling and slicing of NHWC pictures. Geometry as PyTorch's. Backward passes are gathers: each input
 // element is written once, so results repeat bit for bit.
 #pragma once
 
@@ -10,6 +10,13 @@ namespace convolt {
 struct PoolWindow {
   int kernel_h = 2, kernel_w = 2, stride_h = 2, stride_w = 2;
   Padding pad;
+  bool ceil_mode = false;         // the extents are rounded up
+  bool count_include_pad = true;  // of averages
+  // At most half of the window on each side: then every window holds a pixel.
+  bool pad_fits() const;
+  // [N, H, W, C] -> [N, H', W', C] with H' = (H + top + bottom - kernel) / stride + 1, rounded down; in ceil mode up,
+  // but without a last window that would start beyond picture and top padding. 0 where the window does not fit.
+  Shape pooled(const Shape& x) const;
 };
 
 // y[n, oh, ow, c] = the largest x of the window, NaN if there is one; padding never wins. index (u8, y's shape; data
@@ -17,7 +24,8 @@ struct PoolWindow {
 void max_pool(Stream s, const Tensor& x, const Tensor& y, const Tensor& index, const PoolWindow& window);
 // dx = gradient of max_pool from the stored index; overwrites.
 void max_pool_backward(Stream s, const Tensor& dy, const Tensor& index, const Tensor& dx, const PoolWindow& window);
-// The mean over the window; padding counts as zeros (count_include_pad, PyTorch's default).
+// The mean over the window. With count_include_pad (PyTorch's default) padding counts as zeros, but what a window in
+// ceil mode has beyond the padded picture does not count; else only pixels count.
 void avg_pool(Stream s, const Tensor& x, const Tensor& y, const PoolWindow& window);
 void avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx, const PoolWindow& window);
 // x [N, H, W, C] -> y [N, C], the mean over H and W.

@@ -21,11 +21,27 @@ struct Conv2dOptions {
 // rounded down.
 Value conv2d(Value x, int64_t channels, Conv2dOptions options = {});
 
+struct ConvTranspose2dOptions {
+  std::string name;
+  Size2 kernel = 2, stride = 2;
+  Padding padding = 0;
+  Size2 output_padding = {0, 0};
+  Size2 dilation = 1;
+  int64_t groups = 1;
+  bool bias = false;
+  Init init = Init::kaiming_normal_fan_out();
+  Init bias_init = Init::constant(0);
+};
+// The gradient of conv2d with respect to its input, as a layer. [H, W, C] -> [H', W', channels] with
+// H' = (H - 1) stride - top - bottom padding + dilation (kernel - 1) + output_padding + 1.
+Value conv_transpose2d(Value x, int64_t channels, ConvTranspose2dOptions options = {});
+
 struct BatchNormOptions {
   std::string name;
   float eps = 1e-5F;
   float momentum = 0.1F;          // weight of the new value in the running statistics
   Init init = Init::constant(1);  // of the scale; zeros for "zero-init residual"
+  bool frozen = false;            // training too normalises by the running statistics, and leaves them
 };
 // Training: by the batch's biased variance, over all rows of the last extent; evaluation: by the running statistics.
 Value batch_norm(Value x, BatchNormOptions options = {});
@@ -62,14 +78,21 @@ struct PoolOptions {
   std::string name;
   Size2 kernel = 2, stride = 2;
   Padding padding = 0;
+  bool ceil_mode = false;  // round the extents up; a window that would start beyond the padded picture is left out
+  bool count_include_pad = true;  // avg_pool: padding counts as zeros; else it does not count
 };
 Value max_pool(Value x, PoolOptions options = {});
-// Padding counts as zeros.
 Value avg_pool(Value x, PoolOptions options = {});
 // [H, W, C] -> [C], the mean.
 Value global_avg_pool(Value x);
 // [H, W, C] -> [H', W', C]: the mean over rows floor(i H / H') .. ceil((i + 1) H / H') - 1, columns likewise.
 Value adaptive_avg_pool(Value x, Size2 size);
+
+// Constant border.
+Value pad(Value x, Padding padding, float value = 0);
+
+enum class Upsampling : uint8_t { nearest, bilinear };  // as torch.nn.functional.interpolate, align_corners=False
+Value upsample(Value x, Size2 size, Upsampling mode = Upsampling::nearest);
 
 // [H, W, C] -> [H * W * C].
 Value flatten(Value x);

@@ -13,6 +13,21 @@ struct ConvLayer {
   int64_t channels;
 };
 
+struct ConvTransposeLayer {
+  ConvTranspose2dOptions options;
+  int64_t channels;
+};
+
+struct PadLayer {
+  Padding padding;
+  float value;
+};
+
+struct UpsampleLayer {
+  Size2 size;
+  Upsampling mode;
+};
+
 struct LinearLayer {
   LinearOptions options;
   int64_t units;

@@ -13,6 +13,7 @@
 #include "convolt/shape.h"
 #include "norm.h"
 #include "pool.h"
+#include "resample.h"
 #include "sgd.h"
 
 namespace convolt {
@@ -49,13 +50,26 @@ struct BnAttrs {
   Act act;
   ValueId gamma = kNoValue, beta = kNoValue;  // whose gradients bn_apply's gradient makes
   int64_t rows = 0;                           // of the batch that bn_finalize divides by
+  bool frozen = false;                        // the statistics are constants
   bool residual_gradient = false;             // bn_backward_apply has a second output, the gradient of the residual
 };
 struct ActAttrs {
   Act act;
 };
+struct PoolAttrs {
+  PoolWindow window;
+  bool index = false;  // max_pool has a second output, for its gradient
+};
 struct PooledSize {
   int h = 1, w = 1;
+};
+struct PadAttrs {
+  Padding padding;
+  float value = 0;
+};
+struct ResampleAttrs {
+  Size2 size;
+  ResampleFilter filter = ResampleFilter::nearest;
 };
 struct SliceAttrs {
   int stride = 1, channels_before = 0;
@@ -88,9 +102,9 @@ struct OptimizerAttrs {
   bool nesterov = false;
   int group = 0;
 };
-using Attrs =
-    std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolWindow, PooledSize, SliceAttrs,
-                 DropoutAttrs, NormAttrs, PartsAttrs, ShuffleAttrs, LossAttrs, AugmentAttrs, OptimizerAttrs>;
+using Attrs = std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolAttrs, PooledSize, PadAttrs,
+                           ResampleAttrs, SliceAttrs, DropoutAttrs, NormAttrs, PartsAttrs, ShuffleAttrs, LossAttrs,
+                           AugmentAttrs, OptimizerAttrs>;
 
 struct OpDef;
 

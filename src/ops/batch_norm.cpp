@@ -26,9 +26,12 @@ ValueId lower_bn(LoweringContext& c) {
   const auto& o = std::any_cast<const BatchNormOptions&>(c.layer.attributes);
   const ValueId x = c.inputs[0], gamma = c.params[0], beta = c.params[1], mean = c.params[2], var = c.params[3];
   const Shape& shape = c.program[x].shape;
-  const BnAttrs attrs{.eps = o.eps, .momentum = o.momentum, .gamma = gamma, .beta = beta, .rows = rows_of(shape)};
+  const BnAttrs attrs{
+      .eps = o.eps, .momentum = o.momentum, .gamma = gamma, .beta = beta, .rows = rows_of(shape), .frozen = o.frozen};
   ValueId coef = kNoValue;
-  if (c.training) {
+  if (c.training && o.frozen) {
+    coef = c.emit(ops::bn_coefficients, {gamma, beta, mean, var}, attrs, ".coef")[0];  // each step: they learn
+  } else if (c.training) {
     if (attrs.rows < 2)
       layer_error(c.layer, "training needs more than one value per channel, found 1; use a larger batch or picture");
     const ValueId stats = c.emit(ops::channel_stats, {x}, attrs, ".stats")[0];
@@ -41,7 +44,7 @@ ValueId lower_bn(LoweringContext& c) {
 
 Attributes bn_attributes(std::any& any) {
   auto& o = attributes_as<BatchNormOptions>(any);
-  return {{"eps", &o.eps}, {"momentum", &o.momentum}, {"init", &o.init}};
+  return {{"eps", &o.eps}, {"momentum", &o.momentum}, {"init", &o.init}, {"frozen", &o.frozen}};
 }
 const LayerDef kBatchNorm{
     .kind = "batch_norm", .shape = bn_shape, .params = bn_params, .lower = lower_bn, .attributes = bn_attributes};
@@ -185,8 +188,8 @@ const OpDef bn_backward_apply{.name = "bn_backward_apply",
                                 return [dy = b.in(op, 0), x = b.in(op, 1), coef = b.in(op, 2).as<const float>(),
                                         y = b.in(op, 3), dgamma = b.in(op, 4).as<const float>(),
                                         dbeta = b.in(op, 5).as<const float>(), act = bn(op).act, dx = b.out(op, 0),
-                                        dz = b.out(op, 1)](Stream s) {
-                                  convolt::bn_backward_apply(s, dy, x, y, coef, act, dgamma, dbeta, dx, dz);
+                                        dz = b.out(op, 1), frozen = bn(op).frozen](Stream s) {
+                                  convolt::bn_backward_apply(s, dy, x, y, coef, act, dgamma, dbeta, dx, dz, frozen);
                                 };
                               },
                               .in_place = {{0, 0}}};

@@ -82,6 +82,94 @@ Attributes conv_attributes(std::any& any) {
 const LayerDef kConv2d{
     .kind = "conv2d", .shape = conv_shape, .params = conv_params, .lower = lower_conv, .attributes = conv_attributes};
 
+// The convolution whose gradient a transposed one is: from its output to its input.
+ConvGeometry mirrored(const ConvTranspose2dOptions& o, const Shape& in, int64_t channels) {
+  const auto extent = [](int64_t n, int stride, int padding, int dilation, int kernel, int output_padding) {
+    return (n - 1) * stride - padding + int64_t{dilation} * (kernel - 1) + output_padding + 1;
+  };
+  const Conv2dOptions conv{
+      .kernel = o.kernel, .stride = o.stride, .padding = o.padding, .dilation = o.dilation, .groups = o.groups};
+  return geometry_of(
+      conv,
+      {extent(in[0], o.stride.h, o.padding.vertical(), o.dilation.h, o.kernel.h, o.output_padding.h),
+       extent(in[1], o.stride.w, o.padding.horizontal(), o.dilation.w, o.kernel.w, o.output_padding.w), channels},
+      in[2]);
+}
+
+void check_transposed(const Layer& layer, const ConvTransposeLayer& l, const Shape& in) {
+  const auto& [o, channels] = l;
+  if (in.rank() != 3) layer_error(layer, "expected a picture [H, W, C], found " + in.to_string());
+  if (!positive(o.kernel) || !positive(o.stride) || !positive(o.dilation) || !not_negative(o.padding) || o.groups < 1 ||
+      channels < 1)
+    layer_error(
+        layer,
+        fmt::format(
+            "kernel {}, stride {}, dilation {}, groups {} and channels {} must be positive, padding {} not negative",
+            o.kernel.to_string(), o.stride.to_string(), o.dilation.to_string(), o.groups, channels,
+            o.padding.to_string()));
+  if (o.output_padding.h < 0 || o.output_padding.w < 0 || o.output_padding.h >= o.stride.h ||
+      o.output_padding.w >= o.stride.w)
+    layer_error(layer, fmt::format("output padding {} must be at least 0 and below the stride {}",
+                                   o.output_padding.to_string(), o.stride.to_string()));
+  if (in[2] % o.groups != 0 || channels % o.groups != 0)
+    layer_error(layer,
+                fmt::format("{} input and {} output channels do not divide into {} groups", in[2], channels, o.groups));
+}
+Shape conv_transpose_shape(const Layer& layer, const std::vector<Shape>& inputs) {
+  const auto& l = std::any_cast<const ConvTransposeLayer&>(layer.attributes);
+  check_transposed(layer, l, inputs[0]);
+  const int64_t h = (inputs[0][0] - 1) * l.options.stride.h, w = (inputs[0][1] - 1) * l.options.stride.w;
+  const Size2 reach(l.options.dilation.h * (l.options.kernel.h - 1) + l.options.output_padding.h + 1,
+                    l.options.dilation.w * (l.options.kernel.w - 1) + l.options.output_padding.w + 1);
+  if (h + reach.h <= l.options.padding.vertical() || w + reach.w <= l.options.padding.horizontal())
+    layer_error(layer, fmt::format("padding {} leaves nothing of {}x{}", l.options.padding.to_string(), h + reach.h,
+                                   w + reach.w));
+  const ConvGeometry g = mirrored(l.options, inputs[0], l.channels);
+  return {g.in_h, g.in_w, g.in_c};
+}
+
+// Fans as torch counts them: of the weights as they lie, [in, out / groups, kernel].
+std::vector<ParamSpec> conv_transpose_params(const Layer& layer, const std::vector<Shape>& inputs, const Graph&) {
+  const auto& [o, channels] = std::any_cast<const ConvTransposeLayer&>(layer.attributes);
+  const int64_t in = inputs[0][2], out = channels / o.groups, window = int64_t{o.kernel.h} * o.kernel.w;
+  std::vector<ParamSpec> params{{.name = "weight",
+                                 .shape = {in, o.kernel.h, o.kernel.w, out},
+                                 .init = o.init,
+                                 .fan_in = out * window,
+                                 .fan_out = in * window,
+                                 .file = ParamSpec::File::oihw}};
+  if (o.bias) params.push_back({.name = "bias", .shape = {channels}, .init = o.bias_init, .fan_in = out * window});
+  return params;
+}
+
+ValueId lower_conv_transpose(LoweringContext& c) {
+  const auto& [o, channels] = std::any_cast<const ConvTransposeLayer&>(c.layer.attributes);
+  const Shape& x = c.program[c.inputs[0]].shape;
+  ConvAttrs attrs{{ConvPass::dgrad, mirrored(o, {x[1], x[2], x[3]}, channels), c.dtype, c.tf32, {}, {}}};
+  attrs.desc.geometry.n = x[0];
+  const ValueId y = c.emit(ops::conv_dgrad, {c.inputs[0], c.low_params[0]}, attrs)[0];
+  return o.bias ? c.emit(ops::add_bias, {y, c.params[1]}, {}, "+bias")[0] : y;
+}
+
+Attributes conv_transpose_attributes(std::any& any) {
+  auto& [o, channels] = attributes_as<ConvTransposeLayer>(any);
+  return {{"channels", &channels},
+          {"kernel", &o.kernel},
+          {"stride", &o.stride},
+          {"padding", &o.padding},
+          {"output_padding", &o.output_padding},
+          {"dilation", &o.dilation},
+          {"groups", &o.groups},
+          {"bias", &o.bias},
+          {"init", &o.init},
+          {"bias_init", &o.bias_init}};
+}
+const LayerDef kConvTranspose2d{.kind = "conv_transpose2d",
+                                .shape = conv_transpose_shape,
+                                .params = conv_transpose_params,
+                                .lower = lower_conv_transpose,
+                                .attributes = conv_transpose_attributes};
+
 Shape with_last(Shape s, int64_t extent) {
   s.set(-1, extent);
   return s;
@@ -185,6 +273,18 @@ void conv_gradient(const Op& op, GradientBuilder& b) {
   b.flow(op.in[0], b.emit({.def = &ops::conv_dgrad, .in = {dy, op.in[1]}, .attrs = attrs, .layer = op.layer}, "dx")[0]);
 }
 
+// Of conv_dgrad as a forward op: it is linear in both operands, as the convolution it belongs to.
+void conv_dgrad_gradient(const Op& op, GradientBuilder& b) {
+  const ValueId dy = b.gradient_of(op.out[0]);
+  ConvAttrs attrs{conv(op)};
+  attrs.desc.pass = ConvPass::wgrad;
+  b.flow_to_param(op.in[1],
+                  b.emit({.def = &ops::conv_wgrad, .in = {dy, op.in[0]}, .attrs = attrs, .layer = op.layer}, "dw")[0]);
+  if (!b.wanted(op.in[0])) return;
+  attrs.desc.pass = ConvPass::fprop;
+  b.flow(op.in[0], b.emit({.def = &ops::conv_fprop, .in = {dy, op.in[1]}, .attrs = attrs, .layer = op.layer}, "dx")[0]);
+}
+
 void linear_gradient(const Op& op, GradientBuilder& b) {
   const ValueId dy = b.gradient_of(op.out[0]);
   LinearAttrs attrs{lin(op)};
@@ -204,13 +304,18 @@ Value conv2d(Value x, int64_t channels, Conv2dOptions options) {
   return x.graph->append(kConv2d, std::move(name), {x}, ConvLayer{std::move(options), channels});
 }
 
+Value conv_transpose2d(Value x, int64_t channels, ConvTranspose2dOptions options) {
+  std::string name = options.name;
+  return x.graph->append(kConvTranspose2d, std::move(name), {x}, ConvTransposeLayer{std::move(options), channels});
+}
+
 Value linear(Value x, int64_t units, LinearOptions options) {
   std::string name = options.name;
   const int64_t features = x.shape()[-1];
   return x.graph->append(kLinear, std::move(name), {x}, LinearLayer{std::move(options), units, features});
 }
 
-std::vector<const LayerDef*> convolution_kinds() { return {&kConv2d, &kLinear}; }
+std::vector<const LayerDef*> convolution_kinds() { return {&kConv2d, &kConvTranspose2d, &kLinear}; }
 
 namespace ops {
 
@@ -227,6 +332,7 @@ const OpDef conv_dgrad{.name = "conv_dgrad",
                          return {{conv(op).dtype, conv(op).geometry.x_shape()}};
                        },
                        .bind = bind_kernel<ConvPass::dgrad>,
+                       .gradient = conv_dgrad_gradient,
                        .flops = conv_flops,
                        .scratch = kernel_workspace};
 const OpDef conv_wgrad{.name = "conv_wgrad",

@@ -15,38 +15,47 @@ void expect_picture(const Layer& layer, const Shape& in) {
   if (in.rank() != 3) layer_error(layer, "expected a picture [H, W, C], found " + in.to_string());
 }
 
+PoolWindow window_of(const PoolOptions& o) {
+  return {o.kernel.h, o.kernel.w, o.stride.h, o.stride.w, o.padding, o.ceil_mode, o.count_include_pad};
+}
+
 Shape pool_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const auto& o = std::any_cast<const PoolOptions&>(layer.attributes);
   const Shape& in = inputs[0];
   expect_picture(layer, in);
-  const Padding& p = o.padding;
+  const PoolWindow window = window_of(o);
   if (o.kernel.h < 1 || o.kernel.w < 1 || o.kernel.h * o.kernel.w > 255 || o.stride.h < 1 || o.stride.w < 1 ||
-      p.top < 0 || p.left < 0 || p.bottom < 0 || p.right < 0 || p.vertical() > o.kernel.h ||
-      p.horizontal() > o.kernel.w)
+      !window.pad_fits())
     layer_error(layer,
                 fmt::format("expected a kernel of 1 to 255 pixels, a positive stride and padding of at most half "
                             "the kernel, found kernel {}, stride {}, padding {}",
-                            o.kernel.to_string(), o.stride.to_string(), p.to_string()));
-  const int64_t h = in[0] + p.vertical(), w = in[1] + p.horizontal();
-  if (o.kernel.h > h || o.kernel.w > w)
-    layer_error(layer, fmt::format("kernel {} exceeds padded input {}x{}", o.kernel.to_string(), h, w));
-  return {(h - o.kernel.h) / o.stride.h + 1, (w - o.kernel.w) / o.stride.w + 1, in[2]};
+                            o.kernel.to_string(), o.stride.to_string(), o.padding.to_string()));
+  const Shape pooled = window.pooled({1, in[0], in[1], in[2]});
+  if (pooled[1] < 1 || pooled[2] < 1)
+    layer_error(layer, fmt::format("kernel {} exceeds padded input {}x{}", o.kernel.to_string(),
+                                   in[0] + o.padding.vertical(), in[1] + o.padding.horizontal()));
+  return {pooled[1], pooled[2], in[2]};
 }
 
-PoolWindow window_of(const PoolOptions& o) { return {o.kernel.h, o.kernel.w, o.stride.h, o.stride.w, o.padding}; }
-
+// The position of each maximum is for the gradient alone: evaluation does not reserve it.
 template <const OpDef& Def>
 ValueId lower_pool(LoweringContext& c) {
-  return c.emit(Def, {c.inputs[0]}, window_of(std::any_cast<const PoolOptions&>(c.layer.attributes)))[0];
+  const PoolAttrs attrs{window_of(std::any_cast<const PoolOptions&>(c.layer.attributes)), c.training};
+  return c.emit(Def, {c.inputs[0]}, attrs)[0];
 }
 Attributes pool_attributes(std::any& any) {
   auto& o = attributes_as<PoolOptions>(any);
-  return {{"kernel", &o.kernel}, {"stride", &o.stride}, {"padding", &o.padding}};
+  return {{"kernel", &o.kernel}, {"stride", &o.stride}, {"padding", &o.padding}, {"ceil_mode", &o.ceil_mode}};
+}
+Attributes avg_pool_attributes(std::any& any) {
+  Attributes list = pool_attributes(any);
+  list.push_back({"count_include_pad", &std::any_cast<PoolOptions&>(any).count_include_pad});
+  return list;
 }
 const LayerDef kMaxPool{
     .kind = "max_pool", .shape = pool_shape, .lower = lower_pool<ops::max_pool>, .attributes = pool_attributes};
 const LayerDef kAvgPool{
-    .kind = "avg_pool", .shape = pool_shape, .lower = lower_pool<ops::avg_pool>, .attributes = pool_attributes};
+    .kind = "avg_pool", .shape = pool_shape, .lower = lower_pool<ops::avg_pool>, .attributes = avg_pool_attributes};
 
 Shape global_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   expect_picture(layer, inputs[0]);
@@ -105,13 +114,8 @@ Attributes slice_attributes(std::any& any) {
 const LayerDef kSlicePad{
     .kind = "slice_pad", .shape = slice_shape, .lower = lower_slice, .attributes = slice_attributes};
 
-const PoolWindow& window(const Op& op) { return std::get<PoolWindow>(op.attrs); }
-Shape pooled(const Op& op, const Program& p) {
-  const Shape& x = p[op.in[0]].shape;
-  const PoolWindow& w = window(op);
-  return {x[0], (x[1] + w.pad.vertical() - w.kernel_h) / w.stride_h + 1,
-          (x[2] + w.pad.horizontal() - w.kernel_w) / w.stride_w + 1, x[3]};
-}
+const PoolWindow& window(const Op& op) { return std::get<PoolAttrs>(op.attrs).window; }
+TensorType pooled(const Op& op, const Program& p) { return {p[op.in[0]].dtype, window(op).pooled(p[op.in[0]].shape)}; }
 
 // The gradient op has the type of the forward op's input, which it takes as an operand for its extents alone.
 template <const OpDef& Def>
@@ -150,10 +154,12 @@ std::vector<const LayerDef*> pooling_kinds() {
 
 namespace ops {
 
-// x -> (y, index u8); the index is for the gradient alone.
+// x -> (y, index u8 in training).
 const OpDef max_pool{.name = "max_pool",
                      .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                       return {{p[op.in[0]].dtype, pooled(op, p)}, {DType::u8, pooled(op, p)}};
+                       const TensorType y = pooled(op, p);
+                       if (!std::get<PoolAttrs>(op.attrs).index) return {y};
+                       return {y, {DType::u8, y.shape}};
                      },
                      .bind = [](const Op& op, const Binding& b) -> Launch {
                        return [x = b.in(op, 0), y = b.out(op, 0), index = b.out(op, 1), w = window(op)](Stream s) {
@@ -168,9 +174,7 @@ const OpDef max_pool_backward{
       };
     }};
 const OpDef avg_pool{.name = "avg_pool",
-                     .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                       return {{p[op.in[0]].dtype, pooled(op, p)}};
-                     },
+                     .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> { return {pooled(op, p)}; },
                      .bind = [](const Op& op, const Binding& b) -> Launch {
                        return [x = b.in(op, 0), y = b.out(op, 0), w = window(op)](Stream s) {
                          convolt::avg_pool(s, x, y, w);

@@ -32,10 +32,32 @@ TEST_F(GraphTest, ShapesFollowTheFormulas) {
   EXPECT_EQ(y.shape(), (Shape{2, 2, 8}));
   EXPECT_EQ(max_pool(picture_, {.kernel = 3, .stride = 2, .padding = 1}).shape(), (Shape{3, 3, 3}));
   EXPECT_EQ(avg_pool(picture_, {}).shape(), (Shape{2, 3, 3}));
+  EXPECT_EQ(max_pool(picture_, {.ceil_mode = true}).shape(), (Shape{3, 3, 3}));
+  EXPECT_EQ(max_pool(picture_, {.kernel = 6, .ceil_mode = true}).shape(), (Shape{1, 1, 3}));
   EXPECT_EQ(slice_pad(picture_, 2, 9, 4).shape(), (Shape{3, 3, 9}));
   EXPECT_EQ(global_avg_pool(picture_).shape(), (Shape{3}));
   EXPECT_EQ(linear(flatten(picture_), 4).shape(), (Shape{4}));
   EXPECT_EQ(linear(picture_, 4).shape(), (Shape{5, 6, 4}));
+}
+
+TEST_F(GraphTest, LayersThatEnlargeFollowTheFormulas) {
+  EXPECT_EQ(conv_transpose2d(picture_, 8).shape(), (Shape{10, 12, 8}));
+  EXPECT_EQ(conv_transpose2d(picture_, 8, {.kernel = 3, .padding = 1, .output_padding = 1}).shape(),
+            (Shape{10, 12, 8}));
+  EXPECT_EQ(pad(picture_, {1, 2, 3, 4}).shape(), (Shape{9, 12, 3}));
+  EXPECT_EQ(upsample(picture_, {7, 4}).shape(), (Shape{7, 4, 3}));
+  expect_error<ShapeError>([&] { conv_transpose2d(picture_, 8, {.name = "up", .output_padding = 2}); },
+                           "conv_transpose2d 'up': output padding 2 must be at least 0 and below the stride 2");
+  expect_error<ShapeError>([&] { conv_transpose2d(picture_, 8, {.name = "up", .kernel = 1, .padding = 5}); },
+                           "conv_transpose2d 'up': padding 5 leaves nothing of 9x11");
+  expect_error<ShapeError>([&] { conv_transpose2d(picture_, 8, {.name = "up", .groups = 2}); },
+                           "conv_transpose2d 'up': 3 input and 8 output channels do not divide into 2 groups");
+  expect_error<ShapeError>([&] { pad(picture_, {-1, 0}); }, "pad 'pad2': padding must not be negative, found -1x0");
+  expect_error<ShapeError>(
+      [&] {
+        upsample(picture_, {0, 4});
+      },
+      "upsample 'upsample2': expected extents from 1 to 16383, found 5x6 to 0x4");
 }
 
 TEST_F(GraphTest, AConvolutionThatDoesNotFitSaysWhy) {
@@ -59,6 +81,12 @@ TEST_F(GraphTest, OtherLayersThatDoNotFitSayWhy) {
                            "group_norm 'gn': the channels of [5, 6, 3] do not divide into 2 groups");
   expect_error<ShapeError>([&] { max_pool(picture_, {.name = "p", .kernel = 6}); },
                            "max_pool 'p': kernel 6 exceeds padded input 5x6");
+  expect_error<ShapeError>(
+      [&] {
+        avg_pool(picture_, {.name = "p", .kernel = 2, .padding = {0, 0, 2, 0}});
+      },
+      "avg_pool 'p': expected a kernel of 1 to 255 pixels, a positive stride and padding of at most half the kernel, "
+      "found kernel 2, stride 2, padding 0,0,2,0");
   expect_error<ShapeError>([&] { add(picture_, avg_pool(picture_)); },
                            "add 'add1': expected equal shapes, found [5, 6, 3] and [2, 3, 3]");
   expect_error<ShapeError>(
@@ -190,6 +218,34 @@ TEST_F(GraphTest, WeightsBehindFlattenLieInFilesAsTorchFlattens) {
     for (int i = 0; i < 30; ++i)
       if ((c * 30 + i) % 7 == 0) expected += (i * 3 + c) * (i * 3 + c + 1);
   EXPECT_EQ(static_cast<double>(plan.logits()[0]), expected);
+}
+
+// torch.nn.functional.conv_transpose2d with three groups, on small whole numbers.
+TEST_F(GraphTest, ATransposedConvolutionTakesTorchsWeights) {
+  Graph graph;
+  Value x = graph.input("image", {2, 2, 3});
+  x = conv_transpose2d(x, 6,
+                       {.name = "up",
+                        .kernel = 2,
+                        .stride = {2, 1},
+                        .padding = {1, 0},
+                        .output_padding = {1, 0},
+                        .dilation = {1, 2},
+                        .groups = 3});
+  EXPECT_EQ(x.shape(), (Shape{3, 4, 6}));
+  graph.output(flatten(x));
+  Params params(context_of(Device::cpu()), graph, 1);
+  EXPECT_EQ(params.specs()[0].file_shape(), (Shape{3, 2, 2, 2}));
+  std::vector<float> picture, weights;
+  for (int i = 0; i < 12; ++i) picture.push_back(static_cast<float>(i % 7 - 3));
+  for (int i = 0; i < 24; ++i) weights.push_back(static_cast<float>(i % 5 - 2));
+  params.set_values(0, weights);
+  Plan plan(graph, params, {});
+  plan.run(picture.data(), nullptr, 1);
+  EXPECT_EQ(plan.logits(), (std::vector<float>{0,  3,  4,  -4, -1, 0, 0,  0, -2, 2, 2,  0,  -3, 0,  2, 4,  -2, -1,
+                                               0,  0,  -1, -2, 4,  2, -6, 6, -3, 0, 2,  4,  2,  -2, 0, 0,  -1, -2,
+                                               -3, -6, -6, -3, 0,  2, 1,  2, 0,  0, 0,  -1, 0,  -3, 6, -6, -2, 0,
+                                               0,  1,  0,  0,  1,  0, 3,  0, 3,  6, -4, -2, -1, 0,  0, 0,  2,  1}));
 }
 
 TEST_F(GraphTest, SetValuesNamesTheParameterAndBothSizes) {

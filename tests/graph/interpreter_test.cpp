@@ -49,6 +49,15 @@ void tiny_norms(Graph& g) {
   g.output(linear(layer_norm(flatten(x), {.name = "vector"}), 3, {.name = "fc"}));
 }
 
+void tiny_sizes(Graph& g) {
+  Value x = pad(g.input("image", {4, 3, 3}), {1, 0, 0, 1}, 0.5F);
+  x = batch_norm(conv2d(x, 4, {.name = "c1", .kernel = 2, .stride = 2}), {.name = "bn", .frozen = true});
+  x = relu(conv_transpose2d(x, 6, {.name = "up", .kernel = 2, .groups = 2, .bias = true}));
+  x = add(upsample(x, {3, 5}, Upsampling::bilinear), upsample(x, {3, 5}));
+  x = avg_pool(x, {.padding = {1, 0}, .ceil_mode = true, .count_include_pad = false});
+  g.output(linear(flatten(max_pool(x, {.stride = 1, .ceil_mode = true})), 3, {.name = "fc"}));
+}
+
 class InterpreterGradients : public testing::TestWithParam<void (*)(Graph&)> {};
 
 TEST_P(InterpreterGradients, AreTheCentralDifferencesOfItsLoss) {
@@ -77,7 +86,8 @@ TEST_P(InterpreterGradients, AreTheCentralDifferencesOfItsLoss) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Interpreter, InterpreterGradients, testing::Values(tiny, tiny_channels, tiny_norms));
+INSTANTIATE_TEST_SUITE_P(Interpreter, InterpreterGradients,
+                         testing::Values(tiny, tiny_channels, tiny_norms, tiny_sizes));
 
 class NetworkTest : public OpTest {
 protected:

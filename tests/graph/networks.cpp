@@ -131,12 +131,39 @@ void normed(Graph& g) {
   g.output(linear(x, 5, {.name = "fc"}));
 }
 
+// Pools in ceil mode, of unlike padding and without counted padding.
+void pooled(Graph& g) {
+  Value x = g.input("image", {10, 9, 3});
+  x = relu(conv_bn(x, "stem", 10, {.padding = 1}));
+  Value y = max_pool(x, {.kernel = 3, .stride = 2, .ceil_mode = true});
+  y = add(y, avg_pool(x, {.kernel = 3, .stride = 2, .ceil_mode = true, .count_include_pad = false}));
+  y = avg_pool(y, {.kernel = 3, .stride = 1, .padding = 1, .count_include_pad = false});
+  y = max_pool(y, {.kernel = 3, .stride = 2, .padding = {0, 0, 1, 1}});
+  y = avg_pool(y, {.kernel = 2, .stride = 2, .padding = {1, 0}, .ceil_mode = true});
+  g.output(linear(global_avg_pool(y), 5, {.name = "fc"}));
+}
+
+// Down and up again, with borders, and batch norms that do not learn their statistics.
+void enlarged(Graph& g) {
+  Value x = g.input("image", {9, 8, 3});
+  x = pad(x, {1, 0, 0, 2}, 0.5F);
+  Value y = batch_norm(conv2d(x, 8, {.name = "c1", .kernel = 3, .stride = 2}), {.name = "bn1", .frozen = true});
+  Value z = batch_norm(conv2d(y, 8, {.name = "c2", .padding = 1}), {.name = "bn2", .frozen = true});
+  y = relu(add(z, relu(y)));
+  z = conv_transpose2d(y, 10, {.name = "up1", .kernel = 3, .padding = 1, .output_padding = {1, 0}, .bias = true});
+  z = relu(batch_norm(z, {.name = "bn3"}));
+  z = conv_transpose2d(z, 6, {.name = "up2", .kernel = 2, .stride = 1, .dilation = 2, .groups = 2});
+  z = add(upsample(z, {11, 7}, Upsampling::bilinear), upsample(pad(z, 1, -1), {11, 7}));
+  g.output(linear(global_avg_pool(relu6(batch_norm(z, {.name = "bn4", .frozen = true}))), 5, {.name = "fc"}));
+}
+
 }  // namespace
 
 const std::vector<Network>& networks() {
   static const std::vector<Network> all{{"lenet", lenet},         {"resnet", resnet},     {"cifar", cifar},
                                         {"mobilenet", mobilenet}, {"mixed", mixed},       {"activations", activations},
-                                        {"excited", excited},     {"shuffled", shuffled}, {"normed", normed}};
+                                        {"excited", excited},     {"shuffled", shuffled}, {"normed", normed},
+                                        {"pooled", pooled},       {"enlarged", enlarged}};
   return all;
 }
 

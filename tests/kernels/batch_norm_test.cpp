@@ -302,6 +302,38 @@ TEST_P(BatchNormTest, BackwardWithEveryActivationAndResidual) {
         if (!stored || gradient_from_output(act)) check_backward(ctx(), dtype(), 100, channels, act, stored);
 }
 
+TEST_P(BatchNormTest, FrozenBackward) {
+  for (const int channels : kChannels)
+    for (const bool stored : {false, true}) {
+      const int64_t rows = 70, n = rows * channels;
+      const Shape shape{rows, channels};
+      const Vector x = rounded(random_values(n, 1, -2, 6), dtype()), dy = rounded(random_values(n, 2), dtype());
+      const Vector residual = stored ? rounded(random_values(n, 3), dtype()) : Vector{};
+      const DeviceTensor tx(ctx(), dtype(), shape, x), tdy(ctx(), dtype(), shape, dy), y(ctx(), dtype(), shape),
+          dx(ctx(), dtype(), shape), dz(ctx(), dtype(), shape),
+          tr(ctx(), dtype(), shape, stored ? residual : Vector(x.size()));
+      const Norm norm(ctx(), rows, channels);
+      const Tensor y_if_stored = stored ? y.tensor() : Tensor{};
+      run(ctx(), [&](Stream s) {
+        bn_coefficients(s, channels, norm.gamma.as<float>(), norm.beta.as<float>(), norm.running_mean.as<float>(),
+                        norm.running_var.as<float>(), static_cast<float>(norm.params.eps), norm.coef.as<float>());
+        bn_apply(s, tx, norm.coef.as<float>(), stored ? tr.tensor() : Tensor{}, y, Activation::relu);
+        bn_backward_reduce(s, tdy, tx, y_if_stored, norm.coef.as<float>(), Activation::relu, norm.scratch.as<float>(),
+                           norm.dgamma.as<float>(), norm.dbeta.as<float>());
+        bn_backward_apply(s, tdy, tx, y_if_stored, norm.coef.as<float>(), Activation::relu, norm.dgamma.as<float>(),
+                          norm.dbeta.as<float>(), dx, stored ? dz.tensor() : Tensor{}, true);
+      });
+      const reference::ChannelMoments running{norm.running_mean.values(), norm.running_var.values()};
+      const auto g = reference::frozen_batch_norm_backward(dy, x, running, norm.params, residual, Activation::relu);
+      const std::string what = case_name("frozen backward", rows, channels);
+      expect_near(norm.dgamma.values(), g.dgamma, 1e-4, 1e-5, what + ": dgamma");
+      expect_near(norm.dbeta.values(), g.dbeta, 1e-4, 1e-5, what + ": dbeta");
+      expect_near(dx.values(), g.dx, 1e-6, 1.01 * epsilon(dtype()), what + ": dx");
+      if (stored) expect_near(dz.values(), g.dresidual, 0, 0, what + ": dresidual");
+      dx.check_guards();
+    }
+}
+
 TEST_P(BatchNormTest, BackwardInPlace) {
   const int64_t rows = 50;
   for (const int channels : {3, 16}) {

@@ -27,7 +27,16 @@ const PoolCase kCases[] = {
     {{1, 5, 6, 0}, {3, 2, 1, 1, {0, 1}}},        // not square
     {{2, 6, 5, 0}, {3, 3, 2, 2, {0, 1, 1, 0}}},  // more padding on one side
     {{1, 8, 9, 0}, {2, 3, 3, 4, {1, 0}}},        // a stride beyond the window: some pixels belong to none
-    {{1, 15, 17, 0}, {15, 17, 1, 1, {7, 8}}}     // the largest index
+    {{1, 15, 17, 0}, {15, 17, 1, 1, {7, 8}}},    // the largest index
+    // Ceil mode: a last window that sticks out, one that would start in the padding, one larger than the picture.
+    {{2, 7, 5, 0}, {2, 2, 2, 2, {}, true}},
+    {{2, 5, 4, 0}, {3, 3, 2, 2, {1, 1}, true}},
+    {{1, 6, 8, 0}, {3, 4, 3, 3, {1, 2}, true, false}},
+    {{1, 2, 3, 0}, {4, 3, 3, 2, {}, true, false}},
+    // Padding that does not count, also unlike on both sides.
+    {{2, 5, 4, 0}, {3, 3, 1, 1, {1, 1}, false, false}},
+    {{2, 6, 5, 0}, {3, 2, 2, 2, {0, 1, 1, 0}, false, false}},
+    {{2, 6, 5, 0}, {3, 3, 2, 2, {0, 0, 1, 1}, true, true}},
 };
 constexpr int64_t kChannels[] = {1, 3, 8, 10, 16, 33};
 

@@ -14,6 +14,7 @@
 #include "reference/loss.h"
 #include "reference/norm.h"
 #include "reference/pooling.h"
+#include "reference/resample.h"
 #include "reference/sgd.h"
 #include "support/device.h"
 
@@ -184,7 +185,8 @@ TEST(Reference, NormGradients) {
 TEST(Reference, Pools) {
   const Shape shape{2, 5, 4, 3};
   const Vector x = random_values(shape.elements(), 5);
-  for (const PoolWindow w : {PoolWindow{}, PoolWindow{3, 3, 2, 2, {1, 1}}, PoolWindow{3, 2, 1, 1, {0, 1}}}) {
+  for (const PoolWindow w : {PoolWindow{}, PoolWindow{3, 3, 2, 2, {1, 1}}, PoolWindow{3, 2, 1, 1, {0, 1}},
+                             PoolWindow{3, 3, 2, 2, {1, 1}, true}, PoolWindow{2, 3, 2, 2, {0, 1, 1, 0}, true, false}}) {
     const Vector dy = random_values(reference::pooled_shape(shape, w).elements(), 6);
     expect_gradient([&](const Vector& v) { return reference::max_pool(v, shape, w).y; }, dy, x,
                     reference::max_pool_backward(dy, x, shape, w), "max pool");
@@ -214,6 +216,48 @@ TEST(Reference, AdaptivePools) {
               Pointwise(DoubleNear(1e-12), Vector{1, 1.5, 3, 4}));
 }
 
+TEST(Reference, BordersAndOtherSizes) {
+  // torch.nn.functional.interpolate of [[1, 2, 4], [8, 16, 32]] to 3 x 5.
+  const Vector x{1, 2, 4, 8, 16, 32};
+  const Shape shape{1, 2, 3, 1};
+  EXPECT_THAT(reference::resample(x, shape, 3, 5, true),
+              Pointwise(DoubleNear(1e-12), Vector{1, 1.4, 2, 3.2, 4, 4.5, 6.3, 9, 14.4, 18, 8, 11.2, 16, 25.6, 32}));
+  EXPECT_EQ(reference::resample(x, shape, 3, 5, false), (Vector{1, 1, 2, 2, 4, 1, 1, 2, 2, 4, 8, 8, 16, 16, 32}));
+  EXPECT_EQ(reference::pad(x, shape, {1, 0, 0, 1}, 9), (Vector{9, 9, 9, 9, 1, 2, 4, 9, 8, 16, 32, 9}));
+  const Shape odd{2, 3, 4, 2};
+  const Vector v = random_values(48, 1);
+  for (const Size2 size : {Size2(7, 3), Size2(1), Size2(3, 9)})
+    for (const bool bilinear : {false, true}) {
+      const Vector dy = random_values(int64_t{4} * size.h * size.w, 2);
+      expect_gradient([&](const Vector& u) { return reference::resample(u, odd, size.h, size.w, bilinear); }, dy, v,
+                      reference::resample_backward(dy, odd, size.h, size.w, bilinear), "resample");
+    }
+  const Vector dy = random_values(2 * 6 * 7 * 2, 3);
+  expect_gradient(
+      [&](const Vector& u) {
+        return reference::pad(u, odd, {1, 3, 2, 0}, 5);
+      },
+      dy, v, reference::pad_backward(dy, odd, {1, 3, 2, 0}), "pad");
+}
+
+TEST(Reference, FrozenBatchNormGradients) {
+  const Vector x = random_values(21, 1, 0, 3), dy = random_values(21, 2), residual = random_values(21, 3);
+  const reference::ChannelMoments m{{0.5, 1, 2}, {2, 0.5, 1}};
+  const reference::BatchNormParams p{{1.5, -0.5, 0.8}, {0.1, 0.2, -0.3}, 1e-3};
+  for (const Activation act : {Activation::none, Activation::relu})
+    for (const Vector& r : {Vector{}, residual}) {
+      const auto g = reference::frozen_batch_norm_backward(dy, x, m, p, r, act);
+      const auto forward = [&](const Vector& v, const Vector& gamma, const Vector& beta, const Vector& s) {
+        return reference::batch_norm(v, m, {gamma, beta, p.eps}, s, act);
+      };
+      expect_gradient([&](const Vector& v) { return forward(v, p.gamma, p.beta, r); }, dy, x, g.dx, "dx");
+      expect_gradient([&](const Vector& v) { return forward(x, v, p.beta, r); }, dy, p.gamma, g.dgamma, "dgamma");
+      expect_gradient([&](const Vector& v) { return forward(x, p.gamma, v, r); }, dy, p.beta, g.dbeta, "dbeta");
+      if (!r.empty())
+        expect_gradient([&](const Vector& v) { return forward(x, p.gamma, p.beta, v); }, dy, r, g.dresidual, "dres");
+    }
+}
+
 TEST(Reference, Channels) {
   const Vector x{1, 2, 3, 4, 5, 6};  // two rows of three channels
   EXPECT_EQ(reference::concat({x, {7, 8}}, {3, 1}), (Vector{1, 2, 3, 7, 4, 5, 6, 8}));
@@ -237,6 +281,29 @@ TEST(Reference, Products) {
     expect_gradient([&](const Vector& v) { return reference::mul(v, b, pixels, 3); }, dy, a, g.da, "mul da");
     expect_gradient([&](const Vector& v) { return reference::mul(a, v, pixels, 3); }, dy, b, g.db, "mul db");
   }
+}
+
+// What torch.nn.functional gives for 1, 2, 3 ... in rows of five, and in one row of six.
+TEST(Reference, PoolsInCeilModeAndWithoutCountedPaddingAreTorchs) {
+  Vector x(20);
+  std::iota(x.begin(), x.end(), 1.0);
+  const Shape shape{1, 4, 5, 1};
+  EXPECT_EQ(reference::max_pool(x, shape, {2, 2, 2, 2, {}, true}).y, (Vector{7, 9, 10, 17, 19, 20}));
+  const auto mean = [&](bool ceil_mode, bool count_include_pad) {
+    return reference::avg_pool(x, shape, {3, 3, 2, 2, {1, 1}, ceil_mode, count_include_pad});
+  };
+  const auto expect = [](const Vector& found, const Vector& expected) {
+    EXPECT_THAT(found, Pointwise(DoubleNear(1e-12), expected));
+  };
+  expect(mean(true, true), {16. / 9, 11. / 3, 28. / 9, 23. / 3, 13, 29. / 3, 5.5, 9, 6.5});
+  expect(mean(false, true), {16. / 9, 11. / 3, 28. / 9, 23. / 3, 13, 29. / 3});
+  expect(mean(true, false), {4, 5.5, 7, 11.5, 13, 14.5, 16.5, 18, 19.5});
+  expect(mean(false, false), {4, 5.5, 7, 11.5, 13, 14.5});
+  const Vector row{1, 2, 3, 4, 5, 6};
+  expect(reference::avg_pool(row, {1, 1, 6, 1}, {1, 4, 1, 3, {0, 1}, true}), {1.5, 4.5, 3});
+  expect(reference::avg_pool(row, {1, 1, 6, 1}, {1, 4, 1, 3, {0, 1}, true, false}), {2, 4.5, 6});
+  expect(reference::max_pool(row, {1, 1, 6, 1}, {1, 4, 1, 3, {0, 2}, true}).y, {2, 5, 6});
+  EXPECT_EQ(reference::pooled_shape({1, 1, 6, 1}, {1, 7, 1, 2, {}, true}), (Shape{1, 1, 1, 1}));
 }
 
 TEST(Reference, PoolsByHand) {

@@ -34,6 +34,23 @@ ChannelMoments updated_running(const ChannelMoments& running, const ChannelMomen
   return r;
 }
 
+BatchNormGradients frozen_batch_norm_backward(const std::vector<double>& dy, const std::vector<double>& x,
+                                              const ChannelMoments& moments, const BatchNormParams& p,
+                                              const std::vector<double>& residual, Activation act) {
+  const size_t channels = p.gamma.size();
+  BatchNormGradients g{{}, {}, std::vector<double>(channels), std::vector<double>(channels)};
+  g.dx = activation_backward(dy, batch_norm(x, moments, p, residual, act), act);
+  if (!residual.empty()) g.dresidual = g.dx;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const size_t c = i % channels;
+    const double deviation = std::sqrt(moments.variance[c] + p.eps), dz = g.dx[i];
+    g.dgamma[c] += dz * (x[i] - moments.mean[c]) / deviation;
+    g.dbeta[c] += dz;
+    g.dx[i] = dz * p.gamma[c] / deviation;
+  }
+  return g;
+}
+
 BatchNormGradients batch_norm_backward(const std::vector<double>& dy, const std::vector<double>& x,
                                        const BatchNormParams& p, const std::vector<double>& residual, Act act) {
   const size_t channels = p.gamma.size();

@@ -29,6 +29,12 @@ std::vector<double> batch_norm(const std::vector<double>& x, const ChannelMoment
 ChannelMoments updated_running(const ChannelMoments& running, const ChannelMoments& batch, int64_t rows,
                                double momentum);
 
+// The gradients with moments that do not depend on x.
+struct BatchNormGradients;
+BatchNormGradients frozen_batch_norm_backward(const std::vector<double>& dy, const std::vector<double>& x,
+                                              const ChannelMoments& moments, const BatchNormParams& p,
+                                              const std::vector<double>& residual, Activation act);
+
 struct BatchNormGradients {
   std::vector<double> dx, dresidual, dgamma, dbeta;
 };

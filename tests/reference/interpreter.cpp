@@ -12,6 +12,7 @@
 #include "reference/loss.h"
 #include "reference/norm.h"
 #include "reference/pooling.h"
+#include "reference/resample.h"
 #include "support/device.h"
 
 namespace convolt::reference {
@@ -34,7 +35,9 @@ std::vector<size_t> file_order(const ParamSpec& spec) {
   return order;
 }
 
-PoolWindow window_of(const PoolOptions& o) { return {o.kernel.h, o.kernel.w, o.stride.h, o.stride.w, o.padding}; }
+PoolWindow window_of(const PoolOptions& o) {
+  return {o.kernel.h, o.kernel.w, o.stride.h, o.stride.w, o.padding, o.ceil_mode, o.count_include_pad};
+}
 
 class Interpreter {
 public:
@@ -151,6 +154,32 @@ private:
             .pad = o.padding,
             .groups = o.groups};
   }
+  // Of the convolution from the layer's output to its input.
+  ConvGeometry transposed_geometry(int i) const {
+    const auto& [o, channels] = std::any_cast<const ConvTransposeLayer&>(layer(i).attributes);
+    const Shape& x = input(i).shape;
+    const int64_t reach_h = o.dilation.h * (o.kernel.h - 1) + 1, reach_w = o.dilation.w * (o.kernel.w - 1) + 1;
+    return {.n = x[0],
+            .in_h = (x[1] - 1) * o.stride.h + reach_h + o.output_padding.h - o.padding.top - o.padding.bottom,
+            .in_w = (x[2] - 1) * o.stride.w + reach_w + o.output_padding.w - o.padding.left - o.padding.right,
+            .in_c = channels,
+            .out_c = x[3],
+            .kernel_h = o.kernel.h,
+            .kernel_w = o.kernel.w,
+            .stride_h = o.stride.h,
+            .stride_w = o.stride.w,
+            .dilation_h = o.dilation.h,
+            .dilation_w = o.dilation.w,
+            .pad = o.padding,
+            .groups = o.groups};
+  }
+  Values transposed(int i, Shape& shape) {
+    const ConvGeometry g = transposed_geometry(i);
+    shape = g.x_shape();
+    Values y = conv_dgrad(g, input(i).y, weight(i));
+    if (has_param(i, 1)) add_bias(y, value(i, 1));
+    return y;
+  }
   LinearDesc linear_desc(int i) const {
     return {.rows = rows_of(input(i).shape),
             .in = input(i).shape[-1],
@@ -228,10 +257,11 @@ private:
     return {value(i, 0), value(i, 1),
             static_cast<double>(std::any_cast<const BatchNormOptions&>(layer(i).attributes).eps)};
   }
+  bool frozen(int i) const { return std::any_cast<const BatchNormOptions&>(layer(i).attributes).frozen; }
   Values batch_normed(int i) {
     const State& x = input(i);
     const ChannelMoments running{value(i, 2), value(i, 3)};
-    if (!options_.training) return batch_norm(x.y, running, norm_params(i), {}, Activation::none);
+    if (!options_.training || frozen(i)) return batch_norm(x.y, running, norm_params(i), {}, Activation::none);
     const int64_t channels = x.shape[-1];
     const ChannelMoments moments = channel_moments(x.y, channels);
     const auto momentum = static_cast<double>(std::any_cast<const BatchNormOptions&>(layer(i).attributes).momentum);
@@ -268,6 +298,7 @@ private:
     if (kind == "mul") return mul(x.y, input(i, 1).y, pixels_per_factor(i), x.shape[-1]);
     if (kind == "layer_scale") return mul(x.y, value(i, 0), rows_of(x.shape), x.shape[-1]);
     if (kind == "conv2d" || kind == "linear") return weighted(i, kind == "conv2d", shape);
+    if (kind == "conv_transpose2d") return transposed(i, shape);
     return rearranged(i, kind, shape);
   }
   Values weighted(int i, bool conv, Shape& shape) {
@@ -296,6 +327,16 @@ private:
       shape = {x.shape[0], (x.shape[1] + a.stride - 1) / a.stride, (x.shape[2] + a.stride - 1) / a.stride, a.channels};
       return slice_pad(x.y, x.shape, a.channels, a.stride, static_cast<int>(a.before));
     }
+    if (kind == "pad") {
+      const auto& [padding, fill] = std::any_cast<const PadLayer&>(layer(i).attributes);
+      shape = {x.shape[0], x.shape[1] + padding.vertical(), x.shape[2] + padding.horizontal(), x.shape[3]};
+      return pad(x.y, x.shape, padding, static_cast<double>(fill));
+    }
+    if (kind == "upsample") {
+      const auto& [size, mode] = std::any_cast<const UpsampleLayer&>(layer(i).attributes);
+      shape = {x.shape[0], size.h, size.w, x.shape[3]};
+      return resample(x.y, x.shape, size.h, size.w, mode == Upsampling::bilinear);
+    }
     if (kind == "adaptive_avg_pool") {
       const auto size = std::any_cast<Size2>(layer(i).attributes);
       shape = {x.shape[0], size.h, size.w, x.shape[3]};
@@ -322,7 +363,9 @@ private:
     const std::string_view kind = layer(i).def->kind;
     const State& x = input(i);
     if (kind == "batch_norm") {
-      const BatchNormGradients g = batch_norm_backward(s.dy, x.y, norm_params(i), {}, Activation::none);
+      const BatchNormGradients g = frozen(i) ? frozen_batch_norm_backward(s.dy, x.y, {value(i, 2), value(i, 3)},
+                                                                          norm_params(i), {}, Activation::none)
+                                             : batch_norm_backward(s.dy, x.y, norm_params(i), {}, Activation::none);
       set_gradient(i, 0, g.dgamma);
       set_gradient(i, 1, g.dbeta);
       flow_to(i, g.dx);
@@ -351,6 +394,10 @@ private:
         flow_to(i, slice_channels(s.dy, s.shape[-1], first_channel(i, k), input(i, k).shape[-1]), k);
     } else if (kind == "conv2d" || kind == "linear") {
       weighted_backward(i, kind == "conv2d", s.dy);
+    } else if (kind == "conv_transpose2d") {
+      set_weight_gradient(i, conv_wgrad(transposed_geometry(i), s.dy, x.y));
+      if (has_param(i, 1)) set_gradient(i, 1, bias_gradient(s.dy, s.shape[-1]));
+      flow_to(i, conv_fprop(transposed_geometry(i), s.dy, weight(i), nullptr));
     } else {
       flow_to(i, rearranged_backward(i, kind, s.dy));
     }
@@ -365,6 +412,11 @@ private:
     const State& x = input(i);
     if (kind == "global_avg_pool") return global_avg_pool_backward(dy, x.shape);
     if (kind == "flatten" || kind == "split") return dy;
+    if (kind == "pad") return pad_backward(dy, x.shape, std::any_cast<const PadLayer&>(layer(i).attributes).padding);
+    if (kind == "upsample") {
+      const auto& [size, mode] = std::any_cast<const UpsampleLayer&>(layer(i).attributes);
+      return resample_backward(dy, x.shape, size.h, size.w, mode == Upsampling::bilinear);
+    }
     if (kind == "adaptive_avg_pool") {
       const auto size = std::any_cast<Size2>(layer(i).attributes);
       return adaptive_avg_pool_backward(dy, x.shape, size.h, size.w);

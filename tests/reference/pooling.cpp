@@ -59,13 +59,41 @@ void for_each_averaged(const Shape& x, int64_t h, int64_t w, F f) {
       }
 }
 
-double window_size(const PoolWindow& k) { return k.kernel_h * k.kernel_w; }
+// Windows that a padded extent holds, counted one by one; in ceil mode also one that sticks out behind the padding, if
+// it does not start there.
+int64_t windows(int64_t extent, int before, int after, int kernel, int stride, bool ceil_mode) {
+  int64_t n = 0;
+  for (int64_t start = -before;; start += stride, ++n) {
+    const bool fits = start + kernel <= extent + after;
+    const bool sticks_out =
+        n == 0 ? extent + before + after + stride > kernel : start - stride + kernel < extent + after && start < extent;
+    if (!fits && !(ceil_mode && sticks_out)) return n;
+  }
+}
+
+// The divisor of the average at each output: elements of the window in the padded picture, or in the picture.
+std::vector<double> divisors(const Shape& x, const PoolWindow& k) {
+  const int above = k.count_include_pad ? k.pad.top : 0, left = k.count_include_pad ? k.pad.left : 0;
+  const int64_t bottom = x[1] + (k.count_include_pad ? k.pad.bottom : 0),
+                right = x[2] + (k.count_include_pad ? k.pad.right : 0);
+  const Shape y = pooled_shape(x, k);
+  std::vector<double> counts = zeros(y);
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const int64_t pixel = static_cast<int64_t>(i) / y[3], oh = pixel / y[2] % y[1], ow = pixel % y[2];
+    for (int r = 0; r < k.kernel_h; ++r)
+      for (int s = 0; s < k.kernel_w; ++s) {
+        const int64_t h = oh * k.stride_h - k.pad.top + r, w = ow * k.stride_w - k.pad.left + s;
+        counts[i] += h >= -above && h < bottom && w >= -left && w < right;
+      }
+  }
+  return counts;
+}
 
 }  // namespace
 
 Shape pooled_shape(const Shape& x, const PoolWindow& k) {
-  return {x[0], (x[1] + k.pad.vertical() - k.kernel_h) / k.stride_h + 1,
-          (x[2] + k.pad.horizontal() - k.kernel_w) / k.stride_w + 1, x[3]};
+  return {x[0], windows(x[1], k.pad.top, k.pad.bottom, k.kernel_h, k.stride_h, k.ceil_mode),
+          windows(x[2], k.pad.left, k.pad.right, k.kernel_w, k.stride_w, k.ceil_mode), x[3]};
 }
 
 MaxPooled max_pool(const std::vector<double>& x, const Shape& shape, const PoolWindow& window) {
@@ -92,13 +120,15 @@ std::vector<double> max_pool_backward(const std::vector<double>& dy, const std::
 
 std::vector<double> avg_pool(const std::vector<double>& x, const Shape& shape, const PoolWindow& window) {
   std::vector<double> y = zeros(pooled_shape(shape, window));
-  for_each_window_element(shape, window, [&](size_t ix, size_t iy, int) { y[iy] += x[ix] / window_size(window); });
+  const std::vector<double> counts = divisors(shape, window);
+  for_each_window_element(shape, window, [&](size_t ix, size_t iy, int) { y[iy] += x[ix] / counts[iy]; });
   return y;
 }
 
 std::vector<double> avg_pool_backward(const std::vector<double>& dy, const Shape& shape, const PoolWindow& window) {
   std::vector<double> dx = zeros(shape);
-  for_each_window_element(shape, window, [&](size_t ix, size_t iy, int) { dx[ix] += dy[iy] / window_size(window); });
+  const std::vector<double> counts = divisors(shape, window);
+  for_each_window_element(shape, window, [&](size_t ix, size_t iy, int) { dx[ix] += dy[iy] / counts[iy]; });
   return dx;
 }
 

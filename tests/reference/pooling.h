@@ -8,7 +8,7 @@
 
 namespace convolt::reference {
 
-// [N, H', W', C], floor mode.
+// [N, H', W', C].
 Shape pooled_shape(const Shape& x, const PoolWindow& window);
 
 struct MaxPooled {

@@ -1,0 +1,148 @@
+#include "resample.h"
+
+#include "exec/grid.h"
+
+namespace convolt {
+namespace {
+
+template <class T>
+struct Shift {
+  const T* x;
+  T* y;
+  Grid in, out;
+  int channels, down, right;
+  float value;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const Pixel o = out.pixel(row);
+    const int h = o.h + down, w = o.w + right;
+    Floats<W> v;
+    if (h >= 0 && h < in.h && w >= 0 && w < in.w)
+      v = load<W>(x + ((o.n * in.h + h) * in.w + w) * channels + c);
+    else
+      for_lanes<W>([&](int j) { v[j] = value; });
+    store(y + row * channels + c, v);
+  }
+};
+
+// One direction: `in` pixels to `out`.
+struct Axis {
+  int in, out;
+  bool bilinear;
+
+  // The output i takes 1 - second_weight of pixel `first` and second_weight of the one after it.
+  struct Taps {
+    int first;
+    float second_weight;
+  };
+  HD Taps taps(int i) const {
+    if (!bilinear) return {i * in / out, 0};
+    const int position = (2 * i + 1) * in - out;  // in units of 1 / (2 out) pixels
+    if (position <= 0) return {0, 0};
+    const int first = position / (2 * out);
+    if (first >= in - 1) return {in - 1, 0};
+    return {first, static_cast<float>(position - first * 2 * out) / static_cast<float>(2 * out)};
+  }
+  // The weight of pixel p in output i.
+  HD float weight(int i, int p) const {
+    const Taps t = taps(i);
+    return t.first == p ? 1 - t.second_weight : t.first + 1 == p ? t.second_weight : 0.F;
+  }
+  // Outputs [first, last) among which are all that take from pixel p.
+  HD int first_reader(int p) const {
+    const int first = (2 * p - 1) * out / (2 * in) - 1;
+    return first < 0 ? 0 : first;
+  }
+  HD int last_reader(int p) const {
+    const int last = (2 * p + 3) * out / (2 * in) + 1;
+    return p == in - 1 || last > out ? out : last;
+  }
+};
+
+template <class T>
+struct Resample {
+  const T* x;
+  T* y;
+  Grid out;
+  Axis rows, columns;
+  int channels;
+  template <int W>
+  HD void add(Floats<W>& sum, int64_t n, int h, int w, int c, float weight) const {
+    if (weight == 0) return;
+    const Floats<W> v = load<W>(x + ((n * rows.in + h) * columns.in + w) * channels + c);
+    for_lanes<W>([&](int j) { sum[j] += v[j] * weight; });
+  }
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const Pixel o = out.pixel(row);
+    const Axis::Taps h = rows.taps(o.h), w = columns.taps(o.w);
+    Floats<W> sum = {};
+    add<W>(sum, o.n, h.first, w.first, c, (1 - h.second_weight) * (1 - w.second_weight));
+    add<W>(sum, o.n, h.first, w.first + 1, c, (1 - h.second_weight) * w.second_weight);
+    add<W>(sum, o.n, h.first + 1, w.first, c, h.second_weight * (1 - w.second_weight));
+    add<W>(sum, o.n, h.first + 1, w.first + 1, c, h.second_weight * w.second_weight);
+    store(y + row * channels + c, sum);
+  }
+};
+
+template <class T>
+struct ResampleBackward {
+  const T* dy;
+  T* dx;
+  Grid in;
+  Axis rows, columns;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const Pixel i = in.pixel(row);
+    const int last_h = rows.last_reader(i.h), first_w = columns.first_reader(i.w), last_w = columns.last_reader(i.w);
+    Floats<W> sum = {};
+    for (int h = rows.first_reader(i.h); h < last_h; ++h) {
+      const float of_row = rows.weight(h, i.h);
+      if (of_row == 0) continue;
+      for (int w = first_w; w < last_w; ++w) {
+        const float weight = of_row * columns.weight(w, i.w);
+        if (weight == 0) continue;
+        const Floats<W> g = load<W>(dy + ((i.n * rows.out + h) * columns.out + w) * channels + c);
+        for_lanes<W>([&](int j) { sum[j] += g[j] * weight; });
+      }
+    }
+    store(dx + row * channels + c, sum);
+  }
+};
+
+Axis axis(const Tensor& x, const Tensor& y, int i, ResampleFilter filter) {
+  return {static_cast<int>(x.shape[i]), static_cast<int>(y.shape[i]), filter == ResampleFilter::bilinear};
+}
+int channels_of(const Tensor& x) { return static_cast<int>(x.shape[3]); }
+int64_t pixels_of(const Tensor& x) { return x.elements() / x.shape[3]; }
+
+}  // namespace
+
+void shift_picture(Stream s, const Tensor& x, const Tensor& y, int down, int right, float value) {
+  dispatch_float(x.dtype, "shift_picture", [&](auto t) {
+    using T = decltype(t);
+    for_each_channel_packet(s, pixels_of(y), channels_of(y),
+                            Shift<T>{x.as<const T>(), y.as<T>(), Grid(x), Grid(y), channels_of(y), down, right, value});
+  });
+}
+
+void resample(Stream s, const Tensor& x, const Tensor& y, ResampleFilter filter) {
+  dispatch_float(x.dtype, "resample", [&](auto t) {
+    using T = decltype(t);
+    for_each_channel_packet(
+        s, pixels_of(y), channels_of(y),
+        Resample<T>{x.as<const T>(), y.as<T>(), Grid(y), axis(x, y, 1, filter), axis(x, y, 2, filter), channels_of(y)});
+  });
+}
+
+void resample_backward(Stream s, const Tensor& dy, const Tensor& dx, ResampleFilter filter) {
+  dispatch_float(dy.dtype, "resample_backward", [&](auto t) {
+    using T = decltype(t);
+    for_each_channel_packet(s, pixels_of(dx), channels_of(dx),
+                            ResampleBackward<T>{dy.as<const T>(), dx.as<T>(), Grid(dx), axis(dx, dy, 1, filter),
+                                                axis(dx, dy, 2, filter), channels_of(dx)});
+  });
+}
+
+}  // namespace convolt

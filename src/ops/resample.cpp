@@ -1,0 +1,118 @@
+// Borders around pictures, and pictures of another size.
+#include "resample.h"
+
+#include <fmt/format.h>
+
+#include "graph/layer.h"
+#include "graph/layer_attributes.h"
+
+namespace convolt {
+namespace {
+
+void expect_picture(const Layer& layer, const Shape& in) {
+  if (in.rank() != 3) layer_error(layer, "expected a picture [H, W, C], found " + in.to_string());
+}
+
+Shape pad_shape(const Layer& layer, const std::vector<Shape>& inputs) {
+  const Padding& p = std::any_cast<const PadLayer&>(layer.attributes).padding;
+  const Shape& in = inputs[0];
+  expect_picture(layer, in);
+  if (p.top < 0 || p.left < 0 || p.bottom < 0 || p.right < 0)
+    layer_error(layer, fmt::format("padding must not be negative, found {}", p.to_string()));
+  return {in[0] + p.vertical(), in[1] + p.horizontal(), in[2]};
+}
+ValueId lower_pad(LoweringContext& c) {
+  const auto& [padding, value] = std::any_cast<const PadLayer&>(c.layer.attributes);
+  return c.emit(ops::pad, {c.inputs[0]}, PadAttrs{padding, value})[0];
+}
+Attributes pad_attributes(std::any& any) {
+  auto& [padding, value] = attributes_as<PadLayer>(any);
+  return {{"padding", &padding}, {"value", &value}};
+}
+const LayerDef kPad{.kind = "pad", .shape = pad_shape, .lower = lower_pad, .attributes = pad_attributes};
+
+constexpr int kMaxExtent = 16383;  // of kernels/resample.h
+Shape upsample_shape(const Layer& layer, const std::vector<Shape>& inputs) {
+  const Size2 size = std::any_cast<const UpsampleLayer&>(layer.attributes).size;
+  const Shape& in = inputs[0];
+  expect_picture(layer, in);
+  if (size.h < 1 || size.w < 1 || std::max(size.h, size.w) > kMaxExtent || std::max(in[0], in[1]) > kMaxExtent)
+    layer_error(layer, fmt::format("expected extents from 1 to {}, found {}x{} to {}x{}", kMaxExtent, in[0], in[1],
+                                   size.h, size.w));
+  return {size.h, size.w, in[2]};
+}
+ValueId lower_upsample(LoweringContext& c) {
+  const auto& [size, mode] = std::any_cast<const UpsampleLayer&>(c.layer.attributes);
+  const auto filter = mode == Upsampling::nearest ? ResampleFilter::nearest : ResampleFilter::bilinear;
+  return c.emit(ops::resample, {c.inputs[0]}, ResampleAttrs{size, filter})[0];
+}
+constexpr std::string_view kModes[] = {"nearest", "bilinear"};
+Attributes upsample_attributes(std::any& any) {
+  auto& [size, mode] = attributes_as<UpsampleLayer>(any);
+  return {{"size", &size}, {"mode", enum_attribute(mode, kModes)}};
+}
+const LayerDef kUpsample{
+    .kind = "upsample", .shape = upsample_shape, .lower = lower_upsample, .attributes = upsample_attributes};
+
+const PadAttrs& pad_of(const Op& op) { return std::get<PadAttrs>(op.attrs); }
+const ResampleAttrs& resample_of(const Op& op) { return std::get<ResampleAttrs>(op.attrs); }
+std::vector<TensorType> preset(const Op&, const Program&) { return {}; }
+
+// The gradient op makes a value of the type of the forward op's input.
+template <const OpDef& Def>
+void gradient_like_input(const Op& op, GradientBuilder& b) {
+  const ValueInfo x = b.program()[op.in[0]];
+  Op g{.def = &Def, .in = {b.gradient_of(op.out[0])}, .attrs = op.attrs, .layer = op.layer};
+  g.out = {b.program().add({.name = op.layer + ".dx", .dtype = x.dtype, .shape = x.shape})};
+  b.flow(op.in[0], b.emit(std::move(g), "")[0]);
+}
+
+}  // namespace
+
+Value pad(Value x, Padding padding, float value) { return x.graph->append(kPad, "", {x}, PadLayer{padding, value}); }
+Value upsample(Value x, Size2 size, Upsampling mode) {
+  return x.graph->append(kUpsample, "", {x}, UpsampleLayer{size, mode});
+}
+
+std::vector<const LayerDef*> resample_kinds() { return {&kPad, &kUpsample}; }
+
+namespace ops {
+
+const OpDef pad{.name = "pad",
+                .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                  const Shape& x = p[op.in[0]].shape;
+                  const Padding& border = pad_of(op).padding;
+                  return {{p[op.in[0]].dtype, {x[0], x[1] + border.vertical(), x[2] + border.horizontal(), x[3]}}};
+                },
+                .bind = [](const Op& op, const Binding& b) -> Launch {
+                  return [x = b.in(op, 0), y = b.out(op, 0), a = pad_of(op)](Stream s) {
+                    shift_picture(s, x, y, -a.padding.top, -a.padding.left, a.value);
+                  };
+                },
+                .gradient = gradient_like_input<ops::pad_backward>};
+const OpDef pad_backward{.name = "pad_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
+                           return [dy = b.in(op, 0), dx = b.out(op, 0), a = pad_of(op)](Stream s) {
+                             shift_picture(s, dy, dx, a.padding.top, a.padding.left, 0);
+                           };
+                         }};
+
+const OpDef resample{.name = "resample",
+                     .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                       const Shape& x = p[op.in[0]].shape;
+                       return {{p[op.in[0]].dtype, {x[0], resample_of(op).size.h, resample_of(op).size.w, x[3]}}};
+                     },
+                     .bind = [](const Op& op, const Binding& b) -> Launch {
+                       return [x = b.in(op, 0), y = b.out(op, 0), filter = resample_of(op).filter](Stream s) {
+                         convolt::resample(s, x, y, filter);
+                       };
+                     },
+                     .gradient = gradient_like_input<ops::resample_backward>};
+const OpDef resample_backward{
+    .name = "resample_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [dy = b.in(op, 0), dx = b.out(op, 0), filter = resample_of(op).filter](Stream s) {
+        convolt::resample_backward(s, dy, dx, filter);
+      };
+    }};
+
+}  // namespace ops
+}  // namespace convolt

@@ -1,7 +1,9 @@
 // Networks by name. Parameter names are torchvision's (CIFAR's resnets: those of Y. Idelbayev's reference
-// implementation), so that weights move both ways.
+// implementation; se_resnet50: timm's), so that weights move both ways.
 #pragma once
 
+#include <array>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,26 +13,35 @@
 namespace convolt {
 
 struct ModelOptions {
-  int64_t classes = 1000;
+  int64_t classes = 1000;     // 0: the model's usual number
   int height = 0, width = 0;  // 0: the model's usual size
   int channels = 3;
 };
 
 struct ModelInfo {
-  std::string_view name;
-  std::string_view summary;
+  std::string name;
+  std::string summary;
   int size;  // usual height and width of its pictures
   // What `train` does to pictures where nothing is said: nothing, crop with 4 pixels of padding and flip, or
   // random-resized-crop and flip.
   enum class Recipe : uint8_t { digits, cifar, imagenet } recipe;
-  void (*build)(Graph& graph, const ModelInfo& info, const ModelOptions& options);
-  int depth;  // of the family's members
+  std::function<void(Graph& graph, const ModelInfo& info, const ModelOptions& options)> build;
+  // Evaluation: the shorter side before the centre crop of `size`, and the normalisation; those of torchvision's first
+  // weights.
+  int resize = size;
+  std::array<float, 3> mean{0.485F, 0.456F, 0.406F}, std{0.229F, 0.224F, 0.225F};
+  // Usual numbers of outputs and of channels of the pictures.
+  int64_t classes = recipe == Recipe::imagenet ? 1000 : 10;
+  int channels = recipe == Recipe::digits ? 1 : 3;
+  std::string network = {};  // of a network file its text, else empty
 };
 
 const std::vector<ModelInfo>& models();
-// Throws UsageError that offers the nearest name.
-const ModelInfo& find_model(std::string_view name);
+// A name that ends in ".json" is a network file's (convolt/network_file.h). Throws UsageError that offers the nearest
+// name.
+ModelInfo find_model(std::string_view name);
 // Fills an empty graph. Throws ShapeError where the picture size does not fit.
+void build_model(Graph& graph, const ModelInfo& model, const ModelOptions& options);
 void build_model(Graph& graph, std::string_view name, const ModelOptions& options);
 
 }  // namespace convolt

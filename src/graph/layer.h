@@ -54,6 +54,7 @@ std::vector<const LayerDef*> channel_kinds();
 std::vector<const LayerDef*> convolution_kinds();
 std::vector<const LayerDef*> norm_kinds();
 std::vector<const LayerDef*> pooling_kinds();
+std::vector<const LayerDef*> resample_kinds();
 std::vector<const LayerDef*> stochastic_depth_kinds();
 
 // All of them: what a network file may name.

@@ -8,7 +8,7 @@ const std::vector<const LayerDef*>& all_layer_kinds() {
   static const std::vector<const LayerDef*> table = [] {
     std::vector<const LayerDef*> all;
     for (const auto kinds : {elementwise_kinds, batch_norm_kinds, channel_kinds, convolution_kinds, norm_kinds,
-                             pooling_kinds, stochastic_depth_kinds})
+                             pooling_kinds, resample_kinds, stochastic_depth_kinds})
       for (const LayerDef* kind : kinds()) all.push_back(kind);
     return all;
   }();

@@ -23,10 +23,15 @@ Value block(Value x, const std::string& name, int64_t channels, int stride) {
 }  // namespace
 
 void build_cifar_resnet(Graph& g, const ModelInfo& info, const ModelOptions& o) {
+  struct Row {
+    std::string_view name;
+    int blocks;  // in each stage
+  };
+  constexpr Row kTable[] = {{"resnet20", 3}, {"resnet32", 5}, {"resnet44", 7}, {"resnet56", 9}, {"resnet110", 18}};
   Value x = g.input("image", {o.height, o.width, o.channels});
   x = relu(conv_bn(x, "", 1, 16, 1));
   for (int stage = 0; stage < 3; ++stage)
-    for (int i = 0; i < (info.depth - 2) / 6; ++i)
+    for (int i = 0; i < row_of(kTable, info).blocks; ++i)
       x = block(x, "layer" + std::to_string(stage + 1) + "." + std::to_string(i), int64_t{16} << stage,
                 stage > 0 && i == 0 ? 2 : 1);
   g.output(linear(global_avg_pool(x), o.classes, {.name = "linear", .init = Init::kaiming_normal_fan_in()}));

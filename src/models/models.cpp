@@ -1,6 +1,7 @@
 #include "convolt/models.h"
 
 #include "convolt/error.h"
+#include "convolt/network_file.h"
 #include "io/names.h"
 #include "models/builders.h"
 
@@ -8,42 +9,103 @@ namespace convolt {
 
 const std::vector<ModelInfo>& models() {
   using enum ModelInfo::Recipe;
+  constexpr std::array<float, 3> kHalf{0.5F, 0.5F, 0.5F};
   static const std::vector<ModelInfo> table{
-      {"lenet", "LeNet-5 with ReLU and max pooling", 28, digits, build_lenet, 5},
-      {"resnet20", "CIFAR ResNet, shortcut A", 32, cifar, build_cifar_resnet, 20},
-      {"resnet32", "CIFAR ResNet, shortcut A", 32, cifar, build_cifar_resnet, 32},
-      {"resnet44", "CIFAR ResNet, shortcut A", 32, cifar, build_cifar_resnet, 44},
-      {"resnet56", "CIFAR ResNet, shortcut A", 32, cifar, build_cifar_resnet, 56},
-      {"resnet110", "CIFAR ResNet, shortcut A", 32, cifar, build_cifar_resnet, 110},
-      {"resnet18", "ResNet v1.5", 224, imagenet, build_resnet, 18},
-      {"resnet34", "ResNet v1.5", 224, imagenet, build_resnet, 34},
-      {"resnet50", "ResNet v1.5", 224, imagenet, build_resnet, 50},
-      {"resnet101", "ResNet v1.5", 224, imagenet, build_resnet, 101},
-      {"resnet152", "ResNet v1.5", 224, imagenet, build_resnet, 152},
-      {"mobilenet_v2", "MobileNetV2, width 1.0", 224, imagenet, build_mobilenet_v2, 53},
+      {"lenet", "LeNet-5 with ReLU and max pooling", 28, digits, build_lenet},
+      {"resnet20", "CIFAR ResNet, shortcut A", 32, cifar, build_cifar_resnet},
+      {"resnet32", "CIFAR ResNet, shortcut A", 32, cifar, build_cifar_resnet},
+      {"resnet44", "CIFAR ResNet, shortcut A", 32, cifar, build_cifar_resnet},
+      {"resnet56", "CIFAR ResNet, shortcut A", 32, cifar, build_cifar_resnet},
+      {"resnet110", "CIFAR ResNet, shortcut A", 32, cifar, build_cifar_resnet},
+      {"alexnet", "AlexNet", 224, imagenet, build_alexnet, 256},
+      {"vgg11", "VGG", 224, imagenet, build_vgg, 256},
+      {"vgg11_bn", "VGG with batch norms", 224, imagenet, build_vgg, 256},
+      {"vgg13", "VGG", 224, imagenet, build_vgg, 256},
+      {"vgg13_bn", "VGG with batch norms", 224, imagenet, build_vgg, 256},
+      {"vgg16", "VGG", 224, imagenet, build_vgg, 256},
+      {"vgg16_bn", "VGG with batch norms", 224, imagenet, build_vgg, 256},
+      {"vgg19", "VGG", 224, imagenet, build_vgg, 256},
+      {"vgg19_bn", "VGG with batch norms", 224, imagenet, build_vgg, 256},
+      {"squeezenet1_0", "SqueezeNet", 224, imagenet, build_squeezenet, 256},
+      {"squeezenet1_1", "SqueezeNet", 224, imagenet, build_squeezenet, 256},
+      {"resnet18", "ResNet v1.5", 224, imagenet, build_resnet, 256},
+      {"resnet34", "ResNet v1.5", 224, imagenet, build_resnet, 256},
+      {"resnet50", "ResNet v1.5", 224, imagenet, build_resnet, 256},
+      {"resnet101", "ResNet v1.5", 224, imagenet, build_resnet, 256},
+      {"resnet152", "ResNet v1.5", 224, imagenet, build_resnet, 256},
+      {"wide_resnet50_2", "wide ResNet", 224, imagenet, build_resnet, 256},
+      {"wide_resnet101_2", "wide ResNet", 224, imagenet, build_resnet, 256},
+      {"resnext50_32x4d", "ResNeXt", 224, imagenet, build_resnet, 256},
+      {"resnext101_32x8d", "ResNeXt", 224, imagenet, build_resnet, 256},
+      {"resnext101_64x4d", "ResNeXt", 224, imagenet, build_resnet, 232},
+      {"se_resnet50", "SE-ResNet, timm's seresnet50", 224, imagenet, build_resnet, 235},
+      {"densenet121", "DenseNet-BC", 224, imagenet, build_densenet, 256},
+      {"densenet161", "DenseNet-BC", 224, imagenet, build_densenet, 256},
+      {"densenet169", "DenseNet-BC", 224, imagenet, build_densenet, 256},
+      {"densenet201", "DenseNet-BC", 224, imagenet, build_densenet, 256},
+      {"mobilenet_v2", "MobileNetV2", 224, imagenet, build_mobilenet_v2, 256},
+      {"mobilenet_v3_small", "MobileNetV3", 224, imagenet, build_mobilenet_v3, 256},
+      {"mobilenet_v3_large", "MobileNetV3", 224, imagenet, build_mobilenet_v3, 256},
+      {"shufflenet_v2_x0_5", "ShuffleNet V2", 224, imagenet, build_shufflenet_v2, 256},
+      {"shufflenet_v2_x1_0", "ShuffleNet V2", 224, imagenet, build_shufflenet_v2, 256},
+      {"shufflenet_v2_x1_5", "ShuffleNet V2", 224, imagenet, build_shufflenet_v2, 232},
+      {"shufflenet_v2_x2_0", "ShuffleNet V2", 224, imagenet, build_shufflenet_v2, 232},
+      {"mnasnet0_5", "MnasNet-B1", 224, imagenet, build_mnasnet, 256},
+      {"mnasnet0_75", "MnasNet-B1", 224, imagenet, build_mnasnet, 232},
+      {"mnasnet1_0", "MnasNet-B1", 224, imagenet, build_mnasnet, 256},
+      {"mnasnet1_3", "MnasNet-B1", 224, imagenet, build_mnasnet, 232},
+      {"efficientnet_b0", "EfficientNet", 224, imagenet, build_efficientnet, 256},
+      {"efficientnet_b1", "EfficientNet", 240, imagenet, build_efficientnet, 256},
+      {"efficientnet_b2", "EfficientNet", 288, imagenet, build_efficientnet, 288},
+      {"efficientnet_b3", "EfficientNet", 300, imagenet, build_efficientnet, 320},
+      {"efficientnet_b4", "EfficientNet", 380, imagenet, build_efficientnet, 384},
+      {"efficientnet_b5", "EfficientNet", 456, imagenet, build_efficientnet, 456},
+      {"efficientnet_b6", "EfficientNet", 528, imagenet, build_efficientnet, 528},
+      {"efficientnet_b7", "EfficientNet", 600, imagenet, build_efficientnet, 600},
+      {"efficientnet_v2_s", "EfficientNetV2", 384, imagenet, build_efficientnet, 384},
+      {"efficientnet_v2_m", "EfficientNetV2", 480, imagenet, build_efficientnet, 480},
+      {"efficientnet_v2_l", "EfficientNetV2", 480, imagenet, build_efficientnet, 480, kHalf, kHalf},
+      {"regnet_x_400mf", "RegNetX", 224, imagenet, build_regnet, 256},
+      {"regnet_x_800mf", "RegNetX", 224, imagenet, build_regnet, 256},
+      {"regnet_x_1_6gf", "RegNetX", 224, imagenet, build_regnet, 256},
+      {"regnet_x_3_2gf", "RegNetX", 224, imagenet, build_regnet, 256},
+      {"regnet_x_8gf", "RegNetX", 224, imagenet, build_regnet, 256},
+      {"regnet_y_400mf", "RegNetY", 224, imagenet, build_regnet, 256},
+      {"regnet_y_800mf", "RegNetY", 224, imagenet, build_regnet, 256},
+      {"regnet_y_1_6gf", "RegNetY", 224, imagenet, build_regnet, 256},
+      {"regnet_y_3_2gf", "RegNetY", 224, imagenet, build_regnet, 256},
+      {"regnet_y_8gf", "RegNetY", 224, imagenet, build_regnet, 256},
+      {"convnext_tiny", "ConvNeXt", 224, imagenet, build_convnext, 236},
+      {"convnext_small", "ConvNeXt", 224, imagenet, build_convnext, 230},
+      {"convnext_base", "ConvNeXt", 224, imagenet, build_convnext, 232},
+      {"convnext_large", "ConvNeXt", 224, imagenet, build_convnext, 232},
   };
   return table;
 }
 
-const ModelInfo& find_model(std::string_view name) {
+ModelInfo find_model(std::string_view name) {
+  if (name.ends_with(".json")) return read_network(std::string(name));
   std::vector<std::string> names;
   for (const ModelInfo& m : models()) {
     if (m.name == name) return m;
-    names.emplace_back(m.name);
+    names.push_back(m.name);
   }
   const std::string near = nearest_name(std::string(name), names);
-  std::string known;
-  for (const std::string& n : names) known += (known.empty() ? "" : ", ") + n;
   throw UsageError("unknown model '" + std::string(name) + "'" +
-                   (near.empty() ? "" : ", did you mean '" + near + "'?") + " (known: " + known + ")");
+                   (near.empty() ? "" : ", did you mean '" + near + "'?") +
+                   " (see convolt models; FILE.json is a network file)");
+}
+
+void build_model(Graph& graph, const ModelInfo& model, const ModelOptions& options) {
+  ModelOptions o = options;
+  if (o.height == 0 && model.network.empty()) o.height = model.size;  // a network file has its own
+  if (o.width == 0 && model.network.empty()) o.width = model.size;
+  if (o.classes == 0) o.classes = model.classes;
+  model.build(graph, model, o);
 }
 
 void build_model(Graph& graph, std::string_view name, const ModelOptions& options) {
-  const ModelInfo& info = find_model(name);
-  ModelOptions o = options;
-  if (o.height == 0) o.height = info.size;
-  if (o.width == 0) o.width = info.size;
-  info.build(graph, info, o);
+  build_model(graph, find_model(name), options);
 }
 
 }  // namespace convolt

@@ -1,64 +1,72 @@
-// K. He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385; v1.5: the stride of a bottleneck is
-// in its 3x3 convolution, as in torchvision.
-#include "convolt/layers.h"
+// K. He et al., "Deep Residual Learning for Image Recognition", arXiv 1512.03385 (v1.5: the stride of a bottleneck is
+// in its 3x3 convolution), and its kin: ResNeXt (S. Xie et al., arXiv 1611.05431), wide ResNet (S. Zagoruyko,
+// N. Komodakis, arXiv 1605.07146) with torchvision's names, SE-ResNet (J. Hu et al., arXiv 1709.01507) with timm's.
+#include "models/blocks.h"
 #include "models/builders.h"
 
 namespace convolt {
 namespace {
 
-Value conv_bn(Value x, const std::string& conv, const std::string& bn, int64_t channels, int kernel, int stride) {
-  x = conv2d(x, channels, {.name = conv, .kernel = kernel, .stride = stride, .padding = kernel / 2});
-  return batch_norm(x, {.name = bn});
-}
-
-// A block ends with `expansion * channels`; the shortcut is projected where its shape differs.
-Value block(Value x, const std::string& name, int64_t channels, int stride, bool bottleneck) {
-  const int64_t out = bottleneck ? 4 * channels : channels;
-  Value shortcut = x;
-  Value y = x;
-  if (bottleneck) {
-    y = relu(conv_bn(y, name + ".conv1", name + ".bn1", channels, 1, 1));
-    y = relu(conv_bn(y, name + ".conv2", name + ".bn2", channels, 3, stride));
-    y = conv_bn(y, name + ".conv3", name + ".bn3", out, 1, 1);
-  } else {
-    y = relu(conv_bn(y, name + ".conv1", name + ".bn1", channels, 3, stride));
-    y = conv_bn(y, name + ".conv2", name + ".bn2", out, 3, 1);
-  }
-  if (stride != 1 || x.shape()[2] != out)
-    shortcut = conv_bn(x, name + ".downsample.0", name + ".downsample.1", out, 1, stride);
-  return relu(add(y, shortcut));
-}
-
-struct Stages {
+struct ResNet {
+  std::string_view name;
   int blocks[4];
   bool bottleneck;
+  int64_t groups = 1, group_width = 64;  // of the 3x3 convolutions of the first stage
+  bool squeeze_excitation = false;
 };
-Stages stages_of(int depth) {
-  switch (depth) {
-    case 18:
-      return {{2, 2, 2, 2}, false};
-    case 34:
-      return {{3, 4, 6, 3}, false};
-    case 50:
-      return {{3, 4, 6, 3}, true};
-    case 101:
-      return {{3, 4, 23, 3}, true};
-    default:
-      return {{3, 8, 36, 3}, true};
-  }
+constexpr ResNet kTable[] = {{"resnet18", {2, 2, 2, 2}, false},
+                             {"resnet34", {3, 4, 6, 3}, false},
+                             {"resnet50", {3, 4, 6, 3}, true},
+                             {"resnet101", {3, 4, 23, 3}, true},
+                             {"resnet152", {3, 8, 36, 3}, true},
+                             {"wide_resnet50_2", {3, 4, 6, 3}, true, 1, 128},
+                             {"wide_resnet101_2", {3, 4, 23, 3}, true, 1, 128},
+                             {"resnext50_32x4d", {3, 4, 6, 3}, true, 32, 4},
+                             {"resnext101_32x8d", {3, 4, 23, 3}, true, 32, 8},
+                             {"resnext101_64x4d", {3, 4, 23, 3}, true, 64, 4},
+                             {"se_resnet50", {3, 4, 6, 3}, true, 1, 64, true}};
+
+Value basic(Value x, const std::string& name, int64_t channels, int stride) {
+  x = relu(conv_norm(
+      x, {.conv = name + ".conv1", .norm = name + ".bn1", .channels = channels, .kernel = 3, .stride = stride}));
+  return conv_norm(x, {.conv = name + ".conv2", .norm = name + ".bn2", .channels = channels, .kernel = 3});
+}
+
+Value bottleneck(Value x, const std::string& name, const ResNet& net, int64_t channels, int stride) {
+  const int64_t inner = channels * net.group_width / 64 * net.groups;
+  x = relu(conv_norm(x, {.conv = name + ".conv1", .norm = name + ".bn1", .channels = inner}));
+  x = relu(conv_norm(x, {.conv = name + ".conv2",
+                         .norm = name + ".bn2",
+                         .channels = inner,
+                         .kernel = 3,
+                         .stride = stride,
+                         .groups = net.groups}));
+  const Init scale = Init::constant(net.squeeze_excitation ? 0 : 1);  // timm starts each block as the identity
+  x = conv_norm(x, {.conv = name + ".conv3", .norm = name + ".bn3", .channels = 4 * channels, .scale = scale});
+  if (!net.squeeze_excitation) return x;
+  return squeeze_excitation(x, {.name = name + ".se", .channels = channels / 4, .bias = Init::uniform_fan_in()});
+}
+
+// The shortcut is projected where its shape differs.
+Value block(Value x, const std::string& name, const ResNet& net, int64_t channels, int stride) {
+  const Value y = net.bottleneck ? bottleneck(x, name, net, channels, stride) : basic(x, name, channels, stride);
+  if (x.shape() == y.shape()) return relu(add(y, x));
+  const ConvNorm projection{
+      .conv = name + ".downsample.0", .norm = name + ".downsample.1", .channels = y.shape()[2], .stride = stride};
+  return relu(add(y, conv_norm(x, projection)));
 }
 
 }  // namespace
 
 void build_resnet(Graph& g, const ModelInfo& info, const ModelOptions& o) {
-  const Stages stages = stages_of(info.depth);
+  const ResNet& net = row_of(kTable, info);
   Value x = g.input("image", {o.height, o.width, o.channels});
-  x = relu(conv_bn(x, "conv1", "bn1", 64, 7, 2));
+  x = relu(conv_norm(x, {.conv = "conv1", .norm = "bn1", .channels = 64, .kernel = 7, .stride = 2}));
   x = max_pool(x, {.kernel = 3, .stride = 2, .padding = 1});
   for (int stage = 0; stage < 4; ++stage)
-    for (int i = 0; i < stages.blocks[stage]; ++i)
-      x = block(x, "layer" + std::to_string(stage + 1) + "." + std::to_string(i), int64_t{64} << stage,
-                stage > 0 && i == 0 ? 2 : 1, stages.bottleneck);
+    for (int i = 0; i < net.blocks[stage]; ++i)
+      x = block(x, "layer" + std::to_string(stage + 1) + "." + std::to_string(i), net, int64_t{64} << stage,
+                stage > 0 && i == 0 ? 2 : 1);
   g.output(linear(global_avg_pool(x), o.classes, {.name = "fc"}));
 }
 

@@ -44,7 +44,7 @@ ValueId lower_bn(LoweringContext& c) {
 
 Attributes bn_attributes(std::any& any) {
   auto& o = attributes_as<BatchNormOptions>(any);
-  return {{"eps", &o.eps}, {"momentum", &o.momentum}, {"init", &o.init}};
+  return {{"eps", &o.eps}, {"momentum", &o.momentum}, {"init", &o.init}, {"frozen", &o.frozen}};
 }
 const LayerDef kBatchNorm{
     .kind = "batch_norm", .shape = bn_shape, .params = bn_params, .lower = lower_bn, .attributes = bn_attributes};

@@ -151,7 +151,24 @@ ValueId lower_conv_transpose(LoweringContext& c) {
   return o.bias ? c.emit(ops::add_bias, {y, c.params[1]}, {}, "+bias")[0] : y;
 }
 
-const LayerDef kConvTranspose2d{"conv_transpose2d", conv_transpose_shape, conv_transpose_params, lower_conv_transpose};
+Attributes conv_transpose_attributes(std::any& any) {
+  auto& [o, channels] = attributes_as<ConvTransposeLayer>(any);
+  return {{"channels", &channels},
+          {"kernel", &o.kernel},
+          {"stride", &o.stride},
+          {"padding", &o.padding},
+          {"output_padding", &o.output_padding},
+          {"dilation", &o.dilation},
+          {"groups", &o.groups},
+          {"bias", &o.bias},
+          {"init", &o.init},
+          {"bias_init", &o.bias_init}};
+}
+const LayerDef kConvTranspose2d{.kind = "conv_transpose2d",
+                                .shape = conv_transpose_shape,
+                                .params = conv_transpose_params,
+                                .lower = lower_conv_transpose,
+                                .attributes = conv_transpose_attributes};
 
 Shape with_last(Shape s, int64_t extent) {
   s.set(-1, extent);
@@ -308,7 +325,7 @@ Value linear(Value x, int64_t units, LinearOptions options) {
   return x.graph->append(kLinear, std::move(name), {x}, LinearLayer{std::move(options), units, features});
 }
 
-std::vector<const LayerDef*> convolution_kinds() { return {&kConv2d, &kLinear}; }
+std::vector<const LayerDef*> convolution_kinds() { return {&kConv2d, &kConvTranspose2d, &kLinear}; }
 
 namespace ops {
 

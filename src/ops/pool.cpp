@@ -45,12 +45,17 @@ ValueId lower_pool(LoweringContext& c) {
 }
 Attributes pool_attributes(std::any& any) {
   auto& o = attributes_as<PoolOptions>(any);
-  return {{"kernel", &o.kernel}, {"stride", &o.stride}, {"padding", &o.padding}};
+  return {{"kernel", &o.kernel}, {"stride", &o.stride}, {"padding", &o.padding}, {"ceil_mode", &o.ceil_mode}};
+}
+Attributes avg_pool_attributes(std::any& any) {
+  Attributes list = pool_attributes(any);
+  list.push_back({"count_include_pad", &std::any_cast<PoolOptions&>(any).count_include_pad});
+  return list;
 }
 const LayerDef kMaxPool{
     .kind = "max_pool", .shape = pool_shape, .lower = lower_pool<ops::max_pool>, .attributes = pool_attributes};
 const LayerDef kAvgPool{
-    .kind = "avg_pool", .shape = pool_shape, .lower = lower_pool<ops::avg_pool>, .attributes = pool_attributes};
+    .kind = "avg_pool", .shape = pool_shape, .lower = lower_pool<ops::avg_pool>, .attributes = avg_pool_attributes};
 
 Shape global_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   expect_picture(layer, inputs[0]);

@@ -25,7 +25,11 @@ ValueId lower_pad(LoweringContext& c) {
   const auto& [padding, value] = std::any_cast<const PadLayer&>(c.layer.attributes);
   return c.emit(ops::pad, {c.inputs[0]}, PadAttrs{padding, value})[0];
 }
-const LayerDef kPad{"pad", pad_shape, nullptr, lower_pad};
+Attributes pad_attributes(std::any& any) {
+  auto& [padding, value] = attributes_as<PadLayer>(any);
+  return {{"padding", &padding}, {"value", &value}};
+}
+const LayerDef kPad{.kind = "pad", .shape = pad_shape, .lower = lower_pad, .attributes = pad_attributes};
 
 constexpr int kMaxExtent = 16383;  // of kernels/resample.h
 Shape upsample_shape(const Layer& layer, const std::vector<Shape>& inputs) {
@@ -42,7 +46,13 @@ ValueId lower_upsample(LoweringContext& c) {
   const auto filter = mode == Upsampling::nearest ? ResampleFilter::nearest : ResampleFilter::bilinear;
   return c.emit(ops::resample, {c.inputs[0]}, ResampleAttrs{size, filter})[0];
 }
-const LayerDef kUpsample{"upsample", upsample_shape, nullptr, lower_upsample};
+constexpr std::string_view kModes[] = {"nearest", "bilinear"};
+Attributes upsample_attributes(std::any& any) {
+  auto& [size, mode] = attributes_as<UpsampleLayer>(any);
+  return {{"size", &size}, {"mode", enum_attribute(mode, kModes)}};
+}
+const LayerDef kUpsample{
+    .kind = "upsample", .shape = upsample_shape, .lower = lower_upsample, .attributes = upsample_attributes};
 
 const PadAttrs& pad_of(const Op& op) { return std::get<PadAttrs>(op.attrs); }
 const ResampleAttrs& resample_of(const Op& op) { return std::get<ResampleAttrs>(op.attrs); }
@@ -63,6 +73,8 @@ Value pad(Value x, Padding padding, float value) { return x.graph->append(kPad, 
 Value upsample(Value x, Size2 size, Upsampling mode) {
   return x.graph->append(kUpsample, "", {x}, UpsampleLayer{size, mode});
 }
+
+std::vector<const LayerDef*> resample_kinds() { return {&kPad, &kUpsample}; }
 
 namespace ops {
 

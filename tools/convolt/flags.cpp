@@ -255,6 +255,24 @@ void set_augmentation(AugmentOptions& o, const AugmentFlags& f) {
   std::copy(f.shear.begin(), f.shear.end(), o.shear.begin());
 }
 
+// What evaluation does to the pictures of a model: as torchvision for its usual size, 256 to 224 for others.
+AugmentOptions evaluation_of(const ModelInfo& model, ModelInfo::Recipe recipe, int side, int channels) {
+  AugmentOptions e;
+  e.height = e.width = side;
+  e.channels = channels;
+  e.mean = model.mean;
+  e.std = model.std;
+  if (channels == 1) {
+    e.mean.fill(0.5F);
+    e.std.fill(0.5F);
+  }
+  e.geometry = AugmentOptions::Geometry::resize_centre_crop;
+  e.resize = recipe != ModelInfo::Recipe::imagenet ? side
+             : side == model.size                  ? model.resize
+                                                   : static_cast<int>(static_cast<float>(side) / 0.875F);
+  return e;
+}
+
 }  // namespace
 
 Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const PictureFlags& pictures,
@@ -269,14 +287,8 @@ Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const Pictur
 
   Pipeline p;
   AugmentOptions& e = p.evaluation;
-  e.height = e.width = side;
-  e.channels = data.channels();
-  if (e.channels == 1) {
-    e.mean.fill(0.5F);
-    e.std.fill(0.5F);
-  }
-  e.geometry = as_is || recipe == Recipe::digits ? Geometry::none : Geometry::resize_centre_crop;
-  e.resize = recipe == Recipe::imagenet ? static_cast<int>(static_cast<float>(side) / 0.875F) : side;
+  e = evaluation_of(model, recipe, side, data.channels());
+  if (as_is || recipe == Recipe::digits) e.geometry = Geometry::none;
   p.training = e;
   pictures.apply_to(e);
   p.training.mean = e.mean;
@@ -327,11 +339,7 @@ Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Contex
       n.card.preprocessing = make_pipeline(info, *data, {}, {}).evaluation;
       n.card.class_names = data->class_names();
     } else {
-      n.card.preprocessing.height = n.card.preprocessing.width = info.size;
-      n.card.preprocessing.geometry = AugmentOptions::Geometry::resize_centre_crop;
-      n.card.preprocessing.resize = info.recipe == ModelInfo::Recipe::imagenet
-                                        ? static_cast<int>(static_cast<float>(info.size) / 0.875F)
-                                        : info.size;
+      n.card.preprocessing = evaluation_of(info, info.recipe, info.size, 3);
     }
     n.card.channels = n.card.preprocessing.channels;
     n.card.height = n.card.preprocessing.height;

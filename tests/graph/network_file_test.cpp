@@ -1,0 +1,189 @@
+// Networks as data: every model there and back, what a file may say, and what is refused.
+#include "convolt/network_file.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "convolt/error.h"
+#include "graph/layer.h"
+#include "graph/networks.h"
+
+namespace convolt::test {
+namespace {
+
+// One line for each layer and each parameter: everything that makes two graphs equal.
+std::string summary(const Graph& graph) {
+  std::string text;
+  for (const Layer& layer : graph.layers()) {
+    text += std::string(layer.def->kind) + " " + layer.name + " " + layer.shape.to_string();
+    for (const int i : layer.inputs) text += " " + std::to_string(i);
+    text += "\n";
+  }
+  for (const ParamSpec& p : graph.params()) {
+    text += p.name + " " + p.shape.to_string() + " " + p.file_shape().to_string() + " " + std::to_string(p.trainable) +
+            std::to_string(p.decays) + " " + std::to_string(p.fan_in) + " " + std::to_string(p.fan_out) + " " +
+            std::to_string(static_cast<int>(p.init.kind)) + std::to_string(static_cast<int>(p.init.fan)) + " " +
+            std::to_string(p.init.gain) + "\n";
+  }
+  return text + std::to_string(graph.output_layer());
+}
+
+TEST(NetworkFile, HoldsEveryModel) {
+  for (const ModelInfo& model : models()) {
+    Graph graph, again;
+    build_model(graph, model, {.classes = 0, .channels = model.channels});
+    const std::string text = write_network(graph, model);
+    const ModelInfo read = parse_network(model.name, text);
+    build_model(again, read, {.classes = 0, .channels = model.channels});
+    EXPECT_EQ(summary(again), summary(graph)) << model.name;
+    EXPECT_EQ(write_network(again, read), text) << model.name;
+    EXPECT_EQ(read.size, model.size);
+    EXPECT_EQ(read.resize, model.resize) << model.name;
+    EXPECT_EQ(read.mean, model.mean);
+    EXPECT_EQ(read.recipe, model.recipe);
+    EXPECT_EQ(read.summary, model.summary);
+  }
+}
+
+// The networks of the plan's tests hold every kind of layer.
+TEST(NetworkFile, HoldsEveryKindOfLayer) {
+  std::set<std::string_view> seen;
+  for (const Network& network : networks()) {
+    Graph graph, again;
+    network.build(graph);
+    for (const Layer& layer : graph.layers()) seen.insert(layer.def->kind);
+    const ModelInfo info{.name = network.name, .size = 1, .recipe = ModelInfo::Recipe::cifar};
+    const std::string text = write_network(graph, info);
+    const ModelInfo read = parse_network(network.name, text);
+    build_model(again, read, {.classes = 0, .channels = read.channels});
+    EXPECT_EQ(summary(again), summary(graph)) << network.name;
+    EXPECT_EQ(write_network(again, read), text) << network.name;
+  }
+  for (const LayerDef* kind : all_layer_kinds()) EXPECT_EQ(seen.count(kind->kind), 1U) << kind->kind;
+}
+
+// The network of docs/network-format.md, but for its comments.
+const char* const kExample = R"({"convolt_network": 1,
+ "input": {"size": 32, "channels": 3},
+ "classes": 10,
+ "preprocessing": {"recipe": "cifar", "resize": 32},
+ "layers": [
+  {"kind": "conv2d", "name": "stem", "channels": 16, "kernel": 3, "padding": 1},
+  {"kind": "batch_norm", "name": "norm"},
+  {"kind": "relu", "name": "act"},
+  {"kind": "conv2d", "name": "branch", "channels": 16, "kernel": [1, 3], "padding": [0, 1], "bias": true},
+  {"kind": "add", "inputs": ["branch", "act"]},
+  {"kind": "global_avg_pool"},
+  {"kind": "linear", "name": "head", "units": "classes"}],
+ "output": "head"})";
+
+std::string with(const std::string& from, const std::string& to) {
+  std::string text = kExample;
+  const size_t at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+TEST(NetworkFile, TheExampleReads) {
+  const ModelInfo info = parse_network("net.json", kExample);
+  EXPECT_EQ(info.size, 32);
+  EXPECT_EQ(info.recipe, ModelInfo::Recipe::cifar);
+  Graph graph;
+  build_model(graph, info, {.classes = 7, .height = 20, .width = 24, .channels = 1});
+  EXPECT_EQ(graph.classes(), 7);
+  EXPECT_EQ(graph.layers()[0].shape, (Shape{20, 24, 1}));
+  EXPECT_EQ(graph.layers()[5].name, "add1");
+  EXPECT_EQ(graph.layers()[5].inputs, (std::vector<int>{4, 3}));
+  EXPECT_EQ(graph.parameter_count(), 1 * 9 * 16 + 32 + 16 * 3 * 16 + 16 + 16 * 7 + 7);
+}
+
+std::string error_of(const std::string& text) {
+  try {
+    parse_network("net.json", text);
+  } catch (const FormatError& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+TEST(NetworkFile, ErrorsNameTheLayerAndTheRemedy) {
+  EXPECT_EQ(error_of(with("\"kernel\": 3", "\"kernel\": \"x\"")),
+            "net.json: layer 1 'stem': 'kernel': expected a whole number from -1024 to 1024, found \"x\"");
+  EXPECT_EQ(
+      error_of(with("\"kernel\": 3", "\"kernal\": 3")),
+      "net.json: layer 1 'stem': unknown 'kernal', did you mean 'kernel'?; it takes kind, name, inputs, channels, "
+      "kernel, stride, padding, dilation, groups, bias, init, bias_init");
+  EXPECT_EQ(error_of(with("\"kernel\": 3", "\"kernel\": 77")),
+            "net.json: layer 1 'stem': conv2d 'stem': kernel 77 exceeds padded input 34x34");
+  EXPECT_EQ(error_of(with("batch_norm", "bach_norm")).substr(0, 78),
+            "net.json: layer 2 'norm': unknown kind 'bach_norm', did you mean 'batch_norm'?");
+  EXPECT_EQ(error_of(with("\"act\"]", "\"akt\"]")),
+            "net.json: layer 5: no layer before it is named 'akt', did you mean 'act'?");
+  EXPECT_EQ(error_of(with(", \"act\"]", "]")), "net.json: layer 5: add 'add1': expected 2 inputs, found 1");
+  EXPECT_EQ(error_of(with("\"name\": \"norm\"", "\"name\": \"stem\"")),
+            "net.json: layer 2 'stem': two layers are named 'stem'");
+  EXPECT_EQ(error_of(with("\"output\": \"head\"", "\"output\": \"stem\"")),
+            "net.json: 'output': the output must be a vector of logits [K], found [32, 32, 16]; flatten() or pool it "
+            "first");
+  EXPECT_EQ(error_of(with("\"units\": \"classes\"", "\"units\": 12")),
+            "net.json: expected 10 outputs, found 12; give the last layer \"classes\" in place of a number, so that it "
+            "follows the data set");
+  EXPECT_EQ(error_of(with("\"convolt_network\": 1", "\"convolt_network\": 2")),
+            "net.json: expected \"convolt_network\": 1, found 2");
+  EXPECT_EQ(error_of(with("{\"kind\": \"global_avg_pool\"}", "7")),
+            "net.json: layer 6: expected an object {...}, found 7");
+  EXPECT_EQ(error_of("{}"), "net.json: expected \"convolt_network\": 1, found none");
+  EXPECT_EQ(error_of("[1").substr(0, 27), "net.json: it is not JSON: [");
+}
+
+// Extents whose product would overflow are refused before anything multiplies them.
+TEST(NetworkFile, RefusesWhatCannotBe) {
+  const std::string deep(1000000, '[');
+  EXPECT_NE(error_of(deep), "no error");
+  EXPECT_NE(error_of(with("\"channels\": 16", "\"channels\": 1048577")), "no error");
+  EXPECT_NE(error_of(with("\"channels\": 16", "\"channels\": 18446744073709551615")), "no error");
+  EXPECT_NE(error_of(with("\"channels\": 16", "\"channels\": -5")), "no error");
+  EXPECT_NE(error_of(with("\"kind\": \"relu\"", "\"kind\": \"split_part\", \"place\": 3")), "no error");
+  EXPECT_NE(error_of(with("\"kind\": \"relu\"", "\"kind\": \"input\"")), "no error");
+  EXPECT_NE(error_of(with("\"size\": 32", "\"size\": 0")), "no error");
+  EXPECT_NE(error_of(std::string(5 << 20, ' ')), "no error");
+  std::string doubling;  // 64 times twice the channels
+  for (int i = 0; i < 64; ++i)
+    doubling += R"({"kind": "concat", "name": "c)" + std::to_string(i) + R"(", "inputs": [")" +
+                (i == 0 ? "act" : "c" + std::to_string(i - 1)) + R"(", ")" +
+                (i == 0 ? "act" : "c" + std::to_string(i - 1)) + R"("]},)";
+  EXPECT_NE(error_of(with("{\"kind\": \"global_avg_pool\"}", doubling + "{\"kind\": \"global_avg_pool\"}"))
+                .find("beyond what a network may have"),
+            std::string::npos);
+}
+
+// Any text is read or refused, with an error of ours.
+TEST(NetworkFile, DamagedTextsAreRefusedOrRead) {
+  std::mt19937 random(1);
+  const std::string tokens[] = {
+      "0",     "-1",          "1048576", "[",      "]",       "{",      "}",    ",",      "\"",   "null",
+      "1e300", "\"classes\"", "split",   "linear", "flatten", "inputs", "stem", "concat", "size", "adaptive_avg_pool"};
+  int read = 0;
+  for (int round = 0; round < 3000; ++round) {
+    std::string text = kExample;
+    for (uint32_t change = 0; change <= random() % 3; ++change) {
+      const size_t at = random() % text.size();
+      const std::string& token = tokens[random() % std::size(tokens)];
+      text = text.replace(at, std::min<size_t>(random() % 6, text.size() - at), token);
+    }
+    try {
+      const ModelInfo info = parse_network("net.json", text);
+      Graph graph;
+      build_model(graph, info, {.classes = 0, .channels = info.channels});
+      ++read;
+    } catch (const FormatError&) {
+      continue;
+    }
+  }
+  EXPECT_GT(read, 10);
+}
+
+}  // namespace
+}  // namespace convolt::test

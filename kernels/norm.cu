@@ -111,6 +111,8 @@ void sum_sets(Stream s, const Layout& l, int64_t sets, F f) {
   const bool large = l.pixels * l.width > 4096;
   if (l.width % 8 == 0)
     large ? sum_sets_of<8, 256>(s, l, sets, f) : sum_sets_of<8, 8>(s, l, sets, f);
+  else if (l.width % 2 == 0)  // 64 channels in the usual 32 groups
+    large ? sum_sets_of<2, 256>(s, l, sets, f) : sum_sets_of<2, 8>(s, l, sets, f);
   else
     large ? sum_sets_of<1, 256>(s, l, sets, f) : sum_sets_of<1, 8>(s, l, sets, f);
 }

@@ -1,5 +1,7 @@
 #include "graph/networks.h"
 
+#include <algorithm>
+
 #include <cmath>
 #include <numeric>
 
@@ -165,6 +167,13 @@ const std::vector<Network>& networks() {
                                         {"excited", excited},     {"shuffled", shuffled}, {"normed", normed},
                                         {"pooled", pooled},       {"enlarged", enlarged}};
   return all;
+}
+
+const Network& network(const std::string& name) {
+  const auto found =
+      std::find_if(networks().begin(), networks().end(), [&](const Network& n) { return n.name == name; });
+  if (found == networks().end()) throw Error("no test network is named '" + name + "'");
+  return *found;
 }
 
 std::vector<PassSet> pass_sets() {

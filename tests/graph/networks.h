@@ -23,6 +23,8 @@ struct Network {
 // layers on pixels); pooled (every option of the pools); enlarged (pad, transposed convolutions, upsample, frozen batch
 // norms).
 const std::vector<Network>& networks();
+// The one of that name.
+const Network& network(const std::string& name);
 
 // Everything on, everything off, and each pass alone off.
 struct PassSet {

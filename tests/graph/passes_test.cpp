@@ -73,9 +73,9 @@ INSTANTIATE_OP_TEST(PassTest);
 // What each pass does to the small resnet and mobilenet, counted by hand.
 class PassLog : public testing::Test {
 protected:
-  std::unique_ptr<Plan> plan(size_t network, bool training, const Passes& passes = {}) {
+  std::unique_ptr<Plan> plan(const char* name, bool training, const Passes& passes = {}) {
     graph_ = std::make_unique<Graph>();
-    networks()[network].build(*graph_);
+    network(name).build(*graph_);
     params_ = std::make_unique<Params>(context_of(Device::cpu()), *graph_, 1);
     return std::make_unique<Plan>(*graph_, *params_, PlanOptions{.batch = 2, .training = training, .passes = passes});
   }
@@ -89,23 +89,23 @@ protected:
 };
 
 TEST_F(PassLog, TrainingFusesResidualsAndActivationsIntoBatchNorms) {
-  const auto resnet = plan(1, true);
+  const auto resnet = plan("resnet", true);
   EXPECT_EQ(count(*resnet, "bn_apply"), 7);
   EXPECT_EQ(count(*resnet, "activation"), 0);  // stem, a1, a, b1, b2, b
   EXPECT_EQ(count(*resnet, "activation_backward"), 0);
   EXPECT_EQ(count(*resnet, "add"), 2);  // of gradients, behind the stem and behind block a; both forward ones are fused
-  const auto plain = plan(1, true, {.fuse = false});
+  const auto plain = plan("resnet", true, {.fuse = false});
   EXPECT_EQ(count(*plain, "activation"), 6);
   EXPECT_EQ(count(*plain, "add"), 4);
 }
 
 TEST_F(PassLog, ActivationsBehindAResidualFuseInTrainingWhereTheirOutputGivesTheGradient) {
   // Alone stay: gelu and the folding leaky_relu behind residuals, mish behind the latter, and both hardswish.
-  const auto training = plan(5, true);
+  const auto training = plan("activations", true);
   EXPECT_EQ(count(*training, "activation"), 5);
   EXPECT_EQ(count(*training, "activation_backward"), 5);
   // mish is still alone, and hardswish, for which a convolution has no epilogue.
-  EXPECT_EQ(count(*plan(5, false, {.fold = false}), "activation"), 3);
+  EXPECT_EQ(count(*plan("activations", false, {.fold = false}), "activation"), 3);
 }
 
 // What the gradient reads must outlive the activation: y takes the memory of x only where y suffices or none is wanted.
@@ -128,12 +128,12 @@ TEST_F(PassLog, AnActivationKeepsItsInputWhereItsGradientNeedsIt) {
 }
 
 TEST_F(PassLog, EvaluationFoldsBatchNormsIntoConvolutions) {
-  const auto mobilenet = plan(3, false);
+  const auto mobilenet = plan("mobilenet", false);
   EXPECT_EQ(count(*mobilenet, "bn_apply"), 0);
   EXPECT_EQ(count(*mobilenet, "add_bias"), 0);
   EXPECT_EQ(count(*mobilenet, "activation"), 0);
   EXPECT_EQ(count(*mobilenet, "conv_fprop"), 7);
-  const auto plain = plan(3, false, {.fold = false, .fuse = false});
+  const auto plain = plan("mobilenet", false, {.fold = false, .fuse = false});
   EXPECT_EQ(count(*plain, "bn_apply"), 7);
   EXPECT_EQ(count(*plain, "activation"), 5);
 }
@@ -141,17 +141,17 @@ TEST_F(PassLog, EvaluationFoldsBatchNormsIntoConvolutions) {
 // Each split and slice is one op with one gradient, however many parts it has; a part that nobody reads costs nothing
 // on the way back but zeros.
 TEST_F(PassLog, PartsOfAValueShareOneGradient) {
-  const auto shuffled = plan(6, true);
+  const auto shuffled = plan("shuffled", true);
   EXPECT_EQ(count(*shuffled, "split"), 4 + 3);   // two splits and two slices, the gradients of three concats
   EXPECT_EQ(count(*shuffled, "concat"), 3 + 4);  // and the other way round
-  const auto evaluation = plan(6, false);
+  const auto evaluation = plan("shuffled", false);
   EXPECT_EQ(count(*evaluation, "split"), 4);
   EXPECT_EQ(count(*evaluation, "concat"), 3);
 }
 
 TEST_F(PassLog, EvaluationReservesNoIndexForMaxPools) {
   for (const bool training : {true, false}) {
-    const auto resnet = plan(1, training);
+    const auto resnet = plan("resnet", training);
     for (const Op& op : PlanAccess::program(*resnet).step)
       if (op.def == &ops::max_pool) {
         EXPECT_EQ(op.out.size(), training ? 2U : 1U);
@@ -160,22 +160,22 @@ TEST_F(PassLog, EvaluationReservesNoIndexForMaxPools) {
 }
 
 TEST_F(PassLog, AFrozenBatchNormHasNoStatistics) {
-  const auto enlarged = plan(9, true);
+  const auto enlarged = plan("enlarged", true);
   EXPECT_EQ(count(*enlarged, "channel_stats"), 1);
   EXPECT_EQ(count(*enlarged, "bn_coefficients"), 3);
-  const auto evaluation = plan(9, false);
+  const auto evaluation = plan("enlarged", false);
   EXPECT_EQ(count(*evaluation, "bn_coefficients"), 0);  // in `prepare`
   EXPECT_EQ(count(*evaluation, "conv_dgrad"), 2);       // the transposed convolutions
 }
 
 TEST_F(PassLog, TheLogSaysWhatWasDone) {
-  const auto evaluation = plan(3, false), training = plan(1, true);
+  const auto evaluation = plan("mobilenet", false), training = plan("resnet", true);
   EXPECT_NE(evaluation->describe().find("pass fold: 7 batch norms into convolutions"), std::string::npos);
   EXPECT_NE(evaluation->describe().find("pass fuse: 5 activations into the op before"), std::string::npos);
   EXPECT_NE(training->describe().find("pass fuse: 2 residual additions into batch norms"), std::string::npos);
   EXPECT_NE(training->describe().find("pass fuse: 6 activations into the op before"), std::string::npos);
   EXPECT_NE(training->describe().find("pass in-place: "), std::string::npos);
-  EXPECT_EQ(plan(1, true, {false, false, false, false})->describe().find("  pass "), std::string::npos);
+  EXPECT_EQ(plan("resnet", true, {false, false, false, false})->describe().find("  pass "), std::string::npos);
 }
 
 }  // namespace

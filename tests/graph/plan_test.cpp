@@ -53,7 +53,7 @@ TEST(MemoryPlanTest, NoTwoTensorsOfAnyModelShareLiveMemory) {
 
 TEST(MemoryPlanTest, APlanWithSharedLiveMemoryIsRefused) {
   Graph graph;
-  networks()[1].build(graph);
+  network("resnet").build(graph);
   const Compiled good = compiled(graph, {.batch = 2, .training = true});
   const auto expect_refused = [&](const MemoryPlan& bad, const std::string& message) {
     try {
@@ -95,7 +95,7 @@ class PlanTest : public OpTest {};
 TEST_P(PlanTest, DeviceMemoryIsPredictedToTheByte) {
   const auto context = Context::create(ctx().device());
   Graph graph;
-  networks()[1].build(graph);
+  network("resnet").build(graph);
   const int64_t before = context->counters().device_bytes;
   {
     Params params(*context, graph, 1);
@@ -112,7 +112,7 @@ TEST_P(PlanTest, DeviceMemoryIsPredictedToTheByte) {
 
 TEST_P(PlanTest, TwoPlansOverOneParamsSeeEachOthersUpdates) {
   Graph graph;
-  networks()[3].build(graph);
+  network("mobilenet").build(graph);
   Params params(ctx(), graph, 2);
   Optimizer sgd(params);
   Plan training(graph, params, {.batch = 4, .dtype = dtype(), .training = true, .optimizer = &sgd});
@@ -151,7 +151,7 @@ INSTANTIATE_OP_TEST(PlanTest);
 TEST(PlanSteps, FromTheSecondStepOnNothingIsAllocated) {
   const auto context = Context::create(Device::cpu());
   Graph graph;
-  networks()[3].build(graph);
+  network("mobilenet").build(graph);
   Params params(*context, graph, 2);
   Optimizer sgd(params);
   Plan plan(graph, params, {.batch = 4, .training = true, .optimizer = &sgd});
@@ -195,7 +195,7 @@ private:
 TEST(PlanSteps, TheSteppingThreadWaitsOnlyForTheStepBeforeLast) {
   const auto context = Context::create(Device::cpu());
   Graph graph;
-  networks()[3].build(graph);
+  network("mobilenet").build(graph);
   Params params(*context, graph, 2);
   Optimizer sgd(params);
   Plan plan(graph, params, {.batch = 4, .training = true, .optimizer = &sgd});
@@ -222,7 +222,7 @@ TEST(PlanSteps, TheSteppingThreadWaitsOnlyForTheStepBeforeLast) {
 TEST(PlanSteps, AStepIsOneClosure) {
   const auto context = Context::create(Device::cpu());
   Graph graph;
-  networks()[1].build(graph);
+  network("resnet").build(graph);
   Params params(*context, graph, 2);
   Optimizer sgd(params);
   Plan plan(graph, params, {.batch = 4, .dtype = DType::bf16, .training = true, .optimizer = &sgd});
@@ -236,7 +236,7 @@ TEST(PlanSteps, AStepIsOneClosure) {
 TEST(PlanSteps, HostBatchesOfFewerRowsCountOnlyThose) {
   Context& context = context_of(Device::cpu());
   Graph graph;
-  networks()[0].build(graph);
+  network("lenet").build(graph);
   Params params(context, graph, 2);
   Plan plan(graph, params, {.batch = 4});
   const NetworkInput input = random_input(graph, 4, 17);
@@ -282,7 +282,7 @@ TEST(PlanSteps, ModelsTrainAndEvaluate) {
 TEST(PlanDescription, TellsOpsShapesKernelsAndMemory) {
   Context& context = context_of(Device::cpu());
   Graph graph;
-  networks()[1].build(graph);
+  network("resnet").build(graph);
   Params params(context, graph, 2);
   Optimizer sgd(params);
   Plan plan(graph, params, {.batch = 4, .dtype = DType::f16, .training = true, .optimizer = &sgd});
@@ -326,7 +326,7 @@ TEST(PlanDescription, CountsFlopsOfResnet20) {
 TEST(PlanOptionsTest, WhatMakesNoSenseIsRefused) {
   Context& context = context_of(Device::cpu());
   Graph graph;
-  networks()[1].build(graph);
+  network("resnet").build(graph);
   Params params(context, graph, 2), others(context, graph, 2);
   Optimizer sgd(params), of_others(others);
   EXPECT_THROW(Plan(graph, params, {.batch = 0}), UsageError);

@@ -17,7 +17,7 @@ constexpr bool kPoisoned = false;
 // An evaluation plan and its last op; the picture is long dead there, and so is its memory.
 struct Planted {
   Planted() {
-    networks()[1].build(graph);
+    network("resnet").build(graph);
     params = std::make_unique<Params>(*context, graph, 1);
     plan = std::make_unique<Plan>(graph, *params, PlanOptions{.batch = 2});
     batch = std::make_unique<DeviceBatch>(*context, graph, random_input(graph, 2, 1));

@@ -28,7 +28,7 @@ protected:
     params_.set_values(params_.find(parameter), values);
   }
   static Graph& built(Graph& graph) {
-    networks()[1].build(graph);
+    network("resnet").build(graph);
     return graph;
   }
 

@@ -89,6 +89,10 @@ TEST_P(ModelTest, HasTheParametersOfTheReferenceImplementation) {
   if (!expected.empty()) {
     EXPECT_EQ(parameters(graph), expected);
   }
+  if (known.multiply_adds > 0) {
+    EXPECT_NEAR(static_cast<double>(forward_multiply_adds(graph)) / 1e9, known.multiply_adds,
+                0.01 * known.multiply_adds + 5e-4);
+  }
   if (!known.digest.empty()) {
     EXPECT_EQ(digest(graph), known.digest);
   }

@@ -99,6 +99,7 @@ struct LossRow {
   T* dlogits;  // may be null
   int64_t rows;
   int classes;
+  float share, inverse_temperature;  // 1 / classes, 1 / temperature: divided once, on the host
   LossArgs o;
 
   HD bool by_softmax() const { return o.kind == LossKind::cross_entropy || o.kind == LossKind::focal; }
@@ -214,7 +215,7 @@ struct LossRow {
     if (!o.dense && shared.label < 0) return NAN;
     const float hard = k == shared.label ? 1.F : 0.F;
     const float t = o.dense ? o.input->targets[n * classes + k] : hard;
-    return (1.F - o.smoothing) * t + o.smoothing / static_cast<float>(classes);
+    return (1.F - o.smoothing) * t + o.smoothing * share;
   }
 
   HD Term term_of(const Shared& shared, const T* x, int64_t n, int k) const {
@@ -223,7 +224,6 @@ struct LossRow {
     Term term = o.kind == LossKind::binary_cross_entropy ? binary_term(v, t, k)
                 : o.kind == LossKind::sigmoid_focal      ? sigmoid_focal_term(v, t)
                                                          : Term{(v - t) * (v - t), 2.F * (v - t)};
-    const float share = 1.F / static_cast<float>(classes);
     return {term.value * share, term.slope * share};
   }
 
@@ -253,7 +253,7 @@ struct LossRow {
 
   // sum_k q_k (log q_k - log p_k) of the teacher's q and the student's p, both at the temperature.
   HD void compare_with_teacher(const Block<kThreads>& block, Shared& shared, const T* x, int64_t n) const {
-    const float inverse = 1.F / o.temperature;
+    const float inverse = inverse_temperature;
     const float* z = o.input->teacher + n * classes;
     normalise(block, shared.row, x, classes, inverse, shared.cool);
     normalise(block, shared.row, z, classes, inverse, shared.teacher);
@@ -275,7 +275,7 @@ struct LossRow {
                          float weight) const {
     const float scale = weight * o.status->loss_scale;
     const float own = shared.divisor > 0 ? (1.F - o.distill_alpha) * scale / shared.divisor : 0.F;
-    const float taught = o.distill_alpha * o.temperature * scale / shared.weight_sum, inverse = 1.F / o.temperature;
+    const float taught = o.distill_alpha * o.temperature * scale / shared.weight_sum, inverse = inverse_temperature;
     block.phase([&](int t) {
       for (int k = t; k < classes; k += kThreads) {
         const auto v = static_cast<float>(x[k]);
@@ -366,7 +366,9 @@ void loss_and_gradient(Stream s, const LossArgs& args) {
   const auto classes = static_cast<int>(args.logits.shape[1]);
   dispatch_float(args.logits.dtype, "loss", [&](auto t) {
     using T = decltype(t);
-    for_each_block<kThreads>(s, rows, LossRow<T>{args.logits.as<const T>(), args.dlogits.as<T>(), rows, classes, args});
+    for_each_block<kThreads>(s, rows,
+                             LossRow<T>{args.logits.as<const T>(), args.dlogits.as<T>(), rows, classes,
+                                        1.F / static_cast<float>(classes), 1.F / args.temperature, args});
   });
   for_each_block<AddMeters::kRows>(s, 1, AddMeters{args.row_values, rows, args.input, args.meters, args.status});
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "convolt/augment.h"
+#include "convolt/models.h"
 #include "convolt/optimizer.h"
 #include "convolt/params.h"
 #include "convolt/plan.h"
@@ -15,7 +16,8 @@ namespace convolt {
 
 // What a network needs to be used again.
 struct ModelCard {
-  std::string model;  // a name of models()
+  std::string model;    // a name of models(), or what the network file was called
+  std::string network;  // the text of the network file; empty for a name of models()
   int64_t classes = 0;
   int channels = 3;
   int height = 0, width = 0;  // of training; linear layers after flatten() are tied to it
@@ -23,6 +25,9 @@ struct ModelCard {
   AugmentOptions preprocessing;  // of evaluation
   std::string configuration;     // JSON: the options of the run
 };
+
+// The model of a card, without the file that it may have come from. Throws UsageError for an unknown name.
+ModelInfo model_of(const ModelCard& card);
 
 // Where a training stands.
 struct TrainingState {
@@ -47,9 +52,17 @@ void save_checkpoint(const std::string& path, const Params& params, const ModelC
 // Throws FormatError when the file is no checkpoint of Convolt.
 ModelCard read_card(const std::string& path);
 
+struct LoadOptions {
+  bool strict = true;     // else missing parameters keep their values and unexpected tensors are passed over
+  bool finetune = false;  // the head (the last layer with parameters) keeps its values where its outputs differ
+};
+struct LoadReport {
+  std::vector<std::string> missing, unexpected;  // strict: both are empty
+  std::vector<std::string> kept;                 // of the head
+};
 // Reads the weights of any safetensors file by name (f32, f16, bf16, f64). Throws FormatError that lists missing,
-// unexpected and mis-shaped names; "num_batches_tracked", "optim.", "ema." and nothing else is optional.
-void load_weights(const std::string& path, Params& params);
+// unexpected and mis-shaped names; "num_batches_tracked", "optim.", "ema." and what the options say is optional.
+LoadReport load_weights(const std::string& path, Params& params, const LoadOptions& options = {});
 // Weights, moments, average and state of a checkpoint that has them. Throws FormatError where it lacks what the
 // optimizer keeps, or was made with another kind of optimizer, or with an average that this one does not keep.
 TrainingState load_training(const std::string& path, Params& params, Optimizer& optimizer);

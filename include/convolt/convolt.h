@@ -12,6 +12,7 @@
 #include "convolt/loader.h"
 #include "convolt/loss.h"
 #include "convolt/models.h"
+#include "convolt/network_file.h"
 #include "convolt/optimizer.h"
 #include "convolt/params.h"
 #include "convolt/plan.h"

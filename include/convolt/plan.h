@@ -125,4 +125,8 @@ private:
   std::unique_ptr<Impl> impl_;
 };
 
+// Multiply-adds of the forward pass of one picture of the graph's size, in convolutions and linear layers; from shapes
+// alone, without weights or device.
+int64_t forward_multiply_adds(const Graph& graph);
+
 }  // namespace convolt

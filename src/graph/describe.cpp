@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "graph/lower.h"
 #include "graph/plan_impl.h"
 
 namespace convolt {
@@ -123,6 +124,13 @@ std::string Plan::describe_json() const {
     json["ops"].push_back(o);
   }
   return json.dump();
+}
+
+int64_t forward_multiply_adds(const Graph& graph) {
+  const Program program = lower(graph, {.batch = 1});
+  int64_t n = 0;
+  for (const Op& op : program.step) n += flops(op, program);
+  return n / 2;
 }
 
 }  // namespace convolt

@@ -4,15 +4,13 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "convolt/error.h"
 #include "graph/attributes.h"
 #include "graph/layer.h"
+#include "io/atomic_file.h"
 #include "io/names.h"
 
 namespace convolt {
@@ -22,7 +20,8 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr int kVersion = 1;
-constexpr size_t kLargestFile = size_t{4} << 20, kMostLayers = 10000, kLongestName = 256, kLongestList = 4096;
+constexpr int64_t kLargestFile = int64_t{4} << 20;
+constexpr size_t kMostLayers = 10000, kLongestName = 256, kLongestList = 4096;
 // Small enough for no product of extents to overflow: an extent or a number of channels; a side of a window or a
 // margin; the elements of a value or of all parameters.
 constexpr int64_t kLargestNumber = int64_t{1} << 20, kLargestSide = 1024, kMostElements = int64_t{1} << 40;
@@ -333,7 +332,7 @@ private:
 };
 
 json parse_json(const std::string& file, const std::string& text) {
-  if (text.size() > kLargestFile)
+  if (text.size() > static_cast<size_t>(kLargestFile))
     throw FormatError(fmt::format("{}: expected at most {} bytes, found {}", file, kLargestFile, text.size()));
   try {
     return json::parse(text);
@@ -414,14 +413,8 @@ ModelInfo parse_network(const std::string& name, const std::string& text) {
 }
 
 ModelInfo read_network(const std::string& path) {
-  std::error_code error;
-  if (const auto bytes = std::filesystem::file_size(path, error); error || bytes > kLargestFile)
-    throw DataError(
-        error ? fmt::format("{}: cannot read the network file ({})", path, error.message())
-              : fmt::format("{}: expected a network file of at most {} bytes, found {}", path, kLargestFile, bytes));
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return parse_network(path, text.str());
+  const std::vector<uint8_t> bytes = read_file(path, kLargestFile);
+  return parse_network(path, {bytes.begin(), bytes.end()});
 }
 
 }  // namespace convolt

@@ -6,9 +6,9 @@
 #include <cstring>
 #include <deque>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <tuple>
 
+#include "convolt/network_file.h"
 #include "io/safetensors.h"
 
 namespace convolt {
@@ -57,6 +57,7 @@ AugmentOptions preprocessing_from(const json& j) {
 
 json to_json(const ModelCard& c) {
   return {{"model", c.model},
+          {"network", c.network},
           {"classes", c.classes},
           {"channels", c.channels},
           {"height", c.height},
@@ -210,6 +211,7 @@ ModelCard read_card(const std::string& path) {
     const json j = json::parse(text);
     ModelCard c;
     c.model = j.at("model");
+    c.network = j.value("network", "");
     c.classes = j.at("classes");
     c.channels = j.at("channels");
     c.height = j.at("height");
@@ -224,39 +226,85 @@ ModelCard read_card(const std::string& path) {
 
 namespace {
 
-void load_weights(const SafeTensors& file, const std::string& path, Params& params) {
-  std::vector<std::string> missing, unexpected, misshaped;
-  std::set<std::string> known;
-  for (const ParamSpec& spec : params.specs()) {
-    known.insert(spec.name);
+// Pictures of one channel and weights for three.
+void check_channels(const std::string& path, const ParamSpec& spec, const SafeTensor& t) {
+  const Shape shape = spec.file_shape();
+  if (shape.rank() == 4 && t.shape.size() == 4 && shape[1] == 1 && t.shape[1] == 3 && shape[0] == t.shape[0])
+    throw FormatError(
+        fmt::format("{}: '{}' takes pictures of 3 channels, but these have 1: expected colour pictures, or weights "
+                    "trained on grey ones",
+                    path, spec.name));
+}
+
+// The layer that makes the logits is the last one with parameters.
+std::string head_of(const Params& params) {
+  const std::string& last = params.specs().back().name;
+  return last.substr(0, last.rfind('.') + 1);
+}
+
+bool other_outputs(const ParamSpec& spec, const SafeTensor& t) {
+  std::vector<int64_t> expected = extents(spec.file_shape());
+  if (expected.size() != t.shape.size()) return false;
+  expected[0] = t.shape[0];
+  return expected == t.shape;
+}
+
+// What of the file fits the parameters.
+struct Matching {
+  LoadReport report;
+  std::vector<std::string> misshaped;
+  std::vector<std::pair<int, const SafeTensor*>> found;
+};
+
+Matching match(const SafeTensors& file, const std::string& path, const Params& params, const LoadOptions& options) {
+  Matching m;
+  const std::string head = head_of(params);
+  for (size_t i = 0; i < params.specs().size(); ++i) {
+    const ParamSpec& spec = params.specs()[i];
     const SafeTensor* t = file.find(spec.name);
-    if (t == nullptr)
-      missing.push_back(spec.name);
-    else if (t->shape != extents(spec.file_shape()))
-      misshaped.push_back(fmt::format("{} {} for {}", spec.name, text(t->shape), spec.file_shape().to_string()));
-  }
-  for (const SafeTensor& t : file.tensors()) {
-    if (t.name.starts_with("optim.") || t.name.starts_with(kAverage) || known.count(t.name) > 0) continue;
-    if (t.name.ends_with(kTracked)) {
-      if (t.dtype == "I64" && t.bytes.size() == 8) std::memcpy(&params.batches_tracked, t.bytes.data(), 8);
-      continue;
+    if (t == nullptr) {
+      m.report.missing.push_back(spec.name);
+    } else if (t->shape == extents(spec.file_shape())) {
+      m.found.emplace_back(static_cast<int>(i), t);
+    } else if (options.finetune && spec.name.starts_with(head) && other_outputs(spec, *t)) {
+      m.report.kept.push_back(spec.name);
+    } else {
+      check_channels(path, spec, *t);
+      m.misshaped.push_back(fmt::format("{} {} for {}", spec.name, text(t->shape), spec.file_shape().to_string()));
     }
-    unexpected.push_back(t.name);
   }
-  if (!missing.empty() || !unexpected.empty() || !misshaped.empty()) {
-    std::vector<std::string> parts;
-    if (!missing.empty()) parts.push_back("missing " + join(missing));
-    if (!unexpected.empty()) parts.push_back("unexpected " + join(unexpected));
-    if (!misshaped.empty()) parts.push_back("of another shape " + join(misshaped));
+  for (const SafeTensor& t : file.tensors())
+    if (!t.name.starts_with("optim.") && !t.name.starts_with(kAverage) && !t.name.ends_with(kTracked) &&
+        params.find(t.name) < 0)
+      m.report.unexpected.push_back(t.name);
+  return m;
+}
+
+LoadReport load_weights(const SafeTensors& file, const std::string& path, Params& params, const LoadOptions& options) {
+  Matching m = match(file, path, params, options);
+  std::vector<std::string> parts;
+  if (options.strict && !m.report.missing.empty()) parts.push_back("missing " + join(m.report.missing));
+  if (options.strict && !m.report.unexpected.empty()) parts.push_back("unexpected " + join(m.report.unexpected));
+  if (!m.misshaped.empty()) parts.push_back("of another shape " + join(m.misshaped));
+  if (m.found.empty() && parts.empty()) parts.emplace_back("no name agrees");
+  if (!parts.empty())
     throw FormatError(fmt::format("{}: its weights do not fit this network: {}", path, fmt::join(parts, "; ")));
-  }
-  for (size_t i = 0; i < params.specs().size(); ++i)
-    params.set_values(static_cast<int>(i), file.find(params.specs()[i].name)->to_floats());
+  for (const auto& [i, t] : m.found) params.set_values(i, t->to_floats());
+  for (const SafeTensor& t : file.tensors())
+    if (t.name.ends_with(kTracked) && t.dtype == "I64" && t.bytes.size() == 8)
+      std::memcpy(&params.batches_tracked, t.bytes.data(), 8);
+  return m.report;
 }
 
 }  // namespace
 
-void load_weights(const std::string& path, Params& params) { load_weights(SafeTensors::read(path), path, params); }
+LoadReport load_weights(const std::string& path, Params& params, const LoadOptions& options) {
+  return load_weights(SafeTensors::read(path), path, params, options);
+}
+
+ModelInfo model_of(const ModelCard& card) {
+  return card.network.empty() ? find_model(card.model) : parse_network(card.model, card.network);
+}
 
 namespace {
 
@@ -300,7 +348,7 @@ TrainingState load_training(const std::string& path, Params& params, Optimizer& 
   const SafeTensors file = SafeTensors::read(path);
   const std::string& state_text = metadata(file, path, "convolt.state");
   const TrainingState state = reading(path, "convolt.state", [&] { return state_from(json::parse(state_text)); });
-  load_weights(file, path, params);
+  load_weights(file, path, params, {});
   load_optimizer(file, path, optimizer);
   params.batches_tracked = state.batches_tracked;
   if (optimizer.average() != nullptr) optimizer.average()->batches_tracked = state.batches_tracked;

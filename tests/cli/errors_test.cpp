@@ -14,7 +14,8 @@ struct Case {
   const char* says;
 };
 
-// @ stands for a folder that holds: shapes/ (a picture set), empty/, cut.safetensors, text.txt, run/ (not empty).
+// @ stands for a folder that holds: shapes/ (a picture set), empty/, cut.safetensors, text.txt, text.json, run/ (not
+// empty).
 const Case kCases[] = {
     {"", 2, "subcommand"},
     {"trian", 2, "unknown word 'trian', did you mean 'train'?"},
@@ -66,6 +67,9 @@ const Case kCases[] = {
     {"predict @empty --checkpoint @cut.safetensors", 3, "no pictures"},
     {"inspect --model resnet50x", 2, "did you mean 'resnet50'?"},
     {"inspect", 2, "--model NAME, --checkpoint FILE or --list"},
+    {"inspect --model @missing.json", 3, "missing.json"},
+    {"inspect --model @text.json", 3, "text.json: it is not JSON"},
+    {"train --data-path @shapes --model resnet20 --weights a --finetune b", 2, "--finetune"},
     {"synth @shapes", 2, "is not an empty folder"},
 };
 
@@ -80,6 +84,7 @@ protected:
     std::filesystem::create_directory(folder_->path("empty"));
     std::filesystem::create_directory(folder_->path("run"));
     std::ofstream(folder_->path("run/metrics.jsonl")) << "{}\n";
+    std::ofstream(folder_->path("text.json")) << "no network here\n";
     std::ofstream(folder_->path("text.txt")) << "no pictures here\n";
     std::ofstream(folder_->path("cut.safetensors"), std::ios::binary).write("\x00\x10\x00\x00\x00\x00\x00\x00{", 9);
   }
@@ -107,7 +112,7 @@ TEST(Device, CudaWhereThereIsNone) {
 }
 
 TEST(Help, EveryCommandHasOne) {
-  for (const char* command : {"", "train", "eval", "predict", "inspect", "synth"}) {
+  for (const char* command : {"", "train", "eval", "predict", "inspect", "synth", "models"}) {
     const Outcome o = convolt(std::string(command) + " --help");
     EXPECT_EQ(o.code, 0);
     EXPECT_THAT(o.out, HasSubstr("Example"));

@@ -206,6 +206,50 @@ TEST(Inspect, PrintsPlansAndModels) {
   EXPECT_GT(plan.at("ops").size(), 5U);
 }
 
+TEST(Models, AreListedWithTheirCost) {
+  const json list = json::parse(convolt("models --json").out);
+  const auto model = std::find_if(list.begin(), list.end(), [](const json& m) { return m["model"] == "resnet50"; });
+  ASSERT_NE(model, list.end());
+  EXPECT_EQ(model->at("parameters"), 25557032);
+  EXPECT_EQ(model->at("multiply_adds"), 4089184256);
+  EXPECT_EQ(convolt("models").out, convolt("inspect --list").out);
+}
+
+// A network described in a file trains; its checkpoint needs the file no longer.
+TEST_F(MainJob, ANetworkFile) {
+  const std::string file = at("net.json"), run = at("file_run");
+  ASSERT_EQ(convolt("inspect --model resnet20 --export-json '" + file + "'").code, 0);
+  const std::string named = convolt("inspect --model resnet20 -b 2 --json").out;
+  EXPECT_EQ(convolt("inspect --model '" + file + "' -b 2 --json").out, named);
+  const std::string data = "--data-path '" + at("shapes") + "' ";
+  const Outcome t =
+      convolt("train " + data + "--model '" + file + "' -b 8 --epochs 1 -q --json --output-dir '" + run + "'");
+  ASSERT_EQ(t.code, 0) << t.error;
+  std::filesystem::remove(file);
+  const Outcome e = convolt("eval " + data + "--json --checkpoint '" + run + "/best.safetensors'");
+  ASSERT_EQ(e.code, 0) << e.error;
+  EXPECT_NEAR(json::parse(e.out).at("top1"), json::parse(t.out).at("best_top1"), 1e-9);
+}
+
+// Weights of three classes start a network of five: all but the head.
+TEST_F(MainJob, FineTunes) {
+  const std::string first = at("pretrained"), weights = "'" + first + "/best.safetensors' ";
+  ASSERT_EQ(convolt(train("pretrained") + "--epochs 1 -q").code, 0);
+  const std::string five =
+      "train --data-path '" + at("shapes") + "' --model resnet20 --num-classes 5 -b 8 --steps 1 -q ";
+  const Outcome strict = convolt(five + "--weights " + weights);
+  EXPECT_EQ(strict.code, 3);
+  EXPECT_THAT(strict.error, HasSubstr("of another shape linear.weight [3, 64] for [5, 64], linear.bias [3] for [5]"));
+  const Outcome tuned = convolt(five + "--finetune " + weights);
+  EXPECT_EQ(tuned.code, 0) << tuned.error;
+  EXPECT_THAT(tuned.error, HasSubstr("for another number of classes: linear.weight, linear.bias"));
+  const std::string other = "train --data-path '" + at("shapes") + "' --model resnet32 -b 8 --steps 1 -q --weights ";
+  EXPECT_EQ(convolt(other + weights).code, 3);
+  const Outcome loose = convolt(other + weights + "--no-strict");
+  EXPECT_EQ(loose.code, 0) << loose.error;
+  EXPECT_THAT(loose.error, HasSubstr("not in the file, left at their initial values: layer1.3.conv1.weight"));
+}
+
 // The example in the README is the one that is built and run.
 TEST(Readme, ShowsTheExampleThatIsTested) {
   std::istringstream example(text_of(CONVOLT_SOURCE_DIR "/tests/embed/main.cpp"));

@@ -71,7 +71,7 @@ std::vector<Known> known_models() {
   std::vector<Known> known{{"resnet20", 10, 269722}, {"resnet32", 10, 464154},   {"resnet44", 10, 658586},
                            {"resnet56", 10, 853018}, {"resnet110", 10, 1727962}, {"lenet", 10, 61706, 1}};
   for (const auto& row : read_tsv("models"))
-    known.push_back({row.at(0), 1000, std::stoll(row.at(1)), 3, row.at(3), std::stod(row.at(2))});
+    known.push_back({row.at(0), 1000, std::stoll(row.at(1)), 3, row.at(2), std::stod(row.at(3))});
   return known;
 }
 
@@ -89,6 +89,10 @@ TEST_P(ModelTest, HasTheParametersOfTheReferenceImplementation) {
   if (!expected.empty()) {
     EXPECT_EQ(parameters(graph), expected);
   }
+  if (known.multiply_adds > 0) {
+    EXPECT_NEAR(static_cast<double>(forward_multiply_adds(graph)) / 1e9, known.multiply_adds,
+                0.01 * known.multiply_adds + 5e-4);
+  }
   if (!known.digest.empty()) {
     EXPECT_EQ(digest(graph), known.digest);
   }
@@ -102,6 +106,15 @@ TEST(Models, EachIsKnownElsewhere) {
   for (const Known& k : known_models()) known.insert(k.model);
   for (const ModelInfo& model : models()) built.insert(model.name);
   EXPECT_EQ(built, known);
+}
+
+TEST(Models, EvaluationPicturesAreThoseOfThePublishedWeights) {
+  for (const auto& row : read_tsv("models")) {
+    const ModelInfo model = find_model(row.at(0));
+    EXPECT_EQ(model.size, std::stoi(row.at(4))) << model.name;
+    EXPECT_EQ(model.resize, std::stoi(row.at(5))) << model.name;
+    EXPECT_EQ(model.mean[0], std::stof(row.at(6))) << model.name;
+  }
 }
 
 TEST(Models, AnUnknownNameOffersTheNearest) {

@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <random>
 #include <set>
+#include <sstream>
 
 #include "convolt/error.h"
 #include "graph/layer.h"
@@ -64,30 +66,25 @@ TEST(NetworkFile, HoldsEveryKindOfLayer) {
   for (const LayerDef* kind : all_layer_kinds()) EXPECT_EQ(seen.count(kind->kind), 1U) << kind->kind;
 }
 
-// The network of docs/network-format.md, but for its comments.
-const char* const kExample = R"({"convolt_network": 1,
- "input": {"size": 32, "channels": 3},
- "classes": 10,
- "preprocessing": {"recipe": "cifar", "resize": 32},
- "layers": [
-  {"kind": "conv2d", "name": "stem", "channels": 16, "kernel": 3, "padding": 1},
-  {"kind": "batch_norm", "name": "norm"},
-  {"kind": "relu", "name": "act"},
-  {"kind": "conv2d", "name": "branch", "channels": 16, "kernel": [1, 3], "padding": [0, 1], "bias": true},
-  {"kind": "add", "inputs": ["branch", "act"]},
-  {"kind": "global_avg_pool"},
-  {"kind": "linear", "name": "head", "units": "classes"}],
- "output": "head"})";
+// The network of docs/network-format.md.
+std::string example() {
+  std::ifstream file(CONVOLT_SOURCE_DIR "/docs/network-format.md");
+  std::ostringstream text;
+  text << file.rdbuf();
+  const std::string begin = "```json\n", page = text.str();
+  const size_t first = page.find(begin) + begin.size();
+  return page.substr(first, page.find("```", first) - first);
+}
 
 std::string with(const std::string& from, const std::string& to) {
-  std::string text = kExample;
+  std::string text = example();
   const size_t at = text.find(from);
   EXPECT_NE(at, std::string::npos) << from;
   return text.replace(at, from.size(), to);
 }
 
 TEST(NetworkFile, TheExampleReads) {
-  const ModelInfo info = parse_network("net.json", kExample);
+  const ModelInfo info = parse_network("net.json", example());
   EXPECT_EQ(info.size, 32);
   EXPECT_EQ(info.recipe, ModelInfo::Recipe::cifar);
   Graph graph;
@@ -159,15 +156,21 @@ TEST(NetworkFile, RefusesWhatCannotBe) {
             std::string::npos);
 }
 
-// Any text is read or refused, with an error of ours.
+// Any text is read, and then lowered, or refused with an error of ours.
 TEST(NetworkFile, DamagedTextsAreRefusedOrRead) {
+  std::vector<std::string> wholes{example()};
+  for (const Network& network : networks()) {
+    Graph graph;
+    network.build(graph);
+    wholes.push_back(write_network(graph, {.name = network.name, .size = 1, .recipe = ModelInfo::Recipe::cifar}));
+  }
   std::mt19937 random(1);
   const std::string tokens[] = {
       "0",     "-1",          "1048576", "[",      "]",       "{",      "}",    ",",      "\"",   "null",
       "1e300", "\"classes\"", "split",   "linear", "flatten", "inputs", "stem", "concat", "size", "adaptive_avg_pool"};
   int read = 0;
-  for (int round = 0; round < 3000; ++round) {
-    std::string text = kExample;
+  for (int round = 0; round < 6000; ++round) {
+    std::string text = wholes[static_cast<size_t>(round) % wholes.size()];
     for (uint32_t change = 0; change <= random() % 3; ++change) {
       const size_t at = random() % text.size();
       const std::string& token = tokens[random() % std::size(tokens)];
@@ -177,6 +180,7 @@ TEST(NetworkFile, DamagedTextsAreRefusedOrRead) {
       const ModelInfo info = parse_network("net.json", text);
       Graph graph;
       build_model(graph, info, {.classes = 0, .channels = info.channels});
+      forward_multiply_adds(graph);  // lowering holds too
       ++read;
     } catch (const FormatError&) {
       continue;

@@ -94,6 +94,47 @@ TEST(Checkpoint, FilesUseTorchsLayout) {
   EXPECT_EQ(in_file[((2 * 8 + 5) * 3 + 1) * 3 + 2], in_memory[((2 * 3 + 1) * 3 + 2) * 8 + 5]);
 }
 
+// What options allow to differ is reported; what fits is read.
+TEST(Checkpoint, LoadsWhatFits) {
+  const TempFolder folder;
+  const std::string path = folder.path("x.safetensors");
+  Context& context = context_of(Device::cpu());
+  const auto params_of = [&](const char* model, const ModelOptions& options) {
+    Graph graph;
+    build_model(graph, model, options);
+    return std::make_unique<Params>(context, graph, static_cast<uint64_t>(options.classes));
+  };
+  const auto source = params_of("resnet20", {.classes = 4});
+  save_checkpoint(path, *source, made_card());
+
+  const auto tuned = params_of("resnet20", {.classes = 6});
+  const int head = tuned->find("linear.weight"), stem = tuned->find("conv1.weight");
+  const std::vector<float> initial = tuned->values(head);
+  EXPECT_THAT(load_weights(path, *tuned, {.finetune = true}).kept,
+              testing::ElementsAre("linear.weight", "linear.bias"));
+  EXPECT_EQ(tuned->values(head), initial);
+  EXPECT_EQ(tuned->values(stem), source->values(stem));
+  const auto same = params_of("resnet20", {.classes = 4});
+  EXPECT_TRUE(load_weights(path, *same, {.finetune = true}).kept.empty());
+  EXPECT_EQ(same->values(head), source->values(head));
+
+  const auto deeper = params_of("resnet32", {.classes = 4});
+  const LoadReport report = load_weights(path, *deeper, {.strict = false});
+  EXPECT_THAT(report.missing, testing::Contains("layer1.3.conv1.weight"));
+  EXPECT_TRUE(report.unexpected.empty());
+  EXPECT_EQ(deeper->values(deeper->find("conv1.weight")), source->values(stem));
+  const auto shallower = params_of("resnet20", {.classes = 4});
+  save_checkpoint(path, *deeper, made_card());
+  EXPECT_THAT(load_weights(path, *shallower, {.strict = false}).unexpected,
+              testing::Contains("layer3.4.bn2.running_var"));
+
+  const auto grey = params_of("resnet32", {.classes = 4, .channels = 1});
+  EXPECT_THAT(message_of([&] { load_weights(path, *grey); }),
+              HasSubstr("'conv1.weight' takes pictures of 3 channels, but these have 1"));
+  const auto other = params_of("mobilenet_v2", {.classes = 4});
+  EXPECT_THAT(message_of([&] { load_weights(path, *other, {.strict = false}); }), HasSubstr("no name agrees"));
+}
+
 TEST(Checkpoint, ComplainsInOneSentence) {
   const TempFolder folder;
   const std::string path = folder.path("x.safetensors");

@@ -17,6 +17,10 @@ Subcommand add_eval(CLI::App& program);
 Subcommand add_predict(CLI::App& program);
 Subcommand add_inspect(CLI::App& program);
 Subcommand add_synth(CLI::App& program);
+Subcommand add_models(CLI::App& program);
+
+// The table of networks, which inspect --list prints too.
+int list_models(bool json);
 
 // Exit codes.
 constexpr int kFailure = 1, kUsage = 2, kData = 3, kDevice = 4, kOutOfMemory = 5, kRequeue = 75, kInterrupted = 130;

@@ -317,7 +317,7 @@ void NetworkFlags::add(CLI::App& app) {
   app.add_option("--checkpoint", checkpoint,
                  "a checkpoint of convolt train: network, weights, classes and preprocessing")
       ->group(group);
-  app.add_option("--model", model, "name of a network, with --weights")->group(group);
+  app.add_option("--model", model, "name of a network, or FILE.json, with --weights")->group(group);
   app.add_option("--weights", weights, "a safetensors file under torchvision's names")->group(group);
   app.add_option("--num-classes", classes, "outputs of --model [those of the data set]")
       ->check(at_least(1))
@@ -331,8 +331,9 @@ Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Contex
   if (!f.checkpoint.empty()) {
     n.card = read_card(f.checkpoint);
   } else {
-    const ModelInfo& info = find_model(f.model);
+    const ModelInfo info = find_model(f.model);
     n.card.model = f.model;
+    n.card.network = info.network;
     if (data == nullptr && f.classes == 0) throw UsageError("--model needs --num-classes here");
     n.card.classes = f.classes > 0 ? f.classes : static_cast<int64_t>(data->class_names().size());
     if (data != nullptr) {
@@ -347,7 +348,7 @@ Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Contex
   }
   pictures.apply_to(n.card.preprocessing);
   n.graph = std::make_unique<Graph>();
-  build_model(*n.graph, n.card.model, {n.card.classes, n.card.height, n.card.width, n.card.channels});
+  build_model(*n.graph, model_of(n.card), {n.card.classes, n.card.height, n.card.width, n.card.channels});
   n.params = std::make_unique<Params>(context, *n.graph, 0);
   load_weights(f.checkpoint.empty() ? f.weights : f.checkpoint, *n.params);
   return n;

@@ -2,41 +2,44 @@
 
 #include "commands.h"
 #include "flags.h"
+#include "io/atomic_file.h"
 
 namespace convolt::cli {
 namespace {
 
 struct InspectCommand {
   DeviceFlags device;
-  std::string model, checkpoint;
-  int64_t classes = 1000;
-  int batch = 1, size = 0, channels = 3;
+  std::string model, checkpoint, export_json;
+  int64_t classes = 0;
+  int batch = 1, size = 0, channels = 0;
   bool training = false, json = false, list = false, no_passes = false;
 };
 
-int list_models() {
-  fmt::print("{:<14} {:>12}  {:>5}  {}\n", "model", "parameters", "size", "");
-  for (const ModelInfo& m : models()) {
-    Graph g;
-    const bool imagenet = m.recipe == ModelInfo::Recipe::imagenet;
-    build_model(g, m.name,
-                {.classes = imagenet ? 1000 : 10, .channels = m.recipe == ModelInfo::Recipe::digits ? 1 : 3});
-    fmt::print("{:<14} {:>12}  {:>5}  {}\n", m.name, g.parameter_count(), m.size, m.summary);
-  }
+// The network alone, without weights, in the format of docs/network-format.md.
+int write_json(const InspectCommand& c, const ModelInfo& model, const ModelCard& card) {
+  Graph graph;
+  build_model(graph, model, {card.classes, card.height, card.width, card.channels});
+  AtomicFile file(c.export_json);
+  file.write(write_network(graph, model));
+  file.commit();
   return 0;
 }
 
 int run_inspect(const InspectCommand& c) {
-  if (c.list) return list_models();
+  if (c.list) return list_models(c.json);
   if (c.model.empty() == c.checkpoint.empty()) throw UsageError("give --model NAME, --checkpoint FILE or --list");
   ModelCard card;
-  card.model = c.model;
-  card.classes = c.classes;
-  card.channels = c.channels;
-  card.height = card.width = c.size > 0 || c.model.empty() ? c.size : find_model(c.model).size;
   if (!c.checkpoint.empty()) card = read_card(c.checkpoint);
+  const ModelInfo model = c.checkpoint.empty() ? find_model(c.model) : model_of(card);
+  if (c.checkpoint.empty()) {
+    card.model = c.model;
+    card.classes = c.classes > 0 ? c.classes : model.classes;
+    card.channels = c.channels > 0 ? c.channels : model.channels;
+    card.height = card.width = c.size > 0 ? c.size : model.size;
+  }
+  if (!c.export_json.empty()) return write_json(c, model, card);
   Graph graph;
-  build_model(graph, card.model, {card.classes, card.height, card.width, card.channels});
+  build_model(graph, model, {card.classes, card.height, card.width, card.channels});
   const auto context = c.device.make_context();
   Params params(*context, graph, 0);
   Optimizer sgd(params);
@@ -67,15 +70,14 @@ Subcommand add_inspect(CLI::App& program) {
   CLI::App* app =
       program.add_subcommand("inspect", "show the plan of a network: ops, shapes, bytes, FLOPs, kernels, memory");
   auto c = std::make_shared<InspectCommand>();
-  app->add_flag("--list", c->list, "the networks there are");
-  app->add_option("--model", c->model, "name of a network");
+  app->add_flag("--list", c->list, "the networks there are; the same as convolt models");
+  app->add_option("--model", c->model, "name of a network, or a network file: FILE.json");
   app->add_option("--checkpoint", c->checkpoint, "the network of a checkpoint");
-  app->add_option("--num-classes", c->classes, "outputs")->check(at_least(1))->capture_default_str();
+  app->add_option("--num-classes", c->classes, "outputs [the model's]")->check(at_least(1));
   app->add_option("-b,--batch-size", c->batch, "pictures in a batch")->check(at_least(1))->capture_default_str();
   app->add_option("--size", c->size, "side of the pictures [the model's]")->check(at_least(1));
-  app->add_option("--channels", c->channels, "channels of the pictures")
-      ->check(CLI::IsMember({1, 3}))
-      ->capture_default_str();
+  app->add_option("--channels", c->channels, "channels of the pictures [the model's]")->check(CLI::IsMember({1, 3}));
+  app->add_option("--export-json", c->export_json, "write the network as FILE.json, for --model, and do nothing else");
   app->add_flag("--training", c->training, "the plan of a training step instead of evaluation");
   app->add_flag("--no-passes", c->no_passes, "without fold, fuse, in-place and dead code");
   app->add_flag("--json", c->json, "one JSON object");

@@ -24,18 +24,27 @@ struct TrainCommand {
   AugmentFlags augment;
   OptimizerFlags optimizer;
   ScheduleFlags schedule;
-  std::string model = "resnet18", weights, resume, output_dir;
+  std::string model = "resnet18", weights, finetune, resume, output_dir;
   int64_t classes = 0, steps = 0, checkpoint_every = 0;
   int epochs = 10, log_every = 10;
-  bool overwrite = false, quiet = false, json = false;
+  bool strict = true, overwrite = false, quiet = false, json = false;
   uint64_t seed = 0;
   LossFlags loss;
 };
 
 void add_flags(CLI::App& app, TrainCommand& c) {
   c.data.add(app, true);
-  app.add_option("--model", c.model, "network: see convolt inspect --list")->capture_default_str()->group("Network");
+  app.add_option("--model", c.model, "network: see convolt models; or a network file, FILE.json")
+      ->capture_default_str()
+      ->group("Network");
   app.add_option("--weights", c.weights, "start from these weights (safetensors, torchvision's names)")
+      ->group("Network");
+  app.add_option("--finetune", c.finetune,
+                 "the same, but a last layer of another number of outputs keeps its initial values")
+      ->excludes("--weights")
+      ->group("Network");
+  app.add_flag("--strict,!--no-strict", c.strict,
+               "every name must agree [yes]; else what is missing keeps its initial values")
       ->group("Network");
   app.add_option("--num-classes", c.classes, "outputs [classes of the data set]")->check(at_least(1))->group("Network");
 
@@ -169,8 +178,20 @@ int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& c
   return interrupt_signal == SIGTERM ? kRequeue : kInterrupted;
 }
 
+void load_initial_weights(const TrainCommand& c, Params& params) {
+  const std::string& path = c.finetune.empty() ? c.weights : c.finetune;
+  if (path.empty()) return;
+  const LoadReport r = load_weights(path, params, {.strict = c.strict, .finetune = !c.finetune.empty()});
+  const auto tell = [&](const std::vector<std::string>& names, const char* what) {
+    if (!names.empty()) warn(fmt::format("{}: {}: {}", path, what, fmt::join(names, ", ")));
+  };
+  tell(r.kept, "left at their initial values, for another number of classes");
+  tell(r.missing, "not in the file, left at their initial values");
+  tell(r.unexpected, "in the file but not in the network, passed over");
+}
+
 int run_train(const CLI::App& app, const TrainCommand& c) {
-  const ModelInfo& model = find_model(c.model);
+  const ModelInfo model = find_model(c.model);
   resume_path(c);  // complains before the work begins
   const auto context = c.device.make_context();
   const auto data = open_dataset({c.data.path, c.data.format, Split::train});
@@ -182,6 +203,7 @@ int run_train(const CLI::App& app, const TrainCommand& c) {
   const Pipeline pipeline = make_pipeline(model, *data, c.pictures, c.augment);
   ModelCard card;
   card.model = c.model;
+  card.network = model.network;
   card.classes = c.classes > 0 ? c.classes : found;
   card.channels = pipeline.training.channels;
   card.height = pipeline.training.height;
@@ -198,9 +220,9 @@ int run_train(const CLI::App& app, const TrainCommand& c) {
   card.configuration = configuration(c).dump();
 
   Graph graph;
-  build_model(graph, c.model, {card.classes, card.height, card.width, card.channels});
+  build_model(graph, model, {card.classes, card.height, card.width, card.channels});
   Params params(*context, graph, c.seed);
-  if (!c.weights.empty()) load_weights(c.weights, params);
+  load_initial_weights(c, params);
   if (!c.quiet)
     fmt::print(stderr, "{}: {} parameters, {}x{}x{}, {}\n{}: {} pictures for training, {} for validation, {} classes\n",
                c.model, graph.parameter_count(), card.height, card.width, card.channels, context->describe(),

@@ -17,7 +17,7 @@ import torchvision
 
 CLASSES = 10
 NETWORKS = {  # picture size, batch, whether to train; squared gain of the weights, less where rounding would grow from layer to layer
-    "alexnet": (96, 2, False), "vgg11_bn": (64, 2, False), "squeezenet1_1": (64, 2, True), "resnext50_32x4d": (64, 2, False),
+    "alexnet": (96, 2, False), "vgg11_bn": (64, 2, False), "squeezenet1_1": (70, 2, True), "resnext50_32x4d": (64, 2, False),
     "se_resnet50": (64, 4, True), "densenet121": (64, 4, True), "mobilenet_v2": (64, 4, True),
     "mobilenet_v3_small": (64, 4, True), "shufflenet_v2_x0_5": (64, 4, True), "mnasnet0_5": (64, 4, True),
     "efficientnet_b0": (64, 4, True), "efficientnet_v2_s": (64, 2, False, 2), "regnet_x_400mf": (64, 4, True),

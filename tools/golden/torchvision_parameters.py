@@ -2,10 +2,10 @@
 
     python tools/golden/torchvision_parameters.py tests/graph/golden
 
-models.tsv: for each network its trainable parameters, its multiply-adds (10^9; what torchvision publishes for its weights' picture
-size) and a digest: FNV-1a, 64 bits, of the sorted lines "name:64x3x7x7:parameter|buffer\\n". <model>.tsv, for one member of each family:
-the name and shape of every tensor, so that a difference can be read. Recorded with torchvision 0.29 and timm 1.0. num_batches_tracked is
-left out: it is a number of the checkpoint, not a tensor of the network.
+models.tsv: for each network its trainable parameters; a digest: FNV-1a, 64 bits, of the sorted lines
+"name:64x3x7x7:parameter|buffer\\n"; what is published with its weights: multiply-adds (10^9) and evaluation pictures. <model>.tsv, for
+one member of each family: the name and shape of every tensor, so that a difference can be read. Recorded with torchvision 0.29 and timm
+1.0. num_batches_tracked is left out: it is a number of the checkpoint, not a tensor of the network.
 """
 import pathlib
 import sys
@@ -32,10 +32,14 @@ def build(model):
         return timm.create_model("seresnet50") if model == "se_resnet50" else torchvision.models.get_model(model, weights=None)
 
 
-def published_multiply_adds(model):
+def published(model):
+    """Multiply-adds (0: not published), and of the evaluation crop, resize and mean of red; torchvision's first weights, timm's own."""
     if model == "se_resnet50":
-        return 0  # not published
-    return list(torchvision.models.get_model_weights(model))[0].meta["_ops"]
+        config = timm.get_pretrained_cfg("seresnet50")
+        return 0, config.input_size[1], int(config.input_size[1] / config.crop_pct), config.mean[0]
+    weights = list(torchvision.models.get_model_weights(model))[0]
+    transforms = weights.transforms()
+    return weights.meta["_ops"], transforms.crop_size[0], transforms.resize_size[0], transforms.mean[0]
 
 
 def fnv1a(text):
@@ -46,14 +50,14 @@ def fnv1a(text):
 
 
 folder = pathlib.Path(sys.argv[1])
-rows = ["model\tparameters\tmultiply_adds\tdigest"]
+rows = ["model\tparameters\tdigest\tmultiply_adds\tcrop\tresize\tmean"]
 for model in [*TORCHVISION, "se_resnet50"]:
     network = build(model)
     parameters = dict(network.named_parameters())
     state = {n: "x".join(map(str, v.shape)) for n, v in network.state_dict().items() if not n.endswith("num_batches_tracked")}
     lines = sorted(f"{n}:{shape}:{'parameter' if n in parameters else 'buffer'}\n" for n, shape in state.items())
     count = sum(p.numel() for p in parameters.values())
-    rows.append(f"{model}\t{count}\t{published_multiply_adds(model)}\t{fnv1a(''.join(lines))}")
+    rows.append("\t".join(map(str, (model, count, fnv1a("".join(lines)), *published(model)))))
     if model in TABLES:
         (folder / f"{model}.tsv").write_text("\n".join(["name\tshape", *(f"{n}\t{shape}" for n, shape in state.items())]) + "\n")
 (folder / "models.tsv").write_text("\n".join(rows) + "\n")

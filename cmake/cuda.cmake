@@ -76,7 +76,6 @@ endif()
 
 # Called once the targets exist.
 function(convolt_configure_cuda)
-  target_compile_definitions(convolt_flags INTERFACE CONVOLT_CUDA)
   # The host half of a .cu is the CPU's kernel, so it gets the same code quality as under g++.
   target_compile_options(convolt_flags INTERFACE
     "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers,-Werror,-march=x86-64-v3,-ffp-contract=off>")
@@ -87,7 +86,8 @@ function(convolt_configure_cuda)
   endif()
 
   target_sources(convolt_base PRIVATE src/device/dynamic_library.cpp src/conv/cuda_provider.cpp)
-  target_link_libraries(convolt_base PUBLIC CUDA::cudart_static ${CMAKE_DL_LIBS})
+  # Private, so that all other files are compiled as for the CPU: ccache then has them from that build.
+  target_link_libraries(convolt_base PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
   target_include_directories(convolt_base SYSTEM PRIVATE ${CONVOLT_CUDNN_FRONTEND} ${CONVOLT_CUDNN_INCLUDE} ${CONVOLT_CUBLASLT_INCLUDE})
   set_source_files_properties(src/device/dynamic_library.cpp PROPERTIES COMPILE_DEFINITIONS CONVOLT_CUDA_DEPS="${CONVOLT_DEPS}/cuda/nvidia")
   set_source_files_properties(src/conv/conv_cudnn.cpp PROPERTIES

@@ -17,7 +17,7 @@ class Graph;
 struct Value {
   Graph* graph = nullptr;
   int layer = -1;
-  const Shape& shape() const;
+  Shape shape() const;  // by value: the graph grows
 };
 
 // How a parameter starts: a value, or gain / sqrt(fan) as standard deviation or bound of what is drawn. Formulas as in

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "convolt/augment.h"
 #include "convolt/graph.h"
 
 namespace convolt {
@@ -26,10 +27,11 @@ struct ModelInfo {
   // random-resized-crop and flip.
   enum class Recipe : uint8_t { digits, cifar, imagenet } recipe;
   std::function<void(Graph& graph, const ModelInfo& info, const ModelOptions& options)> build;
-  // Evaluation: the shorter side before the centre crop of `size`, and the normalisation; those of torchvision's first
-  // weights.
+  // Evaluation: the shorter side before the centre crop of `size`, the normalisation and the filter; those of
+  // torchvision's first weights.
   int resize = size;
   std::array<float, 3> mean{0.485F, 0.456F, 0.406F}, std{0.229F, 0.224F, 0.225F};
+  AugmentOptions::Interpolation interpolation = AugmentOptions::Interpolation::bilinear;
   // Usual numbers of outputs and of channels of the pictures.
   int64_t classes = recipe == Recipe::imagenet ? 1000 : 10;
   int channels = recipe == Recipe::digits ? 1 : 3;

@@ -1,8 +1,8 @@
 // HD marks a function that runs on host and device. Only .cu files may include kernels/exec/.
 #pragma once
 
-#if defined(CONVOLT_CUDA) && !defined(__CUDACC__)
-#error "kernels/exec is for .cu files only: a host .cpp would instantiate a CPU-only twin (ODR)"
+#if !defined(CONVOLT_KERNEL)
+#error "kernels/exec is for the .cu files of kernels/ only: a host .cpp would instantiate a CPU-only twin (ODR)"
 #endif
 
 #if defined(__CUDACC__)

@@ -6,7 +6,7 @@
 
 namespace convolt {
 
-const Shape& Value::shape() const { return graph->layers()[static_cast<size_t>(layer)].shape; }
+Shape Value::shape() const { return graph->layers()[static_cast<size_t>(layer)].shape; }
 
 Shape ParamSpec::file_shape() const {
   if (file == File::oihw) return {shape[0], shape[3], shape[1], shape[2]};

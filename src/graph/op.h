@@ -85,7 +85,7 @@ private:
   std::vector<bool> wanted_;
 };
 
-// The one explicit table of ops (src/ops/training.cpp ends with it).
+// All ops there are, by the file of src/ops/ that describes them.
 namespace ops {
 extern const OpDef augment, load_images, cast_weights, cast;
 extern const OpDef conv_fprop, conv_dgrad, conv_wgrad, pack_weights, unpack_gradient, linear_fprop, linear_dgrad,
@@ -102,6 +102,5 @@ extern const OpDef concat, split, channel_shuffle, mul, mul_backward_broadcast, 
     stochastic_depth;
 extern const OpDef loss, accumulate_gradients, optimizer_update;
 }  // namespace ops
-const std::vector<const OpDef*>& all_ops();
 
 }  // namespace convolt

@@ -9,7 +9,8 @@ namespace convolt {
 
 const std::vector<ModelInfo>& models() {
   using enum ModelInfo::Recipe;
-  constexpr std::array<float, 3> kHalf{0.5F, 0.5F, 0.5F};
+  constexpr std::array<float, 3> kHalf{0.5F, 0.5F, 0.5F}, kMean{0.485F, 0.456F, 0.406F}, kStd{0.229F, 0.224F, 0.225F};
+  constexpr auto kBicubic = AugmentOptions::Interpolation::bicubic;
   static const std::vector<ModelInfo> table{
       {"lenet", "LeNet-5 with ReLU and max pooling", 28, digits, build_lenet},
       {"resnet20", "CIFAR ResNet, shortcut A", 32, cifar, build_cifar_resnet},
@@ -38,7 +39,7 @@ const std::vector<ModelInfo>& models() {
       {"resnext50_32x4d", "ResNeXt", 224, imagenet, build_resnet, 256},
       {"resnext101_32x8d", "ResNeXt", 224, imagenet, build_resnet, 256},
       {"resnext101_64x4d", "ResNeXt", 224, imagenet, build_resnet, 232},
-      {"se_resnet50", "SE-ResNet, timm's seresnet50", 224, imagenet, build_resnet, 235},
+      {"se_resnet50", "SE-ResNet, timm's seresnet50", 224, imagenet, build_resnet, 235, kMean, kStd, kBicubic},
       {"densenet121", "DenseNet-BC", 224, imagenet, build_densenet, 256},
       {"densenet161", "DenseNet-BC", 224, imagenet, build_densenet, 256},
       {"densenet169", "DenseNet-BC", 224, imagenet, build_densenet, 256},
@@ -54,17 +55,17 @@ const std::vector<ModelInfo>& models() {
       {"mnasnet0_75", "MnasNet-B1", 224, imagenet, build_mnasnet, 232},
       {"mnasnet1_0", "MnasNet-B1", 224, imagenet, build_mnasnet, 256},
       {"mnasnet1_3", "MnasNet-B1", 224, imagenet, build_mnasnet, 232},
-      {"efficientnet_b0", "EfficientNet", 224, imagenet, build_efficientnet, 256},
-      {"efficientnet_b1", "EfficientNet", 240, imagenet, build_efficientnet, 256},
-      {"efficientnet_b2", "EfficientNet", 288, imagenet, build_efficientnet, 288},
-      {"efficientnet_b3", "EfficientNet", 300, imagenet, build_efficientnet, 320},
-      {"efficientnet_b4", "EfficientNet", 380, imagenet, build_efficientnet, 384},
-      {"efficientnet_b5", "EfficientNet", 456, imagenet, build_efficientnet, 456},
-      {"efficientnet_b6", "EfficientNet", 528, imagenet, build_efficientnet, 528},
-      {"efficientnet_b7", "EfficientNet", 600, imagenet, build_efficientnet, 600},
+      {"efficientnet_b0", "EfficientNet", 224, imagenet, build_efficientnet, 256, kMean, kStd, kBicubic},
+      {"efficientnet_b1", "EfficientNet", 240, imagenet, build_efficientnet, 256, kMean, kStd, kBicubic},
+      {"efficientnet_b2", "EfficientNet", 288, imagenet, build_efficientnet, 288, kMean, kStd, kBicubic},
+      {"efficientnet_b3", "EfficientNet", 300, imagenet, build_efficientnet, 320, kMean, kStd, kBicubic},
+      {"efficientnet_b4", "EfficientNet", 380, imagenet, build_efficientnet, 384, kMean, kStd, kBicubic},
+      {"efficientnet_b5", "EfficientNet", 456, imagenet, build_efficientnet, 456, kMean, kStd, kBicubic},
+      {"efficientnet_b6", "EfficientNet", 528, imagenet, build_efficientnet, 528, kMean, kStd, kBicubic},
+      {"efficientnet_b7", "EfficientNet", 600, imagenet, build_efficientnet, 600, kMean, kStd, kBicubic},
       {"efficientnet_v2_s", "EfficientNetV2", 384, imagenet, build_efficientnet, 384},
       {"efficientnet_v2_m", "EfficientNetV2", 480, imagenet, build_efficientnet, 480},
-      {"efficientnet_v2_l", "EfficientNetV2", 480, imagenet, build_efficientnet, 480, kHalf, kHalf},
+      {"efficientnet_v2_l", "EfficientNetV2", 480, imagenet, build_efficientnet, 480, kHalf, kHalf, kBicubic},
       {"regnet_x_400mf", "RegNetX", 224, imagenet, build_regnet, 256},
       {"regnet_x_800mf", "RegNetX", 224, imagenet, build_regnet, 256},
       {"regnet_x_1_6gf", "RegNetX", 224, imagenet, build_regnet, 256},

@@ -28,6 +28,7 @@ constexpr int64_t kLargestNumber = int64_t{1} << 20, kLargestSide = 1024, kMostE
 
 constexpr std::string_view kInitKinds[] = {"constant", "normal", "uniform", "truncated_normal"};
 constexpr std::string_view kFans[] = {"none", "in", "out"};
+constexpr std::string_view kFilters[] = {"nearest", "bilinear", "bicubic"};
 constexpr std::string_view kRecipes[] = {"digits", "cifar", "imagenet"};
 
 // What a file says besides its layers.
@@ -44,7 +45,8 @@ Attributes preprocessing_attributes(Header& h) {
   return {{"recipe", enum_attribute(h.info.recipe, kRecipes)},
           {"resize", &h.info.resize},
           {"mean", &h.info.mean},
-          {"std", &h.info.std}};
+          {"std", &h.info.std},
+          {"interpolation", enum_attribute(h.info.interpolation, kFilters)}};
 }
 Attributes init_attributes(Init& init) {
   return {

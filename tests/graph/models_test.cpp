@@ -114,6 +114,8 @@ TEST(Models, EvaluationPicturesAreThoseOfThePublishedWeights) {
     EXPECT_EQ(model.size, std::stoi(row.at(4))) << model.name;
     EXPECT_EQ(model.resize, std::stoi(row.at(5))) << model.name;
     EXPECT_EQ(model.mean[0], std::stof(row.at(6))) << model.name;
+    const bool bicubic = model.interpolation == AugmentOptions::Interpolation::bicubic;
+    EXPECT_EQ(bicubic ? "bicubic" : "bilinear", row.at(7)) << model.name;
   }
 }
 

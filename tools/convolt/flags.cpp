@@ -262,6 +262,7 @@ AugmentOptions evaluation_of(const ModelInfo& model, ModelInfo::Recipe recipe, i
   e.channels = channels;
   e.mean = model.mean;
   e.std = model.std;
+  e.interpolation = model.interpolation;
   if (channels == 1) {
     e.mean.fill(0.5F);
     e.std.fill(0.5F);

@@ -33,13 +33,13 @@ def build(model):
 
 
 def published(model):
-    """Multiply-adds (0: not published), and of the evaluation crop, resize and mean of red; torchvision's first weights, timm's own."""
+    """Multiply-adds (0: not published), and of the evaluation crop, resize, mean of red and filter; torchvision's first weights, timm's own."""
     if model == "se_resnet50":
         config = timm.get_pretrained_cfg("seresnet50")
-        return 0, config.input_size[1], int(config.input_size[1] / config.crop_pct), config.mean[0]
+        return 0, config.input_size[1], int(config.input_size[1] / config.crop_pct), config.mean[0], config.interpolation
     weights = list(torchvision.models.get_model_weights(model))[0]
     transforms = weights.transforms()
-    return weights.meta["_ops"], transforms.crop_size[0], transforms.resize_size[0], transforms.mean[0]
+    return weights.meta["_ops"], transforms.crop_size[0], transforms.resize_size[0], transforms.mean[0], transforms.interpolation.value
 
 
 def fnv1a(text):
@@ -50,7 +50,7 @@ def fnv1a(text):
 
 
 folder = pathlib.Path(sys.argv[1])
-rows = ["model\tparameters\tdigest\tmultiply_adds\tcrop\tresize\tmean"]
+rows = ["model\tparameters\tdigest\tmultiply_adds\tcrop\tresize\tmean\tinterpolation"]
 for model in [*TORCHVISION, "se_resnet50"]:
     network = build(model)
     parameters = dict(network.named_parameters())

@@ -40,6 +40,7 @@ kind=--cpu
 if command -v nvcc >/dev/null; then kind=--cuda; fi
 tools/setup.sh $kind || true # CMake says what is really missing
 stage cpu
+[ -e build/convolt ] || ln -sfn cpu/convolt build/convolt # as tools/build.sh leaves it
 stage asan
 # Without what computes much and has no threads of its own.
 GTEST_FILTER='-Networks/NetworkStep.*:Models.*' OMP_NUM_THREADS=1 stage tsan core data graph train

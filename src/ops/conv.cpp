@@ -51,17 +51,25 @@ Shape conv_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   return {g.out_h(), g.out_w(), channels};
 }
 
+// The parameters of a convolution, transposed or not.
+template <class Options>
+std::vector<ParamSpec> weight_and_bias(const Options& o, Shape weight, int64_t channels, int64_t fan_in,
+                                       int64_t fan_out) {
+  std::vector<ParamSpec> params{{.name = "weight",
+                                 .shape = weight,
+                                 .init = o.init,
+                                 .fan_in = fan_in,
+                                 .fan_out = fan_out,
+                                 .file = ParamSpec::File::oihw}};
+  if (o.bias) params.push_back({.name = "bias", .shape = {channels}, .init = o.bias_init, .fan_in = fan_in});
+  return params;
+}
+
 std::vector<ParamSpec> conv_params(const Layer& layer, const std::vector<Shape>& inputs, const Graph&) {
   const auto& [o, channels] = std::any_cast<const ConvLayer&>(layer.attributes);
   const int64_t in = inputs[0][2] / o.groups, window = int64_t{o.kernel.h} * o.kernel.w;
-  std::vector<ParamSpec> params{{.name = "weight",
-                                 .shape = {channels, o.kernel.h, o.kernel.w, in},
-                                 .init = o.init,
-                                 .fan_in = in * window,
-                                 .fan_out = channels * window,  // as torch counts it, whatever the groups
-                                 .file = ParamSpec::File::oihw}};
-  if (o.bias) params.push_back({.name = "bias", .shape = {channels}, .init = o.bias_init, .fan_in = in * window});
-  return params;
+  // Fans as torch counts them, whatever the groups.
+  return weight_and_bias(o, {channels, o.kernel.h, o.kernel.w, in}, channels, in * window, channels * window);
 }
 
 ValueId lower_conv(LoweringContext& c) {
@@ -132,14 +140,7 @@ Shape conv_transpose_shape(const Layer& layer, const std::vector<Shape>& inputs)
 std::vector<ParamSpec> conv_transpose_params(const Layer& layer, const std::vector<Shape>& inputs, const Graph&) {
   const auto& [o, channels] = std::any_cast<const ConvTransposeLayer&>(layer.attributes);
   const int64_t in = inputs[0][2], out = channels / o.groups, window = int64_t{o.kernel.h} * o.kernel.w;
-  std::vector<ParamSpec> params{{.name = "weight",
-                                 .shape = {in, o.kernel.h, o.kernel.w, out},
-                                 .init = o.init,
-                                 .fan_in = out * window,
-                                 .fan_out = in * window,
-                                 .file = ParamSpec::File::oihw}};
-  if (o.bias) params.push_back({.name = "bias", .shape = {channels}, .init = o.bias_init, .fan_in = out * window});
-  return params;
+  return weight_and_bias(o, {in, o.kernel.h, o.kernel.w, out}, channels, out * window, in * window);
 }
 
 ValueId lower_conv_transpose(LoweringContext& c) {

@@ -49,6 +49,29 @@ TEST(Trainer, LearnsAndReportsEachEpoch) {
   EXPECT_TRUE(epochs[0].best);
 }
 
+// Interrupts a training like `whole`, which has run, at `stop` or soon after; resumed, it must end with the same files.
+void expect_same_bits_after(int64_t stop, const TrainOptions& whole, const TempFolder& folder, const MadeSet& data,
+                            const MadeSet& validation) {
+  TrainOptions part = whole;
+  part.output_dir = folder.path("part" + std::to_string(stop));
+  part.checkpoint_every = 1;
+  std::atomic<int> interrupt{0};
+  TrainObserver observer;
+  // Interrupted when the reading of that step arrives, wherever the training has got to by then.
+  observer.progress = [&](const TrainProgress& p) {
+    if (p.step >= stop) interrupt = 2;
+  };
+  const TrainResult first = Trial().train(data, &validation, part, observer, &interrupt);
+  ASSERT_TRUE(first.interrupted);
+  ASSERT_LT(first.steps, 15);
+  part.resume = part.output_dir + "/last.safetensors";
+  const TrainResult second = Trial().train(data, &validation, part);
+  EXPECT_EQ(second.steps, 15);
+  for (const char* file : {"/last.safetensors", "/best.safetensors", "/metrics.jsonl"})
+    EXPECT_EQ(contents(part.output_dir + file), contents(whole.output_dir + file))
+        << file << " after a stop at step " << first.steps;
+}
+
 // Stopped after any step, with dropout, augmentation and momentum, a training ends with the same bytes.
 TEST(Trainer, ResumesToTheSameBits) {
   const MadeSet data(80), validation(20);
@@ -56,26 +79,7 @@ TEST(Trainer, ResumesToTheSameBits) {
   TrainOptions whole = made_options();
   whole.output_dir = folder.path("whole");
   Trial().train(data, &validation, whole);
-  for (const int64_t stop : {1, 5, 7}) {
-    TrainOptions part = made_options();
-    part.output_dir = folder.path("part" + std::to_string(stop));
-    part.checkpoint_every = 1;
-    std::atomic<int> interrupt{0};
-    TrainObserver observer;
-    // Interrupted when the reading of that step arrives, wherever the training has got to by then.
-    observer.progress = [&](const TrainProgress& p) {
-      if (p.step >= stop) interrupt = 2;
-    };
-    const TrainResult first = Trial().train(data, &validation, part, observer, &interrupt);
-    ASSERT_TRUE(first.interrupted);
-    ASSERT_LT(first.steps, 15);
-    part.resume = part.output_dir + "/last.safetensors";
-    const TrainResult second = Trial().train(data, &validation, part);
-    EXPECT_EQ(second.steps, 15);
-    for (const char* file : {"/last.safetensors", "/best.safetensors", "/metrics.jsonl"})
-      EXPECT_EQ(contents(part.output_dir + file), contents(whole.output_dir + file))
-          << file << " after a stop at step " << first.steps;
-  }
+  for (const int64_t stop : {1, 5, 7}) expect_same_bits_after(stop, whole, folder, data, validation);
 }
 
 struct Recipe {
@@ -126,24 +130,7 @@ TEST(Trainer, EveryRecipeResumesToTheSameBits) {
     whole.output_dir = folder.path("whole");
     const TrainResult all = Trial().train(data, &validation, whole);
     EXPECT_EQ(all.steps, 15);
-    for (const int64_t stop : {2, 7}) {
-      TrainOptions part = whole;
-      part.output_dir = folder.path("part" + std::to_string(stop));
-      part.checkpoint_every = 1;
-      std::atomic<int> interrupt{0};
-      TrainObserver observer;
-      observer.progress = [&](const TrainProgress& p) {
-        if (p.step >= stop) interrupt = 2;
-      };
-      const TrainResult first = Trial().train(data, &validation, part, observer, &interrupt);
-      ASSERT_TRUE(first.interrupted);
-      ASSERT_LT(first.steps, 15);
-      part.resume = part.output_dir + "/last.safetensors";
-      Trial().train(data, &validation, part);
-      for (const char* file : {"/last.safetensors", "/best.safetensors", "/metrics.jsonl"})
-        EXPECT_EQ(contents(part.output_dir + file), contents(whole.output_dir + file))
-            << file << " after a stop at step " << first.steps;
-    }
+    for (const int64_t stop : {2, 7}) expect_same_bits_after(stop, whole, folder, data, validation);
   }
 }
 

@@ -70,6 +70,13 @@ const Case kCases[] = {
     {"inspect --model @missing.json", 3, "missing.json"},
     {"inspect --model @text.json", 3, "text.json: it is not JSON"},
     {"train --data-path @shapes --model resnet20 --weights a --finetune b", 2, "--finetune"},
+    {"train --config @missing.toml", 3, "missing.toml"},
+    {"train --config @broken.toml", 3, "broken.toml:2:"},
+    {"train --config @typo.toml", 2, "typo.toml:2: unknown flag 'epoch', did you mean 'epochs'?"},
+    {"train --config @twice.toml", 2, "twice.toml:2: 'batch_size' is given twice"},
+    {"train --config @switch.toml", 2, "switch.toml:1: 'nesterov' is true or false"},
+    {"train --config @nested.toml", 2, "nested.toml:1: 'config' belongs on the command line"},
+    {"train --config", 2, "--config"},
     {"synth @shapes", 2, "is not an empty folder"},
 };
 
@@ -86,6 +93,11 @@ protected:
     std::ofstream(folder_->path("run/metrics.jsonl")) << "{}\n";
     std::ofstream(folder_->path("text.json")) << "no network here\n";
     std::ofstream(folder_->path("text.txt")) << "no pictures here\n";
+    std::ofstream(folder_->path("broken.toml")) << "lr = 0.1\nepochs 3\n";
+    std::ofstream(folder_->path("typo.toml")) << "lr = 0.1\nepoch = 3\n";
+    std::ofstream(folder_->path("twice.toml")) << "batch-size = 4\nbatch_size = 8\n";
+    std::ofstream(folder_->path("switch.toml")) << "nesterov = 0.9\n";
+    std::ofstream(folder_->path("nested.toml")) << "config = 'other.toml'\n";
     std::ofstream(folder_->path("cut.safetensors"), std::ios::binary).write("\x00\x10\x00\x00\x00\x00\x00\x00{", 9);
   }
   static void TearDownTestSuite() { delete folder_; }
@@ -188,6 +200,7 @@ TEST(Help, EveryCommandHasOne) {
                            "--resume",
                            "--checkpoint-every",
                            "--output-dir",
+                           "--config",
                            "--overwrite",
                            "--log-every",
                            "--quiet"})

@@ -124,6 +124,29 @@ TEST_F(MainJob, KilledAtAnyPointItGoesOnToTheSameBytes) {
   }
 }
 
+TEST_F(MainJob, TheSavedConfigurationRepeatsTheTraining) {
+  const Outcome first = convolt(train("first") +
+                                "--steps 4 --opt adamw --lr 0.01 --param-group '^linear:lr=2,wd=0' --freeze '^conv1' "
+                                "--zoom 0.9,1.1 --color-jitter 0.1,0.2 --interpolation bicubic --quiet");
+  ASSERT_EQ(first.code, 0) << first.error;
+  const Outcome again =
+      convolt("train --config '" + at("first/config.toml") + "' --output-dir '" + at("again") + "' -q");
+  ASSERT_EQ(again.code, 0) << again.error;
+  for (const char* file : {"/last.safetensors", "/best.safetensors", "/metrics.jsonl", "/config.toml"})
+    EXPECT_EQ(text_of(at(std::string("again") + file)), text_of(at(std::string("first") + file))) << file;
+  EXPECT_THAT(text_of(at("first/config.toml")), HasSubstr("\nzoom = [0.9, 1.1]\n"));
+
+  // The command line wins, under any of a flag's names; the flags of other commands are passed over.
+  std::ofstream(at("own.toml")) << "model = 'resnet20'\nbatch_size = 8\nsteps = 3\nnesterov = true\ntopk = 2\n"
+                                << "data-path = '" << at("shapes") << "'\nlr = 0.5\n";
+  const Outcome own =
+      convolt("train --config='" + at("own.toml") + "' -b4 --lr=0.01 --output-dir '" + at("own") + "' -q");
+  ASSERT_EQ(own.code, 0) << own.error;
+  const std::string resolved = text_of(at("own/config.toml"));
+  for (const char* line : {"\nbatch-size = 4\n", "\nlr = 0.01\n", "\nsteps = 3\n", "\nnesterov = true\n"})
+    EXPECT_THAT(resolved, HasSubstr(line));
+}
+
 TEST_F(MainJob, OptimizerFlagsReachTheRunAndItsCheckpoint) {
   const std::string flags =
       "--epochs 2 --opt adamw --betas 0.8,0.95 --eps 1e-6 --wd 0.0625 --norm-weight-decay 0 --layer-decay 0.5 "
@@ -137,7 +160,7 @@ TEST_F(MainJob, OptimizerFlagsReachTheRunAndItsCheckpoint) {
   const json expected{{"opt", "adamw"},
                       {"betas", {0.8, 0.95}},
                       {"eps", 1e-6},
-                      {"weight_decay", 0.0625},
+                      {"wd", 0.0625},
                       {"norm_weight_decay", 0},
                       {"layer_decay", 0.5},
                       {"param_group", {"^linear:lr=2,wd=0"}},
@@ -146,10 +169,10 @@ TEST_F(MainJob, OptimizerFlagsReachTheRunAndItsCheckpoint) {
                       {"accum", 2},
                       {"ema_decay", 0.75},
                       {"lr", 0.01},
-                      {"schedule", "polynomial"},
+                      {"lr_scheduler", "polynomial"},
                       {"lr_power", 2},
-                      {"warmup_epochs", 0.5},
-                      {"cooldown_epochs", 0.5}};
+                      {"lr_warmup_epochs", 0.5},
+                      {"lr_cooldown_epochs", 0.5}};
   for (const auto& [key, value] : expected.items()) EXPECT_EQ(c.at(key), value) << key;
   for (const char* name : {"optim.exp_avg.linear.weight", "optim.exp_avg_sq.bn1.bias", "ema.linear.weight",
                            "ema.conv1.weight", "ema.bn1.running_mean"})

@@ -70,6 +70,7 @@ Subcommand add_eval(CLI::App& program) {
       ->group("Output");
   app->add_flag("--json", c->json, "one JSON object: samples, correct, top1, top5, loss, seconds, skipped")
       ->group("Output");
+  add_config(*app);
   app->footer("Example:\n  convolt eval --checkpoint run/best.safetensors --data-path DATA --json");
   return {app, [c] { return run_eval(*c); }};
 }

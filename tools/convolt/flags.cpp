@@ -103,6 +103,20 @@ CLI::Validator one_of(const std::vector<std::pair<std::string, T>>& names) {
 }
 }  // namespace
 
+namespace {
+using Interpolation = AugmentOptions::Interpolation;
+using Border = AugmentOptions::Border;
+const std::vector<std::pair<std::string, Interpolation>> kInterpolations{
+    {"nearest", Interpolation::nearest}, {"bilinear", Interpolation::bilinear}, {"bicubic", Interpolation::bicubic}};
+const std::vector<std::pair<std::string, Border>> kBorders{
+    {"constant", Border::constant}, {"edge", Border::edge}, {"reflect", Border::reflect}};
+
+template <class T>
+std::string name_of(T value, const std::vector<std::pair<std::string, T>>& names) {
+  return std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.second == value; })->first;
+}
+}  // namespace
+
 void PictureFlags::add(CLI::App& app, bool training) {
   const char* group = "Pictures";
   if (training)
@@ -121,14 +135,10 @@ void PictureFlags::add(CLI::App& app, bool training) {
       ->group(group);
   app.add_option("--std", std, "standard deviation, likewise")->delimiter(',')->expected(1, 3)->group(group);
   app.add_option("--interpolation", interpolation, "filter of resizing: nearest, bilinear or bicubic [bilinear]")
-      ->transform(one_of<AugmentOptions::Interpolation>({{"nearest", AugmentOptions::Interpolation::nearest},
-                                                         {"bilinear", AugmentOptions::Interpolation::bilinear},
-                                                         {"bicubic", AugmentOptions::Interpolation::bicubic}}))
+      ->transform(one_of(kInterpolations))
       ->group(group);
   app.add_option("--border", border, "outside the picture: constant (--fill), edge or reflect [constant]")
-      ->transform(one_of<AugmentOptions::Border>({{"constant", AugmentOptions::Border::constant},
-                                                  {"edge", AugmentOptions::Border::edge},
-                                                  {"reflect", AugmentOptions::Border::reflect}}))
+      ->transform(one_of(kBorders))
       ->group(group);
   app.add_option("--fill", fill, "colour outside the picture, R,G,B in 0..1, or one grey [0]")
       ->delimiter(',')
@@ -311,6 +321,38 @@ Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const Pictur
   }
   set_augmentation(t, augment);
   return p;
+}
+
+void resolve(const Pipeline& pipeline, Resolved& r) {
+  using Geometry = AugmentOptions::Geometry;
+  const AugmentOptions& t = pipeline.training;
+  const AugmentOptions& e = pipeline.evaluation;
+  const auto set = [&](const char* flag, const auto&... values) { r[flag] = {fmt::format("{}", values)...}; };
+  set("train-crop-size", t.height);
+  if (e.geometry == Geometry::resize_centre_crop) {
+    set("val-crop-size", e.height);
+    set("val-resize-size", e.resize);
+  }
+  set("mean", e.mean[0], e.mean[1], e.mean[2]);
+  set("std", e.std[0], e.std[1], e.std[2]);
+  set("fill", e.fill[0], e.fill[1], e.fill[2]);
+  set("interpolation", name_of(e.interpolation, kInterpolations));
+  set("border", name_of(e.border, kBorders));
+  set("no-augment", true);  // nothing of the recipe's own: all is named below
+  if (t.geometry == Geometry::crop_with_padding) set("crop-padding", t.crop_padding);
+  if (t.geometry == Geometry::random_resized_crop) {
+    set("scale", t.scale[0], t.scale[1]);
+    set("ratio", t.ratio[0], t.ratio[1]);
+  }
+  set("hflip", t.hflip);
+  set("vflip", t.vflip);
+  set("rotate", t.rotate);
+  set("translate", t.translate);
+  set("zoom", t.zoom[0], t.zoom[1]);
+  set("shear", t.shear[0], t.shear[1]);
+  set("color-jitter", t.brightness, t.contrast, t.saturation, t.hue);
+  set("grayscale", t.grayscale);
+  set("random-erase", t.erase);
 }
 
 void NetworkFlags::add(CLI::App& app) {

@@ -3,11 +3,11 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "config.h"
 #include "convolt/convolt.h"
 
 namespace convolt::cli {
@@ -68,6 +68,8 @@ struct Pipeline {
 };
 Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const PictureFlags& pictures,
                        const AugmentFlags& augment);
+// The flags of pictures and augmentation that give the same pipeline whatever the model's recipe.
+void resolve(const Pipeline& pipeline, Resolved& resolved);
 
 // A network to evaluate: from --checkpoint, or --model with --weights.
 struct NetworkFlags {
@@ -95,7 +97,6 @@ struct LossFlags {
   // The network of --teacher, none where there is none; warns where it was trained on pictures of another size or
   // normalisation than it will see.
   std::optional<Network> load_teacher(Context& context, const AugmentOptions& pictures) const;
-  nlohmann::ordered_json configuration() const;
 };
 
 // Prints "warning: ..." to stderr.

@@ -97,16 +97,4 @@ std::optional<Network> LossFlags::load_teacher(Context& context, const AugmentOp
   return network;
 }
 
-nlohmann::ordered_json LossFlags::configuration() const {
-  nlohmann::ordered_json j{{"kind", kind}, {"label_smoothing", smoothing}};
-  if (!class_weights.empty()) j["class_weights"] = class_weights;
-  if (kind == "focal") j["focal_gamma"] = focal_gamma;
-  if (!teacher.empty()) {
-    j["teacher"] = teacher;
-    j["distill_alpha"] = distill_alpha;
-    j["distill_temperature"] = temperature;
-  }
-  return j;
-}
-
 }  // namespace convolt::cli

@@ -3,10 +3,12 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
 #include "commands.h"
+#include "config.h"
 #include "convolt/error.h"
 #include "io/names.h"
 
@@ -64,8 +66,10 @@ int run(int argc, char** argv) {
       "run/best.safetensors picture.jpg");
   const Subcommand commands[] = {add_train(program),   add_eval(program),  add_predict(program),
                                  add_inspect(program), add_synth(program), add_models(program)};
+  std::vector<std::string> words = with_config(program, {argv + 1, argv + argc});
+  std::reverse(words.begin(), words.end());  // as CLI11 wants them
   try {
-    program.parse(argc, argv);
+    program.parse(words);
   } catch (const CLI::Success& e) {
     return program.exit(e);
   } catch (const CLI::ParseError& e) {

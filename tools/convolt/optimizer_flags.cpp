@@ -18,12 +18,42 @@ struct Belongs {
   std::vector<std::string> kinds;
 };
 
+using BelongsTable = std::vector<Belongs>;
+
+const BelongsTable kOptimizerFlags = {
+    {"--momentum", {"sgd", "rmsprop", "lars"}}, {"--nesterov", {"sgd"}},  {"--betas", {"adam", "adamw", "lion"}},
+    {"--eps", {"adam", "adamw", "rmsprop"}},    {"--alpha", {"rmsprop"}}, {"--trust-coefficient", {"lars"}}};
+
+const BelongsTable kScheduleFlags = {{"--lr-step-size", {"step", "exponential"}},
+                                     {"--lr-milestones", {"multistep"}},
+                                     {"--lr-gamma", {"step", "multistep", "exponential"}},
+                                     {"--lr-power", {"polynomial"}},
+                                     {"--lr-restarts", {"cosine-restarts"}},
+                                     {"--lr-cycle-mult", {"cosine-restarts"}},
+                                     {"--lr-rise", {"one-cycle"}},
+                                     {"--lr-div", {"one-cycle"}},
+                                     {"--lr-final-div", {"one-cycle"}},
+                                     {"--plateau-patience", {"plateau"}},
+                                     {"--plateau-factor", {"plateau"}},
+                                     {"--plateau-threshold", {"plateau"}},
+                                     {"--plateau-metric", {"plateau"}}};
+
+bool reads(const Belongs& entry, const std::string& kind) {
+  return std::find(entry.kinds.begin(), entry.kinds.end(), kind) != entry.kinds.end();
+}
+
+void leave_out(const BelongsTable& table, const std::string& kind, Resolved& resolved) {
+  for (const Belongs& entry : table)
+    if (!reads(entry, kind)) resolved[entry.flag + 2] = {};
+}
+
 // Throws UsageError for a flag that is given though `kind` does not read it.
 void refuse_others(const CLI::App& app, const std::string& selector, const std::string& kind,
-                   const std::vector<Belongs>& table) {
-  for (const auto& [flag, kinds] : table)
-    if (given(app, flag) && std::find(kinds.begin(), kinds.end(), kind) == kinds.end())
-      throw UsageError(fmt::format("{} is for {} {}, not for {}", flag, selector, fmt::join(kinds, ", "), kind));
+                   const BelongsTable& table) {
+  for (const Belongs& entry : table)
+    if (given(app, entry.flag) && !reads(entry, kind))
+      throw UsageError(
+          fmt::format("{} is for {} {}, not for {}", entry.flag, selector, fmt::join(entry.kinds, ", "), kind));
 }
 
 float number_of(const std::string& text, const std::string& whole) {
@@ -114,13 +144,7 @@ void OptimizerFlags::add(CLI::App& app) {
 }
 
 OptimizerOptions OptimizerFlags::options(const CLI::App& app) const {
-  refuse_others(app, "--opt", kind,
-                {{"--momentum", {"sgd", "rmsprop", "lars"}},
-                 {"--nesterov", {"sgd"}},
-                 {"--betas", {"adam", "adamw", "lion"}},
-                 {"--eps", {"adam", "adamw", "rmsprop"}},
-                 {"--alpha", {"rmsprop"}},
-                 {"--trust-coefficient", {"lars"}}});
+  refuse_others(app, "--opt", kind, kOptimizerFlags);
   OptimizerOptions o;
   o.kind = optimizer_kind_from_name(kind);
   o.momentum = momentum;
@@ -141,26 +165,7 @@ OptimizerOptions OptimizerFlags::options(const CLI::App& app) const {
   return o;
 }
 
-nlohmann::ordered_json OptimizerFlags::configuration() const {
-  nlohmann::ordered_json j{{"opt", kind},
-                           {"momentum", momentum},
-                           {"nesterov", nesterov},
-                           {"weight_decay", weight_decay},
-                           {"layer_decay", layer_decay},
-                           {"clip_grad", clip},
-                           {"agc", adaptive_clip},
-                           {"accum", accumulate},
-                           {"ema_decay", ema_decay},
-                           {"freeze", freeze},
-                           {"param_group", groups}};
-  if (norm_weight_decay >= 0) j["norm_weight_decay"] = norm_weight_decay;
-  if (bias_weight_decay >= 0) j["bias_weight_decay"] = bias_weight_decay;
-  if (!betas.empty()) j["betas"] = betas;
-  if (eps) j["eps"] = *eps;
-  if (alpha) j["alpha"] = *alpha;
-  if (trust) j["trust_coefficient"] = *trust;
-  return j;
-}
+void OptimizerFlags::leave_out_unread(Resolved& resolved) const { leave_out(kOptimizerFlags, kind, resolved); }
 
 void ScheduleFlags::add(CLI::App& app) {
   const char* group = "Learning rate";
@@ -183,7 +188,8 @@ void ScheduleFlags::add(CLI::App& app) {
                  "epochs between the decays of step, or in which exponential falls by --lr-gamma [30; exponential 1]")
       ->check(above(0))
       ->group(group);
-  app.add_option("--lr-milestones,--decay-milestones", milestones, "epochs of multistep's decays after the warm-up, as 30,60,90")
+  app.add_option("--lr-milestones,--decay-milestones", milestones,
+                 "epochs of multistep's decays after the warm-up, as 30,60,90")
       ->delimiter(',')
       ->check(above(0))
       ->group(group);
@@ -243,20 +249,7 @@ void ScheduleFlags::add(CLI::App& app) {
 }
 
 void ScheduleFlags::apply_to(TrainOptions& o, const CLI::App& app) const {
-  refuse_others(app, "--lr-scheduler", kind,
-                {{"--lr-step-size", {"step", "exponential"}},
-                 {"--lr-milestones", {"multistep"}},
-                 {"--lr-gamma", {"step", "multistep", "exponential"}},
-                 {"--lr-power", {"polynomial"}},
-                 {"--lr-restarts", {"cosine-restarts"}},
-                 {"--lr-cycle-mult", {"cosine-restarts"}},
-                 {"--lr-rise", {"one-cycle"}},
-                 {"--lr-div", {"one-cycle"}},
-                 {"--lr-final-div", {"one-cycle"}},
-                 {"--plateau-patience", {"plateau"}},
-                 {"--plateau-factor", {"plateau"}},
-                 {"--plateau-threshold", {"plateau"}},
-                 {"--plateau-metric", {"plateau"}}});
+  refuse_others(app, "--lr-scheduler", kind, kScheduleFlags);
   if (kind == "one-cycle" && (warmup_epochs > 0 || cooldown_epochs > 0))
     throw UsageError(
         "--lr-scheduler one-cycle rises and falls by itself; leave out --lr-warmup-epochs and --lr-cooldown-epochs");
@@ -287,27 +280,6 @@ void ScheduleFlags::apply_to(TrainOptions& o, const CLI::App& app) const {
   o.milestone_epochs = milestones;
 }
 
-nlohmann::ordered_json ScheduleFlags::configuration() const {
-  nlohmann::ordered_json j{{"lr", lr},
-                           {"schedule", kind},
-                           {"lr_min", min_lr},
-                           {"lr_gamma", gamma},
-                           {"lr_power", power},
-                           {"lr_restarts", restarts},
-                           {"lr_cycle_mult", cycle_mult},
-                           {"lr_rise", rise},
-                           {"lr_div", div},
-                           {"lr_final_div", final_div},
-                           {"lr_milestones", milestones},
-                           {"plateau_patience", patience},
-                           {"plateau_factor", plateau_factor},
-                           {"plateau_threshold", threshold},
-                           {"plateau_metric", metric},
-                           {"warmup_epochs", warmup_epochs},
-                           {"warmup_decay", warmup_factor},
-                           {"cooldown_epochs", cooldown_epochs}};
-  if (step_size) j["lr_step_size"] = *step_size;
-  return j;
-}
+void ScheduleFlags::leave_out_unread(Resolved& resolved) const { leave_out(kScheduleFlags, kind, resolved); }
 
 }  // namespace convolt::cli

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "config.h"
 #include "convolt/convolt.h"
 
 namespace convolt::cli {
@@ -26,7 +26,8 @@ struct OptimizerFlags {
   void add(CLI::App& app);
   // Throws UsageError for flags that do not go together.
   OptimizerOptions options(const CLI::App& app) const;
-  nlohmann::ordered_json configuration() const;
+  // Leaves what this kind does not read out of the resolved flags.
+  void leave_out_unread(Resolved& resolved) const;
 };
 
 struct ScheduleFlags {
@@ -42,7 +43,8 @@ struct ScheduleFlags {
   void add(CLI::App& app);
   // Fills in the schedule and what is counted in epochs. Throws UsageError for flags that do not go together.
   void apply_to(TrainOptions& options, const CLI::App& app) const;
-  nlohmann::ordered_json configuration() const;
+  // Leaves what this kind does not read out of the resolved flags.
+  void leave_out_unread(Resolved& resolved) const;
 };
 
 // "PATTERN:lr=0.1,wd=0" of --param-group; throws UsageError.

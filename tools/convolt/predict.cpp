@@ -155,6 +155,7 @@ Subcommand add_predict(CLI::App& program) {
   c->pictures.add(*app, false);
   c->device.add(*app);
   app->add_flag("--json", c->json, "one JSON object a line: path and top, or path and error");
+  add_config(*app);
   app->footer(
       "Exit code 3 when a picture could not be read; the others are predicted all the same.\n\nExample:\n"
       "  convolt predict --checkpoint run/best.safetensors picture.jpg folder/ --json");

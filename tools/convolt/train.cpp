@@ -65,10 +65,11 @@ void add_flags(CLI::App& app, TrainCommand& c) {
   c.pictures.add(app, true);
   c.augment.add(app);
   c.device.add(app);
+  add_config(app);
 
   const char* output = "Output";
   app.add_option("--output-dir,--output", c.output_dir,
-                 "folder for last.safetensors, best.safetensors and metrics.jsonl")
+                 "folder for last.safetensors, best.safetensors, metrics.jsonl and config.toml")
       ->group(output);
   app.add_option("--resume", c.resume,
                  "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one")
@@ -108,19 +109,27 @@ std::string resume_path(const TrainCommand& c) {
   return fs::exists(last) ? last.string() : std::string{};
 }
 
-nlohmann::ordered_json configuration(const TrainCommand& c) {
-  nlohmann::ordered_json j{{"data_path", c.data.path},
-                           {"model", c.model},
-                           {"epochs", c.epochs},
-                           {"steps", c.steps},
-                           {"batch_size", c.data.batch},
-                           {"dtype", c.device.dtype},
-                           {"loss", c.loss.configuration()},
-                           {"seed", c.seed},
-                           {"convolt", CONVOLT_VERSION}};
-  j.update(c.optimizer.configuration());
-  j.update(c.schedule.configuration());
-  return j;
+// The flags of this training as they turned out, so that they repeat it elsewhere and with other defaults.
+std::vector<ConfigEntry> resolve(const CLI::App& app, const TrainCommand& c, const Pipeline& pipeline,
+                                 const Context& context, int64_t classes) {
+  Resolved resolved;
+  const auto absolute = [&](const char* flag, const std::string& path) {
+    if (!path.empty()) resolved[flag] = {std::filesystem::absolute(path).lexically_normal().string()};
+  };
+  absolute("data-path", c.data.path);
+  absolute("val-data-path", c.data.validation_path);
+  absolute("weights", c.weights);
+  absolute("finetune", c.finetune);
+  absolute("teacher", c.loss.teacher);
+  if (c.model.ends_with(".json")) absolute("model", c.model);
+  if (c.loss.class_weights != "balanced") absolute("class-weights", c.loss.class_weights);
+  resolved["num-classes"] = {std::to_string(classes)};
+  resolved["device"] = {context.device().to_string()};
+  resolved["threads"] = {std::to_string(context.threads())};
+  c.optimizer.leave_out_unread(resolved);
+  c.schedule.leave_out_unread(resolved);
+  cli::resolve(pipeline, resolved);
+  return resolved_config(app, resolved);
 }
 
 TrainOptions train_options(const CLI::App& app, const TrainCommand& c, const Pipeline& pipeline) {
@@ -217,7 +226,10 @@ int run_train(const CLI::App& app, const TrainCommand& c) {
     options.teacher = teacher->graph.get();
     options.teacher_params = teacher->params.get();
   }
-  card.configuration = configuration(c).dump();
+  const std::vector<ConfigEntry> config = resolve(app, c, pipeline, *context, card.classes);
+  nlohmann::ordered_json configuration = to_json(config);
+  configuration["convolt"] = CONVOLT_VERSION;
+  card.configuration = configuration.dump();
 
   Graph graph;
   build_model(graph, model, {card.classes, card.height, card.width, card.channels});
@@ -228,6 +240,7 @@ int run_train(const CLI::App& app, const TrainCommand& c) {
                c.model, graph.parameter_count(), card.height, card.width, card.channels, context->describe(),
                data->describe(), data->size(), validation ? validation->size() : 0, found);
 
+  if (!c.output_dir.empty()) save_config(c.output_dir, config);
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
   ProgressPrinter printer(c.quiet);

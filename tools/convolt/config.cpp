@@ -1,0 +1,195 @@
+#include "config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "convolt/error.h"
+#include "io/atomic_file.h"
+#include "io/names.h"
+
+namespace convolt::cli {
+namespace {
+
+const CLI::Option* find_flag(const CLI::App& command, const std::string& key) {
+  std::string name = key;
+  std::replace(name.begin(), name.end(), '_', '-');
+  return command.get_option_no_throw("--" + name);
+}
+
+bool is_switch(const CLI::Option& option) { return option.get_items_expected_max() == 0; }
+
+// Whether a word of the command line names this option: --batch-size, --batch-size=64, -b or -b64.
+bool names(const CLI::Option& option, const std::string& word) {
+  if (word.starts_with("--")) {
+    const auto& long_names = option.get_lnames();
+    return std::find(long_names.begin(), long_names.end(), word.substr(2, word.find('=') - 2)) != long_names.end();
+  }
+  return word.size() > 1 && word[0] == '-' &&
+         std::any_of(option.get_snames().begin(), option.get_snames().end(),
+                     [&](const std::string& name) { return word.compare(1, name.size(), name) == 0; });
+}
+
+// Where the file's name stands among the words from `first` on, or words.size(); `path` becomes it.
+size_t find_config(const std::vector<std::string>& words, size_t first, std::string& path) {
+  for (size_t i = first; i < words.size() && words[i] != "--"; ++i) {
+    if (words[i].starts_with("--config=")) {
+      path = words[i].substr(std::string("--config=").size());
+      return i;
+    }
+    if (words[i] == "--config" && i + 1 < words.size()) {
+      path = words[i + 1];
+      return i;
+    }
+  }
+  return words.size();
+}
+
+class Reader {
+public:
+  Reader(const CLI::App& program, const CLI::App& command, std::string path)
+      : program_(program), command_(command), path_(std::move(path)) {}
+
+  // The words of the file for what `given` does not name.
+  std::vector<std::string> words(const std::vector<std::string>& given) {
+    constexpr int64_t kLargest = 1 << 20;
+    const std::vector<uint8_t> bytes = read_file(path_, kLargest);
+    std::vector<std::string> found;
+    for (const ConfigEntry& entry : parse_config({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path_)) {
+      const CLI::Option* option = option_of(entry);
+      if (option == nullptr) continue;
+      const auto names_it = [&](const std::string& word) { return names(*option, word); };
+      if (std::none_of(given.begin(), given.end(), names_it)) append(found, *option, entry);
+    }
+    return found;
+  }
+
+private:
+  [[noreturn]] void refuse(const ConfigEntry& entry, const std::string& what) const {
+    throw UsageError(fmt::format("{}:{}: {}", path_, entry.line, what));
+  }
+
+  // Null for a flag of other subcommands.
+  const CLI::Option* option_of(const ConfigEntry& entry) {
+    const CLI::Option* option = find_flag(command_, entry.key);
+    if (option == nullptr) {
+      for (const CLI::App* other : program_.get_subcommands([](const CLI::App*) { return true; }))
+        if (find_flag(*other, entry.key) != nullptr) return nullptr;
+      std::vector<std::string> known;
+      for (const CLI::Option* o : command_.get_options())
+        known.insert(known.end(), o->get_lnames().begin(), o->get_lnames().end());
+      const std::string near = nearest_name(entry.key, known);
+      refuse(entry, fmt::format("unknown flag '{}'{}", entry.key,
+                                near.empty() ? "" : fmt::format(", did you mean '{}'?", near)));
+    }
+    if (option == command_.get_help_ptr() || names(*option, "--config"))
+      refuse(entry, fmt::format("'{}' belongs on the command line", entry.key));
+    if (!seen_.insert(option).second) refuse(entry, fmt::format("'{}' is given twice", entry.key));
+    return option;
+  }
+
+  void append(std::vector<std::string>& words, const CLI::Option& option, const ConfigEntry& entry) const {
+    const std::string flag = "--" + option_name(entry.key) + "=";
+    if (is_switch(option)) {
+      if (entry.array || (entry.values[0] != "true" && entry.values[0] != "false"))
+        refuse(entry, fmt::format("'{}' is true or false", entry.key));
+      words.push_back(flag + entry.values[0]);
+    } else if (option.get_delimiter() != '\0') {
+      words.push_back(flag + fmt::format("{}", fmt::join(entry.values, std::string(1, option.get_delimiter()))));
+    } else {
+      for (const std::string& value : entry.values) words.push_back(flag + value);
+    }
+  }
+
+  static std::string option_name(std::string key) {
+    std::replace(key.begin(), key.end(), '_', '-');
+    return key;
+  }
+
+  const CLI::App& program_;
+  const CLI::App& command_;
+  std::string path_;
+  std::set<const CLI::Option*> seen_;
+};
+
+// Flags that change nothing about what is computed.
+bool is_about_output(const std::string& name) {
+  static const std::set<std::string> names{"config", "help",  "output-dir", "resume",
+                                           "json",   "quiet", "overwrite",  "log-every"};
+  return names.count(name) > 0;
+}
+
+bool has_what_it_needs(const CLI::Option& option) {
+  const auto& needs = option.get_needs();
+  return std::all_of(needs.begin(), needs.end(), [](const CLI::Option* o) { return o->count() > 0; });
+}
+
+}  // namespace
+
+void add_config(CLI::App& command) {
+  command.add_option("--config", "a TOML file of flags without their dashes, as lr = 0.1; flags given here win")
+      ->group("Configuration");
+}
+
+std::vector<std::string> with_config(const CLI::App& program, const std::vector<std::string>& words) {
+  const auto called = [&](const CLI::App* app) { return !words.empty() && app->check_name(words[0]); };
+  const std::vector<const CLI::App*> commands = program.get_subcommands(called);
+  if (commands.empty()) return words;
+  std::string path;
+  const size_t at = find_config(words, 1, path);
+  if (at == words.size()) return words;
+  const std::vector<std::string> found = Reader(program, *commands[0], path).words(words);
+  std::vector<std::string> all = words;
+  all.insert(all.begin() + static_cast<ptrdiff_t>(at), found.begin(), found.end());
+  return all;
+}
+
+std::vector<ConfigEntry> resolved_config(const CLI::App& command, const Resolved& resolved) {
+  std::vector<ConfigEntry> config;
+  for (const CLI::Option* option : command.get_options()) {
+    if (option->get_lnames().empty() || is_about_output(option->get_lnames()[0])) continue;
+    ConfigEntry entry{.key = option->get_lnames()[0], .array = option->get_items_expected_max() > 1};
+    if (const auto found = resolved.find(entry.key); found != resolved.end())
+      entry.values = found->second;
+    else if (option->count() > 0)
+      entry.values = option->results();
+    else if (!option->get_default_str().empty() && has_what_it_needs(*option))
+      entry.values = {option->get_default_str()};
+    if (!entry.values.empty()) config.push_back(std::move(entry));
+  }
+  return config;
+}
+
+nlohmann::ordered_json to_json(const std::vector<ConfigEntry>& config) {
+  const auto value = [](const std::string& text) {
+    nlohmann::ordered_json v = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+    return v.is_number() || v.is_boolean() ? v : nlohmann::ordered_json(text);
+  };
+  nlohmann::ordered_json j = nlohmann::ordered_json::object();
+  for (const ConfigEntry& entry : config) {
+    std::string key = entry.key;
+    std::replace(key.begin(), key.end(), '-', '_');
+    if (!entry.array) {
+      j[key] = value(entry.values[0]);
+      continue;
+    }
+    j[key] = nlohmann::ordered_json::array();
+    for (const std::string& v : entry.values) j[key].push_back(value(v));
+  }
+  return j;
+}
+
+void save_config(const std::string& folder, const std::vector<ConfigEntry>& config) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) throw Error("cannot make the output folder '" + folder + "': " + error.message());
+  AtomicFile file((std::filesystem::path(folder) / "config.toml").string());
+  std::string text = "# Every flag of this training; convolt train --config config.toml --output-dir NEW repeats it.\n";
+  for (const ConfigEntry& entry : config) text += format_config(entry) + "\n";
+  file.write(text);
+  file.commit();
+}
+
+}  // namespace convolt::cli

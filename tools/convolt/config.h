@@ -1,0 +1,34 @@
+// --config FILE.toml: flags from a file, and the file of flags that a run leaves behind.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "io/config_file.h"
+
+namespace convolt::cli {
+
+void add_config(CLI::App& command);
+
+// The words of a command line (without the program's name) with the flags of its --config file among them. A flag of
+// the command line wins over the file's; the file's flags for other subcommands are passed over. Throws DataError for a
+// file that cannot be read and UsageError for a key that is no flag.
+std::vector<std::string> with_config(const CLI::App& program, const std::vector<std::string>& words);
+
+// What flags, named without their dashes, turned out to mean.
+using Resolved = std::map<std::string, std::vector<std::string>>;
+
+// Every flag of a parsed command with its value: the one in `resolved`, else the given one, else the default; without
+// those that say where a run leaves its results and what it prints.
+std::vector<ConfigEntry> resolved_config(const CLI::App& command, const Resolved& resolved);
+
+// The same as a JSON object, with underscores in the keys.
+nlohmann::ordered_json to_json(const std::vector<ConfigEntry>& config);
+
+// Writes FOLDER/config.toml, and the folder where there is none. Throws Error.
+void save_config(const std::string& folder, const std::vector<ConfigEntry>& config);
+
+}  // namespace convolt::cli

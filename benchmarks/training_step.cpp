@@ -47,9 +47,10 @@ struct Resident {
 int measure(const Options& o) {
   const auto context = Context::create({Device::parse(o.device), o.threads});
   const bool tf32 = o.dtype == "tf32";
-  const int size = o.size > 0 ? o.size : find_model(o.model).size;
+  const ModelInfo model = find_model(o.model);
+  const int size = o.size > 0 ? o.size : model.size;
   Graph graph;
-  build_model(graph, o.model, {.height = size, .width = size});
+  build_model(graph, model, {.classes = 0, .height = size, .width = size, .channels = model.channels});
   Params params(*context, graph, 0);
   Optimizer sgd(params);
   Plan plan(graph, params,
@@ -58,7 +59,7 @@ int measure(const Options& o) {
              .tf32 = tf32,
              .training = true,
              .optimizer = &sgd});
-  Resident batch(*context, o.batch, int64_t{size} * size * 3);
+  Resident batch(*context, o.batch, int64_t{size} * size * model.channels);
   const auto window = [&] {
     context->compute().synchronize();
     const auto start = std::chrono::steady_clock::now();
@@ -86,7 +87,8 @@ int measure(const Options& o) {
                                             {"kernels_per_step", plan.kernels_per_step()},
                                             {"bytes_per_step", plan.bytes_per_step()},
                                             {"flops_per_step", plan.flops_per_step()},
-                                            {"slab_bytes", plan.slab_bytes()}}
+                                            {"slab_bytes", plan.slab_bytes()},
+                                            {"planned_bytes", plan.slab_bytes() + params.bytes() + sgd.bytes()}}
                          .dump());
   return 0;
 }
@@ -96,7 +98,7 @@ int measure(const Options& o) {
 int main(int argc, char** argv) {
   Options o;
   CLI::App app("Time of a training step");
-  app.add_option("--model", o.model)->capture_default_str();
+  app.add_option("--model", o.model, "a name, or FILE.json")->capture_default_str();
   app.add_option("--device", o.device)->capture_default_str();
   app.add_option("--dtype", o.dtype)->capture_default_str();
   app.add_option("-b,--batch-size", o.batch)->capture_default_str();

@@ -48,7 +48,8 @@ CheckpointKeeper::CheckpointKeeper(const TrainOptions& options, const ModelCard&
   std::erase_if(state.kept, [&](const KeptCheckpoint& k) { return !fs::exists(path(file_of(k))); });
   // What a killed process was writing.
   if (!options.output_dir.empty())
-    remove_files(options.output_dir, R"(\.(last|best|best-\d+-\d+\.\d+)\.safetensors\.tmp-\d+-\d+)", {});
+    remove_files(options.output_dir,
+                 R"(\.(last\.safetensors|best(-\d+-\d+\.\d+)?\.safetensors|metrics\.(jsonl|csv))\.tmp-\d+-\d+)", {});
 }
 
 std::string CheckpointKeeper::path(const std::string& file) const {

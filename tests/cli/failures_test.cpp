@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <future>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "cli/program.h"
@@ -35,6 +36,18 @@ protected:
 
   const TempFolder folder_;
 };
+
+TEST_F(Failures, ALossThatIsNotFiniteLeavesItsPictures) {
+  const Outcome o = convolt(train(at("run")) + "--epochs 2 --lr 1e30");
+  EXPECT_EQ(o.code, 1);
+  expect_one_sentence(o, "the loss of step 1 is not finite, first seen in layer '");
+  const std::string saved = at("run/non_finite-step-1/");
+  EXPECT_THAT(o.error, HasSubstr("its pictures are in " + at("run/non_finite-step-1") + ";"));
+  const auto batch = nlohmann::json::parse(text_of(saved + "batch.json"));
+  ASSERT_EQ(batch.at("pictures").size(), 8U);
+  for (const auto& picture : batch.at("pictures"))
+    EXPECT_TRUE(text_of(saved + std::string(picture.at("file"))) == text_of(picture.at("name"))) << picture;
+}
 
 // In a file system of its own, which only this process and its children see.
 class SmallDisk : public Failures {

@@ -5,8 +5,12 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
+#include "data/decode.h"
+#include "data/sampler.h"
+#include "io/event_file_reader.h"
 #include "train/trial.h"
 
 namespace convolt::test {
@@ -155,6 +159,67 @@ TEST(Metrics, TheTableHasARowForEachEpoch) {
   EXPECT_TRUE(rows[1].starts_with("3,0,0.0")) << rows[1];
   EXPECT_TRUE(rows[1].ends_with(",1,20,0,1")) << rows[1];
   EXPECT_THAT(rows[3], HasSubstr(fmt::format(",{},", epochs[2].validation->loss)));
+}
+
+// The tags of the summaries in a folder of event files, with the steps at which they come.
+std::map<std::string, std::set<int64_t>> tags_in(const std::string& folder) {
+  std::map<std::string, std::set<int64_t>> tags;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    for (const Fields& event : events_of(entry.path()))
+      if (event.contains(5))
+        for (const Fields& value : values_of(event)) tags[field(value, 1)].insert(number_at<int64_t>(field(event, 2)));
+  return tags;
+}
+
+TEST(Metrics, TensorboardHasCurvesPicturesAndWeights) {
+  const MadeSet data(48), validation(20);
+  const TempFolder folder;
+  TrainOptions o = made_options();
+  o.output_dir = folder.path("run");
+  o.tensorboard = true;
+  o.epochs = 2;
+  Trial().train(data, &validation, o);
+  using Steps = std::set<int64_t>;
+  const auto tags = tags_in(o.output_dir + "/tensorboard");
+  EXPECT_EQ(tags.at("train/loss"), (Steps{2, 3, 4, 6}));
+  EXPECT_EQ(tags.at("validation/top1"), (Steps{3, 6}));
+  EXPECT_EQ(tags.at("weights/fc.weight"), (Steps{3, 6}));
+  EXPECT_EQ(tags.count("weights/bn1.running_mean"), 0U);
+  EXPECT_EQ(tags.at("train/pictures"), Steps{1});
+  o.resume = o.output_dir + "/last.safetensors";
+  o.epochs = 3;
+  Trial().train(data, &validation, o);
+  EXPECT_EQ(tags_in(o.output_dir + "/tensorboard").at("train/pictures"), (Steps{1, 7}));
+}
+
+// The grid is what the network sees: here the bright bars of the pictures, each in its column.
+TEST(Metrics, ThePicturesAreThoseOfTheBatch) {
+  const MadeSet data(48);
+  const TempFolder folder;
+  TrainOptions o = made_options();
+  o.augment = made_pictures();
+  o.output_dir = folder.path("run");
+  o.tensorboard = true;
+  o.steps = 1;
+  Trial().train(data, nullptr, o);
+  const auto entry = std::filesystem::directory_iterator(o.output_dir + "/tensorboard");
+  std::string png;
+  for (const Fields& event : events_of(entry->path()))
+    if (event.contains(5))
+      for (const Fields& value : values_of(event))
+        if (field(value, 1) == "train/pictures") png = field(fields_of(field(value, 4)), 4);
+  constexpr int kSide = 4 * MadeSet::kSide;
+  std::vector<uint8_t> rgb(kSide * kSide * 3);
+  decode({{png.begin(), png.end()}, 0, 0, 0}, {}, rgb, "grid");
+  const Permutation order(48, o.seed, 0);
+  for (int place = 0; place < 16; ++place) {
+    const RawSample sample = data.read(order(place));
+    for (int p = 0; p < MadeSet::kSide * MadeSet::kSide; ++p) {
+      const int y = place / 4 * MadeSet::kSide + p / MadeSet::kSide,
+                x = place % 4 * MadeSet::kSide + p % MadeSet::kSide;
+      ASSERT_NEAR(rgb[static_cast<size_t>(y * kSide + x) * 3], sample.bytes[static_cast<size_t>(p)], 1) << place;
+    }
+  }
 }
 
 // A loss that is not finite. One picture has a label that no class has.

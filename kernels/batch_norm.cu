@@ -35,8 +35,11 @@ struct Finalize {
     const double spread = sums[1] / n - mean_shifted * mean_shifted;
     const double variance = spread < 0 ? 0 : spread;  // rounding may leave a constant channel just below 0; NaN stays
     const double m = static_cast<double>(a.momentum), unbiased = variance * n / (n - 1);
-    a.running_mean[c] = static_cast<float>((1 - m) * static_cast<double>(a.running_mean[c]) + m * mean);
-    a.running_var[c] = static_cast<float>((1 - m) * static_cast<double>(a.running_var[c]) + m * unbiased);
+    // A step whose loss is not finite may be skipped, but these averages would never be finite again.
+    if (fabs(mean) < INFINITY && variance < INFINITY) {
+      a.running_mean[c] = static_cast<float>((1 - m) * static_cast<double>(a.running_mean[c]) + m * mean);
+      a.running_var[c] = static_cast<float>((1 - m) * static_cast<double>(a.running_var[c]) + m * unbiased);
+    }
     const double invstd = 1 / sqrt(variance + static_cast<double>(a.eps));
     const double scale = static_cast<double>(a.gamma[c]) * invstd;
     a.coef[c] = static_cast<float>(mean);

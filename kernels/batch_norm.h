@@ -22,9 +22,10 @@ struct BnFinalizeArgs {
   const float* gamma = nullptr;  // [C]
   const float* beta = nullptr;   // [C]
   float eps = 1e-5F;
-  float momentum = 0.1F;          // weight of the new value
-  float* running_mean = nullptr;  // [C], updated
-  float* running_var = nullptr;   // [C], updated with the unbiased variance
+  float momentum = 0.1F;  // weight of the new value
+  // Updated, but where the mean or the variance of the batch is not finite.
+  float* running_mean = nullptr;  // [C]
+  float* running_var = nullptr;   // [C], with the unbiased variance
   float* coef = nullptr;          // [4, C], written
 };
 void bn_finalize(Stream s, const BnFinalizeArgs& args);

@@ -292,7 +292,7 @@ struct LossRow {
   }
 };
 
-// One block adds the rows to the meters, in double and in a fixed order, and latches the first bad step.
+// One block adds the rows to the meters, in double and in a fixed order, and notes a bad step.
 struct AddMeters {
   static constexpr int kRows = 256;
   struct Shared {
@@ -304,6 +304,7 @@ struct AddMeters {
   const StepInput* input;
   Meters* meters;
   StepStatus* status;
+  bool leaves_out_bad;
 
   HD void operator()(Block<kRows> block, Shared& shared) const {
     block.phase([&](int t) {
@@ -329,11 +330,15 @@ struct AddMeters {
     });
     block.phase([&](int t) {
       if (t != 0) return;
+      if (shared.bad[0]) {
+        if (status->first_bad_step < 0) status->first_bad_step = input->step;
+        status->last_bad_step = input->step;
+        if (leaves_out_bad) return;
+      }
       meters->loss += shared.sums[0][0];
       meters->weight += shared.sums[1][0];
       meters->top1 += shared.sums[2][0];
       meters->top5 += shared.sums[3][0];
-      if (shared.bad[0] && status->first_bad_step < 0) status->first_bad_step = input->step;
     });
   }
 };
@@ -370,7 +375,8 @@ void loss_and_gradient(Stream s, const LossArgs& args) {
                              LossRow<T>{args.logits.as<const T>(), args.dlogits.as<T>(), rows, classes,
                                         1.F / static_cast<float>(classes), 1.F / args.temperature, args});
   });
-  for_each_block<AddMeters::kRows>(s, 1, AddMeters{args.row_values, rows, args.input, args.meters, args.status});
+  for_each_block<AddMeters::kRows>(
+      s, 1, AddMeters{args.row_values, rows, args.input, args.meters, args.status, args.leaves_out_bad});
 }
 
 void softmax(Stream s, const Tensor& logits, float* probabilities) {

@@ -23,7 +23,9 @@ struct LossArgs {
   const StepInput* input = nullptr;          // targets, weights, weight_sum, step
   float* row_values = nullptr;               // f32 [N, 4] scratch: loss, weight, top-1, top-5 of each row
   Meters* meters = nullptr;                  // added to: loss times sum of weights, and the sums
-  StepStatus* status = nullptr;  // first_bad_step is latched when a row with weight > 0 has a loss that is not finite
+  // first_bad_step is latched when a row with weight > 0 has a loss that is not finite, and last_bad_step follows.
+  StepStatus* status = nullptr;
+  bool leaves_out_bad = false;  // the meters then take in nothing of the batch
 };
 
 // The loss of the batch into the meters; dlogits = its gradient times status->loss_scale. A label is counted in top-k

@@ -221,23 +221,32 @@ struct BeginUpdate {
     StepStatus& status = *a.status;
     UpdateScalars& scalars = *scratch.scalars;
     scalars.apply = 0;
-    if (status.first_bad_step >= 0) return;
+    if (a.rule.bad_steps == BadStepPolicy::stop && status.first_bad_step >= 0) return;
+    const bool overflow = a.rule.check_finite && !(squares < INFINITY);
+    status.skip = overflow;
+    if (overflow && !a.rule.scale_loss) status.last_bad_step = a.input->step;
+    if (status.last_bad_step == a.input->step) return count_bad_step(status);
+    status.bad_in_a_row = 0;
     float scale = unscale(*a.input, status);
     const double norm = sqrt(squares) * static_cast<double>(scale);
     status.gradient_norm = static_cast<float>(norm);
-    if (a.rule.check_finite) {
-      status.skip = !(squares < INFINITY);
-      follow_loss_scale(status);
-      if (status.skip) return;
-    }
+    if (a.rule.scale_loss) follow_loss_scale(status);
+    if (overflow) return;
     if (a.rule.clip_norm > 0)
       scale *= static_cast<float>(fmin(1.0, static_cast<double>(a.rule.clip_norm) / (norm + 1e-6)));
     const auto number = static_cast<double>(++*a.updates);
     scalars.apply = 1;
-    scalars.rate = a.input->learning_rate;
+    scalars.rate = a.input->learning_rate * status.rate_factor;
     scalars.gradient_scale = scale;
     scalars.correction1 = static_cast<float>(1 / (1 - pow(a.rule.beta1, number)));
     scalars.correction2 = static_cast<float>(1 / sqrt(1 - pow(a.rule.beta2, number)));
+  }
+
+  HD void count_bad_step(StepStatus& status) const {
+    if (status.first_bad_step < 0) status.first_bad_step = a.input->step;
+    ++status.bad_steps;
+    ++status.bad_in_a_row;
+    if (a.rule.bad_steps == BadStepPolicy::halve_rate) status.rate_factor /= 2;
   }
 
   HD static void follow_loss_scale(StepStatus& status) {

@@ -45,7 +45,9 @@ struct UpdateRule {
   float clip_norm = 0;        // > 0: the norm that all gradients together may have
   float clip_adaptive = 0;    // > 0: the norm of a unit's gradient as a part of that of its weights
   double average_decay = 0;   // of OptimizerTensor::average
-  bool check_finite = false;  // dynamic loss scaling
+  bool check_finite = false;  // gradients that are not finite are not applied
+  bool scale_loss = false;    // with check_finite: they lower the loss scale; else they make a bad step
+  BadStepPolicy bad_steps = BadStepPolicy::stop;
   // Whether the update needs a pass over the gradients before it.
   bool needs_norms() const { return check_finite || clip_norm > 0 || clip_adaptive > 0 || kind == OptimizerKind::lars; }
 };
@@ -85,9 +87,11 @@ int update_launches(const UpdateRule& rule);
 // g *= min(1, clip_adaptive max(|w|, 1e-3) / max(|g|, 1e-6)) (arXiv 2102.06171). StepStatus::gradient_norm is the norm
 // before clipping, of the tensors with a gradient.
 //
-// Writes no tensor before the last micro-batch and after StepStatus::first_bad_step. With check_finite a gradient that
-// is not finite sets StepStatus::skip, nothing is written and the loss scale halves (at least 1); after 2000 good steps
-// in a row it doubles (at most 2^24).
+// Writes no tensor before the last micro-batch. At StepStatus::last_bad_step it writes nothing either: with the policy
+// stop from first_bad_step on, with the others in that one step, which is counted; halve_rate halves
+// StepStatus::rate_factor, a factor of lr. With check_finite a gradient that is not finite sets StepStatus::skip and
+// nothing is written. With scale_loss the loss scale then halves (at least 1), and doubles after 2000 good steps in a
+// row (at most 2^24); without it the step is a bad one.
 //
 // Moves, in bytes for an element: gradient, 8 of the weight, 8 for each moment and for the average, the copy; before
 // that with norms the gradient again, and 4 of the weight for lars and adaptive clipping.

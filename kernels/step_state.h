@@ -32,13 +32,15 @@ struct StepInput {
 
 // Owned by the device: written by kernels, read back by the host now and then.
 struct StepStatus {
-  int64_t first_bad_step = -1;  // the first step whose loss was not finite; the optimizer writes nothing from then on
+  int64_t first_bad_step = -1;  // the first step whose loss was not finite
   float loss_scale = 1;         // gradients are this many times too large (f16)
   int32_t good_steps = 0;       // since the loss scale last changed
   int32_t skip = 0;             // the last step's gradients were not finite: the optimizer skipped it (f16)
   int32_t skipped_steps = 0;
   float gradient_norm = 0;  // of all gradients of the last update before clipping; 0 where nobody needs it
-  int32_t pad = 0;
+  float rate_factor = 1;    // of the learning rate; halves where a bad step makes it
+  int64_t last_bad_step = -1;
+  int32_t bad_steps = 0, bad_in_a_row = 0;  // where training goes on after them: in all, and up to the last step
 };
 
 // Sums over all rows since the start, weighted by the rows' weights.

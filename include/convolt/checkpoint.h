@@ -2,6 +2,7 @@
 // them, and everything needed to go on, as metadata and under "optim.".
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,14 +30,30 @@ struct ModelCard {
 // The model of a card, without the file that it may have come from. Throws UsageError for an unknown name.
 ModelInfo model_of(const ModelCard& card);
 
+// A checkpoint that is kept since it was among the best.
+struct KeptCheckpoint {
+  int64_t step = 0;
+  double value = 0;  // of the metric
+  friend bool operator==(const KeptCheckpoint&, const KeptCheckpoint&) = default;
+};
+
 // Where a training stands.
 struct TrainingState {
-  int64_t step = 0;  // updates done (or skipped by loss scaling)
+  int64_t step = 0;  // updates done (or skipped)
+  // Of the best epoch so far: its top-1 (-1 without validation), its step (-1 before the first), and its value of the
+  // metric that decides, if that is finite.
   double best_top1 = -1;
   int64_t best_step = -1;
+  std::optional<double> best_value;
+  std::string best_metric = "top1";
+  int64_t epochs_since_best = 0;
+  std::vector<KeptCheckpoint> kept;  // the best first
   int64_t batches_tracked = 0;
   float loss_scale = 1;
   int32_t good_steps = 0, skipped_steps = 0;
+  // Steps that were skipped since their loss was not finite: in all, and just now; what they made of the rate.
+  int32_t bad_steps = 0, bad_in_a_row = 0;
+  float rate_factor = 1;
   PlateauState plateau;
   // The training plan's sums: now, at the last line of metrics, and at the start of the epoch.
   MeterValues meters, reported, epoch_base;

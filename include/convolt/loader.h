@@ -14,11 +14,17 @@ namespace convolt {
 
 struct SampleRecord;
 
+// What becomes of a sample that cannot be read. replace: in training another sample takes its place, drawn by a pure
+// function; in evaluation as skip. skip: its row is an empty picture of weight 0, which counts for nothing (but that
+// batch norm sees it). fail: DataError that names it.
+enum class BadSamplePolicy : uint8_t { replace, skip, fail };
+
 struct LoaderOptions {
   int batch = 128;
   int threads = 2;       // decode threads (-j), at least 1
-  bool training = true;  // shuffle, drop the incomplete last batch, replace bad pictures; else in order, pad the last
-                         // batch with rows of weight 0, leave bad pictures out with weight 0
+  bool training = true;  // shuffle, drop the incomplete last batch; else in order, pad the last batch with rows of
+                         // weight 0
+  BadSamplePolicy bad_samples = BadSamplePolicy::replace;
   uint64_t seed = 0;
   int max_side =
       0;  // pictures are shrunk by an integer factor to at most this; 0: 8 x the larger side of the network's input
@@ -65,7 +71,7 @@ public:
   virtual int64_t steps_per_epoch() const = 0;
   // The next batch in order; makes the compute queue wait for its copy. Blocks while it is being decoded. Training goes
   // on over epochs without end; evaluation returns false after its last batch (call restart() to begin again). Rethrows
-  // a worker's exception, which names the sample.
+  // a worker's exception, which names the sample: DataError also where no sample of a training batch can be read.
   virtual bool next(Batch& batch) = 0;
   // Gives the slot back once the compute queue has passed everything submitted so far.
   virtual void release(const Batch& batch) = 0;

@@ -41,6 +41,7 @@ struct OptimizerOptions {
   // ("layer1.0", "features.3"); elsewhere a weight and the vectors that follow it.
   float layer_decay = 1;
   double ema_decay = 0;  // > 0: average() follows the weights
+  BadStepPolicy bad_steps = BadStepPolicy::stop;
   // Every group that matches counts, in order: rates multiply, the last weight decay holds, one that freezes is enough.
   std::vector<ParamGroup> groups;
 };

@@ -57,6 +57,11 @@ struct MeterReading {
   MeterValues values;
   int64_t first_bad_step = -1;  // the first step whose loss was not finite; -1: all were
   float gradient_norm = 0;      // of the last update before clipping; 0 where nobody needs it
+  // Of training with a policy for bad steps: the last one, how many there were, in all and just now, and what the
+  // learning rates are multiplied with by now.
+  int64_t last_bad_step = -1;
+  int32_t bad_steps = 0, bad_in_a_row = 0;
+  float rate_factor = 1;
 };
 
 // All calls from one thread. Params (and optimizer) must outlive the plan.

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "convolt/checkpoint.h"
@@ -32,6 +33,7 @@ struct EvalOptions {
   DType dtype = DType::f32;
   bool tf32 = false;
   int max_side = 0;
+  BadSamplePolicy bad_samples = BadSamplePolicy::skip;
   AugmentOptions preprocessing;
 };
 
@@ -47,6 +49,11 @@ private:
   Plan plan_;
   std::unique_ptr<Loader> loader_;
 };
+
+// What tells which epoch is the best: a number of the validation.
+enum class BestMetric : uint8_t { top1, top5, loss };
+// "top1", "top5", "loss".
+std::string_view name_of(BestMetric metric);
 
 struct TrainOptions {
   int epochs = 10;
@@ -70,11 +77,16 @@ struct TrainOptions {
   AugmentOptions augment;
   AugmentOptions preprocessing;  // of validation, prediction
   int max_side = 0;
+  BadSamplePolicy bad_samples = BadSamplePolicy::replace;
   uint64_t seed = 0;
   int64_t checkpoint_every = 0;  // steps; 0: at the end of each epoch only
-  int log_every = 10;            // steps
-  std::string output_dir;        // empty: nothing is written
-  std::string resume;            // a checkpoint to go on from; empty: from the start
+  BestMetric best_metric = BestMetric::top1;
+  int keep = 0;        // so many of the best epochs keep a checkpoint of their own; needs validation
+  int early_stop = 0;  // the training ends after so many epochs without a better one; 0: never; needs validation
+  int log_every = 10;  // steps
+  bool tensorboard = false;
+  std::string output_dir;  // empty: nothing is written
+  std::string resume;      // a checkpoint to go on from; empty: from the start
 };
 
 // Progress of a training, on the calling thread.
@@ -85,14 +97,16 @@ struct TrainProgress {
   double loss = 0, top1 = 0;  // mean since the last report
   double learning_rate = 0;
   double gradient_norm = 0;  // of the last update, before clipping; 0 without clipping
+  int64_t bad_steps = 0;     // skipped in all, since their loss was not finite
   double images_per_second = 0;
   double seconds_left = 0;
 };
 struct EpochSummary {
   int64_t epoch = 0, step = 0;
   double train_loss = 0, train_top1 = 0;
+  double learning_rate = 0;  // of the last step
   std::optional<EvalResult> validation;
-  bool best = false;
+  bool best = false;  // by the metric; without validation always
   double seconds = 0;
 };
 struct TrainObserver {
@@ -103,17 +117,24 @@ struct TrainObserver {
 
 struct TrainResult {
   int64_t steps = 0;
-  bool interrupted = false;  // stopped by the flag; saved
-  double best_top1 = -1;     // of validation; -1 without one
+  bool interrupted = false;    // stopped by the flag; saved
+  bool stopped_early = false;  // early_stop
+  double best_top1 = -1;       // of the best epoch in validation; -1 without one
   std::vector<BadSample> bad_samples;
   double seconds = 0;
 };
 
 // Trains `graph` (as `card` describes it) from initialised Params. `interrupt`, when it becomes non-zero, ends the
-// training after the step in flight, with a checkpoint. Writes <output_dir>/last.safetensors, best.safetensors and
-// metrics.jsonl. Steps are updates. With ema_decay it is the average that is validated and saved as best. Throws
-// NonFiniteError naming step and layer, and whatever the parts throw. Data sets must outlive the call; validation may
-// be null (then best = last).
+// training after the step in flight, with a checkpoint. Steps are updates. With ema_decay it is the average that is
+// validated and saved as best. Data sets must outlive the call; validation may be null (then best = last).
+//
+// Writes into output_dir, each file whole or not at all: last.safetensors, best.safetensors, best-<step>-<value>.
+// safetensors (`keep`), metrics.jsonl, metrics.csv (a row for each epoch) and tensorboard/.
+//
+// Throws whatever the parts throw, the last checkpoint being intact; NonFiniteError naming step and layer where a loss
+// is not finite and the optimizer's policy is to stop, or after 10 bad steps in a row with another one: then
+// <output_dir>/non_finite-step-<n>/ holds the pictures of the batch and batch.json their names. DataError when no
+// picture of the validation set can be read.
 TrainResult train(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation,
                   const ModelCard& card, const TrainOptions& options, const TrainObserver& observer = {},
                   const std::atomic<int>* interrupt = nullptr);

@@ -216,6 +216,17 @@ SampleRecord make_record(const AugmentOptions& options, int picture_height, int 
   return record;
 }
 
+AugmentArgs augment_args(const AugmentOptions& options) {
+  AugmentArgs args;
+  std::copy(options.mean.begin(), options.mean.end(), args.mean);
+  std::copy(options.std.begin(), options.std.end(), args.std);
+  std::copy(options.fill.begin(), options.fill.end(), args.fill);
+  args.interpolation = options.interpolation;
+  args.border = options.border;
+  args.contrast = options.contrast > 0;
+  return args;
+}
+
 void check(const AugmentOptions& options) {
   const auto& o = options;
   // Comparisons are written so that NaN fails them.

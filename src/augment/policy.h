@@ -51,6 +51,9 @@ Affine turned(const Turn& turn, int height, int width);
 SampleRecord make_record(const AugmentOptions& options, int picture_height, int picture_width, int picture_channels,
                          uint64_t seed, uint32_t epoch, uint64_t sample);
 
+// What the options say to the kernel about all samples; input, output and scratch are still to be filled in.
+AugmentArgs augment_args(const AugmentOptions& options);
+
 // Throws UsageError (the option, its range, what was found) for options that make no sense.
 void check(const AugmentOptions& options);
 

@@ -178,6 +178,7 @@ private:
     slot.rows_left -= claim.end - claim.first;
     if (slot.rows_left == 0) {
       slot.advance(SlotState::decoding, SlotState::copying);
+      if (!slot.error) slot.error = nothing_to_train_on(slot);
       if (!slot.error) {
         lock.unlock();
         std::exception_ptr error = copy_to_device(slot);
@@ -188,6 +189,16 @@ private:
     }
     --active_;
     if (slot.rows_left == 0 || paused_) changed_.notify_all();
+  }
+
+  // A data set that is no longer there must not become a training on nothing.
+  std::exception_ptr nothing_to_train_on(const Slot& slot) const {
+    const auto weights = std::span(slot.weights(), static_cast<size_t>(options_.batch));
+    if (!options_.training || std::any_of(weights.begin(), weights.end(), [](float w) { return w > 0; }))
+      return nullptr;
+    return std::make_exception_ptr(DataError(dataset_.name(slot.samples[0]) +
+                                             ": cannot be read, and neither can any other sample of its batch of " +
+                                             std::to_string(options_.batch) + "; check the data set (convolt verify)"));
   }
 
   std::exception_ptr copy_to_device(Slot& slot) {
@@ -221,14 +232,14 @@ private:
     const auto epoch = static_cast<uint32_t>(options_.training ? step / steps_per_epoch() : 0);
     const int64_t position = step % steps_per_epoch() * options_.batch + row;
     if (position >= n) return store_nothing(claim.slot, row, -1);
-    if (!options_.training) {
-      if (const auto size = decode_sample(position, scratch))
-        store(claim.slot, row, position, epoch, *size, scratch);
+    const int64_t first = options_.training ? Permutation(n, options_.seed, epoch)(position) : position;
+    if (!options_.training || options_.bad_samples == BadSamplePolicy::skip) {
+      if (const auto size = decode_sample(first, scratch))
+        store(claim.slot, row, first, epoch, *size, scratch);
       else
-        store_nothing(claim.slot, row, position);
+        store_nothing(claim.slot, row, first);
       return;
     }
-    const int64_t first = Permutation(n, options_.seed, epoch)(position);
     int64_t sample = first;
     for (int attempt = 0; attempt <= kReplacements; ++attempt) {
       if (const auto size = decode_sample(sample, scratch))
@@ -251,6 +262,8 @@ private:
         throw DataError(name + ": took longer to decode than a sample may");
       return size;
     } catch (const DataError& error) {
+      if (options_.bad_samples == BadSamplePolicy::fail)
+        throw DataError(std::string(error.what()) + "; --bad-images skip goes on without it");
       note_bad(sample, name, error.what());
       return std::nullopt;
     } catch (const std::bad_alloc&) {

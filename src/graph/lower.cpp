@@ -90,6 +90,11 @@ Program lower(const Graph& graph, const PlanOptions& options) {
 
 namespace {
 
+// After a step whose loss was not finite.
+bool goes_on(const PlanOptions& options) {
+  return options.optimizer != nullptr && options.optimizer->options().bad_steps != BadStepPolicy::stop;
+}
+
 UpdateRule update_rule(const PlanOptions& options) {
   const OptimizerOptions& o = options.optimizer->options();
   return {.kind = o.kind,
@@ -103,7 +108,9 @@ UpdateRule update_rule(const PlanOptions& options) {
           .clip_norm = o.clip_norm,
           .clip_adaptive = o.clip_adaptive,
           .average_decay = o.ema_decay,
-          .check_finite = options.dtype == DType::f16};
+          .check_finite = options.dtype == DType::f16 || goes_on(options),
+          .scale_loss = options.dtype == DType::f16,
+          .bad_steps = o.bad_steps};
 }
 
 void append_optimizer(Program& program, const PlanOptions& options) {
@@ -181,7 +188,7 @@ ValueId constant(Program& program, const char* name, const std::vector<float>& d
 void lower_training(Program& program, const PlanOptions& options) {
   const std::vector<Op> forward = program.step;
   check_loss(options.loss, program[program.logits].shape[-1]);
-  const LossAttrs attrs{options.training ? options.loss : plain(options.loss), options.training};
+  const LossAttrs attrs{options.training ? options.loss : plain(options.loss), options.training, goes_on(options)};
   const auto out = emit(program, program.step,
                         {.def = &ops::loss,
                          .in = {program.logits, constant(program, "class weights", attrs.options.class_weights),

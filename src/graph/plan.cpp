@@ -75,7 +75,14 @@ std::vector<float> Plan::probabilities() {
 
 namespace {
 MeterReading reading_of(int64_t step, const Meters& m, const StepStatus& s) {
-  return {step, {m.loss, m.weight, m.top1, m.top5}, s.first_bad_step, s.gradient_norm};
+  return {step,
+          {m.loss, m.weight, m.top1, m.top5},
+          s.first_bad_step,
+          s.gradient_norm,
+          s.last_bad_step,
+          s.bad_steps,
+          s.bad_in_a_row,
+          s.rate_factor};
 }
 }  // namespace
 

@@ -93,6 +93,7 @@ struct ShuffleAttrs {
 struct LossAttrs {
   LossOptions options;
   bool gradient = false;
+  bool leaves_out_bad = false;
 };
 struct AugmentAttrs {
   AugmentOptions options;

@@ -1,68 +1,79 @@
 #include "io/metrics_log.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
+#include <fmt/ranges.h>
 
-#include <cerrno>
-#include <filesystem>
-#include <limits>
+#include <charconv>
+#include <cmath>
+#include <functional>
 #include <string_view>
-
-#include "convolt/error.h"
-#include "io/atomic_file.h"
 
 namespace convolt {
 namespace {
 
-bool is_at_most(std::string_view line, int64_t step) {
+bool object_is_at_most(std::string_view line, int64_t step) {
   const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!object.is_object()) return false;
   const auto found = object.find("step");
   return found != object.end() && found->is_number_integer() && found->get<int64_t>() <= step;
 }
 
-std::string lines_up_to(std::string_view text, int64_t step) {
+bool row_is_at_most(std::string_view line, int64_t step) {
+  int64_t found = 0;
+  const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), found);
+  return error == std::errc() && end != line.data() + line.size() && *end == ',' && found <= step;
+}
+
+// The whole lines of which `keeps` holds.
+std::string lines_of(std::string_view text, const std::function<bool(std::string_view)>& keeps) {
   std::string kept;
   for (size_t end; (end = text.find('\n')) != std::string_view::npos; text.remove_prefix(end + 1))
-    if (is_at_most(text.substr(0, end), step)) kept += text.substr(0, end + 1);
+    if (keeps(text.substr(0, end))) kept += text.substr(0, end + 1);
   return kept;
+}
+
+std::string heading(const std::vector<std::string>& columns) { return fmt::format("{}\n", fmt::join(columns, ",")); }
+
+std::string cell(const nlohmann::ordered_json& object, const std::string& column) {
+  const auto found = object.find(column);
+  if (found == object.end()) return "";
+  if (found->is_boolean()) return found->get<bool>() ? "1" : "0";
+  if (found->is_number_integer()) return std::to_string(found->get<int64_t>());
+  const auto value = found->get<double>();
+  return std::isfinite(value) ? fmt::format("{}", value) : "";
 }
 
 }  // namespace
 
-MetricsLog MetricsLog::create(std::string path) { return MetricsLog(std::move(path), O_TRUNC); }
+MetricsLog MetricsLog::create(std::string path) { return MetricsLog(AppendFile::create(std::move(path))); }
 
 MetricsLog MetricsLog::resume(std::string path, int64_t step) {
-  if (std::error_code ignored; std::filesystem::exists(path, ignored)) {
-    const auto bytes = read_file(path, std::numeric_limits<int64_t>::max());
-    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    const std::string kept = lines_up_to(text, step);
-    if (kept != text) {
-      AtomicFile file(path);
-      file.write(kept);
-      file.commit();
-    }
-  }
-  return MetricsLog(std::move(path), 0);
-}
-
-MetricsLog::MetricsLog(std::string path, int extra_flags)
-    : path_(std::move(path)), file_(path_, O_WRONLY | O_CREAT | O_APPEND | extra_flags, 0666) {
-  if (!file_.valid()) fail();
+  return MetricsLog(AppendFile::resume(std::move(path), [&](std::string_view text) {
+    return lines_of(text, [&](std::string_view line) { return object_is_at_most(line, step); });
+  }));
 }
 
 void MetricsLog::append(const nlohmann::ordered_json& object) {
-  const std::string line = object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
-  const off_t before = ::lseek(file_.get(), 0, SEEK_END);
-  if (file_.write_all(std::as_bytes(std::span(line)))) return;
-  const int reason = errno;
-  // Otherwise the next line would be glued to half of this one. Nothing more can be done where this fails too.
-  if (before >= 0) static_cast<void>(!::ftruncate(file_.get(), before));
-  errno = reason;
-  fail();
+  file_.append(object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n');
 }
 
-void MetricsLog::fail() const { throw Error(fmt::format("cannot write {}: {}", path_, errno_reason())); }
+MetricsTable MetricsTable::create(std::string path, std::vector<std::string> columns) {
+  MetricsTable table(AppendFile::create(std::move(path)), std::move(columns));
+  table.file_.append(heading(table.columns_));
+  return table;
+}
+
+MetricsTable MetricsTable::resume(std::string path, std::vector<std::string> columns, int64_t step) {
+  AppendFile file = AppendFile::resume(std::move(path), [&](std::string_view text) {
+    return heading(columns) + lines_of(text, [&](std::string_view line) { return row_is_at_most(line, step); });
+  });
+  return {std::move(file), std::move(columns)};
+}
+
+void MetricsTable::append(const nlohmann::ordered_json& object) {
+  std::vector<std::string> cells;
+  for (const std::string& column : columns_) cells.push_back(cell(object, column));
+  file_.append(fmt::format("{}\n", fmt::join(cells, ",")));
+}
 
 }  // namespace convolt

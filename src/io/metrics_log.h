@@ -1,11 +1,12 @@
-// metrics.jsonl: one JSON object a line, in the order of the training.
+// metrics.jsonl, one JSON object a line, and metrics.csv, the same for spreadsheets: in the order of the training.
 #pragma once
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
-#include "io/descriptor.h"
+#include "io/append_file.h"
 
 namespace convolt {
 
@@ -25,11 +26,28 @@ public:
   void append(const nlohmann::ordered_json& object);
 
 private:
-  explicit MetricsLog(std::string path, int extra_flags);
-  [[noreturn]] void fail() const;  // with errno's reason
+  explicit MetricsLog(AppendFile file) : file_(std::move(file)) {}
 
-  std::string path_;
-  Descriptor file_;
+  AppendFile file_;
+};
+
+// The same as a table: a line of column names, the first of which is "step", then a row for each append(). A column
+// that the object lacks, or whose number is not finite, is left empty.
+class MetricsTable {
+public:
+  static MetricsTable create(std::string path, std::vector<std::string> columns);
+  // As MetricsLog::resume; the first line becomes that of `columns`.
+  static MetricsTable resume(std::string path, std::vector<std::string> columns, int64_t step);
+
+  // Numbers and booleans (as 1 and 0).
+  void append(const nlohmann::ordered_json& object);
+
+private:
+  MetricsTable(AppendFile file, std::vector<std::string> columns)
+      : file_(std::move(file)), columns_(std::move(columns)) {}
+
+  AppendFile file_;
+  std::vector<std::string> columns_;
 };
 
 }  // namespace convolt

@@ -1,5 +1,5 @@
 // What surrounds the network in a step: the batch comes in, the loss goes out, the optimizer updates.
-#include "augment.h"
+#include "augment/policy.h"
 #include "graph/op.h"
 #include "graph/optimizer_tables.h"
 #include "loss.h"
@@ -13,17 +13,8 @@ std::vector<TensorType> preset(const Op&, const Program&) { return {}; }
 bool uses_contrast(const Op& op) { return std::get<AugmentAttrs>(op.attrs).options.contrast > 0; }
 
 Launch bind_augment(const Op& op, const Binding& b) {
-  const AugmentOptions& o = std::get<AugmentAttrs>(op.attrs).options;
-  AugmentArgs args;
+  AugmentArgs args = augment_args(std::get<AugmentAttrs>(op.attrs).options);
   args.input = b.input;
-  for (size_t i = 0; i < 3; ++i) {
-    args.mean[i] = o.mean[i];
-    args.std[i] = o.std[i];
-    args.fill[i] = o.fill[i];
-  }
-  args.interpolation = o.interpolation;
-  args.border = o.border;
-  args.contrast = uses_contrast(op);
   args.grey_sums = static_cast<float*>(b.scratch(op));
   args.y = b.out(op, 0);
   return [args](Stream s) { convolt::augment(s, args); };
@@ -50,6 +41,7 @@ Launch bind_loss(const Op& op, const Binding& b) {
   args.row_values = static_cast<float*>(b.scratch(op));
   args.meters = b.meters;
   args.status = b.status;
+  args.leaves_out_bad = attrs.leaves_out_bad;
   return [args](Stream s) { loss_and_gradient(s, args); };
 }
 

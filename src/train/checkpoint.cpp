@@ -69,15 +69,33 @@ json to_json(const ModelCard& c) {
 json to_json(const MeterValues& m) { return {m.loss, m.weight, m.top1, m.top5}; }
 MeterValues meters_from(const json& j) { return {j.at(0), j.at(1), j.at(2), j.at(3)}; }
 
+json to_json(const std::vector<KeptCheckpoint>& kept) {
+  json list = json::array();
+  for (const KeptCheckpoint& k : kept) list.push_back({k.step, k.value});
+  return list;
+}
+
+json to_json(const std::optional<double>& value) { return value ? json(*value) : json(nullptr); }
+std::optional<double> optional_from(const json& j) {
+  return j.is_null() ? std::optional<double>() : std::optional(j.get<double>());
+}
+
 json to_json(const TrainingState& s) {
   return {{"step", s.step},
           {"best_top1", s.best_top1},
           {"best_step", s.best_step},
+          {"best_value", to_json(s.best_value)},
+          {"best_metric", s.best_metric},
+          {"epochs_since_best", s.epochs_since_best},
+          {"kept", to_json(s.kept)},
           {"batches_tracked", s.batches_tracked},
           {"loss_scale", s.loss_scale},
           {"good_steps", s.good_steps},
           {"skipped_steps", s.skipped_steps},
-          {"plateau_best", s.plateau.best ? json(*s.plateau.best) : json(nullptr)},
+          {"bad_steps", s.bad_steps},
+          {"bad_in_a_row", s.bad_in_a_row},
+          {"rate_factor", s.rate_factor},
+          {"plateau_best", to_json(s.plateau.best)},
           {"plateau_bad_epochs", s.plateau.bad_epochs},
           {"plateau_scale", s.plateau.scale},
           {"meters", to_json(s.meters)},
@@ -91,11 +109,18 @@ TrainingState state_from(const json& j) {
   s.step = j.at("step");
   s.best_top1 = j.at("best_top1");
   s.best_step = j.at("best_step");
+  s.best_value = optional_from(j.at("best_value"));
+  s.best_metric = j.at("best_metric");
+  s.epochs_since_best = j.at("epochs_since_best");
+  for (const json& k : j.at("kept")) s.kept.push_back({k.at(0), k.at(1)});
   s.batches_tracked = j.at("batches_tracked");
   s.loss_scale = j.at("loss_scale");
   s.good_steps = j.at("good_steps");
   s.skipped_steps = j.at("skipped_steps");
-  if (const json& best = j.at("plateau_best"); !best.is_null()) s.plateau.best = best.get<double>();
+  s.bad_steps = j.at("bad_steps");
+  s.bad_in_a_row = j.at("bad_in_a_row");
+  s.rate_factor = j.at("rate_factor");
+  s.plateau.best = optional_from(j.at("plateau_best"));
   s.plateau.bad_epochs = j.at("plateau_bad_epochs");
   s.plateau.scale = j.at("plateau_scale");
   s.meters = meters_from(j.at("meters"));

@@ -23,6 +23,7 @@ LoaderOptions loader_options(const EvalOptions& o) {
   l.batch = o.batch;
   l.threads = o.workers;
   l.training = false;
+  l.bad_samples = o.bad_samples;
   l.max_side = o.max_side;
   l.augment = o.preprocessing;
   return l;

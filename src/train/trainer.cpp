@@ -4,71 +4,21 @@
 
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 
 #include "conv/conv.h"
-#include "io/metrics_log.h"
 #include "step_state.h"
 #include "train/batch_input.h"
+#include "train/checkpoint_keeper.h"
+#include "train/derived_options.h"
+#include "train/picture_grid.h"
+#include "train/run_log.h"
+#include "train/saved_batch.h"
 
 namespace convolt {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
-
-PlanOptions plan_options(const TrainOptions& o, Optimizer& optimizer) {
-  PlanOptions p;
-  p.batch = o.batch;
-  p.dtype = o.dtype;
-  p.tf32 = o.tf32;
-  p.training = true;
-  p.height = o.augment.height;
-  p.width = o.augment.width;
-  p.loss = o.loss;
-  p.optimizer = &optimizer;
-  p.accumulate = o.accumulate;
-  p.augment = o.augment;
-  return p;
-}
-
-// The teacher looks at the very pictures of the step: augmentation is a pure function of the batch's records.
-PlanOptions teacher_options(const TrainOptions& o) {
-  PlanOptions p;
-  p.batch = o.batch;
-  p.dtype = o.dtype;
-  p.tf32 = o.tf32;
-  p.height = o.augment.height;
-  p.width = o.augment.width;
-  p.augment = o.augment;
-  p.expose_logits = true;
-  return p;
-}
-
-// first_step: an update, as everywhere here; the loader counts micro-batches.
-LoaderOptions loader_options(const TrainOptions& o, int64_t first_step) {
-  LoaderOptions l;
-  l.batch = o.batch;
-  l.threads = o.workers;
-  l.training = true;
-  l.seed = o.seed;
-  l.max_side = o.max_side;
-  l.augment = o.augment;
-  l.group = o.accumulate;
-  l.first_step = first_step * o.accumulate;
-  return l;
-}
-
-EvalOptions eval_options(const TrainOptions& o) {
-  EvalOptions e;
-  e.batch = o.batch;
-  e.workers = o.workers;
-  e.dtype = o.dtype;
-  e.tf32 = o.tf32;
-  e.max_side = o.max_side;
-  e.preprocessing = o.preprocessing;
-  return e;
-}
 
 MeterValues operator-(const MeterValues& a, const MeterValues& b) {
   return {a.loss - b.loss, a.weight - b.weight, a.top1 - b.top1, a.top5 - b.top5};
@@ -85,21 +35,23 @@ public:
         o_(options),
         observer_(observer),
         optimizer_(params, options.optimizer),
-        plan_(graph, params, plan_options(options, optimizer_)) {
+        plan_(graph, params, training_plan(options, optimizer_)) {
     if (o_.loss.distill_alpha > 0) hire_teacher();
     if (!o_.resume.empty()) resume();
-    loader_ = Loader::create(params.context(), data, loader_options(o_, state_.step));
-    if (validation != nullptr) evaluator_.emplace(graph, trained(), *validation, eval_options(o_));
+    keeper_.emplace(o_, card_, state_, validation != nullptr);
+    loader_ = Loader::create(params.context(), data, training_loader(o_, state_.step));
+    if (validation != nullptr) evaluator_.emplace(graph, trained(), *validation, validation_of(o_));
     per_epoch_ = loader_->steps_per_epoch() / o_.accumulate;
     total_steps_ = o_.steps > 0 ? o_.steps : per_epoch_ * o_.epochs;
     plan_schedule();
-    open_log();
+    if (!o_.output_dir.empty())
+      log_.emplace(o_.output_dir, o_.resume.empty() ? std::nullopt : std::optional(state_.step), o_.tensorboard);
   }
 
   TrainResult run(const std::atomic<int>* interrupt) {
     start_ = epoch_start_ = report_time_ = Clock::now();
     first_step_ = report_step_ = state_.step;
-    while (state_.step < total_steps_) {
+    while (state_.step < total_steps_ && !keeper_->out_of_patience()) {
       step();
       const bool epoch_ends = state_.step % per_epoch_ == 0 || state_.step == total_steps_;
       if (state_.step % o_.log_every == 0 && !epoch_ends) plan_.request_meters(state_.step);
@@ -116,7 +68,7 @@ private:
   void hire_teacher() {
     if (o_.teacher == nullptr || o_.teacher_params == nullptr)
       throw UsageError("distillation needs a teacher: its graph and its weights");
-    teacher_.emplace(*o_.teacher, *o_.teacher_params, teacher_options(o_));
+    teacher_.emplace(*o_.teacher, *o_.teacher_params, teacher_plan(o_));
     if (teacher_->classes() != plan_.classes())
       throw UsageError(fmt::format("the teacher knows {} classes, the student {}; distillation needs the same",
                                    teacher_->classes(), plan_.classes()));
@@ -157,6 +109,8 @@ private:
     for (int i = 0; i < o_.accumulate; ++i) {
       Batch batch;
       loader_->next(batch);
+      if (log_ && log_->draws() && state_.step == first_step_ && i == 0)
+        log_->picture(state_.step + 1, picture_grid(params_.context(), o_.augment, batch));
       StepInput input = prepared_input(batch);
       input.learning_rate = static_cast<float>(rate_of(state_.step));
       plan_.run(input);
@@ -172,8 +126,28 @@ private:
     return input;
   }
 
+  // Throws where a loss that is not finite ends the training.
+  void check_finite(const MeterReading& r) {
+    constexpr int kMostInARow = 10;
+    if (o_.optimizer.bad_steps == BadStepPolicy::stop) {
+      if (r.first_bad_step >= 0)
+        fail_non_finite(r.first_bad_step, fmt::format("the loss of step {}", r.first_bad_step));
+      return;
+    }
+    if (r.bad_in_a_row >= kMostInARow)
+      fail_non_finite(r.last_bad_step, fmt::format("the loss or a gradient of step {}, and of {} steps before it,",
+                                                   r.last_bad_step, r.bad_in_a_row - 1));
+    if (r.bad_steps > state_.bad_steps && observer_.warning)
+      observer_.warning(fmt::format(
+          "skipped {} {} up to step {}, since the loss or a gradient was not finite{}", r.bad_steps - state_.bad_steps,
+          r.bad_steps - state_.bad_steps == 1 ? "step" : "steps", r.last_bad_step,
+          r.rate_factor < 1 ? fmt::format("; the learning rate is now {} of the schedule's", r.rate_factor) : ""));
+    state_.bad_steps = r.bad_steps;
+    state_.rate_factor = r.rate_factor;
+  }
+
   void report(const MeterReading& r) {
-    if (r.first_bad_step >= 0) fail_non_finite(r.first_bad_step);
+    check_finite(r);
     const MeterValues since = r.values - reported_;
     reported_ = r.values;
     TrainProgress p;
@@ -185,7 +159,8 @@ private:
     p.step_in_epoch = r.step - p.epoch * p.steps_per_epoch;
     p.loss = since.weight > 0 ? since.loss / since.weight : 0;
     p.top1 = since.weight > 0 ? since.top1 / since.weight : 0;
-    p.learning_rate = rate_of(r.step - 1);
+    p.learning_rate = rate_of(r.step - 1) * static_cast<double>(r.rate_factor);
+    p.bad_steps = r.bad_steps;
     if (clips()) p.gradient_norm = static_cast<double>(r.gradient_norm);
     const double elapsed = seconds_since(report_time_);
     if (elapsed > 0)
@@ -194,19 +169,11 @@ private:
         seconds_since(start_) / static_cast<double>(r.step - first_step_) * static_cast<double>(total_steps_ - r.step);
     report_time_ = Clock::now();
     report_step_ = r.step;
-    log_progress(p);
+    if (log_) log_->progress(p);
     if (observer_.progress) observer_.progress(p);
   }
 
   bool clips() const { return o_.optimizer.clip_norm > 0 || o_.optimizer.clip_adaptive > 0; }
-
-  void log_progress(const TrainProgress& p) {
-    if (!log_) return;
-    nlohmann::ordered_json line{
-        {"step", p.step}, {"epoch", p.epoch}, {"loss", p.loss}, {"top1", p.top1}, {"lr", p.learning_rate}};
-    if (clips()) line["gradient_norm"] = p.gradient_norm;
-    log_->append(line);
-  }
 
   void end_epoch() {
     const MeterReading reading = [&] {
@@ -222,19 +189,29 @@ private:
     s.epoch = (state_.step - 1) / per_epoch_;
     s.train_loss = m.weight > 0 ? m.loss / m.weight : 0;
     s.train_top1 = m.weight > 0 ? m.top1 / m.weight : 0;
-    if (evaluator_) s.validation = evaluator_->run();
-    s.best = !s.validation || s.validation->top1 > state_.best_top1;
-    if (s.validation && s.best) state_.best_top1 = s.validation->top1;
-    if (s.best) state_.best_step = state_.step;
+    s.learning_rate = rate_of(state_.step - 1) * static_cast<double>(reading.rate_factor);
+    if (evaluator_) s.validation = validate();
+    keeper_->judge(s);
     follow_plateau(s);
     s.seconds = seconds_since(epoch_start_);
     epoch_start_ = report_time_ = Clock::now();
     if (state_.step % per_epoch_ == 0) epoch_base_ = reading.values;
-    log_epoch(s);
+    if (log_) log_->epoch(s);
+    if (log_ && log_->draws()) log_->weights(state_.step, params_);
     // `best` first: a run cut off between the two goes on from `last` and decides about the epoch again, the same way.
-    if (s.best && !o_.output_dir.empty()) save_checkpoint(path("best.safetensors"), trained(), card_);
+    keeper_->save_judged(s, trained());
     save_last();
     if (observer_.epoch) observer_.epoch(s);
+  }
+
+  EvalResult validate() {
+    EvalResult result = evaluator_->run();
+    if (result.samples == 0 && result.skipped > 0) {
+      const BadSample first = evaluator_->bad_samples().front();
+      throw DataError(fmt::format("{}: {}, and none of the {} other pictures for validation can be read either",
+                                  first.name, first.reason, result.skipped - 1));
+    }
+    return result;
   }
 
   void follow_plateau(const EpochSummary& s) {
@@ -244,37 +221,22 @@ private:
     observe(o_.schedule, state_.plateau, o_.schedule.of_accuracy ? top1 : loss);
   }
 
-  void log_epoch(const EpochSummary& s) {
-    if (!log_) return;
-    nlohmann::ordered_json line{
-        {"step", s.step}, {"epoch", s.epoch}, {"train_loss", s.train_loss}, {"train_top1", s.train_top1}};
-    if (s.validation) {
-      line["val_loss"] = s.validation->loss;
-      line["val_top1"] = s.validation->top1;
-      line["val_top5"] = s.validation->top5;
-      line["val_samples"] = s.validation->samples;
-      line["val_skipped"] = s.validation->skipped;
-    }
-    log_->append(line);
-  }
-
-  std::string path(const char* file) const { return (std::filesystem::path(o_.output_dir) / file).string(); }
-
   void save_last() {
     const MeterReading now = plan_.meters();
-    if (now.first_bad_step >= 0) fail_non_finite(now.first_bad_step);
-    if (o_.output_dir.empty()) return;
     while (const auto reading = plan_.poll_meters()) report(*reading);  // all have arrived
+    check_finite(now);
+    if (o_.output_dir.empty()) return;
     const StepStatus status = plan_.status();
     state_.loss_scale = status.loss_scale;
     state_.good_steps = status.good_steps;
     state_.skipped_steps = status.skipped_steps;
+    state_.bad_in_a_row = status.bad_in_a_row;
     state_.meters = now.values;
     state_.reported = reported_;
     state_.epoch_base = epoch_base_;
     state_.batches_tracked = params_.batches_tracked;
     state_.device = device_text();
-    save_checkpoint(path("last.safetensors"), params_, card_, &optimizer_, &state_);
+    keeper_->save_last(params_, optimizer_);
   }
 
   std::string device_text() const {
@@ -290,43 +252,53 @@ private:
     status.loss_scale = o_.dtype == DType::f16 ? state_.loss_scale : 1;
     status.good_steps = state_.good_steps;
     status.skipped_steps = state_.skipped_steps;
+    status.bad_steps = state_.bad_steps;
+    status.bad_in_a_row = state_.bad_in_a_row;
+    status.rate_factor = state_.rate_factor;
     plan_.set_status(status);
     plan_.set_meters(state_.meters);
     reported_ = state_.reported;
     epoch_base_ = state_.epoch_base;
   }
 
-  void open_log() {
-    if (o_.output_dir.empty()) return;
-    std::error_code error;
-    std::filesystem::create_directories(o_.output_dir, error);
-    if (error) throw Error("cannot make the output folder '" + o_.output_dir + "': " + error.message());
-    log_.emplace(o_.resume.empty() ? MetricsLog::create(path("metrics.jsonl"))
-                                   : MetricsLog::resume(path("metrics.jsonl"), state_.step));
-  }
-
   // The batch of a step is a pure function: decode it again and look at every op.
-  [[noreturn]] void fail_non_finite(int64_t bad_step) {
-    const auto loader = Loader::create(params_.context(), data_, loader_options(o_, bad_step));
+  [[noreturn]] void fail_non_finite(int64_t bad_step, const std::string& what) {
+    const auto loader = Loader::create(params_.context(), data_, training_loader(o_, bad_step));
     std::string where;
+    std::vector<int64_t> samples;
     for (int i = 0; i < o_.accumulate && where.empty(); ++i) {
       Batch batch;
       loader->next(batch);
       StepInput input = prepared_input(batch);
       input.first_row = int64_t{i} * o_.batch;
       where = plan_.find_non_finite(input);
+      if (!where.empty()) samples.clear();  // this micro-batch alone
+      samples.insert(samples.end(), batch.samples, batch.samples + o_.batch);
       loader->release(batch);
     }
+    if (where.empty()) where = "the loss itself";
     throw NonFiniteError(fmt::format(
-        "the loss of step {} is not finite, first seen in {}; the weights are those before that step; try a lower "
-        "--lr, warm-up (--lr-warmup-epochs) or --dtype f32",
-        bad_step, where.empty() ? "the loss itself" : where));
+        "{} is not finite, first seen in {}; the weights are those before that step{}; try a lower --lr, warm-up "
+        "(--lr-warmup-epochs) or --dtype f32",
+        what, where, saved_batch_text(samples, bad_step, where)));
+  }
+
+  std::string saved_batch_text(const std::vector<int64_t>& samples, int64_t step, const std::string& where) {
+    if (o_.output_dir.empty()) return "";
+    const std::string folder = keeper_->path(fmt::format("non_finite-step-{}", step));
+    try {
+      save_batch(folder, data_, samples, step, where);
+      return "; its pictures are in " + folder;
+    } catch (const Error& e) {
+      return fmt::format("; its pictures could not be saved ({})", e.what());
+    }
   }
 
   TrainResult result(bool interrupted) {
     TrainResult r;
     r.steps = state_.step;
     r.interrupted = interrupted;
+    r.stopped_early = keeper_->out_of_patience();
     r.best_top1 = state_.best_top1;
     r.bad_samples = loader_->bad_samples();
     if (evaluator_)
@@ -346,8 +318,9 @@ private:
   std::optional<Plan> teacher_;
   std::unique_ptr<Loader> loader_;
   std::optional<Evaluator> evaluator_;
-  std::optional<MetricsLog> log_;
   TrainingState state_;
+  std::optional<CheckpointKeeper> keeper_;
+  std::optional<RunLog> log_;
   int64_t per_epoch_ = 0, total_steps_ = 0, first_step_ = 0, report_step_ = 0;
   MeterValues reported_, epoch_base_;
   Clock::time_point start_, epoch_start_, report_time_;
@@ -362,6 +335,7 @@ TrainResult train(const Graph& graph, Params& params, const Dataset& data, const
     throw UsageError("--log-every must be at least 1, found " + std::to_string(options.log_every));
   if (options.steps == 0 && options.epochs < 1)
     throw UsageError("--epochs must be at least 1, found " + std::to_string(options.epochs));
+  if (options.keep < 0 || options.early_stop < 0) throw UsageError("--keep and --early-stop must be at least 0");
   if (options.accumulate < 1)
     throw UsageError("--accum must be at least 1, found " + std::to_string(options.accumulate));
   return Training(graph, params, data, validation, card, options, observer).run(interrupt);

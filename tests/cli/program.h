@@ -38,6 +38,7 @@ inline Outcome convolt(const std::string& arguments) {
 
 // Starts the program without a shell in between, so that a signal reaches it; returns its process id.
 inline pid_t start(const std::vector<std::string>& arguments) {
+  std::fflush(nullptr);  // else the child writes it again
   const pid_t child = fork();
   if (child != 0) return child;
   std::vector<char*> argv{const_cast<char*>(CONVOLT_PROGRAM)};

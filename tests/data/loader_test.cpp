@@ -132,6 +132,53 @@ TEST_P(LoaderTest, SixteenBadReplacementsAreAnError) {
   EXPECT_EQ(message_of<DataError>([&] { loader->next(batch); }), message);
 }
 
+TEST_P(LoaderTest, ASkippedPictureHasWeightZeroAndItsPlace) {
+  MemoryDataset dataset(24);
+  for (const int bad : {0, 5, 10}) dataset.spoil(bad);
+  LoaderOptions o = options(24, 3);
+  o.bad_samples = BadSamplePolicy::skip;
+  const auto loader = Loader::create(context(), dataset, o);
+  for (uint32_t epoch = 0; epoch < 2; ++epoch) {
+    Batch batch;
+    ASSERT_TRUE(loader->next(batch));
+    EXPECT_EQ(batch.weight_sum, 21);
+    EXPECT_EQ(batch.rows, 24);
+    const std::vector<Row> rows = rows_of(batch, 24);
+    for (int r = 0; r < 24; ++r) {
+      const Row& row = rows[static_cast<size_t>(r)];
+      const bool bad = row.sample == 0 || row.sample == 5 || row.sample == 10;
+      EXPECT_EQ(row.sample, Permutation(24, o.seed, epoch)(r));
+      EXPECT_EQ(row.weight, bad ? 0 : 1);
+      EXPECT_EQ(row.skipped, bad ? 1 : 0);
+    }
+    loader->release(batch);
+  }
+  EXPECT_EQ(loader->bad_samples().size(), 3U);
+}
+
+TEST_P(LoaderTest, ABatchWithoutAnyPictureIsAnError) {
+  MemoryDataset dataset(16);
+  for (int i = 0; i < 16; ++i)
+    if (i != 3) dataset.cut(i);
+  LoaderOptions o = options(4);
+  o.bad_samples = BadSamplePolicy::skip;
+  const auto loader = Loader::create(context(), dataset, o);
+  const std::string message = message_of<DataError>([&] { take(*loader, 4, 4); });
+  EXPECT_THAT(message, HasSubstr("cannot be read, and neither can any other sample of its batch of 4"));
+}
+
+TEST_P(LoaderTest, FailNamesTheFirstBadPicture) {
+  MemoryDataset dataset(16);
+  dataset.spoil(9);
+  for (const bool training : {true, false}) {
+    LoaderOptions o = options(4);
+    o.training = training;
+    o.bad_samples = BadSamplePolicy::fail;
+    const auto loader = Loader::create(context(), dataset, o);
+    EXPECT_THAT(message_of<DataError>([&] { take(*loader, 4, 4); }), StartsWith("sample9: not a picture"));
+  }
+}
+
 TEST_P(LoaderTest, EvaluationCoversEachSampleOnceAndPads) {
   MemoryDataset dataset(10);
   dataset.spoil(4);

@@ -82,6 +82,33 @@ TEST(MetricsLog, ALineThatDoesNotFitIsTakenBack) {
   EXPECT_EQ(contents(folder.path("m")), "{\"step\":1}\n{\"step\":3}\n");
 }
 
+TEST(MetricsTable, OneRowForEachObject) {
+  const TempFolder folder;
+  const std::string path = folder.path("metrics.csv");
+  MetricsTable table = MetricsTable::create(path, {"step", "loss", "rate", "best"});
+  EXPECT_EQ(contents(path), "step,loss,rate,best\n");
+  table.append({{"step", 1}, {"loss", 0.1}, {"best", true}, {"other", 7}});
+  table.append({{"step", 12}, {"loss", NAN}, {"rate", 1e-30}, {"best", false}});
+  EXPECT_EQ(contents(path), "step,loss,rate,best\n1,0.1,,1\n12,,1e-30,0\n");
+}
+
+TEST(MetricsTable, ResumeCutsBackToTheStep) {
+  const TempFolder folder;
+  const std::pair<const char*, const char*> cases[] = {
+      {"step,loss\n1,2\n2,3\n3,4\n", "step,loss\n1,2\n2,3\n"},
+      {"step,loss\n1,2\n2,3", "step,loss\n1,2\n"},  // torn
+      {"step,los", "step,loss\n"},
+      {"step,other\n1,5\nnoise\n,1\n1\n", "step,loss\n1,5\n"},
+  };
+  for (const auto& [before, after] : cases) {
+    put_contents(folder.path("m"), before);
+    MetricsTable::resume(folder.path("m"), {"step", "loss"}, 2).append({{"step", 3}, {"loss", 1}});
+    EXPECT_EQ(contents(folder.path("m")), std::string(after) + "3,1\n") << before;
+  }
+  MetricsTable::resume(folder.path("new"), {"step", "loss"}, 2);
+  EXPECT_EQ(contents(folder.path("new")), "step,loss\n");
+}
+
 TEST(MetricsLog, ErrorsNameThePath) {
   const TempFolder folder;
   const auto message = [](const std::string& path, const std::string& reason) {

@@ -176,6 +176,8 @@ TEST_P(BatchNormTest, ConstantChannelAndNan) {
   EXPECT_NEAR(coef[3], 1 / std::sqrt(1e-5), 0.01);  // variance 0
   EXPECT_TRUE(std::isnan(coef[1]) && std::isnan(coef[4])) << "NaN must not disappear";
   EXPECT_EQ(coef[2], 4);
+  for (const auto* running : {&norm.running_mean, &norm.running_var})
+    for (const double v : running->values()) EXPECT_TRUE(std::isfinite(v)) << "nor stay in the running statistics";
 }
 
 TEST_P(BatchNormTest, OneRowIsAnError) {

@@ -47,7 +47,8 @@ struct Batch {
                             .input = input.get(),
                             .row_values = row_values.as<float>(),
                             .meters = meters.get(),
-                            .status = status.get()});
+                            .status = status.get(),
+                            .leaves_out_bad = leaves_out_bad});
     });
     for (const DeviceTensor* t : {&dlogits, &row_values}) t->check_guards();
   }
@@ -59,6 +60,7 @@ struct Batch {
   DeviceArray<StepInput> input;
   DeviceArray<Meters> meters;
   DeviceArray<StepStatus> status;
+  bool leaves_out_bad = false;
 
 private:
   Context* context_;
@@ -187,6 +189,23 @@ TEST_P(LossTest, NonFiniteLossIsLatchedOnce) {
   ctx().compute().copy(invalid.input.get(), &later, sizeof later);
   invalid();
   EXPECT_EQ(invalid.status.value().first_bad_step, 17);
+  EXPECT_EQ(invalid.status.value().last_bad_step, 30);
+}
+
+TEST_P(LossTest, ABadBatchCanBeLeftOutOfTheMeters) {
+  Batch batch(ctx(), dtype(), 2, {0, 0, 0, NAN}, {0, 1}, {1, 1});
+  batch.leaves_out_bad = true;
+  batch();
+  const Meters m = batch.meters.value();
+  EXPECT_EQ(m.loss, 0);
+  EXPECT_EQ(m.weight, 0);
+  EXPECT_EQ(m.top1, 0);
+  EXPECT_EQ(batch.status.value().last_bad_step, 17);
+  Batch good(ctx(), dtype(), 2, {0, 0}, {0}, {1});
+  good.leaves_out_bad = true;
+  good();
+  EXPECT_EQ(good.meters.value().weight, 1);
+  EXPECT_EQ(good.status.value().last_bad_step, -1);
 }
 
 TEST_P(LossTest, Softmax) {

@@ -379,8 +379,63 @@ TEST_P(OptimizerTest, WritesNothingAfterABadStep) {
   EXPECT_EQ(net.updates(), 0);
 }
 
+// With a policy that goes on: the bad step writes nothing, the next one updates as if it had not been.
+TEST_P(OptimizerTest, GoesOnAfterABadStep) {
+  for (const bool halves : {false, true}) {
+    const UpdateRule rule{.momentum = 0.5F, .bad_steps = halves ? BadStepPolicy::halve_rate : BadStepPolicy::skip};
+    Network net(ctx(), {1, 2049}, rule, {dtype(), DType::bf16, true});
+    Network good(ctx(), {1, 2049}, rule, {dtype(), DType::bf16, true});
+    const std::vector<Vector> before = net.values();
+    net.input.step = good.input.step = 4;
+    net.set_status({.first_bad_step = 4, .rate_factor = 0.5F, .last_bad_step = 4, .bad_steps = 3, .bad_in_a_row = 1});
+    net.step();
+    EXPECT_EQ(net.values(), before);
+    const StepStatus bad = net.status->value();
+    EXPECT_EQ(bad.bad_steps, 4);
+    EXPECT_EQ(bad.bad_in_a_row, 2);
+    EXPECT_EQ(bad.rate_factor, halves ? 0.25F : 0.5F);
+    net.input.step = 5;
+    net.step();
+    good.set_status({.rate_factor = bad.rate_factor});
+    good.step();
+    EXPECT_EQ(net.values(), good.values());
+    EXPECT_EQ(net.status->value().bad_in_a_row, 0);
+    EXPECT_EQ(net.updates(), 1);
+  }
+}
+
+TEST_P(OptimizerTest, TheRateFactorIsOneOfTheLearningRate) {
+  Network half(ctx(), {9}, {}, {dtype()}), whole(ctx(), {9}, {}, {dtype()});
+  half.set_status({.rate_factor = 0.5F});
+  half.step();
+  whole.input.learning_rate /= 2;
+  whole.step();
+  EXPECT_EQ(half.values(), whole.values());
+}
+
+// Without loss scaling a gradient that is not finite makes a bad step, whatever the loss.
+TEST_P(OptimizerTest, AGradientThatIsNotFiniteMakesABadStep) {
+  Network net(ctx(), {9}, {.check_finite = true, .bad_steps = BadStepPolicy::skip}, {dtype()});
+  const std::vector<Vector> before = net.values();
+  const Vector gradient = net.gradients[0]->values();
+  net.gradients[0]->set(Vector(9, INFINITY));
+  net.input.step = 7;
+  net.step();
+  EXPECT_EQ(net.values(), before);
+  EXPECT_EQ(net.status->value().first_bad_step, 7);
+  EXPECT_EQ(net.status->value().last_bad_step, 7);
+  EXPECT_EQ(net.status->value().bad_steps, 1);
+  EXPECT_EQ(net.status->value().loss_scale, 1);
+  EXPECT_EQ(net.status->value().skipped_steps, 0);
+  net.gradients[0]->set(gradient);
+  net.input.step = 8;
+  net.step();
+  EXPECT_EQ(net.updates(), 1);
+}
+
 TEST_P(OptimizerTest, AnyGradientThatIsNotFiniteSkipsTheStep) {
-  Network net(ctx(), {3, 2049, 5000}, {.kind = Kind::adam, .check_finite = true}, {.gradient_dtype = dtype()});
+  Network net(ctx(), {3, 2049, 5000}, {.kind = Kind::adam, .check_finite = true, .scale_loss = true},
+              {.gradient_dtype = dtype()});
   const std::pair<size_t, size_t> places[] = {{0, 0}, {0, 2}, {1, 0}, {1, 2047}, {1, 2048}, {2, 4093}, {2, 4999}};
   const std::vector<Vector> before = net.values();
   for (const auto& [tensor, element] : places)
@@ -405,7 +460,7 @@ TEST_P(OptimizerTest, AnyGradientThatIsNotFiniteSkipsTheStep) {
 }
 
 TEST_P(OptimizerTest, LargestFiniteGradientsAreFine) {
-  Network net(ctx(), {9}, {.check_finite = true}, {.gradient_dtype = dtype()});
+  Network net(ctx(), {9}, {.check_finite = true, .scale_loss = true}, {.gradient_dtype = dtype()});
   const double largest = dtype() == DType::f16 ? 65504 : dtype() == DType::bf16 ? 0x1.fep127 : 0x1.fffffep127;
   net.gradients[0]->set(Vector(9, largest));
   net.step();
@@ -417,7 +472,7 @@ INSTANTIATE_OP_TEST(OptimizerTest);
 class LossScaleTest : public OpTest {
 protected:
   StepStatus update(const StepStatus& before, bool finite = true) const {
-    Network net(ctx(), {9}, {.check_finite = true});
+    Network net(ctx(), {9}, {.check_finite = true, .scale_loss = true});
     if (!finite) net.gradients[0]->set(Vector(9, INFINITY));
     net.set_status(before);
     net.step();

@@ -1,5 +1,5 @@
 // A small data set in memory: grey 12x12 pictures of three classes (where the bright bar lies), some of them
-// unreadable.
+// unreadable, some with a label that makes the loss NaN.
 #pragma once
 
 #include <cmath>
@@ -13,11 +13,12 @@ namespace convolt::test {
 class MadeSet final : public Dataset {
 public:
   static constexpr int kSide = 12;
-  explicit MadeSet(int64_t size, std::set<int64_t> broken = {}) : size_(size), broken_(std::move(broken)) {
+  explicit MadeSet(int64_t size, std::set<int64_t> broken = {}, std::set<int64_t> mislabelled = {})
+      : size_(size), broken_(std::move(broken)), mislabelled_(std::move(mislabelled)) {
     class_names_ = {"left", "middle", "right"};
   }
   int64_t size() const override { return size_; }
-  int32_t label(int64_t i) const override { return static_cast<int32_t>(i % 3); }
+  int32_t label(int64_t i) const override { return mislabelled_.count(i) > 0 ? 9 : static_cast<int32_t>(i % 3); }
   std::string name(int64_t i) const override { return "made[" + std::to_string(i) + "]"; }
   std::string describe() const override { return "made"; }
   int channels() const override { return 1; }
@@ -36,7 +37,7 @@ public:
 
 private:
   int64_t size_;
-  std::set<int64_t> broken_;
+  std::set<int64_t> broken_, mislabelled_;
 };
 
 inline AugmentOptions made_pictures() {

@@ -4,35 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <fstream>
-#include <sstream>
 
-#include "support/device.h"
-#include "support/temp_folder.h"
-#include "train/made_set.h"
+#include "train/trial.h"
 
 namespace convolt::test {
 namespace {
-
-std::string contents(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-struct Trial {
-  Graph graph;
-  std::unique_ptr<Params> params;
-  explicit Trial(uint64_t seed = 3) {
-    made_network(graph);
-    params = std::make_unique<Params>(context_of(Device::cpu()), graph, seed);
-  }
-  TrainResult train(const Dataset& data, const Dataset* validation, const TrainOptions& o,
-                    const TrainObserver& observer = {}, const std::atomic<int>* interrupt = nullptr) {
-    return convolt::train(graph, *params, data, validation, made_card(), o, observer, interrupt);
-  }
-};
 
 TEST(Trainer, LearnsAndReportsEachEpoch) {
   const MadeSet data(96), validation(30);
@@ -47,29 +23,6 @@ TEST(Trainer, LearnsAndReportsEachEpoch) {
   EXPECT_LT(epochs[2].train_loss, 0.5 * epochs[0].train_loss);
   EXPECT_GE(r.best_top1, 0.9);
   EXPECT_TRUE(epochs[0].best);
-}
-
-// Interrupts a training like `whole`, which has run, at `stop` or soon after; resumed, it must end with the same files.
-void expect_same_bits_after(int64_t stop, const TrainOptions& whole, const TempFolder& folder, const MadeSet& data,
-                            const MadeSet& validation) {
-  TrainOptions part = whole;
-  part.output_dir = folder.path("part" + std::to_string(stop));
-  part.checkpoint_every = 1;
-  std::atomic<int> interrupt{0};
-  TrainObserver observer;
-  // Interrupted when the reading of that step arrives, wherever the training has got to by then.
-  observer.progress = [&](const TrainProgress& p) {
-    if (p.step >= stop) interrupt = 2;
-  };
-  const TrainResult first = Trial().train(data, &validation, part, observer, &interrupt);
-  ASSERT_TRUE(first.interrupted);
-  ASSERT_LT(first.steps, 15);
-  part.resume = part.output_dir + "/last.safetensors";
-  const TrainResult second = Trial().train(data, &validation, part);
-  EXPECT_EQ(second.steps, 15);
-  for (const char* file : {"/last.safetensors", "/best.safetensors", "/metrics.jsonl"})
-    EXPECT_EQ(contents(part.output_dir + file), contents(whole.output_dir + file))
-        << file << " after a stop at step " << first.steps;
 }
 
 // Stopped after any step, with dropout, augmentation and momentum, a training ends with the same bytes.

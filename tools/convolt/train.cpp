@@ -8,6 +8,7 @@
 #include "flags.h"
 #include "optimizer_flags.h"
 #include "progress.h"
+#include "run_flags.h"
 
 namespace convolt::cli {
 namespace {
@@ -24,10 +25,11 @@ struct TrainCommand {
   AugmentFlags augment;
   OptimizerFlags optimizer;
   ScheduleFlags schedule;
-  std::string model = "resnet18", weights, finetune, resume, output_dir;
-  int64_t classes = 0, steps = 0, checkpoint_every = 0;
-  int epochs = 10, log_every = 10;
-  bool strict = true, overwrite = false, quiet = false, json = false;
+  RunFlags run;
+  std::string model = "resnet18", weights, finetune;
+  int64_t classes = 0, steps = 0;
+  int epochs = 10;
+  bool strict = true, quiet = false, json = false;
   uint64_t seed = 0;
   LossFlags loss;
 };
@@ -67,46 +69,13 @@ void add_flags(CLI::App& app, TrainCommand& c) {
   c.device.add(app);
   add_config(app);
 
+  c.run.add(app);
   const char* output = "Output";
-  app.add_option("--output-dir,--output", c.output_dir,
-                 "folder for last.safetensors, best.safetensors, metrics.jsonl and config.toml")
-      ->group(output);
-  app.add_option("--resume", c.resume,
-                 "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one")
-      ->group(output);
-  app.add_flag("--overwrite", c.overwrite, "start anew in a folder that is not empty")->group(output);
-  app.add_option("--checkpoint-every", c.checkpoint_every, "steps between checkpoints, besides those after each epoch")
-      ->check(at_least(1))
-      ->group(output);
-  app.add_option("--log-every", c.log_every, "steps between lines of metrics.jsonl")
-      ->check(at_least(1))
-      ->capture_default_str()
-      ->group(output);
   app.add_flag("--quiet,-q", c.quiet, "no progress")->group(output);
   app.add_flag("--json", c.json, "the result as one JSON object on stdout")->group(output);
   app.footer(
       "Example:\n  convolt train --data-path DATA --model resnet20 --epochs 10 -b 128 --rotate 15 --hflip 0.5 "
       "--output-dir run");
-}
-
-// The checkpoint to go on from, empty for none.
-std::string resume_path(const TrainCommand& c) {
-  namespace fs = std::filesystem;
-  if (c.resume.empty()) {
-    if (!c.output_dir.empty() && fs::exists(c.output_dir) && !fs::is_directory(c.output_dir))
-      throw UsageError("--output-dir '" + c.output_dir + "' is a file; name a folder");
-    if (!c.output_dir.empty() && fs::is_directory(c.output_dir) && !fs::is_empty(c.output_dir) && !c.overwrite)
-      throw UsageError("--output-dir '" + c.output_dir +
-                       "' is not empty; give --resume auto to go on, --overwrite to start anew, or another folder");
-    return {};
-  }
-  if (c.resume != "auto") {
-    if (fs::is_directory(c.resume)) return (fs::path(c.resume) / "last.safetensors").string();
-    return c.resume;
-  }
-  if (c.output_dir.empty()) throw UsageError("--resume auto needs --output-dir");
-  const fs::path last = fs::path(c.output_dir) / "last.safetensors";
-  return fs::exists(last) ? last.string() : std::string{};
 }
 
 // The flags of this training as they turned out, so that they repeat it elsewhere and with other defaults.
@@ -147,10 +116,7 @@ TrainOptions train_options(const CLI::App& app, const TrainCommand& c, const Pip
   o.preprocessing = pipeline.evaluation;
   o.max_side = c.data.max_side;
   o.seed = c.seed;
-  o.checkpoint_every = c.checkpoint_every;
-  o.log_every = c.log_every;
-  o.output_dir = c.output_dir;
-  o.resume = resume_path(c);
+  c.run.apply_to(o);
   return o;
 }
 
@@ -174,16 +140,21 @@ int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& c
                              {"steps", r.steps},
                              {"seconds", r.seconds},
                              {"interrupted", r.interrupted},
+                             {"stopped_early", r.stopped_early},
                              {"bad_samples", r.bad_samples.size()}};
     j["best_top1"] = r.best_top1 >= 0 ? nlohmann::ordered_json(r.best_top1) : nlohmann::ordered_json(nullptr);
     fmt::print("{}\n", j.dump());
   } else if (!r.interrupted) {
+    if (r.stopped_early && !c.quiet)
+      fmt::print(stderr, "stopped early at step {}: {} epochs without a better {}\n", r.steps, c.run.early_stop,
+                 c.run.best_metric);
     if (r.best_top1 >= 0) fmt::print("best top-1 {:.2f} %\n", 100 * r.best_top1);
-    if (!c.output_dir.empty()) fmt::print("{}\n", (std::filesystem::path(c.output_dir) / "best.safetensors").string());
+    if (!c.run.output_dir.empty())
+      fmt::print("{}\n", (std::filesystem::path(c.run.output_dir) / "best.safetensors").string());
   }
   if (!r.interrupted) return 0;
   fmt::print(stderr, "stopped at step {}{}\n", r.steps,
-             c.output_dir.empty() ? "" : "; saved: go on with --resume auto");
+             c.run.output_dir.empty() ? "" : "; saved: go on with --resume auto");
   return interrupt_signal == SIGTERM ? kRequeue : kInterrupted;
 }
 
@@ -201,7 +172,8 @@ void load_initial_weights(const TrainCommand& c, Params& params) {
 
 int run_train(const CLI::App& app, const TrainCommand& c) {
   const ModelInfo model = find_model(c.model);
-  resume_path(c);  // complains before the work begins
+  TrainOptions ignored;
+  c.run.apply_to(ignored);  // complains before the work begins
   const auto context = c.device.make_context();
   const auto data = open_dataset({c.data.path, c.data.format, Split::train});
   const auto validation = open_validation(c, *data);
@@ -240,7 +212,7 @@ int run_train(const CLI::App& app, const TrainCommand& c) {
                c.model, graph.parameter_count(), card.height, card.width, card.channels, context->describe(),
                data->describe(), data->size(), validation ? validation->size() : 0, found);
 
-  if (!c.output_dir.empty()) save_config(c.output_dir, config);
+  if (!c.run.output_dir.empty()) save_config(c.run.output_dir, config);
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
   ProgressPrinter printer(c.quiet);

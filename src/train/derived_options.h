@@ -1,0 +1,15 @@
+// What the options of a training come to for its parts.
+#pragma once
+
+#include "convolt/trainer.h"
+
+namespace convolt {
+
+PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer);
+// The teacher looks at the very pictures of the step: augmentation is a pure function of the batch's records.
+PlanOptions teacher_plan(const TrainOptions& o);
+// first_step: an update, as everywhere in training; the loader counts micro-batches.
+LoaderOptions training_loader(const TrainOptions& o, int64_t first_step);
+EvalOptions validation_of(const TrainOptions& o);
+
+}  // namespace convolt

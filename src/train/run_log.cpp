@@ -1,0 +1,87 @@
+#include "train/run_log.h"
+
+#include <filesystem>
+
+namespace convolt {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Made first, since the files lie in it.
+std::string made(const std::string& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) throw Error("cannot make the output folder '" + folder + "': " + error.message());
+  return folder;
+}
+
+std::string in(const std::string& folder, const char* name) { return (fs::path(folder) / name).string(); }
+
+MetricsLog open_lines(const std::string& path, std::optional<int64_t> after_step) {
+  return after_step ? MetricsLog::resume(path, *after_step) : MetricsLog::create(path);
+}
+
+MetricsTable open_table(const std::string& path, std::optional<int64_t> after_step) {
+  const std::vector<std::string> columns{"step",     "epoch",    "lr",          "train_loss",  "train_top1", "val_loss",
+                                         "val_top1", "val_top5", "val_samples", "val_skipped", "best"};
+  return after_step ? MetricsTable::resume(path, columns, *after_step) : MetricsTable::create(path, columns);
+}
+
+}  // namespace
+
+RunLog::RunLog(const std::string& folder, std::optional<int64_t> after_step, bool tensorboard)
+    : lines_(open_lines(in(made(folder), "metrics.jsonl"), after_step)),
+      table_(open_table(in(folder, "metrics.csv"), after_step)) {
+  if (tensorboard) events_.emplace(in(folder, "tensorboard"), after_step ? *after_step + 1 : 0);
+}
+
+void RunLog::progress(const TrainProgress& p) {
+  nlohmann::ordered_json line{
+      {"step", p.step}, {"epoch", p.epoch}, {"loss", p.loss}, {"top1", p.top1}, {"lr", p.learning_rate}};
+  if (p.gradient_norm > 0) line["gradient_norm"] = p.gradient_norm;
+  if (p.bad_steps > 0) line["bad_steps"] = p.bad_steps;
+  lines_.append(line);
+  if (!events_) return;
+  std::vector<std::pair<std::string, double>> values{{"train/loss", p.loss},
+                                                     {"train/top1", p.top1},
+                                                     {"train/lr", p.learning_rate},
+                                                     {"train/images_per_second", p.images_per_second}};
+  if (p.gradient_norm > 0) values.emplace_back("train/gradient_norm", p.gradient_norm);
+  events_->scalars(p.step, values);
+}
+
+void RunLog::epoch(const EpochSummary& s) {
+  nlohmann::ordered_json line{{"step", s.step},
+                              {"epoch", s.epoch},
+                              {"lr", s.learning_rate},
+                              {"train_loss", s.train_loss},
+                              {"train_top1", s.train_top1}};
+  if (s.validation) {
+    line["val_loss"] = s.validation->loss;
+    line["val_top1"] = s.validation->top1;
+    line["val_top5"] = s.validation->top5;
+    line["val_samples"] = s.validation->samples;
+    line["val_skipped"] = s.validation->skipped;
+  }
+  line["best"] = s.best;
+  lines_.append(line);
+  table_.append(line);
+  if (!events_) return;
+  std::vector<std::pair<std::string, double>> values{{"epoch/loss", s.train_loss}, {"epoch/top1", s.train_top1}};
+  if (s.validation) {
+    values.emplace_back("validation/loss", s.validation->loss);
+    values.emplace_back("validation/top1", s.validation->top1);
+    values.emplace_back("validation/top5", s.validation->top5);
+  }
+  events_->scalars(s.step, values);
+}
+
+void RunLog::picture(int64_t step, const EncodedPicture& picture) { events_->picture(step, "train/pictures", picture); }
+
+void RunLog::weights(int64_t step, const Params& params) {
+  for (size_t i = 0; i < params.specs().size(); ++i)
+    if (params.specs()[i].trainable)
+      events_->histogram(step, "weights/" + params.specs()[i].name, histogram_of(params.values(static_cast<int>(i))));
+}
+
+}  // namespace convolt

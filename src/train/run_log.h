@@ -1,0 +1,36 @@
+// What a training writes about itself for people and programs to read: metrics.jsonl, metrics.csv, tensorboard/.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "convolt/trainer.h"
+#include "io/metrics_log.h"
+#include "io/tensorboard.h"
+
+namespace convolt {
+
+// Not thread-safe. Throws Error with path and reason when a file cannot be written.
+class RunLog {
+public:
+  // Makes `folder` where it is missing. Starts anew, or goes on after a step: what was written about later ones is
+  // dropped.
+  RunLog(const std::string& folder, std::optional<int64_t> after_step, bool tensorboard);
+
+  // metrics.jsonl: step, epoch, loss, top1, lr, and what is not 0 of gradient_norm and bad_steps.
+  void progress(const TrainProgress& p);
+  // metrics.jsonl and metrics.csv: step, epoch, lr, train_*, val_* where there is a validation, best.
+  void epoch(const EpochSummary& s);
+
+  bool draws() const { return events_.has_value(); }
+  // TensorBoard only, where draws(): pictures as the network sees them, and a histogram of each trainable parameter.
+  void picture(int64_t step, const EncodedPicture& picture);
+  void weights(int64_t step, const Params& params);
+
+private:
+  MetricsLog lines_;
+  MetricsTable table_;
+  std::optional<EventFile> events_;
+};
+
+}  // namespace convolt

@@ -1,0 +1,109 @@
+#include "run_flags.h"
+
+#include <filesystem>
+#include <map>
+
+#include "flags.h"
+
+namespace convolt::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::map<std::string, BestMetric> kMetrics{
+    {"top1", BestMetric::top1}, {"top5", BestMetric::top5}, {"loss", BestMetric::loss}};
+const std::map<std::string, BadStepPolicy> kNanPolicies{
+    {"stop", BadStepPolicy::stop}, {"skip", BadStepPolicy::skip}, {"halve-lr", BadStepPolicy::halve_rate}};
+const std::map<std::string, BadSamplePolicy> kBadImages{
+    {"replace", BadSamplePolicy::replace}, {"skip", BadSamplePolicy::skip}, {"fail", BadSamplePolicy::fail}};
+
+template <class Map>
+CLI::IsMember names_of(const Map& values) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : values) names.push_back(name);
+  return CLI::IsMember(names);
+}
+
+void add_checkpoints(CLI::App& app, RunFlags& f) {
+  const char* group = "Output";
+  app.add_option("--output-dir,--output", f.output_dir,
+                 "folder for last.safetensors, best.safetensors, metrics.jsonl, metrics.csv and config.toml")
+      ->group(group);
+  app.add_option("--resume", f.resume,
+                 "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one")
+      ->group(group);
+  app.add_flag("--overwrite", f.overwrite, "start anew in a folder that is not empty")->group(group);
+  app.add_option("--checkpoint-every", f.checkpoint_every, "steps between checkpoints, besides those after each epoch")
+      ->check(at_least(1))
+      ->group(group);
+  app.add_option("--keep", f.keep, "so many of the best epochs keep a checkpoint: best-STEP-VALUE.safetensors")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--best-metric", f.best_metric, "of the validation, chooses the best epoch: top1, top5 or loss")
+      ->check(names_of(kMetrics))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--log-every", f.log_every, "steps between lines of metrics.jsonl")
+      ->check(at_least(1))
+      ->capture_default_str()
+      ->group(group);
+  app.add_flag("--tensorboard", f.tensorboard, "event files in OUTPUT/tensorboard: curves, pictures, weights")
+      ->group(group);
+}
+
+}  // namespace
+
+void RunFlags::add(CLI::App& app) {
+  add_checkpoints(app, *this);
+  const char* group = "Training";
+  app.add_option("--early-stop", early_stop, "end after so many epochs without a better one, 0 for never")
+      ->check(at_least(0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--nan-policy", nan_policy,
+                 "after a step whose loss is not finite: stop; skip it; or halve-lr, which skips it too")
+      ->check(names_of(kNanPolicies))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--bad-images", bad_images,
+                 "a picture that cannot be read: replace it by another, skip it (weight 0), or fail")
+      ->check(names_of(kBadImages))
+      ->capture_default_str()
+      ->group(group);
+}
+
+std::string RunFlags::resume_path() const {
+  if (resume.empty()) {
+    if (!output_dir.empty() && fs::exists(output_dir) && !fs::is_directory(output_dir))
+      throw UsageError("--output-dir '" + output_dir + "' is a file; name a folder");
+    if (!output_dir.empty() && fs::is_directory(output_dir) && !fs::is_empty(output_dir) && !overwrite)
+      throw UsageError("--output-dir '" + output_dir +
+                       "' is not empty; give --resume auto to go on, --overwrite to start anew, or another folder");
+    return {};
+  }
+  if (resume != "auto") {
+    if (fs::is_directory(resume)) return (fs::path(resume) / "last.safetensors").string();
+    return resume;
+  }
+  if (output_dir.empty()) throw UsageError("--resume auto needs --output-dir");
+  const fs::path last = fs::path(output_dir) / "last.safetensors";
+  return fs::exists(last) ? last.string() : std::string{};
+}
+
+void RunFlags::apply_to(TrainOptions& o) const {
+  if (output_dir.empty() && (keep > 0 || tensorboard))
+    throw UsageError(std::string(keep > 0 ? "--keep" : "--tensorboard") + " needs --output-dir");
+  o.output_dir = output_dir;
+  o.resume = resume_path();
+  o.checkpoint_every = checkpoint_every;
+  o.log_every = log_every;
+  o.keep = keep;
+  o.early_stop = early_stop;
+  o.tensorboard = tensorboard;
+  o.best_metric = kMetrics.at(best_metric);
+  o.optimizer.bad_steps = kNanPolicies.at(nan_policy);
+  o.bad_samples = kBadImages.at(bad_images);
+}
+
+}  // namespace convolt::cli

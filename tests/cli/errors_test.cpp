@@ -71,6 +71,9 @@ const Case kCases[] = {
     {"inspect --model @text.json", 3, "text.json: it is not JSON"},
     {"train --data-path @shapes --model resnet20 --weights a --finetune b", 2, "--finetune"},
     {"synth @shapes", 2, "is not an empty folder"},
+    {"eval --data-path @shapes --checkpoint a --confusion @m.pdf", 2,
+     "m.pdf': expected a name that ends in .txt, .csv"},
+    {"eval --data-path @shapes --checkpoint a --topk 0", 2, "--topk: expected at least 1"},
 };
 
 class Errors : public testing::TestWithParam<Case> {

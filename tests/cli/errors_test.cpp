@@ -74,6 +74,11 @@ const Case kCases[] = {
     {"eval --data-path @shapes --checkpoint a --confusion @m.pdf", 2,
      "m.pdf': expected a name that ends in .txt, .csv"},
     {"eval --data-path @shapes --checkpoint a --topk 0", 2, "--topk: expected at least 1"},
+    {"augment --data-path @shapes --out @sheet.jpg", 2, "sheet.jpg': expected a name that ends in .png"},
+    {"augment --data-path @shapes --out @no/sheet.png --model resnet20 --count 1", 1, "no/sheet.png"},
+    {"augment --data-path @shapes --out @sheet.png --shear 95", 2, "shear must be 0 to 89 degrees, found 95"},
+    {"augment --data-path @empty --out @sheet.png", 3, "empty"},
+    {"augment --data-path @shapes", 2, "--out is required"},
 };
 
 class Errors : public testing::TestWithParam<Case> {
@@ -115,7 +120,7 @@ TEST(Device, CudaWhereThereIsNone) {
 }
 
 TEST(Help, EveryCommandHasOne) {
-  for (const char* command : {"", "train", "eval", "predict", "inspect", "synth", "models"}) {
+  for (const char* command : {"", "train", "eval", "predict", "inspect", "synth", "models", "augment"}) {
     const Outcome o = convolt(std::string(command) + " --help");
     EXPECT_EQ(o.code, 0);
     EXPECT_THAT(o.out, HasSubstr("Example"));

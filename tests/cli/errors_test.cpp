@@ -79,6 +79,9 @@ const Case kCases[] = {
     {"augment --data-path @shapes --out @sheet.png --shear 95", 2, "shear must be 0 to 89 degrees, found 95"},
     {"augment --data-path @empty --out @sheet.png", 3, "empty"},
     {"augment --data-path @shapes", 2, "--out is required"},
+    {"report @missing", 3, "is no run: expected the --output-dir of convolt train"},
+    {"report @run", 3, "is no run"},
+    {"report", 2, "run is required"},
 };
 
 class Errors : public testing::TestWithParam<Case> {
@@ -120,7 +123,7 @@ TEST(Device, CudaWhereThereIsNone) {
 }
 
 TEST(Help, EveryCommandHasOne) {
-  for (const char* command : {"", "train", "eval", "predict", "inspect", "synth", "models", "augment"}) {
+  for (const char* command : {"", "train", "eval", "predict", "inspect", "synth", "models", "augment", "report"}) {
     const Outcome o = convolt(std::string(command) + " --help");
     EXPECT_EQ(o.code, 0);
     EXPECT_THAT(o.out, HasSubstr("Example"));

@@ -63,7 +63,7 @@ int run(int argc, char** argv) {
       "  convolt eval --checkpoint run/best.safetensors --data-path DATA\n  convolt predict --checkpoint "
       "run/best.safetensors picture.jpg");
   const Subcommand commands[] = {add_train(program), add_eval(program),   add_predict(program), add_inspect(program),
-                                 add_synth(program), add_models(program), add_augment(program)};
+                                 add_synth(program), add_models(program), add_augment(program), add_report(program)};
   try {
     program.parse(argc, argv);
   } catch (const CLI::Success& e) {

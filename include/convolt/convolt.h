@@ -7,6 +7,7 @@
 #include "convolt/dataset.h"
 #include "convolt/dtype.h"
 #include "convolt/error.h"
+#include "convolt/evaluation.h"
 #include "convolt/graph.h"
 #include "convolt/layers.h"
 #include "convolt/loader.h"

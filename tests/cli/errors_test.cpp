@@ -88,6 +88,17 @@ const Case kCases[] = {
     {"train --config @nested.toml", 2, "nested.toml:1: 'config' belongs on the command line"},
     {"train --config", 2, "--config"},
     {"synth @shapes", 2, "is not an empty folder"},
+    {"eval --data-path @shapes --checkpoint a --confusion @m.pdf", 2,
+     "m.pdf': expected a name that ends in .txt, .csv"},
+    {"eval --data-path @shapes --checkpoint a --topk 0", 2, "--topk: expected at least 1"},
+    {"augment --data-path @shapes --out @sheet.jpg", 2, "sheet.jpg': expected a name that ends in .png"},
+    {"augment --data-path @shapes --out @no/sheet.png --model resnet20 --count 1", 1, "no/sheet.png"},
+    {"augment --data-path @shapes --out @sheet.png --shear 95", 2, "shear must be 0 to 89 degrees, found 95"},
+    {"augment --data-path @empty --out @sheet.png", 3, "empty"},
+    {"augment --data-path @shapes", 2, "--out is required"},
+    {"report @missing", 3, "is no run: expected the --output-dir of convolt train"},
+    {"report @run", 3, "is no run"},
+    {"report", 2, "run is required"},
 };
 
 class Errors : public testing::TestWithParam<Case> {
@@ -134,7 +145,7 @@ TEST(Device, CudaWhereThereIsNone) {
 }
 
 TEST(Help, EveryCommandHasOne) {
-  for (const char* command : {"", "train", "eval", "predict", "inspect", "synth", "models"}) {
+  for (const char* command : {"", "train", "eval", "predict", "inspect", "synth", "models", "augment", "report"}) {
     const Outcome o = convolt(std::string(command) + " --help");
     EXPECT_EQ(o.code, 0);
     EXPECT_THAT(o.out, HasSubstr("Example"));

@@ -18,6 +18,8 @@ Subcommand add_predict(CLI::App& program);
 Subcommand add_inspect(CLI::App& program);
 Subcommand add_synth(CLI::App& program);
 Subcommand add_models(CLI::App& program);
+Subcommand add_augment(CLI::App& program);
+Subcommand add_report(CLI::App& program);
 
 // The table of networks, which inspect --list prints too.
 int list_models(bool json);

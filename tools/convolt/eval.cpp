@@ -1,10 +1,13 @@
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
-#include "flags.h"
+#include "confusion.h"
 #include "io/npy.h"
+#include "scoring.h"
+#include "text_table.h"
 
 namespace convolt::cli {
 namespace {
@@ -15,63 +18,166 @@ struct EvalCommand {
   PictureFlags pictures;
   NetworkFlags network;
   std::string logits;
-  bool json = false;
+  std::vector<std::string> confusion;
+  int top_k = 5;
+  bool per_class = false, json = false, quiet = false;
 };
 
+using Json = nlohmann::ordered_json;
+
+std::string percent(double part) { return fmt::format("{:.2f} %", 100 * part); }
+std::string percent(std::optional<double> part) { return part ? percent(*part) : "-"; }
+
+void print_summary(const Scores& s, int64_t skipped) {
+  const Evaluation& e = s.evaluation;
+  TextTable table;
+  const auto proportion = [&](const std::string& name, const Proportion& p) {
+    const Interval i = p.interval();
+    table.row({name, percent(p.value()), fmt::format("95 %: {:.2f} to {:.2f} %", 100 * i.low, 100 * i.high),
+               fmt::format("{} of {}", p.hits, p.of)});
+  };
+  proportion("top-1", e.top1);
+  if (e.top_k > 1 && e.top_k < e.classes) proportion(fmt::format("top-{}", e.top_k), e.topk);
+  table.row({"macro F1", percent(e.macro.f1)});
+  table.row({"loss", fmt::format("{:.4f}", e.plain.loss)});
+  table.row({"ECE", percent(e.plain.ece)});
+  table.row({"temperature", fmt::format("{:.3f}", e.temperature),
+             fmt::format("there loss {:.4f}, ECE {}", e.scaled.loss, percent(e.scaled.ece))});
+  table.row({"time", fmt::format("{:.1f} s", s.result.seconds)});
+  if (skipped > 0) table.row({"skipped", std::to_string(skipped)});
+  fmt::print("{}", table.text());
+}
+
+void print_classes(const Evaluation& e, const std::vector<std::string>& names) {
+  constexpr size_t kLongestName = 40;
+  TextTable table;
+  table.row({"class", "precision", "recall", "F1", "pictures"});
+  for (size_t i = 0; i < e.per_class.size(); ++i) {
+    const ClassScores& c = e.per_class[i];
+    table.row({cut(names[i], kLongestName), percent(c.precision()), percent(c.recall()), percent(c.f1()),
+               std::to_string(c.support)});
+  }
+  table.row(
+      {"mean", percent(e.macro.precision), percent(e.macro.recall), percent(e.macro.f1), std::to_string(e.samples)});
+  fmt::print("\n{}", table.text());
+}
+
+Json json_of(const Proportion& p) {
+  return {{"value", p.value()}, {"correct", p.hits}, {"interval", {p.interval().low, p.interval().high}}};
+}
+
+Json json_of(const Calibration& c) {
+  Json bins = Json::array();
+  for (const CalibrationBin& b : c.bins)
+    bins.push_back({{"count", b.count}, {"confidence", b.confidence}, {"accuracy", b.accuracy}});
+  return {{"loss", c.loss}, {"ece", c.ece}, {"bins", bins}};
+}
+
+Json json_of(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
+
+// `matrix` only where it is asked for: it is K x K numbers.
+Json json_of(const Scores& s, const std::vector<std::string>& names, bool per_class, const Confusion* matrix) {
+  const Evaluation& e = s.evaluation;
+  const Interval i = e.top1.interval();
+  Json j{{"samples", e.samples},
+         {"correct", e.top1.hits},
+         {"top1", e.top1.value()},
+         {"top1_interval", {i.low, i.high}},
+         {"top5", s.result.top5},
+         {"topk", json_of(e.topk)},
+         {"loss", e.plain.loss},
+         {"macro", {{"precision", e.macro.precision}, {"recall", e.macro.recall}, {"f1", e.macro.f1}}},
+         {"ece", e.plain.ece},
+         {"temperature", e.temperature},
+         {"calibration", {{"plain", json_of(e.plain)}, {"scaled", json_of(e.scaled)}}},
+         {"seconds", s.result.seconds},
+         {"skipped", s.result.skipped}};
+  j["topk"]["k"] = e.top_k;
+  if (per_class) {
+    j["classes"] = Json::array();
+    for (size_t k = 0; k < names.size(); ++k) {
+      const ClassScores& c = e.per_class[k];
+      j["classes"].push_back({{"name", names[k]},
+                              {"support", c.support},
+                              {"predicted", c.predicted},
+                              {"correct", c.correct},
+                              {"precision", json_of(c.precision())},
+                              {"recall", json_of(c.recall())},
+                              {"f1", json_of(c.f1())}});
+    }
+  }
+  if (matrix != nullptr) {
+    j["confusion"] = Json::array();
+    for (int64_t row = 0; row < matrix->classes(); ++row) {
+      const auto first = matrix->counts.begin() + row * matrix->classes();
+      j["confusion"].push_back(std::vector<int64_t>(first, first + matrix->classes()));
+    }
+  }
+  return j;
+}
+
 int run_eval(const EvalCommand& c) {
-  auto data = open_dataset({c.data.path, c.data.format, Split::validation});
-  if (!data) data = open_dataset({c.data.path, c.data.format, Split::train});
+  for (const std::string& path : c.confusion) check_confusion_path(path, 0);
+  const auto data = open_for_evaluation(c.data.path, c.data.format);
   const auto context = c.device.make_context();
   const Network n = load_network(c.network, c.pictures, *context, data.get());
-  if (const auto found = static_cast<int64_t>(data->class_names().size()); found > n.card.classes)
-    throw DataError(
-        fmt::format("'{}' has {} classes, but the network has {} outputs", c.data.path, found, n.card.classes));
+  for (const std::string& path : c.confusion) check_confusion_path(path, n.card.classes);
+  const Scores s = score(n, *data, c.data.path, eval_options(c.device, c.data, n), c.top_k, c.quiet);
+  report_bad_samples(s.bad_samples);
+  if (s.evaluation.samples == 0) throw DataError("'" + c.data.path + "': no picture could be read");
 
-  EvalOptions options;
-  options.batch = c.data.batch;
-  options.workers = c.data.worker_count();
-  options.dtype = c.device.type();
-  options.tf32 = c.device.tf32();
-  options.max_side = c.data.max_side;
-  options.preprocessing = n.card.preprocessing;
-  Evaluator evaluator(*n.graph, *n.params, *data, options);
-  std::vector<float> logits;
-  const auto keep = [&](int64_t, const float* row, bool) { logits.insert(logits.end(), row, row + n.card.classes); };
-  const EvalResult r = c.logits.empty() ? evaluator.run() : evaluator.run(keep);
-  if (!c.logits.empty()) write_npy(c.logits, logits, data->size(), n.card.classes);
-
-  report_bad_samples(evaluator.bad_samples());
+  if (!c.logits.empty()) write_npy(c.logits, s.logits, data->size(), n.card.classes);
+  const std::vector<std::string> names = class_names(n.card);
+  Confusion matrix;
+  if (!c.confusion.empty()) {
+    matrix = {confusion_matrix(s.labels, s.evaluation.predicted, n.card.classes), names};
+    const std::string title = fmt::format("{}: top-1 {}", n.card.model, percent(s.evaluation.top1.value()));
+    for (const std::string& path : c.confusion) write_confusion(path, matrix, title);
+  }
   if (c.json) {
-    const nlohmann::ordered_json j{{"samples", r.samples}, {"correct", static_cast<int64_t>(r.correct)},
-                                   {"top1", r.top1},       {"top5", r.top5},
-                                   {"loss", r.loss},       {"seconds", r.seconds},
-                                   {"skipped", r.skipped}};
+    const Json j = json_of(s, names, c.per_class, c.confusion.empty() ? nullptr : &matrix);
     fmt::print("{}\n", j.dump());
   } else {
-    fmt::print("top-1 {:.2f} % ({} of {}), top-5 {:.2f} %, loss {:.4f}, {:.1f} s", 100 * r.top1,
-               static_cast<int64_t>(r.correct), r.samples, 100 * r.top5, r.loss, r.seconds);
-    fmt::print("{}\n", r.skipped > 0 ? fmt::format(", {} skipped", r.skipped) : "");
+    print_summary(s, s.result.skipped);
+    if (c.per_class) print_classes(s.evaluation, names);
   }
-  if (r.samples == 0) throw DataError("'" + c.data.path + "': no picture could be read");
   return 0;
 }
 
 }  // namespace
 
 Subcommand add_eval(CLI::App& program) {
-  CLI::App* app = program.add_subcommand("eval", "evaluate a network on the validation pictures of a data set");
+  CLI::App* app = program.add_subcommand(
+      "eval",
+      "evaluate a network on the validation pictures of a data set: accuracy, classes, confusions, calibration");
   auto c = std::make_shared<EvalCommand>();
   c->data.add(*app, false);
   c->network.add(*app);
   c->pictures.add(*app, false);
   c->device.add(*app);
+  const char* output = "Output";
+  app->add_option("--topk", c->top_k, "how many classes may hold the true one for the second accuracy")
+      ->check(at_least(1))
+      ->capture_default_str()
+      ->group(output);
+  app->add_flag("--per-class", c->per_class, "precision, recall and F1 of each class")->group(output);
+  app->add_option(
+         "--confusion", c->confusion,
+         "write the confusion matrix as FILE.txt, FILE.csv or FILE.png; repeatable; with --json it is printed too")
+      ->group(output);
   app->add_option("--logits", c->logits,
                   "write the logits, float32 [samples, classes], as FILE.npy; rows of skipped pictures are meaningless")
-      ->group("Output");
-  app->add_flag("--json", c->json, "one JSON object: samples, correct, top1, top5, loss, seconds, skipped")
-      ->group("Output");
+      ->group(output);
+  app->add_flag("--quiet,-q", c->quiet, "no progress")->group(output);
+  app->add_flag("--json", c->json,
+                "one JSON object: samples, correct, top1 and its 95 % interval, topk, loss, macro, ece, temperature, "
+                "calibration, seconds, skipped; classes with --per-class, confusion with --confusion")
+      ->group(output);
   add_config(*app);
-  app->footer("Example:\n  convolt eval --checkpoint run/best.safetensors --data-path DATA --json");
+  app->footer(
+      "Intervals are Wilson's at 95 %. ECE: expected calibration error of 15 bins. The temperature is the one whose "
+      "softmax fits these pictures best.\n\n"
+      "Example:\n  convolt eval --checkpoint run/best.safetensors --data-path DATA --per-class --confusion matrix.png");
   return {app, [c] { return run_eval(*c); }};
 }
 

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <iostream>
 #include <map>
@@ -62,21 +61,12 @@ std::vector<std::string> expand(const std::vector<std::string>& inputs) {
   return paths;
 }
 
-std::vector<double> softmax(const float* logits, int64_t classes) {
-  std::vector<double> p(logits, logits + classes);
-  const double top = *std::max_element(p.begin(), p.end());
-  for (double& x : p) x = std::exp(x - top);
-  const double sum = std::accumulate(p.begin(), p.end(), 0.0);
-  for (double& x : p) x /= sum;
-  return p;
-}
-
 class Printer {
 public:
   Printer(const ModelCard& card, int top_k, bool json) : card_(card), top_k_(top_k), json_(json) {}
 
   void prediction(const std::string& path, const float* logits) const {
-    const std::vector<double> p = softmax(logits, card_.classes);
+    const std::vector<double> p = softmax({logits, static_cast<size_t>(card_.classes)});
     std::vector<size_t> order(p.size());
     std::iota(order.begin(), order.end(), size_t{0});
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });

@@ -1,0 +1,31 @@
+// Pictures as a network sees them, for people to look at: decoded and augmented by the very code of the loader and the
+// plan, the normalisation taken back.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "convolt/augment.h"
+#include "convolt/context.h"
+#include "convolt/dataset.h"
+#include "data/decode.h"
+
+namespace convolt {
+
+struct DecodedPicture {
+  PictureSize size;
+  std::vector<uint8_t> pixels;  // u8 [height, width, channels]
+};
+
+// Sample i as the loader decodes it. `options` and `max_side` (0: the default) set how far it is shrunk, as in
+// LoaderOptions. Throws DataError, with the name, when it cannot be read.
+DecodedPicture decode_sample(const Dataset& dataset, int64_t i, const AugmentOptions& options, int max_side = 0);
+
+// What each of the epochs of a training with this seed shows of the picture, as u8 [epochs, options.height,
+// options.width, options.channels]: value * std + mean, rounded; erased parts, 0 to the network, are the mean.
+// Options of evaluation draw nothing by chance: any epoch will do. Synchronises. Throws UsageError for bad options.
+std::vector<uint8_t> render(Context& context, const DecodedPicture& picture, const AugmentOptions& options,
+                            uint64_t seed, int64_t sample, std::span<const uint32_t> epochs);
+
+}  // namespace convolt

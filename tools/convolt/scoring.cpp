@@ -1,0 +1,87 @@
+#include "scoring.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+
+#include "text_table.h"
+
+namespace convolt::cli {
+namespace {
+
+// "evaluating 1280/50000" on one line of a terminal, a few times a second.
+class CountLine {
+public:
+  CountLine(int64_t total, bool quiet) : total_(total), shown_(!quiet && isatty(STDERR_FILENO) != 0) {}
+  ~CountLine() { clear(); }
+  CountLine(const CountLine&) = delete;
+  CountLine& operator=(const CountLine&) = delete;
+
+  void at(int64_t done) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!shown_ || now - last_ < std::chrono::milliseconds(100)) return;
+    last_ = now;
+    fmt::print(stderr, "\r\x1b[Kevaluating {}/{}", done, total_);
+    std::fflush(stderr);
+  }
+
+private:
+  void clear() const {
+    if (shown_) fmt::print(stderr, "\r\x1b[K");
+  }
+  int64_t total_;
+  bool shown_;
+  std::chrono::steady_clock::time_point last_;
+};
+
+}  // namespace
+
+std::unique_ptr<Dataset> open_for_evaluation(const std::string& path, const std::string& format, bool* validation) {
+  auto data = open_dataset({path, format, Split::validation});
+  if (validation != nullptr) *validation = data != nullptr;
+  return data ? std::move(data) : open_dataset({path, format, Split::train});
+}
+
+EvalOptions eval_options(const DeviceFlags& device, const DataFlags& data, const Network& network) {
+  EvalOptions options;
+  options.batch = data.batch;
+  options.workers = data.worker_count();
+  options.dtype = device.type();
+  options.tf32 = device.tf32();
+  options.max_side = data.max_side;
+  options.preprocessing = network.card.preprocessing;
+  return options;
+}
+
+Scores score(const Network& network, const Dataset& data, const std::string& path, const EvalOptions& options,
+             int top_k, bool quiet) {
+  const int64_t classes = network.card.classes;
+  if (const auto found = static_cast<int64_t>(data.class_names().size()); found > classes)
+    throw DataError(fmt::format("'{}' has {} classes, but the network has {} outputs", path, found, classes));
+  Evaluator evaluator(*network.graph, *network.params, data, options);
+  Scores s;
+  s.logits.reserve(static_cast<size_t>(data.size() * classes));
+  CountLine count(data.size(), quiet);
+  s.result = evaluator.run([&](int64_t sample, const float* row, bool skipped) {
+    s.logits.insert(s.logits.end(), row, row + classes);
+    s.labels.push_back(skipped ? -1 : data.label(sample));
+    count.at(sample + 1);
+  });
+  s.bad_samples = evaluator.bad_samples();
+  s.evaluation = evaluate(s.logits, s.labels, classes, {.top_k = top_k, .threads = options.workers});
+  return s;
+}
+
+std::string class_name(const ModelCard& card, int64_t index) {
+  const auto i = static_cast<size_t>(index);
+  return i < card.class_names.size() ? printable(card.class_names[i]) : std::to_string(index);
+}
+
+std::vector<std::string> class_names(const ModelCard& card) {
+  std::vector<std::string> names;
+  for (int64_t i = 0; i < card.classes; ++i) names.push_back(class_name(card, i));
+  return names;
+}
+
+}  // namespace convolt::cli

@@ -1,0 +1,32 @@
+// A network measured on a data set, for the commands that show how good it is.
+#pragma once
+
+#include "convolt/evaluation.h"
+#include "flags.h"
+
+namespace convolt::cli {
+
+struct Scores {
+  std::vector<float> logits;    // [samples of the data set, classes]; of skipped pictures meaningless
+  std::vector<int32_t> labels;  // -1 for skipped pictures
+  EvalResult result;
+  Evaluation evaluation;
+  std::vector<BadSample> bad_samples;
+};
+
+// The validation pictures; those of training where there are no others (then `validation` becomes false).
+std::unique_ptr<Dataset> open_for_evaluation(const std::string& path, const std::string& format,
+                                             bool* validation = nullptr);
+
+// Runs the network over all samples, with a count on stderr where that is a terminal and `quiet` does not forbid it.
+// Throws DataError when the data set has more classes than the network, or no picture that can be read.
+Scores score(const Network& network, const Dataset& data, const std::string& path, const EvalOptions& options,
+             int top_k, bool quiet);
+
+EvalOptions eval_options(const DeviceFlags& device, const DataFlags& data, const Network& network);
+
+// The name of a class, printable; its number where it has none.
+std::string class_name(const ModelCard& card, int64_t index);
+std::vector<std::string> class_names(const ModelCard& card);
+
+}  // namespace convolt::cli

@@ -37,6 +37,24 @@ DecodedPicture decode_sample(const Dataset& dataset, int64_t i, const AugmentOpt
   return picture;
 }
 
+std::vector<uint8_t> shown(Context& context, const AugmentOptions& options, const StepInput& input, int64_t count) {
+  const Shape shape{count, options.height, options.width, options.channels};
+  const Buffer device_input(context, sizeof(StepInput));
+  const Buffer sums(context, count * options.height * int64_t{sizeof(float)});
+  const Buffer output(context, shape.elements() * int64_t{sizeof(float)});
+  AugmentArgs args = augment_args(options);
+  args.input = device_input.as<const StepInput>();
+  args.grey_sums = sums.as<float>();
+  args.y = {DType::f32, shape, output.data()};
+  std::vector<float> values(static_cast<size_t>(shape.elements()));
+  Queue& queue = context.compute();
+  queue.copy(device_input.data(), &input, device_input.bytes());
+  queue.run([args](Stream s) { augment(s, args); });
+  queue.copy(values.data(), output.data(), output.bytes());
+  queue.synchronize();
+  return denormalised(values, options);
+}
+
 std::vector<uint8_t> render(Context& context, const DecodedPicture& picture, const AugmentOptions& options,
                             uint64_t seed, int64_t sample, std::span<const uint32_t> epochs) {
   check(options);
@@ -45,36 +63,14 @@ std::vector<uint8_t> render(Context& context, const DecodedPicture& picture, con
     records.push_back(make_record(options, picture.size.height, picture.size.width, picture.size.channels, seed, epoch,
                                   static_cast<uint64_t>(sample)));
   const auto n = static_cast<int64_t>(records.size());
-  const Shape shape{n, options.height, options.width, options.channels};
-
   const Buffer pixels(context, picture.size.bytes());
   const Buffer device_records(context, n * static_cast<int64_t>(sizeof(SampleRecord)));
-  const Buffer device_input(context, sizeof(StepInput));
-  const Buffer sums(context, n * options.height * int64_t{sizeof(float)});
-  const Buffer output(context, shape.elements() * int64_t{sizeof(float)});
+  context.compute().copy(pixels.data(), picture.pixels.data(), pixels.bytes());
+  context.compute().copy(device_records.data(), records.data(), device_records.bytes());
   StepInput input;
   input.records = device_records.as<const SampleRecord>();
   input.pixels = pixels.as<const uint8_t>();
-
-  AugmentArgs args;
-  args.input = device_input.as<const StepInput>();
-  std::copy(options.mean.begin(), options.mean.end(), args.mean);
-  std::copy(options.std.begin(), options.std.end(), args.std);
-  std::copy(options.fill.begin(), options.fill.end(), args.fill);
-  args.interpolation = options.interpolation;
-  args.border = options.border;
-  args.contrast = options.contrast > 0;
-  args.grey_sums = sums.as<float>();
-  args.y = {DType::f32, shape, output.data()};
-  std::vector<float> values(static_cast<size_t>(shape.elements()));
-  Queue& queue = context.compute();
-  queue.copy(pixels.data(), picture.pixels.data(), pixels.bytes());
-  queue.copy(device_records.data(), records.data(), device_records.bytes());
-  queue.copy(device_input.data(), &input, device_input.bytes());
-  queue.run([args](Stream s) { augment(s, args); });
-  queue.copy(values.data(), output.data(), output.bytes());
-  queue.synchronize();
-  return denormalised(values, options);
+  return shown(context, options, input, n);
 }
 
 }  // namespace convolt

@@ -97,6 +97,18 @@ TEST_F(Looks, TheMatrixAddsUp) {
   EXPECT_GT(png_size(text_of(at("m.png"))).first, 200);
 }
 
+// Labels are places among the names: a data set that lacks a class of the network would be measured wrongly.
+TEST_F(Looks, EvalSaysWhereClassesDiffer) {
+  std::filesystem::create_directories(at("two/val"));
+  for (const auto& entry : std::filesystem::directory_iterator(at("shapes/val")))
+    if (entry.path().filename() != kMarkup)
+      std::filesystem::copy(entry.path(), std::filesystem::path(at("two/val")) / entry.path().filename(),
+                            std::filesystem::copy_options::recursive);
+  const Outcome o = convolt("eval --checkpoint '" + at("run/best.safetensors") + "' --data-path '" + at("two") + "'");
+  EXPECT_EQ(o.code, 0);
+  EXPECT_THAT(o.error, HasSubstr("class 0 of '" + at("two") + "' is '"));
+}
+
 TEST_F(Looks, AugmentDrawsASheet) {
   const std::string flags = "augment --data-path '" + at("shapes") + "' --model resnet20 --rotate 20 --count 3 " +
                             "--variants 4 --color-jitter 0.4,0.4 --out '";
@@ -144,6 +156,7 @@ TEST_F(Looks, TheReportIsWholeAndAlone) {
   EXPECT_EQ(misnested(page), "");
   EXPECT_THAT(page, Not(HasSubstr("://")));  // nothing is fetched
   EXPECT_THAT(page, Not(HasSubstr("a<b>")));
+  EXPECT_THAT(page, HasSubstr("<tr><td>momentum</td><td>0.9</td></tr>"));
   ASSERT_EQ(convolt("report '" + at("run") + "' -b 8 -q --mistakes 5 --out '" + at("again.html") + "'").code, 0);
   EXPECT_EQ(text_of(at("again.html")), page);
 }

@@ -60,13 +60,13 @@ TEST(Evaluation, ClassesWithoutSamples) {
 }
 
 TEST(Evaluation, EqualLogitsGoToTheFirstClass) {
-  const std::vector<float> logits{1, 1, 1, 1};
-  const std::vector<int32_t> labels{0, 1};
+  const std::vector<float> logits{1, 1, 1, 1, 1, 1};
+  const std::vector<int32_t> labels{0, 0, 1};
   const Evaluation e = evaluate(logits, labels, 2, {.top_k = 9});
-  EXPECT_THAT(e.predicted, ElementsAre(0, 0));
-  EXPECT_EQ(e.top1.hits, 1);
+  EXPECT_THAT(e.predicted, ElementsAre(0, 0, 0));
+  EXPECT_EQ(e.top1.hits, 2);
   EXPECT_EQ(e.top_k, 2);
-  EXPECT_EQ(e.topk.hits, 2);
+  EXPECT_EQ(e.topk.hits, 3);
 }
 
 TEST(Evaluation, WilsonIntervals) {

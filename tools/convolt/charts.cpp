@@ -32,7 +32,7 @@ std::vector<Point> thinned(const std::vector<Point>& points) {
 
 struct Range {
   double low = 0, high = 1;
-  double part(double value) const { return high > low ? (value - low) / (high - low) : 0; }
+  double part(double value) const { return high > low ? (value - low) / (high - low) : 0.5; }
 };
 
 Range range_of(const std::vector<Series>& series, double Point::*axis) {
@@ -44,6 +44,13 @@ Range range_of(const std::vector<Series>& series, double Point::*axis) {
     }
   if (r.low > r.high) return {0, 1};
   return r;
+}
+
+// Of a level line; fractions stay in 0..1.
+Range around(double value, bool percent) {
+  const double room = std::max(0.1 * std::abs(value), 1e-3);
+  const Range r{value - room, value + room};
+  return percent ? Range{std::max(0.0, r.low), std::min(1.0, r.high)} : r;
 }
 
 // Where values lie in an SVG, y upwards.
@@ -84,13 +91,14 @@ std::string grid(const Frame& f, const LineChart& chart, const std::vector<doubl
 
 std::string curve(const Frame& f, const Series& s, bool percent) {
   std::string path, dots;
+  const bool marked = s.dots || s.points.size() == 1;  // a line of one point is not seen
   for (const Point& p : thinned(s.points)) {
     const double x = f.at_x(p.x), y = f.at_y(p.y);
     path += fmt::format("{}{:.1f},{:.1f}", path.empty() ? "" : " ", x, y);
-    if (s.dots)
+    if (marked)
       dots += fmt::format(
-          "<circle class=\"dot\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"><title>step {:g}: {}</title></circle>\n", x, y,
-          p.x, number(p.y, percent));
+          "<circle class=\"dot {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"2.5\"><title>step {:g}: {}</title></circle>\n",
+          s.style, x, y, p.x, number(p.y, percent));
   }
   return fmt::format("<polyline class=\"line {}\" points=\"{}\"/>\n{}", s.style, path, dots);
 }
@@ -159,12 +167,12 @@ std::vector<double> ticks(double low, double high, int count) {
 }
 
 std::string line_chart(const LineChart& chart, const std::vector<Series>& series) {
-  Frame f{64, 10, 560, 220, range_of(series, &Point::x), range_of(series, &Point::y)};
+  Frame f{58, 10, 408, 190, range_of(series, &Point::x), range_of(series, &Point::y)};
   if (chart.from_zero) f.y.low = std::min(0.0, f.y.low);
-  if (f.y.high == f.y.low) f.y.high = f.y.low + std::max(std::abs(f.y.low), 1e-3);  // a level line
+  if (f.y.high == f.y.low) f.y = around(f.y.low, chart.percent);
   const std::vector<double> levels = ticks(f.y.low, f.y.high, 5);
   f.y = {levels.front(), levels.back()};
-  std::string svg = "<svg viewBox=\"0 0 640 276\" role=\"img\">\n" + grid(f, chart, levels);
+  std::string svg = "<svg viewBox=\"0 0 480 246\" role=\"img\">\n" + grid(f, chart, levels);
   for (const Series& s : series)
     if (!s.points.empty()) svg += curve(f, s, chart.percent);
   return svg + "</svg>\n";

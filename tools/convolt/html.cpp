@@ -19,7 +19,7 @@ h1 { font-size: 26px; margin: 0; } h2 { font-size: 19px; margin: 44px 0 12px; }
 h3 { font-size: 14px; font-weight: 600; margin: 0 0 6px; }
 p { margin: 6px 0; } .faint, small, figcaption span { color: var(--faint); } small { font-weight: 400; }
 .note { border-left: 3px solid var(--accent); background: var(--panel); padding: 8px 14px; margin: 16px 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(132px, 1fr)); gap: 12px; margin: 20px 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); gap: 12px; margin: 20px 0; }
 .tile { background: var(--panel); border-radius: 8px; padding: 12px 14px; }
 .tile b { display: block; font-size: 22px; font-weight: 600; font-variant-numeric: tabular-nums; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 20px; }
@@ -30,11 +30,11 @@ svg text { fill: var(--faint); } svg .strong { fill: var(--ink); } svg .on { fil
 .grid { stroke: var(--line); } .axis { stroke: var(--faint); } .ideal { stroke: var(--faint); stroke-dasharray: 4 4; }
 .heat { fill: var(--heat); } .empty { fill: var(--line); fill-opacity: 0.35; }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
-.train { stroke: var(--train); } .val { stroke: var(--val); } .dot { fill: var(--val); } .bar { fill: var(--val); fill-opacity: 0.75; }
+.train { stroke: var(--train); } .val { stroke: var(--val); } .dot.train { fill: var(--train); } .dot.val { fill: var(--val); } .bar { fill: var(--val); fill-opacity: 0.75; }
 .after { fill: var(--accent); }
 .key { display: inline-block; width: 14px; height: 3px; vertical-align: middle; margin: 0 6px 2px 14px; }
 .key.train { background: var(--train); } .key.val { background: var(--val); } .key.accent { background: var(--accent); }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 10px 4px 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { font-weight: 600; position: sticky; top: 0; background: var(--panel); }
 th:first-child, td:first-child, .words td, .words th { text-align: left; }

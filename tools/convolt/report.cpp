@@ -57,13 +57,23 @@ Metrics read_metrics(const std::string& path) {
   return m;
 }
 
+// Numbers as short as they were given: what was a float shows no more digits than that.
+std::string text_of(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_float()) return fmt::format("{:.7g}", value.get<double>());
+  if (!value.is_array()) return value.dump();
+  std::string list;
+  for (const Json& element : value) list += (list.empty() ? "" : ", ") + text_of(element);
+  return list.empty() ? "none" : list;
+}
+
 // Nested objects as "loss.kind".
 void flatten(const Json& j, const std::string& prefix, Facts& facts) {
   for (const auto& [key, value] : j.items()) {
     if (value.is_object())
       flatten(value, prefix + key + ".", facts);
     else
-      facts.emplace_back(prefix + key, value.is_string() ? value.get<std::string>() : value.dump());
+      facts.emplace_back(prefix + key, text_of(value));
   }
 }
 

@@ -88,14 +88,14 @@ std::string most_confused(const Confusion& c) {
     for (int64_t column = 0; column < c.classes(); ++column)
       if (row != column && c.at(row, column) > 0) pairs.push_back({c.at(row, column), row, column});
   std::stable_sort(pairs.begin(), pairs.end(), [](const Pair& a, const Pair& b) { return a.count > b.count; });
-  constexpr size_t kShown = 15;
+  constexpr size_t kShown = 15, kLongestName = 20;
   std::string rows;
   for (size_t i = 0; i < std::min(kShown, pairs.size()); ++i) {
     const Pair& p = pairs[i];
     const auto part = static_cast<double>(p.count) / static_cast<double>(c.row_sum(p.label));
     rows += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-                        html(cut(c.names[static_cast<size_t>(p.label)], 28)),
-                        html(cut(c.names[static_cast<size_t>(p.guess)], 28)), p.count, percent(part));
+                        html(cut(c.names[static_cast<size_t>(p.label)], kLongestName)),
+                        html(cut(c.names[static_cast<size_t>(p.guess)], kLongestName)), p.count, percent(part));
   }
   if (rows.empty()) return "<p>None: every picture is right.</p>\n";
   return "<table class=\"pairs\"><tr><th>true</th><th>taken for</th><th>pictures</th><th>of the class</th></tr>\n" +
@@ -108,7 +108,7 @@ std::string class_table(const Measured& m) {
   for (size_t i = 0; i < e.per_class.size(); ++i) {
     const ClassScores& c = e.per_class[i];
     rows += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-                        html(cut(m.confusion.names[i], 40)), percent(c.precision()), percent(c.recall()),
+                        html(cut(m.confusion.names[i], 26)), percent(c.precision()), percent(c.recall()),
                         percent(c.f1()), c.support);
   }
   return fmt::format(
@@ -150,18 +150,20 @@ std::string calibration(const Evaluation& e) {
          "<div>" + text + "</div>\n</div>\n";
 }
 
-std::string gallery(const std::vector<Mistake>& mistakes) {
+std::string gallery(const Measured& m) {
   std::string body;
-  for (const Mistake& m : mistakes)
+  for (const Mistake& wrong : m.mistakes)
     body += fmt::format(
         "<figure><img{} alt=\"{}\" src=\"{}\"><figcaption><b>{}</b> {:.1f} %<br><span>taken for</span> {} {:.1f} "
         "%<br><span>{}</span></figcaption></figure>\n",
-        m.small ? " class=\"small\"" : "", html(m.name), m.picture, html(m.label), 100 * m.label_probability,
-        html(m.guess), 100 * m.guess_probability, html(m.name));
-  if (body.empty()) body = "<p>None: every picture is right.</p>\n";
-  return "<h2>Worst mistakes</h2>\n<p class=\"faint\">Wrong pictures of the highest loss, as the network sees them: "
-         "true "
-         "class, its probability, and what the network takes them for.</p>\n<div class=\"gallery\">\n" +
+        wrong.small ? " class=\"small\"" : "", html(wrong.name), wrong.picture, html(wrong.label),
+        100 * wrong.label_probability, html(wrong.guess), 100 * wrong.guess_probability, html(wrong.name));
+  const std::string head = "<h2>Worst mistakes</h2>\n";
+  if (m.evaluation.top1.hits == m.evaluation.samples) return head + "<p>None: every picture is right.</p>\n";
+  if (body.empty()) return "";
+  return head +
+         "<p class=\"faint\">Wrong pictures of the highest loss, as the network sees them: true class, its "
+         "probability, and what the network takes them for.</p>\n<div class=\"gallery\">\n" +
          body + "</div>\n";
 }
 
@@ -180,7 +182,7 @@ std::string report_html(const Report& r) {
   body += tiles(r);
   for (const std::string& note : r.notes) body += "<p class=\"note\">" + html(note) + "</p>\n";
   body += curves(r.metrics);
-  if (r.measured) body += classes(*r.measured) + calibration(r.measured->evaluation) + gallery(r.measured->mistakes);
+  if (r.measured) body += classes(*r.measured) + calibration(r.measured->evaluation) + gallery(*r.measured);
   body += "<h2>Run</h2>\n<div class=\"charts\">\n" + facts("Configuration", r.configuration) +
           facts("Environment", r.environment) + "</div>\n";
   return html_page(r.card.model + " - " + r.run, body);

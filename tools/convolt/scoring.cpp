@@ -35,6 +35,19 @@ private:
   std::chrono::steady_clock::time_point last_;
 };
 
+// A label is the place of its class among the names of the data set; that of the network may be another.
+void check_classes(const ModelCard& card, const Dataset& data, const std::string& path) {
+  const auto& found = data.class_names();
+  if (const auto count = static_cast<int64_t>(found.size()); count > card.classes)
+    throw DataError(fmt::format("'{}' has {} classes, but the network has {} outputs", path, count, card.classes));
+  for (size_t i = 0; i < std::min(found.size(), card.class_names.size()); ++i)
+    if (found[i] != card.class_names[i])
+      return warn(
+          fmt::format("class {} of '{}' is '{}', but '{}' to the network: the figures mean nothing unless both are "
+                      "the same class",
+                      i, path, printable(found[i]), class_name(card, static_cast<int64_t>(i))));
+}
+
 }  // namespace
 
 std::unique_ptr<Dataset> open_for_evaluation(const std::string& path, const std::string& format, bool* validation) {
@@ -57,8 +70,7 @@ EvalOptions eval_options(const DeviceFlags& device, const DataFlags& data, const
 Scores score(const Network& network, const Dataset& data, const std::string& path, const EvalOptions& options,
              int top_k, bool quiet) {
   const int64_t classes = network.card.classes;
-  if (const auto found = static_cast<int64_t>(data.class_names().size()); found > classes)
-    throw DataError(fmt::format("'{}' has {} classes, but the network has {} outputs", path, found, classes));
+  check_classes(network.card, data, path);
   Evaluator evaluator(*network.graph, *network.params, data, options);
   Scores s;
   s.logits.reserve(static_cast<size_t>(data.size() * classes));

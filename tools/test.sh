@@ -3,6 +3,7 @@
 # UBSan, those with threads under TSan, and where there is an nvcc the CUDA build with the tests that need no device.
 # Logs lie in build/logs. The last line sums all builds up: "N passed, N failed, N skipped"; exit code 1 when any failed.
 # CONVOLT_TEST_DATA may name a folder of data sets; without it the tests that read them are skipped.
+# --coverage: instead, the tests once with lines counted, and a table of what of src/ and kernels/ they ran.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/cuda/bin:$PWD/.deps/cuda/nvidia/cu13/bin
@@ -35,6 +36,14 @@ stage() {
   tools/count_tests.py --show-failures "$logs/$name" || true
   echo "== $name: tested in $((SECONDS - start)) s"
 }
+
+if [ "${1:-}" = --coverage ]; then
+  find build/coverage -name '*.gcda' -delete 2>/dev/null || true
+  stage coverage
+  tools/coverage.py build/coverage | tee "$logs/coverage.txt"
+  tools/count_tests.py "$logs/coverage"
+  exit
+fi
 
 kind=--cpu
 if command -v nvcc >/dev/null; then kind=--cuda; fi

@@ -1,0 +1,195 @@
+#include "fuzz/targets.h"
+
+#include <cstdlib>
+#include <memory>
+
+#include "convolt/checkpoint.h"
+#include "convolt/dataset.h"
+#include "convolt/error.h"
+#include "convolt/layers.h"
+#include "convolt/network_file.h"
+#include "io/config_file.h"
+#include "io/safetensors.h"
+#include "support/temp_folder.h"
+
+namespace convolt::test {
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+Bytes bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
+std::string text_of(std::span<const uint8_t> bytes) { return {bytes.begin(), bytes.end()}; }
+
+// Where a check of the targets fails: neither an exception, which a reader may throw, nor an assertion, which gtest
+// would only count.
+void demand(bool holds) {
+  if (!holds) std::abort();
+}
+
+const TempFolder& folder() {
+  static const TempFolder made;
+  return made;
+}
+
+// A network with its optimizer, as a checkpoint is read into.
+struct Trained {
+  std::unique_ptr<Context> context = Context::create(Device::cpu());
+  Graph graph;
+  Params params{*context, built(graph), 1};
+  Optimizer optimizer{params, {.kind = OptimizerKind::adam, .ema_decay = 0.9}};
+
+  static Graph& built(Graph& g) {
+    const Value x = relu(batch_norm(conv2d(g.input("image", {4, 4, 3}), 2, {.name = "conv"}), {.name = "bn"}));
+    g.output(linear(global_avg_pool(x), 3, {.name = "fc"}));
+    return g;
+  }
+};
+
+std::vector<Bytes> checkpoint_seeds() {
+  Trained t;
+  const std::string path = folder().path("seed");
+  const TrainingState state{.step = 7, .device = "cpu"};
+  save_checkpoint(path, t.params, {.model = "lenet", .classes = 3, .height = 4, .width = 4, .configuration = "{}"},
+                  &t.optimizer, &state);
+  return {bytes_of(contents(path)), bytes_of(contents(CONVOLT_SOURCE_DIR "/tests/io/golden/python.safetensors"))};
+}
+
+void read_checkpoint(std::span<const uint8_t> bytes) {
+  static Trained into;
+  const std::string path = folder().path("checkpoint");
+  put_contents(path, text_of(bytes));
+  // Each by itself: what one refuses another may read.
+  const auto refusing = [](auto read) {
+    try {
+      read();
+    } catch (const FormatError&) {
+    } catch (const UsageError&) {  // a network that is not known
+    }
+  };
+  refusing([&] {
+    const SafeTensors file = SafeTensors::read(path);
+    size_t total = 0;
+    for (const SafeTensor& tensor : file.tensors()) {
+      total += tensor.bytes.size();
+      if (tensor.dtype.find('F') != std::string::npos) demand(tensor.to_floats().size() <= bytes.size());
+      demand(file.find(tensor.name) == &tensor);
+    }
+    demand(total <= bytes.size());
+  });
+  refusing([&] { model_of(read_card(path)); });
+  refusing([&] { load_weights(path, into.params, {.strict = false}); });
+  refusing([&] { load_training(path, into.params, into.optimizer); });
+}
+
+std::vector<Bytes> network_seeds() {
+  std::vector<Bytes> seeds;
+  for (const char* name : {"lenet", "squeezenet1_1"}) {
+    Graph graph;
+    const ModelInfo info = find_model(name);
+    build_model(graph, info, {.classes = 0, .channels = info.channels});
+    seeds.push_back(bytes_of(write_network(graph, info)));
+  }
+  seeds.push_back(bytes_of(R"({"convolt_network": 1, "input": {"size": [8, 9]}, "layers": [
+    {"kind": "conv2d", "name": "a", "channels": 8, "kernel": [1, 3], "padding": [0, 1, 0, 1], "groups": 1},
+    {"kind": "split", "name": "s", "parts": [4, 4]}, {"kind": "split_part", "place": 1},
+    {"kind": "conv_transpose2d", "channels": 4, "kernel": 2, "stride": 2, "output_padding": 1, "dilation": 1},
+    {"kind": "upsample", "size": 5, "mode": "bilinear"}, {"kind": "pad", "padding": 1, "value": 0.5},
+    {"kind": "group_norm", "groups": 2}, {"kind": "leaky_relu", "slope": 0.1},
+    {"kind": "max_pool", "kernel": 3, "stride": 2, "ceil_mode": true}, {"kind": "adaptive_avg_pool", "size": 2},
+    {"kind": "flatten"}, {"kind": "linear", "units": "classes", "init": {"kind": "normal", "gain": 1, "fan": "in"}}]})"));
+  return seeds;
+}
+
+void read_network_text(std::span<const uint8_t> bytes) {
+  try {
+    const ModelInfo info = parse_network("fuzz.json", text_of(bytes));
+    Graph graph;
+    build_model(graph, info, {.classes = info.classes, .channels = info.channels});
+    parse_network("again.json", write_network(graph, info));
+  } catch (const FormatError&) {
+  }
+}
+
+std::vector<Bytes> configuration_seeds() {
+  return {
+      bytes_of("# a run\nmodel = \"resnet20\"\nepochs=10\nlr=0.1 # rate\nbetas = [0.9, 0.999]\n"
+               "param-group=[\"bn:wd=0\", 'fc:lr=10']\nnesterov=true\nbatch-size=0x80\na=1_000\n[train]\nb=1e3\n"),
+      bytes_of("data-path='C:\\x'\r\nopt=\"ad\\\"am\\u00e4\"\r\nclass-weights=[\r\n 1,\r\n inf]\r\nd=1979-05-27\r\n")};
+}
+
+// What is read and written again reads back the same.
+void read_configuration(std::span<const uint8_t> bytes) {
+  try {
+    for (const ConfigEntry& entry : parse_config(text_of(bytes), "fuzz.toml")) {
+      ConfigEntry plain = entry;
+      plain.key = "key";
+      const auto again = parse_config(format_config(plain), "again.toml");
+      demand(again.size() == 1 && again[0].values == entry.values && again[0].array == entry.array);
+    }
+  } catch (const FormatError&) {
+  }
+}
+
+// The file of labels begins after as many bytes of images as the first two bytes say.
+Bytes idx_pair(const Bytes& images, const Bytes& labels) {
+  Bytes all(2 + images.size() + labels.size());
+  all[0] = static_cast<uint8_t>(images.size() >> 8);
+  all[1] = static_cast<uint8_t>(images.size());
+  std::copy(labels.begin(), labels.end(), std::copy(images.begin(), images.end(), all.begin() + 2));
+  return all;
+}
+
+std::vector<Bytes> idx_seeds() {
+  Bytes images{0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5}, labels{0, 0, 8, 1, 0, 0, 0, 3, 2, 0, 1};
+  for (int i = 0; i < 3 * 4 * 5; ++i) images.push_back(static_cast<uint8_t>(i * 37));
+  const Bytes packed{0x1f, 0x8b, 8,    0,    0,    0,    0,    0,    2,    3,    0x63, 0x60, 0xe0, 0x60, 0x64, 0x60,
+                     0x60, 0x60, 0x66, 0x62, 0x60, 0x04, 0x00, 0x7c, 0x58, 0xc3, 0x7a, 0x0b, 0,    0,    0};
+  return {idx_pair(images, labels), idx_pair(images, packed)};
+}
+
+void read_samples(const Dataset& set) {
+  for (int64_t i = 0; i < std::min<int64_t>(set.size(), 3); ++i) {
+    const RawSample sample = set.read(i);
+    demand(static_cast<int64_t>(sample.bytes.size()) == int64_t{sample.height} * sample.width * sample.channels);
+    demand(set.label(i) >= 0 && static_cast<size_t>(set.label(i)) < set.class_names().size());
+  }
+}
+
+void read_idx(std::span<const uint8_t> bytes) {
+  if (bytes.size() < 2) return;
+  const size_t cut = std::min(bytes.size(), size_t{2} + bytes[0] * size_t{256} + bytes[1]);
+  put_contents(folder().path("train-images-idx3-ubyte"), text_of(bytes.subspan(2, cut - 2)));
+  put_contents(folder().path("train-labels-idx1-ubyte"), text_of(bytes.subspan(cut)));
+  try {
+    read_samples(*open_dataset({.path = folder().path(), .format = "idx"}));
+  } catch (const DataError&) {
+  }
+}
+
+std::vector<Bytes> cifar_seeds() {
+  Bytes two(2 * 3073);
+  for (size_t i = 0; i < two.size(); ++i) two[i] = static_cast<uint8_t>(i % 3073 == 0 ? i % 10 : i * 7);
+  return {two, Bytes(two.begin(), two.begin() + 3073)};
+}
+
+void read_cifar(std::span<const uint8_t> bytes) {
+  const std::string path = folder().path("records.bin");
+  put_contents(path, text_of(bytes));
+  try {
+    read_samples(*open_dataset({.path = path, .format = "cifar10"}));
+  } catch (const DataError&) {
+  }
+}
+
+}  // namespace
+
+const std::vector<FuzzTarget>& fuzz_targets() {
+  static const std::vector<FuzzTarget> targets{{"checkpoint", read_checkpoint, checkpoint_seeds},
+                                               {"network", read_network_text, network_seeds},
+                                               {"configuration", read_configuration, configuration_seeds},
+                                               {"idx", read_idx, idx_seeds},
+                                               {"cifar", read_cifar, cifar_seeds}};
+  return targets;
+}
+
+}  // namespace convolt::test

@@ -97,6 +97,16 @@ TEST_F(Looks, TheMatrixAddsUp) {
   EXPECT_GT(png_size(text_of(at("m.png"))).first, 200);
 }
 
+TEST_F(Looks, WhatCannotBeWrittenLosesNothing) {
+  const Outcome e = convolt(eval() + "--confusion '" + at("nowhere/m.csv") + "'");
+  EXPECT_EQ(e.code, 1);
+  EXPECT_THAT(e.out, HasSubstr("top-1 "));
+  EXPECT_THAT(e.error, HasSubstr("nowhere/m.csv"));
+  const Outcome r = convolt("report '" + at("run") + "' --out '" + at("nowhere/r.html") + "'");
+  EXPECT_EQ(r.code, 1);
+  EXPECT_THAT(r.error, HasSubstr("nowhere/r.html"));
+}
+
 // Labels are places among the names: a data set that lacks a class of the network would be measured wrongly.
 TEST_F(Looks, EvalSaysWhereClassesDiffer) {
   std::filesystem::create_directories(at("two/val"));

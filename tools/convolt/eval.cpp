@@ -126,21 +126,19 @@ int run_eval(const EvalCommand& c) {
   report_bad_samples(s.bad_samples);
   if (s.evaluation.samples == 0) throw DataError("'" + c.data.path + "': no picture could be read");
 
-  if (!c.logits.empty()) write_npy(c.logits, s.logits, data->size(), n.card.classes);
   const std::vector<std::string> names = class_names(n.card);
   Confusion matrix;
-  if (!c.confusion.empty()) {
-    matrix = {confusion_matrix(s.labels, s.evaluation.predicted, n.card.classes), names};
-    const std::string title = fmt::format("{}: top-1 {}", n.card.model, percent(s.evaluation.top1.value()));
-    for (const std::string& path : c.confusion) write_confusion(path, matrix, title);
-  }
+  if (!c.confusion.empty()) matrix = {confusion_matrix(s.labels, s.evaluation.predicted, n.card.classes), names};
   if (c.json) {
-    const Json j = json_of(s, names, c.per_class, c.confusion.empty() ? nullptr : &matrix);
-    fmt::print("{}\n", j.dump());
+    fmt::print("{}\n", json_of(s, names, c.per_class, c.confusion.empty() ? nullptr : &matrix).dump());
   } else {
     print_summary(s, s.result.skipped);
     if (c.per_class) print_classes(s.evaluation, names);
   }
+  // Last: what was measured is not lost where a file cannot be written.
+  const std::string title = fmt::format("{}: top-1 {}", n.card.model, percent(s.evaluation.top1.value()));
+  for (const std::string& path : c.confusion) write_confusion(path, matrix, title);
+  if (!c.logits.empty()) write_npy(c.logits, s.logits, data->size(), n.card.classes);
   return 0;
 }
 

@@ -195,6 +195,7 @@ int run_report(const ReportCommand& c) {
   const fs::path run(c.run);
   const fs::path out = c.out.empty() ? run / "report.html" : fs::path(c.out);
   const std::string weights = weights_of(run);
+  AtomicFile file(out.string());  // complains before the work begins
   const auto context = c.device.make_context();
   NetworkFlags flags;
   flags.checkpoint = weights;
@@ -213,7 +214,6 @@ int run_report(const ReportCommand& c) {
     r.notes.emplace_back("There is no metrics.jsonl in the folder of the run, so there are no curves.");
   measure_if_possible(c, *context, n, configuration, r);
 
-  AtomicFile file(out.string());
   file.write(report_html(r));
   file.commit();
   fmt::print("{}\n", out.string());

@@ -179,7 +179,7 @@ MUTATIONS = {
         ("constant", "sum[j] += weight * g[j];", "sum[j] += g[j];"),
         ("sign", "average_rest * (w[j] - average[j])", "average_rest * (w[j] + average[j])"),
         ("index", "scratch.sums[tensor.first_piece + i].weight", "scratch.sums[i].weight"),
-        ("constant", "if (status.first_bad_step >= 0) return;", "if (status.first_bad_step > 0) return;"),
+        ("constant", "BadStepPolicy::stop && status.first_bad_step >= 0", "BadStepPolicy::stop && status.first_bad_step > 0"),
     ]),
     "kernels/pool.cu": (POOL, [
         ("sign", "const int start = out * stride - pad;", "const int start = out * stride + pad;"),

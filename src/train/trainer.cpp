@@ -8,8 +8,6 @@
 
 #include "conv/conv.h"
 #include "io/metrics_log.h"
-#include "step_state.h"
-#include "train/batch_input.h"
 
 namespace convolt {
 namespace {

@@ -102,7 +102,8 @@ struct LossRow {
   float share, inverse_temperature;  // 1 / classes, 1 / temperature: divided once, on the host
   LossArgs o;
 
-  HD bool by_softmax() const { return o.kind == LossKind::cross_entropy || o.kind == LossKind::focal; }
+  HD bool given() const { return o.given_losses != nullptr; }
+  HD bool by_softmax() const { return !given() && (o.kind == LossKind::cross_entropy || o.kind == LossKind::focal); }
   HD float class_weight(int k) const { return o.class_weights ? o.class_weights[k] : 1.F; }
   HD float row_weight(int64_t n) const {
     const float weight = o.input->weights[n];
@@ -117,11 +118,7 @@ struct LossRow {
     sum_weights(block, shared);
     find_label(block, shared, x, n);
     if (by_softmax()) normalise(block, shared.row, x, classes, 1.F, shared.plain);
-    sum_pairs(block, shared.row, classes, shared.value, shared.slope, [&](int64_t k, float& value, float& slope) {
-      const Term term = term_of(shared, x, n, static_cast<int>(k));
-      value += term.value;
-      slope += term.slope;
-    });
+    sum_terms(block, shared, x, n);
     if (o.distill_alpha > 0) compare_with_teacher(block, shared, x, n);
     count_ahead(block, shared, x);
     block.phase([&](int t) {
@@ -158,6 +155,18 @@ struct LossRow {
                        });
     block.phase([&](int t) {
       if (t == 0) shared.weight_sum = shared.divisor = o.input->weight_sum;
+    });
+  }
+
+  HD void sum_terms(const Block<kThreads>& block, Shared& shared, const T* x, int64_t n) const {
+    if (given())
+      return block.phase([&](int t) {
+        if (t == 0) shared.value = o.given_losses[n];
+      });
+    sum_pairs(block, shared.row, classes, shared.value, shared.slope, [&](int64_t k, float& value, float& slope) {
+      const Term term = term_of(shared, x, n, static_cast<int>(k));
+      value += term.value;
+      slope += term.slope;
     });
   }
 
@@ -279,7 +288,7 @@ struct LossRow {
     block.phase([&](int t) {
       for (int k = t; k < classes; k += kThreads) {
         const auto v = static_cast<float>(x[k]);
-        float slope = term_of(shared, x, n, k).slope;
+        float slope = given() ? o.given_gradient[n * classes + k] : term_of(shared, x, n, k).slope;
         if (by_softmax()) slope -= expf(shared.plain.log_probability(v)) * shared.slope;
         float g = own * slope;
         if (o.distill_alpha > 0) {

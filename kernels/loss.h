@@ -20,6 +20,10 @@ struct LossArgs {
   int32_t ignore_index = 0;
   float focal_gamma = 2, focal_alpha = 0.25F;
   float distill_alpha = 0, temperature = 1;  // above 0: input->teacher is read
+  // Not null: each row's loss, f32 [N], and the derivative of their sum by the logits, f32 [N, K] (null where dlogits
+  // is), in place of those of `kind`.
+  const float* given_losses = nullptr;
+  const float* given_gradient = nullptr;
   const StepInput* input = nullptr;          // targets, weights, weight_sum, step
   float* row_values = nullptr;               // f32 [N, 4] scratch: loss, weight, top-1, top-5 of each row
   Meters* meters = nullptr;                  // added to: loss times sum of weights, and the sums

@@ -19,7 +19,9 @@
 
 namespace convolt {
 
+// What is done to pictures. By default a random-resized-crop and ImageNet's normalisation; all else is off.
 struct AugmentOptions {
+  // How a picture comes to lie on the output.
   enum class Geometry : uint8_t {
     // The picture has the network's size already; anything else is resized to it, aspect ignored.
     none,
@@ -40,15 +42,15 @@ struct AugmentOptions {
   enum class Border : uint8_t { constant, edge, reflect };
   int height = 224, width = 224;  // of the network's input
   int channels = 3;  // of the network's input: 3, or 1 (grey; then mean, std and fill count by their first)
-  Geometry geometry = Geometry::random_resized_crop;
-  int resize = 256;
-  int crop_padding = 0;
-  std::array<float, 2> scale{0.08F, 1.F};        // area of the crop relative to the picture's
-  std::array<float, 2> ratio{3.F / 4, 4.F / 3};  // width / height of the crop, log-uniform
-  float hflip = 0;                               // probability
-  float vflip = 0;                               // probability
-  float rotate = 0;                              // uniform in [-rotate, rotate] degrees, counter-clockwise
-  std::array<float, 2> shear{0, 0};              // uniform in [-shear, shear] degrees along x and along y, below 90
+  Geometry geometry = Geometry::random_resized_crop;  // how a picture comes to lie on the output
+  int resize = 256;                                   // resize_centre_crop: the shorter side before the crop
+  int crop_padding = 0;                               // crop_with_padding: pixels on each side
+  std::array<float, 2> scale{0.08F, 1.F};             // area of the crop relative to the picture's
+  std::array<float, 2> ratio{3.F / 4, 4.F / 3};       // width / height of the crop, log-uniform
+  float hflip = 0;                                    // probability
+  float vflip = 0;                                    // probability
+  float rotate = 0;                                   // uniform in [-rotate, rotate] degrees, counter-clockwise
+  std::array<float, 2> shear{0, 0};  // uniform in [-shear, shear] degrees along x and along y, below 90
   float translate = 0;  // uniform in [-translate, translate] of the height and of the width, to whole output pixels
   std::array<float, 2> zoom{1.F, 1.F};                 // uniform in [zoom[0], zoom[1]], above 1 enlarges; 0.01 to 100
   float brightness = 0, contrast = 0, saturation = 0;  // factor uniform in [max(0, 1 - v), 1 + v], in this order

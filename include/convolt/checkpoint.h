@@ -2,6 +2,7 @@
 // them, and everything needed to go on, as metadata and under "optim.".
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,14 +18,14 @@ namespace convolt {
 
 // What a network needs to be used again.
 struct ModelCard {
-  std::string model;    // a name of models(), or what the network file was called
-  std::string network;  // the text of the network file; empty for a name of models()
-  int64_t classes = 0;
-  int channels = 3;
-  int height = 0, width = 0;  // of training; linear layers after flatten() are tied to it
-  std::vector<std::string> class_names;
-  AugmentOptions preprocessing;  // of evaluation
-  std::string configuration;     // JSON: the options of the run
+  std::string model;                     // a name of models(), or what the network file was called
+  std::string network;                   // the text of the network file; empty for a name of models()
+  int64_t classes = 0;                   // outputs
+  int channels = 3;                      // of the network's input
+  int height = 0, width = 0;             // of training; linear layers after flatten() are tied to it
+  std::vector<std::string> class_names;  // by index; may be fewer than `classes`
+  AugmentOptions preprocessing;          // of evaluation
+  std::string configuration;             // JSON: the options of the run
 };
 
 // The model of a card, without the file that it may have come from. Throws UsageError for an unknown name.
@@ -48,6 +49,7 @@ struct TrainingState {
   std::string best_metric = "top1";
   int64_t epochs_since_best = 0;
   std::vector<KeptCheckpoint> kept;  // the best first
+  // Params::batches_tracked, StepStatus and the plateau schedule.
   int64_t batches_tracked = 0;
   float loss_scale = 1;
   int32_t good_steps = 0, skipped_steps = 0;
@@ -69,10 +71,12 @@ void save_checkpoint(const std::string& path, const Params& params, const ModelC
 // Throws FormatError when the file is no checkpoint of Convolt.
 ModelCard read_card(const std::string& path);
 
+// What load_weights() lets pass.
 struct LoadOptions {
   bool strict = true;     // else missing parameters keep their values and unexpected tensors are passed over
   bool finetune = false;  // the head (the last layer with parameters) keeps its values where its outputs differ
 };
+// What load_weights() let pass.
 struct LoadReport {
   std::vector<std::string> missing, unexpected;  // strict: both are empty
   std::vector<std::string> kept;                 // of the head
@@ -80,6 +84,18 @@ struct LoadReport {
 // Reads the weights of any safetensors file by name (f32, f16, bf16, f64). Throws FormatError that lists missing,
 // unexpected and mis-shaped names; "num_batches_tracked", "optim.", "ema." and what the options say is optional.
 LoadReport load_weights(const std::string& path, Params& params, const LoadOptions& options = {});
+
+// A network with its weights, ready to be compiled into plans.
+struct Network {
+  ModelCard card;                  // what it is
+  std::unique_ptr<Graph> graph;    // its layers
+  std::unique_ptr<Params> params;  // its weights
+};
+// The network of a card with the weights of a safetensors file, and that of a checkpoint. The context must outlive it.
+// Throws what model_of(), read_card() and load_weights() throw.
+Network load_network(Context& context, const ModelCard& card, const std::string& weights);
+Network load_network(Context& context, const std::string& checkpoint);
+
 // Weights, moments, average and state of a checkpoint that has them. Throws FormatError where it lacks what the
 // optimizer keeps, or was made with another kind of optimizer, or with an average that this one does not keep.
 TrainingState load_training(const std::string& path, Params& params, Optimizer& optimizer);

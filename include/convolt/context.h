@@ -17,15 +17,21 @@
 
 namespace convolt {
 
+// Which device: the CPU, or a CUDA device by its number.
 struct Device {
+  // The kinds of devices.
   enum class Type : uint8_t { cpu, cuda };
-  Type type = Type::cpu;
-  int index = 0;
+  Type type = Type::cpu;  // the kind
+  int index = 0;          // among those of its kind
 
+  // The CPU, and a CUDA device (which need not exist: Context::create() finds out).
   static Device cpu() { return {Type::cpu, 0}; }
   static Device cuda(int index = 0) { return {Type::cuda, index}; }
+  // The first CUDA device where one can be used, else the CPU.
+  static Device best();
   // "cpu", "cuda", "cuda:1"; throws UsageError for anything else.
   static Device parse(std::string_view text);
+  // "cpu", "cuda:1".
   std::string to_string() const;
   bool is_cuda() const { return type == Type::cuda; }
   friend bool operator==(const Device&, const Device&) = default;
@@ -40,7 +46,7 @@ std::string cuda_unavailable_reason();
 // the OpenMP threads it leads) when `cuda` is false. Code inside Queue::run receives one; nobody else makes one but
 // tests.
 struct Stream {
-  bool cuda = false;
+  bool cuda = false;       // on a CUDA stream
   void* handle = nullptr;  // cudaStream_t
 };
 
@@ -50,6 +56,7 @@ struct EventState;
 class Event {
 public:
   Event() = default;
+  // For queues.
   explicit Event(std::shared_ptr<EventState> state) : state_(std::move(state)) {}
   // True once the queue has passed the point. Does not wait.
   bool reached() const;
@@ -82,8 +89,10 @@ public:
 
 // What has been asked of a context; all monotonic but the *_bytes. Read by tests that prove what a step does not do.
 struct Counters {
+  // Requests for memory of the device and for pinned memory of the host; bytes asked for and not yet freed, and the
+  // most that was so at once.
   std::atomic<int64_t> device_allocations{0};
-  std::atomic<int64_t> device_bytes{0};  // asked for and not yet freed
+  std::atomic<int64_t> device_bytes{0};
   std::atomic<int64_t> device_bytes_peak{0};
   std::atomic<int64_t> pinned_allocations{0};
   std::atomic<int64_t> pinned_bytes{0};
@@ -96,8 +105,9 @@ class ConvProvider;  // src/conv/conv.h
 // Owns a device's queues, allocators and library handles. Thread-safe. Must outlive everything made from it.
 class Context {
 public:
+  // What create() is asked for.
   struct Options {
-    Device device = Device::cpu();
+    Device device = Device::cpu();  // must exist
     // CPU compute threads, 0 for all cores. Results on the CPU are bitwise repeatable for one number of threads.
     int threads = 0;
   };
@@ -106,10 +116,13 @@ public:
   static std::unique_ptr<Context> create(Device device) { return create(Options{device, 0}); }
   virtual ~Context() = default;
 
+  // What create() was asked for.
   const Device& device() const { return device_; }
   // "AMD EPYC (2 threads)", "NVIDIA H200".
   virtual std::string describe() const = 0;
+  // CPU compute threads.
   int threads() const { return threads_; }
+  // The queue of kernels, the queue of copies beside it, and what was asked of both. The context's own.
   virtual Queue& compute() = 0;
   virtual Queue& copies() = 0;
   Counters& counters() { return counters_; }
@@ -127,8 +140,9 @@ public:
   virtual ConvProvider& conv() = 0;
 
 protected:
+  // For the kinds of devices: the memory behind allocate() and its like; nullptr when there is not enough.
   Context(Device device, int threads);
-  virtual void* raw_allocate(int64_t bytes) = 0;  // nullptr when there is not enough
+  virtual void* raw_allocate(int64_t bytes) = 0;
   virtual void raw_free(void* memory) noexcept = 0;
   virtual void* raw_allocate_pinned(int64_t bytes) = 0;
   virtual void raw_free_pinned(void* memory) noexcept = 0;
@@ -144,12 +158,15 @@ private:
 // Owns device memory (or pinned host memory) of a context. Move-only.
 class Buffer {
 public:
+  // Of the device, or of the host and pinned.
   enum class Kind : uint8_t { device, pinned };
   Buffer() = default;
+  // Uninitialised memory; the context must outlive it. Throws OutOfMemoryError.
   Buffer(Context& context, int64_t bytes, Kind kind = Kind::device);
   ~Buffer();
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
+  // Its address, null when it is empty; its size; the address as that of elements.
   void* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
   template <class T>

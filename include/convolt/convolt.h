@@ -17,7 +17,13 @@
 #include "convolt/optimizer.h"
 #include "convolt/params.h"
 #include "convolt/plan.h"
+#include "convolt/predictor.h"
 #include "convolt/schedule.h"
 #include "convolt/shape.h"
+#include "convolt/step.h"
+#include "convolt/synth.h"
 #include "convolt/tensor.h"
 #include "convolt/trainer.h"
+
+// Everything of Convolt.
+namespace convolt {}

@@ -1,8 +1,10 @@
-// Data sets: what samples there are, and the bytes of each. Recognised by looking at the path.
+// Data sets: what samples there are, and the bytes of each. Those of known formats are recognised by looking at the
+// path; one of your own is a class with two functions, size() and read() (examples/own_dataset.cpp).
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,44 +13,57 @@ namespace convolt {
 
 // One sample as its source holds it: an encoded picture file, or raw pixels.
 struct RawSample {
-  std::vector<uint8_t> bytes;  // the file; or u8 [height, width, channels] when `height` > 0
-  int height = 0, width = 0, channels = 0;
+  std::vector<uint8_t> bytes;         // the file; or u8 [height, width, channels] when `height` > 0
+  int height = 0, width = 0;          // of raw pixels; 0 for a file
+  int channels = 0;                   // of raw pixels: 3 (RGB) or 1 (grey)
+  std::optional<int32_t> label = {};  // index of the class; absent where Dataset::label() says it without reading
 };
 
-// Immutable after opening; all methods are thread-safe.
+// A class that derives from it defines size() and read(); the rest has defaults, which say less or cost more. Decode
+// threads call const methods at the same time: they are thread-safe, and sample i is the same whenever it is read.
 class Dataset {
 public:
   virtual ~Dataset() = default;
+  // Number of samples.
   virtual int64_t size() const = 0;
-  // Index of the class in class_names(), which are sorted bytewise for folders.
-  virtual int32_t label(int64_t i) const = 0;
-  // For messages: the path of the picture, or "data_batch_1.bin[17]".
-  virtual std::string name(int64_t i) const = 0;
-  // Throws DataError with the name when the bytes cannot be had.
+  // Sample i of 0 .. size() - 1: a file or raw pixels, with its label. Throws DataError when it cannot be had: then
+  // another takes its place in training, and evaluation leaves it out; anything else that is thrown ends the run.
   virtual RawSample read(int64_t i) const = 0;
-  // Fills `into` with the bytes of the encoded file from `offset` as far as it goes and returns their number: headers
-  // are read without the rest. For samples that are files; raw pixels have fixed_height(). Throws as read() does.
+
+  // Index of the sample's class in class_names(), which are sorted bytewise for folders. By default read() is asked;
+  // UsageError where that has no label.
+  virtual int32_t label(int64_t i) const;
+  // For messages: the path of the picture, or "data_batch_1.bin[17]". By default "sample 17".
+  virtual std::string name(int64_t i) const;
+  // "image folder", "CIFAR-10 records", "IDX". By default "data set".
+  virtual std::string describe() const;
+  // True for encoded files of which read_part() gives the header without the rest. Otherwise, and without
+  // fixed_height(), a loader reads every sample once before it begins, to learn how large they are.
+  virtual bool reads_parts() const { return false; }
+  // Fills `into` with the bytes of the file from `offset` as far as it goes and returns their number. By default a part
+  // of read(). Throws as read() does.
   virtual size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const;
+  // What the classes are called, by index; empty where nobody has named them.
   const std::vector<std::string>& class_names() const { return class_names_; }
-  // "image folder", "CIFAR-10 records", "IDX".
-  virtual std::string describe() const = 0;
   // 1 when every sample is grey by format (IDX), else 3.
   virtual int channels() const { return 3; }
-  // Height and width of every sample where the format fixes it (IDX, CIFAR), else 0.
+  // Height and width of every sample where they are fixed raw pixels (IDX, CIFAR), else 0.
   virtual int fixed_height() const { return 0; }
   virtual int fixed_width() const { return 0; }
 
 protected:
-  std::vector<std::string> class_names_;
+  std::vector<std::string> class_names_;  // for the constructor to fill in
 };
 
+// Which part of a data set.
 enum class Split : uint8_t { train, validation };
 
+// What open_dataset() opens.
 struct DatasetOptions {
-  std::string path;
+  std::string path;  // a folder or a file
   // "auto", "folder", "cifar10", "idx".
   std::string format = "auto";
-  Split split = Split::train;
+  Split split = Split::train;  // which part
 };
 
 // Opens a data set: an image folder (train/<class>/*, val|validation|test/<class>/*, or <class>/* itself), a folder or
@@ -56,5 +71,8 @@ struct DatasetOptions {
 // t10k-*). Throws DataError or FormatError. A data set without the asked split: nullptr for validation (then there is
 // none), DataError for train.
 std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options);
+
+// Picture files by path, without labels. A file that cannot be read is found when it is read.
+std::unique_ptr<Dataset> picture_files(std::vector<std::string> paths);
 
 }  // namespace convolt

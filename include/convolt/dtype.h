@@ -7,6 +7,7 @@
 
 namespace convolt {
 
+// The type of a tensor's elements.
 enum class DType : uint8_t { f32, bf16, f16, u8, i32 };
 
 // Bytes of one element.

@@ -2,6 +2,7 @@
 // or file, what was expected, what was found, and the remedy where there is one. Destructors never throw.
 #pragma once
 
+#include <exception>
 #include <stdexcept>
 #include <string>
 
@@ -40,5 +41,9 @@ class UsageError : public Error {
 class NonFiniteError : public Error {
   using Error::Error;
 };
+
+// What the program exits with and the C interface returns for an error: 2 usage (and shapes), 3 data, 4 device, 5 out
+// of memory (std::bad_alloc too), 1 anything else.
+int exit_code_of(const std::exception& error);
 
 }  // namespace convolt

@@ -15,8 +15,9 @@ class Graph;
 
 // The output of a layer. A handle: cheap to copy, valid as long as its graph.
 struct Value {
-  Graph* graph = nullptr;
-  int layer = -1;
+  Graph* graph = nullptr;  // that it belongs to
+  int layer = -1;          // in Graph::layers()
+  // Without the batch.
   Shape shape() const;  // by value: the graph grows
 };
 
@@ -24,10 +25,13 @@ struct Value {
 // torch.nn.init; fans count kernel positions. The last four are shorthands: torch's default of convolutions, linear
 // layers and their biases is uniform_fan_in().
 struct Init {
-  enum class Kind : uint8_t { constant, normal, uniform, truncated_normal } kind = Kind::constant;  // truncated at +-2
-  float gain = 0;
+  // truncated_normal: at +-2
+  enum class Kind : uint8_t { constant, normal, uniform, truncated_normal } kind = Kind::constant;
+  float gain = 0;  // the value, standard deviation or bound, before it is divided
+  // What gain is divided by the root of.
   enum class Fan : uint8_t { none, in, out } fan = Fan::none;
 
+  // Named ones.
   static constexpr Init constant(float value) { return {Kind::constant, value, Fan::none}; }
   static constexpr Init normal(float std) { return {Kind::normal, std, Fan::none}; }
   static constexpr Init truncated_normal(float std) { return {Kind::truncated_normal, std, Fan::none}; }
@@ -35,6 +39,7 @@ struct Init {
   static constexpr Init kaiming_normal_fan_in() { return {Kind::normal, 1.41421356F, Fan::in}; }
   static constexpr Init kaiming_uniform_fan_in() { return {Kind::uniform, 2.44948974F, Fan::in}; }
   static constexpr Init uniform_fan_in() { return {Kind::uniform, 1, Fan::in}; }
+  // All fields.
   friend bool operator==(const Init&, const Init&) = default;
 };
 
@@ -44,8 +49,8 @@ struct ParamSpec {
   Shape shape;            // in memory
   bool trainable = true;  // false: a buffer (running statistics)
   bool decays = true;     // weight decay applies where --norm-weight-decay asks for another value (false for norms)
-  Init init;
-  int64_t fan_in = 1, fan_out = 1;
+  Init init;              // how it starts
+  int64_t fan_in = 1, fan_out = 1;  // inputs of one output and outputs of one input
   // In files the extents are permuted: [O, H, W, I] <-> [O, I, H, W]. For a linear layer after flatten() the shape in
   // memory is [out, H, W, C] and in the file [out, C * H * W], as torch flattens NCHW pictures.
   // column: [C] in memory, [C, 1, 1] in the file.
@@ -55,15 +60,17 @@ struct ParamSpec {
 
 struct LayerDef;  // src/graph/layer.h
 
+// One step of a network.
 struct Layer {
-  const LayerDef* def = nullptr;
-  std::string name;         // unique; the prefix of its parameters' names
-  std::vector<int> inputs;  // layers
-  std::any attributes;      // of the type that its definition expects
-  Shape shape;              // of its output
-  std::vector<int> params;  // indices into Graph::params()
+  const LayerDef* def = nullptr;  // its kind
+  std::string name;               // unique; the prefix of its parameters' names
+  std::vector<int> inputs;        // layers
+  std::any attributes;            // of the type that its definition expects
+  Shape shape;                    // of its output
+  std::vector<int> params;        // indices into Graph::params()
 };
 
+// The layers of one network, in the order in which they were made, and the parameters that they want.
 class Graph {
 public:
   Graph() = default;
@@ -75,6 +82,7 @@ public:
   // What eval and predict report: the logits [K].
   void output(Value logits);
 
+  // All layers (the input first), all parameters, and the input's place among the layers.
   const std::vector<Layer>& layers() const { return layers_; }
   const std::vector<ParamSpec>& params() const { return params_; }
   int input_layer() const { return 0; }

@@ -7,7 +7,10 @@
 
 namespace convolt {
 
+// Options of conv2d().
 struct Conv2dOptions {
+  // As torch.nn.Conv2d's. The name is the layer's and the prefix of its parameters'; empty: "<kind><n>". It means the
+  // same in all options below.
   std::string name;
   Size2 kernel = 3, stride = 1;
   Padding padding = 0;
@@ -21,7 +24,9 @@ struct Conv2dOptions {
 // rounded down.
 Value conv2d(Value x, int64_t channels, Conv2dOptions options = {});
 
+// Options of conv_transpose2d().
 struct ConvTranspose2dOptions {
+  // As torch.nn.ConvTranspose2d's.
   std::string name;
   Size2 kernel = 2, stride = 2;
   Padding padding = 0;
@@ -36,9 +41,10 @@ struct ConvTranspose2dOptions {
 // H' = (H - 1) stride - top - bottom padding + dilation (kernel - 1) + output_padding + 1.
 Value conv_transpose2d(Value x, int64_t channels, ConvTranspose2dOptions options = {});
 
+// Options of batch_norm().
 struct BatchNormOptions {
-  std::string name;
-  float eps = 1e-5F;
+  std::string name;               // of the layer
+  float eps = 1e-5F;              // added to the variance
   float momentum = 0.1F;          // weight of the new value in the running statistics
   Init init = Init::constant(1);  // of the scale; zeros for "zero-init residual"
   bool frozen = false;            // training too normalises by the running statistics, and leaves them
@@ -46,7 +52,9 @@ struct BatchNormOptions {
 // Training: by the batch's biased variance, over all rows of the last extent; evaluation: by the running statistics.
 Value batch_norm(Value x, BatchNormOptions options = {});
 
+// Options of group_norm().
 struct GroupNormOptions {
+  // As torch.nn.GroupNorm's; the number of groups divides the channels.
   std::string name;
   int64_t groups = 32;
   float eps = 1e-5F;
@@ -54,13 +62,15 @@ struct GroupNormOptions {
 // Y. Wu, K. He, arXiv 1803.08494: by mean and variance of each group of channels of each picture.
 Value group_norm(Value x, GroupNormOptions options = {});
 
+// Options of layer_norm().
 struct LayerNormOptions {
-  std::string name;
+  std::string name;   // of the layer
   float eps = 1e-6F;  // torchvision's ConvNeXt
 };
 // By mean and variance over the channels of each pixel (or of a vector [K]).
 Value layer_norm(Value x, LayerNormOptions options = {});
 
+// Element by element: Activation has the formulas.
 Value relu(Value x);
 Value relu6(Value x);
 Value leaky_relu(Value x, float slope = 0.01F);
@@ -74,13 +84,17 @@ Value tanh(Value x);
 // Any of them by name; slope is leaky_relu's. none is x itself.
 Value activation(Value x, Activation a, float slope = 0.01F);
 
+// Options of max_pool() and avg_pool().
 struct PoolOptions {
+  // As torch.nn.MaxPool2d's.
   std::string name;
   Size2 kernel = 2, stride = 2;
   Padding padding = 0;
   bool ceil_mode = false;  // round the extents up; a window that would start beyond the padded picture is left out
   bool count_include_pad = true;  // avg_pool: padding counts as zeros; else it does not count
 };
+// The largest element, or the mean, of each window of each channel: [H, W, C] -> [H', W', C] with extents as
+// conv2d()'s.
 Value max_pool(Value x, PoolOptions options = {});
 Value avg_pool(Value x, PoolOptions options = {});
 // [H, W, C] -> [C], the mean.
@@ -91,13 +105,17 @@ Value adaptive_avg_pool(Value x, Size2 size);
 // Constant border.
 Value pad(Value x, Padding padding, float value = 0);
 
-enum class Upsampling : uint8_t { nearest, bilinear };  // as torch.nn.functional.interpolate, align_corners=False
+// As torch.nn.functional.interpolate, align_corners=False.
+enum class Upsampling : uint8_t { nearest, bilinear };
+// [H, W, C] -> [size.h, size.w, C].
 Value upsample(Value x, Size2 size, Upsampling mode = Upsampling::nearest);
 
 // [H, W, C] -> [H * W * C].
 Value flatten(Value x);
 
+// Options of linear().
 struct LinearOptions {
+  // As torch.nn.Linear's.
   std::string name;
   bool bias = true;
   Init init = Init::uniform_fan_in();
@@ -120,9 +138,10 @@ std::vector<Value> split(Value x, const std::vector<int64_t>& channels);
 // Channel g * (C / groups) + j goes to j * groups + g (X. Zhang et al., arXiv 1707.01083).
 Value channel_shuffle(Value x, int64_t groups);
 
+// Options of layer_scale().
 struct LayerScaleOptions {
-  std::string name;  // of the parameter itself: "features.1.0.layer_scale", "stages.0.blocks.0.gamma"
-  float init = 1e-6F;
+  std::string name;    // of the parameter itself: "features.1.0.layer_scale", "stages.0.blocks.0.gamma"
+  float init = 1e-6F;  // of every factor
   bool column = true;  // in files [C, 1, 1] as torchvision's; else [C]
 };
 // x times one learnt factor per channel (H. Touvron et al., arXiv 2103.17239).

@@ -9,29 +9,29 @@
 #include "convolt/augment.h"
 #include "convolt/context.h"
 #include "convolt/dataset.h"
+#include "convolt/step.h"
 
 namespace convolt {
-
-struct SampleRecord;
 
 // What becomes of a sample that cannot be read. replace: in training another sample takes its place, drawn by a pure
 // function; in evaluation as skip. skip: its row is an empty picture of weight 0, which counts for nothing (but that
 // batch norm sees it). fail: DataError that names it.
 enum class BadSamplePolicy : uint8_t { replace, skip, fail };
 
+// How a data set becomes batches.
 struct LoaderOptions {
-  int batch = 128;
+  int batch = 128;       // rows of each batch
   int threads = 2;       // decode threads (-j), at least 1
   bool training = true;  // shuffle, drop the incomplete last batch; else in order, pad the last batch with rows of
                          // weight 0
   BadSamplePolicy bad_samples = BadSamplePolicy::replace;
-  uint64_t seed = 0;
+  uint64_t seed = 0;  // of order, replacements and augmentation
   int max_side =
       0;  // pictures are shrunk by an integer factor to at most this; 0: 8 x the larger side of the network's input
   int64_t max_pixels = 200'000'000;  // a header that declares more is a bad picture
   double max_decode_seconds = 2;     // of processor time; a sample that took longer is a bad picture from then on
   int slots = 3;                     // batches in flight, at least 2
-  AugmentOptions augment;
+  AugmentOptions augment;            // what records tell the device to do; its `height` and `width` set max_side
   int group = 1;  // training: an epoch has a multiple of so many batches (the micro-batches of an update)
   int64_t first_step =
       0;  // training: resume so that the first batch is that of this step (step = epoch * steps_per_epoch + batch)
@@ -39,24 +39,27 @@ struct LoaderOptions {
 
 // A batch on the device. Valid until it is released.
 struct Batch {
-  int64_t step = 0;  // training: counts over all epochs; evaluation: from 0
-  int64_t epoch = 0;
-  int64_t index = 0;  // of the batch in its epoch
-  int rows = 0;       // rows with a sample (the others are padding)
-  float weight_sum = 0;
+  int64_t step = 0;                       // training: counts over all epochs; evaluation: from 0
+  int64_t epoch = 0;                      // from 0
+  int64_t index = 0;                      // of the batch in its epoch
+  int rows = 0;                           // rows with a sample (the others are padding)
+  float weight_sum = 0;                   // of `weights`
   const SampleRecord* records = nullptr;  // device [batch]
   const uint8_t* pixels = nullptr;        // device
   const int32_t* labels = nullptr;        // device [batch]
   const float* weights = nullptr;         // device [batch]
   const int64_t* samples = nullptr;       // host [batch]: index in the data set, -1 for padding
   const uint8_t* skipped = nullptr;       // host [batch]: 1 where the sample could not be read
-  int slot = -1;
+  int slot = -1;                          // the loader's own mark, for release()
 };
+
+// What a plan's step reads of a batch. The seed and the learning rate are the caller's to fill in.
+StepInput input_of(const Batch& batch);
 
 // A sample that could not be used, each named once.
 struct BadSample {
-  std::string name;
-  std::string reason;
+  std::string name;    // Dataset::name()
+  std::string reason;  // in one sentence
 };
 
 // The life of a slot: Free -> Decoding -> Copying -> Ready -> InUse -> Free. All methods are called by one consumer

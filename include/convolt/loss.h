@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -17,6 +18,25 @@ enum class LossKind : uint8_t {
   mean_squared_error,    // mean_k (x_k - t_k)^2
 };
 
+// A batch as a loss of your own sees it, in host memory during the call.
+struct LossBatch {
+  int rows = 0, classes = 0;        // of the batch; outputs of the network
+  const float* logits = nullptr;    // [rows, classes]
+  const int32_t* labels = nullptr;  // [rows], each in 0..classes-1; null with dense targets
+  const float* targets = nullptr;   // [rows, classes] with dense targets, else null
+  const float* weights = nullptr;   // [rows]; rows of weight 0 (padding, ignore_index) have no picture, and label 0
+  // To be written, zero before; what is written to rows of weight 0 is not used.
+  float* losses = nullptr;  // [rows]: the loss of each row, neither weighted nor divided
+  float* gradient =
+      nullptr;  // [rows, classes]: the derivative of the sum of `losses` by each logit; null in evaluation
+};
+
+// Writes losses and gradient of a batch. Runs within the step: on the CPU on the thread of the compute queue, on CUDA
+// on the thread that calls Plan::run(), which then waits for the logits and copies losses and gradient in. Must not
+// call the plan or its context. What it throws ends the step: the next synchronisation throws it, as DeviceError with
+// its text.
+using CustomLoss = std::function<void(const LossBatch& batch)>;
+
 // A batch's loss is the mean of its rows' by the rows' weights, as with torch's reduction "mean". Cross-entropy of
 // labels with class weights divides by the sum of weight times class weight of the label, as torch does; everything
 // else by the sum of the weights. Rows of weight 0 may hold anything.
@@ -24,23 +44,27 @@ enum class LossKind : uint8_t {
 // Evaluation plans compute the same kind without smoothing, class weights, positive weights and teacher: plain
 // cross-entropy where training smooths it, so that losses of validation can be compared.
 struct LossOptions {
+  // What the logits are compared with.
   enum class Target : uint8_t {
     labels,  // StepInput::labels, i32 [N]: the target is 1 at the label, 0 elsewhere
     dense,   // StepInput::targets, f32 [N, K]: probabilities, several labels at once, or values to fit
   };
-  LossKind kind = LossKind::cross_entropy;
-  Target target = Target::labels;
+  LossKind kind = LossKind::cross_entropy;  // the formula
+  Target target = Target::labels;           // what the logits are compared with
   float smoothing = 0;               // the target becomes (1 - smoothing) t + smoothing / K; all but mean_squared_error
   std::vector<float> class_weights;  // [K], or empty; not sigmoid_focal and mean_squared_error
   std::vector<float> positive_weights;  // [K], or empty; binary_cross_entropy
   std::optional<int32_t> ignore_index;  // rows of this label count as of weight 0
-  float focal_gamma = 2;
-  float focal_alpha = 0.25F;  // of sigmoid_focal; below 0: neither side is weighted
+  float focal_gamma = 2;                // exponent of focal and sigmoid_focal
+  float focal_alpha = 0.25F;            // of sigmoid_focal; below 0: neither side is weighted
   // Above 0: (1 - distill_alpha) times the above plus distill_alpha T^2 KL(softmax(z / T) || softmax(x / T)), with z
   // the teacher's logits, f32 [N, K] at StepInput::teacher (G. Hinton et al., arXiv 1503.02531). Class weights do not
   // touch the second part.
   float distill_alpha = 0;
-  float temperature = 1;
+  float temperature = 1;  // T
+  // A loss of your own in place of `kind`: target, ignore_index, weights of rows, loss scaling and meters work as ever;
+  // smoothing, class and positive weights and distillation are its own business and must be left alone here.
+  CustomLoss custom = {};
 };
 
 }  // namespace convolt

@@ -13,20 +13,22 @@
 
 namespace convolt {
 
+// What is asked of a model.
 struct ModelOptions {
   int64_t classes = 1000;     // 0: the model's usual number
   int height = 0, width = 0;  // 0: the model's usual size
-  int channels = 3;
+  int channels = 3;           // of the pictures: 3, or 1
 };
 
+// A network that can be built.
 struct ModelInfo {
-  std::string name;
-  std::string summary;
-  int size;  // usual height and width of its pictures
+  std::string name;     // as --model takes it
+  std::string summary;  // one line for people
+  int size;             // usual height and width of its pictures
   // What `train` does to pictures where nothing is said: nothing, crop with 4 pixels of padding and flip, or
   // random-resized-crop and flip.
   enum class Recipe : uint8_t { digits, cifar, imagenet } recipe;
-  std::function<void(Graph& graph, const ModelInfo& info, const ModelOptions& options)> build;
+  std::function<void(Graph& graph, const ModelInfo& info, const ModelOptions& options)> build;  // fills an empty graph
   // Evaluation: the shorter side before the centre crop of `size`, the normalisation and the filter; those of
   // torchvision's first weights.
   int resize = size;
@@ -38,6 +40,7 @@ struct ModelInfo {
   std::string network = {};  // of a network file its text, else empty
 };
 
+// All networks known by name.
 const std::vector<ModelInfo>& models();
 // A name that ends in ".json" is a network file's (convolt/network_file.h). Throws UsageError that offers the nearest
 // name.

@@ -14,18 +14,19 @@ namespace convolt {
 
 // Settings of the parameters in whose names the pattern is found.
 struct ParamGroup {
-  std::string pattern;  // ECMAScript regular expression, searched for: "^layer1\\.", "bn", "bias$"
-  float lr_scale = 1;
-  std::optional<float> weight_decay;
-  bool frozen = false;  // neither gradient nor update
+  std::string pattern;                // ECMAScript regular expression, searched for: "^layer1\\.", "bn", "bias$"
+  float lr_scale = 1;                 // factor of the learning rate
+  std::optional<float> weight_decay;  // in place of the optimizer's
+  bool frozen = false;                // neither gradient nor update
 };
 
+// Which optimizer, and its numbers.
 struct OptimizerOptions {
-  using Kind = OptimizerKind;
-  Kind kind = Kind::sgd;
-  float momentum = 0.9F;   // sgd, lars, rmsprop
-  bool nesterov = false;   // sgd
-  float weight_decay = 0;  // decoupled for adamw and lion
+  using Kind = OptimizerKind;  // the formulas there are
+  Kind kind = Kind::sgd;       // the formula
+  float momentum = 0.9F;       // sgd, lars, rmsprop
+  bool nesterov = false;       // sgd
+  float weight_decay = 0;      // decoupled for adamw and lion
   // Weight decay of norms' scales and biases, and of the biases of convolutions and linear layers; negative: as
   // weight_decay.
   float norm_weight_decay = -1, bias_weight_decay = -1;
@@ -60,10 +61,11 @@ public:
 
   // What the options come to for one parameter.
   struct Settings {
-    float lr_scale = 1, weight_decay = 0;
-    bool frozen = false;
-    bool clipped = true;  // by clip_adaptive
+    float lr_scale = 1, weight_decay = 0;  // factor of the learning rate; in force for it
+    bool frozen = false;                   // neither gradient nor update
+    bool clipped = true;                   // by clip_adaptive
   };
+  // Of parameter i.
   const Settings& settings(int i) const { return settings_[static_cast<size_t>(i)]; }
   // A trainable parameter that is not frozen.
   bool updates(int i) const;

@@ -6,6 +6,7 @@
 
 namespace convolt {
 
+// By the names of torch.optim and of the papers.
 enum class OptimizerKind : uint8_t { sgd, adam, adamw, rmsprop, lars, lion };
 
 // "sgd", "adam", "adamw", "rmsprop", "lars", "lion".

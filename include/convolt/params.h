@@ -12,6 +12,7 @@
 
 namespace convolt {
 
+// Named tensors in device memory. All calls from one thread.
 class Params {
 public:
   // Allocates and initialises from `seed`: each element is a pure function of (seed, parameter index, element). Context
@@ -20,6 +21,7 @@ public:
   // The same names and values in memory of its own; synchronises.
   Params clone() const;
 
+  // The graph's parameters, by index.
   const std::vector<ParamSpec>& specs() const { return specs_; }
   // Index of the parameter of that name, -1 for none.
   int find(const std::string& name) const;
@@ -44,6 +46,7 @@ public:
   // Training steps whose batch statistics entered the running ones (num_batches_tracked).
   int64_t batches_tracked = 0;
 
+  // Where they live.
   Context& context() const { return *context_; }
   // Bytes asked of the device allocator so far, and the bytes up to the end of the trainable tensors.
   int64_t bytes() const;

@@ -11,12 +11,9 @@
 #include "convolt/loss.h"
 #include "convolt/optimizer.h"
 #include "convolt/params.h"
+#include "convolt/step.h"
 
 namespace convolt {
-
-struct StepInput;
-struct StepStatus;
-struct Meters;
 
 // Rewrites of the op list; each may be switched off without changing what is computed (beyond rounding where it says
 // so).
@@ -27,13 +24,14 @@ struct Passes {
   bool dead_code = true;  // ops whose results nobody reads
 };
 
+// What a graph is compiled for.
 struct PlanOptions {
-  int batch = 1;
-  DType dtype = DType::f32;  // of activations: f32, bf16 or f16
-  bool tf32 = false;
-  bool training = false;      // gradients; batch statistics; dropout
-  int height = 0, width = 0;  // of the pictures; 0: the graph's
-  LossOptions loss;
+  int batch = 1;                   // rows of each step
+  DType dtype = DType::f32;        // of activations: f32, bf16 or f16
+  bool tf32 = false;               // f32 on CUDA may multiply in tf32
+  bool training = false;           // gradients; batch statistics; dropout
+  int height = 0, width = 0;       // of the pictures; 0: the graph's
+  LossOptions loss;                // training: what is minimised; evaluation: what the meters sum up
   Optimizer* optimizer = nullptr;  // training: the step ends with its update; without one the gradients are left to be
                                    // read
   // With an optimizer: each run() takes a micro-batch, and each `accumulate`-th ends with an update by the mean
@@ -44,17 +42,18 @@ struct PlanOptions {
   std::optional<AugmentOptions> augment;
   // After a step the logits lie as f32 at device_logits(), for StepInput::teacher of another plan on the same queue.
   bool expose_logits = false;
-  Passes passes;
+  Passes passes;  // which rewrites are on
 };
 
 // Sums over the rows so far, weighted.
 struct MeterValues {
-  double loss = 0, weight = 0, top1 = 0, top5 = 0;
+  double loss = 0, weight = 0, top1 = 0, top5 = 0;  // divide by weight: the mean loss, and the parts that are right
 };
 
+// The meters and the status at one point of the queue.
 struct MeterReading {
-  int64_t step = 0;
-  MeterValues values;
+  int64_t step = 0;             // what request_meters() was given; -1 from meters()
+  MeterValues values;           // the sums so far
   int64_t first_bad_step = -1;  // the first step whose loss was not finite; -1: all were
   float gradient_norm = 0;      // of the last update before clipping; 0 where nobody needs it
   // Of training with a policy for bad steps: the last one, how many there were, in all and just now, and what the
@@ -67,6 +66,8 @@ struct MeterReading {
 // All calls from one thread. Params (and optimizer) must outlive the plan.
 class Plan {
 public:
+  // Compiles and allocates everything. Throws UsageError, ShapeError or DeviceError for what cannot be done, and
+  // OutOfMemoryError. The graph need not outlive it.
   Plan(const Graph& graph, Params& params, const PlanOptions& options);
   ~Plan();
   Plan(const Plan&) = delete;
@@ -103,10 +104,11 @@ public:
   // synchronises.
   std::vector<float> gradient(int i);
 
-  // Runs the step again op by op and names the layer and op whose output is first not finite; empty when all are
-  // finite.
+  // Runs the step again op by op and names the layer and op whose output is first not finite, or before that a row
+  // whose label is no class of the network's; empty when there is neither.
   std::string find_non_finite(const StepInput& input);
 
+  // What it was compiled for: height and width of the pictures, and outputs.
   const PlanOptions& options() const;
   int height() const;
   int width() const;

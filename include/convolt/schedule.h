@@ -8,7 +8,9 @@
 
 namespace convolt {
 
+// Which schedule, and its numbers.
 struct ScheduleOptions {
+  // The formulas are at learning_rate().
   enum class Kind : uint8_t {
     constant,
     step,
@@ -19,11 +21,12 @@ struct ScheduleOptions {
     polynomial,
     exponential,
     plateau
-  } kind = Kind::cosine;
-  double base = 0.1;  // after warm-up; one_cycle: the highest
-  int64_t total_steps = 1;
-  int64_t warmup_steps = 0;  // linear from base * warmup_factor
-  double warmup_factor = 0.01;
+  };
+  Kind kind = Kind::cosine;         // the formula
+  double base = 0.1;                // after warm-up; one_cycle: the highest
+  int64_t total_steps = 1;          // of the training
+  int64_t warmup_steps = 0;         // linear from base * warmup_factor
+  double warmup_factor = 0.01;      // of base, at the first step of the warm-up
   int64_t cooldown_steps = 0;       // at the end, linear from what the schedule has come to, to `minimum`
   int64_t step_size = 1;            // step: steps between decays; exponential: steps in which the rate falls by gamma
   std::vector<int64_t> milestones;  // multistep: the steps of the decays, ascending
@@ -41,9 +44,9 @@ struct ScheduleOptions {
 
 // What plateau remembers between epochs.
 struct PlateauState {
-  std::optional<double> best;
-  int64_t bad_epochs = 0;
-  double scale = 1;  // of the rate
+  std::optional<double> best;  // the best value so far
+  int64_t bad_epochs = 0;      // since then
+  double scale = 1;            // of the rate
 };
 
 // "constant", "step", "multistep", "cosine", "cosine-restarts", "one-cycle", "polynomial", "exponential", "plateau".

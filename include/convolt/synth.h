@@ -9,17 +9,18 @@
 
 namespace convolt {
 
+// What is drawn.
 struct SynthOptions {
-  static constexpr int kMaxClasses = 16;
+  static constexpr int kMaxClasses = 16;  // shapes there are
   std::string output;         // folder, made when missing; gets train/<class>/NNN.jpg and val/<class>/NNN.jpg
   int classes = 8;            // 2 to kMaxClasses
   int train_per_class = 100;  // at least 1
   int val_per_class = 25;     // at least 0; 0: no val folder
   int min_side = 64;          // of the pictures, drawn for each between these two; 16 to 4096
-  int max_side = 128;
-  uint64_t seed = 0;
-  int jpeg_quality = 90;  // 1 to 100
-  int threads = 2;        // the files do not depend on it
+  int max_side = 128;         // the other of the two
+  uint64_t seed = 0;          // another seed, another set
+  int jpeg_quality = 90;      // 1 to 100
+  int threads = 2;            // the files do not depend on it
 };
 
 // Writes the set; each file appears whole, by rename. Every pixel is a pure function of (seed, split, class, number),

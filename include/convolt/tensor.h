@@ -8,11 +8,13 @@
 
 namespace convolt {
 
+// Type, extents and address.
 struct Tensor {
-  DType dtype = DType::f32;
-  Shape shape;
-  void* data = nullptr;
+  DType dtype = DType::f32;  // of the elements
+  Shape shape;               // outermost extent first, packed
+  void* data = nullptr;      // in device memory, not owned
 
+  // Their number, their bytes, and the address as that of elements (the type is not checked).
   int64_t elements() const { return shape.elements(); }
   int64_t bytes() const { return elements() * size_of(dtype); }
   template <class T>

@@ -18,28 +18,33 @@
 
 namespace convolt {
 
+// What an evaluation found.
 struct EvalResult {
   int64_t samples = 0;        // that counted
   int64_t skipped = 0;        // could not be read
   double loss = 0;            // mean
   double top1 = 0, top5 = 0;  // fractions
   double correct = 0;         // samples whose top-1 is right
-  double seconds = 0;
+  double seconds = 0;         // of wall time
 };
 
+// How a network is evaluated.
 struct EvalOptions {
+  // As those of PlanOptions and LoaderOptions (whose `threads` are the workers).
   int batch = 128;
   int workers = 2;
   DType dtype = DType::f32;
   bool tf32 = false;
   int max_side = 0;
   BadSamplePolicy bad_samples = BadSamplePolicy::skip;
+  // What is done to the pictures.
   AugmentOptions preprocessing;
 };
 
 // Evaluates a network on a data set: every readable sample counts once. Reusable: plan and loader are made once.
 class Evaluator {
 public:
+  // Throws what Plan and Loader throw. Params and data set must outlive it.
   Evaluator(const Graph& graph, Params& params, const Dataset& data, const EvalOptions& options);
   // on_logits: called with (sample index, K logits, skipped) in order of the data set; may be empty.
   EvalResult run(const std::function<void(int64_t, const float*, bool)>& on_logits = {});
@@ -55,9 +60,11 @@ enum class BestMetric : uint8_t { top1, top5, loss };
 // "top1", "top5", "loss".
 std::string_view name_of(BestMetric metric);
 
+// How a network is trained.
 struct TrainOptions {
-  int epochs = 10;
+  int epochs = 10;    // passes over the data set
   int64_t steps = 0;  // stop after so many updates in all; 0: after the epochs
+  // As those of LoaderOptions (whose `threads` are the workers) and PlanOptions; how weights are updated.
   int batch = 128;
   int workers = 2;
   DType dtype = DType::f32;
@@ -91,17 +98,20 @@ struct TrainOptions {
 
 // Progress of a training, on the calling thread.
 struct TrainProgress {
+  // Counts so far, and what they go up to.
   int64_t step = 0, total_steps = 0;
   int64_t epoch = 0, epochs = 0;
   int64_t step_in_epoch = 0, steps_per_epoch = 0;
-  double loss = 0, top1 = 0;  // mean since the last report
-  double learning_rate = 0;
-  double gradient_norm = 0;  // of the last update, before clipping; 0 without clipping
-  int64_t bad_steps = 0;     // skipped in all, since their loss was not finite
-  double images_per_second = 0;
-  double seconds_left = 0;
+  double loss = 0, top1 = 0;     // mean since the last report
+  double learning_rate = 0;      // of the last update
+  double gradient_norm = 0;      // of the last update, before clipping; 0 without clipping
+  int64_t bad_steps = 0;         // skipped in all, since their loss was not finite
+  double images_per_second = 0;  // since the last report
+  double seconds_left = 0;       // estimated from the time since the start
 };
+// What an epoch came to. `seconds` of wall time, validation included.
 struct EpochSummary {
+  // Epoch (from 0) and updates so far; means over the epoch; the validation, if there is one; whether it was the best.
   int64_t epoch = 0, step = 0;
   double train_loss = 0, train_top1 = 0;
   double learning_rate = 0;  // of the last step
@@ -109,19 +119,22 @@ struct EpochSummary {
   bool best = false;  // by the metric; without validation always
   double seconds = 0;
 };
+// Whom train() tells, on its own thread; each may be empty.
 struct TrainObserver {
+  // Every log_every steps; after each epoch; what should be known and ends nothing.
   std::function<void(const TrainProgress&)> progress;
   std::function<void(const EpochSummary&)> epoch;
   std::function<void(const std::string&)> warning;
 };
 
+// How a training ended.
 struct TrainResult {
-  int64_t steps = 0;
-  bool interrupted = false;    // stopped by the flag; saved
-  bool stopped_early = false;  // early_stop
-  double best_top1 = -1;       // of the best epoch in validation; -1 without one
-  std::vector<BadSample> bad_samples;
-  double seconds = 0;
+  int64_t steps = 0;                   // updates done
+  bool interrupted = false;            // stopped by the flag; saved
+  bool stopped_early = false;          // by early_stop
+  double best_top1 = -1;               // of the best epoch in validation; -1 without one
+  std::vector<BadSample> bad_samples;  // of training and validation
+  double seconds = 0;                  // of wall time
 };
 
 // Trains `graph` (as `card` describes it) from initialised Params. `interrupt`, when it becomes non-zero, ends the

@@ -169,14 +169,22 @@ auto linear_weights(const Problem& p, const dnnl::primitive_attr& attr, const dn
 }
 #endif
 
-std::string description_of(const memory::desc& d) {
 #if DNNL_VERSION_MAJOR >= 3
-  const auto blob = d.get_blob();
-  return {blob.begin(), blob.end()};
-#else
-  return {reinterpret_cast<const char*>(&d.data), sizeof d.data};
-#endif
+memory::dims dims_of(const memory::desc& d) { return d.get_dims(); }
+
+// Layouts that agree in all of this are the same; The early ones of oneDNN 3 have no get_blob().
+std::string description_of(const memory::desc& d) {
+  std::string text = std::to_string(static_cast<int>(d.get_data_type())) + " " + std::to_string(d.get_size());
+  for (const memory::dims& part :
+       {d.get_dims(), d.get_padded_dims(), d.get_strides(), d.get_inner_blks(), d.get_inner_idxs()})
+    for (const auto value : part) text += " " + std::to_string(value);
+  return text;
 }
+#else
+memory::dims dims_of(const memory::desc& d) { return d.dims(); }
+
+std::string description_of(const memory::desc& d) { return {reinterpret_cast<const char*>(&d.data), sizeof d.data}; }
+#endif
 
 class OneDnnKernel final : public ConvKernel {
 public:
@@ -266,7 +274,7 @@ public:
 private:
   static int64_t elements(const memory::desc& d) {
     int64_t n = 1;
-    for (const auto e : d.dims()) n *= e;
+    for (const auto e : dims_of(d)) n *= e;
     return n;
   }
   static int64_t rounded_up(int64_t bytes) { return (bytes + 255) / 256 * 256; }

@@ -10,6 +10,8 @@
 
 namespace convolt {
 
+Device Device::best() { return cuda_device_count() > 0 ? cuda() : cpu(); }
+
 Device Device::parse(std::string_view text) {
   if (text == "cpu") return cpu();
   if (text == "cuda") return cuda(0);

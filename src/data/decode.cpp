@@ -92,10 +92,12 @@ void check_room(const PictureSize& size, std::span<uint8_t> target) {
 }
 
 PictureSize decode_raw(const RawSample& sample, const DecodeLimits& limits, std::span<uint8_t> target) {
-  const PictureSize size = decoded_size(sample.height, sample.width, sample.channels, limits);
+  const PictureSize size = decoded_size(sample, limits);
   check_room(size, target);
   if (int64_t{sample.height} * sample.width * sample.channels != static_cast<int64_t>(sample.bytes.size()))
-    throw DataError("the sample has " + std::to_string(sample.bytes.size()) + " bytes of pixels");
+    throw DataError("the sample has " + std::to_string(sample.bytes.size()) + " bytes of pixels: expected " +
+                    std::to_string(sample.height) + " x " + std::to_string(sample.width) + " x " +
+                    std::to_string(sample.channels));
   const cv::Mat pixels(sample.height, sample.width, CV_8UC(sample.channels), const_cast<uint8_t*>(sample.bytes.data()));
   finish(pixels, 1, size, target.data());
   return size;
@@ -128,15 +130,29 @@ PictureSize decoded_size(const PictureHeader& header, const DecodeLimits& limits
   return decoded_size(header.height, header.width, 3, limits);
 }
 
+PictureSize decoded_size(const RawSample& sample, const DecodeLimits& limits) {
+  if (sample.height == 0) return decoded_size(read_picture_header(sample.bytes), limits);
+  if (sample.height < 0 || sample.width < 1 || (sample.channels != 1 && sample.channels != 3))
+    throw DataError("the sample's pixels are " + std::to_string(sample.height) + " x " + std::to_string(sample.width) +
+                    " x " + std::to_string(sample.channels) + ": expected a height, a width and 1 or 3 channels");
+  return decoded_size(sample.height, sample.width, sample.channels, limits);
+}
+
 PictureSize decode(const RawSample& sample, const DecodeLimits& limits, std::span<uint8_t> target,
                    const std::string& name) {
   try {
-    return sample.height > 0 ? decode_raw(sample, limits, target) : decode_file(sample.bytes, limits, target);
+    return sample.height != 0 ? decode_raw(sample, limits, target) : decode_file(sample.bytes, limits, target);
   } catch (const DataError& error) {
     throw DataError(name + ": " + error.what());
   } catch (const cv::Exception& error) {
     throw DataError(name + ": OpenCV refuses it (" + error.err + ")");
   }
+}
+
+std::string reason_of(const std::exception& error, const std::string& name) {
+  std::string reason = error.what();
+  if (reason.starts_with(name + ": ")) reason.erase(0, name.size() + 2);
+  return reason;
 }
 
 double thread_seconds() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <span>
 #include <string>
 
@@ -31,12 +32,17 @@ constexpr int shrink_factor(int side, int max_side) { return (side + max_side - 
 PictureSize decoded_size(const PictureHeader& header, const DecodeLimits& limits);
 // Of raw pixels: their own channels.
 PictureSize decoded_size(int height, int width, int channels, const DecodeLimits& limits);
+// Of a file in memory or of raw pixels. Throws DataError for pixels that are neither grey nor RGB too.
+PictureSize decoded_size(const RawSample& sample, const DecodeLimits& limits);
 
 // Decodes a sample, encoded or raw, into the first bytes of `target`. Grey, alpha, palette, CMYK and 16-bit files
 // become 8-bit RGB (alpha is dropped, as Pillow's convert("RGB") does); raw pixels keep their channels. A file that
 // ends before its picture does is an error, not half a picture. Thread-safe. Throws DataError that begins with `name`.
 PictureSize decode(const RawSample& sample, const DecodeLimits& limits, std::span<uint8_t> target,
                    const std::string& name);
+
+// What the error says, without the name of the sample in front.
+std::string reason_of(const std::exception& error, const std::string& name);
 
 // Processor time of the calling thread: unlike the time of day it does not depend on what else the machine does.
 double thread_seconds();

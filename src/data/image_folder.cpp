@@ -9,7 +9,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kMaxFileBytes = int64_t{1} << 30;
 constexpr std::array<const char*, 3> kValidationNames{"val", "validation", "test"};
 
 class ImageFolder final : public Dataset {
@@ -26,21 +25,10 @@ public:
   std::string name(int64_t i) const override { return path(i).string(); }
   std::string describe() const override { return "image folder"; }
 
-  RawSample read(int64_t i) const override {
-    const InputFile file(path(i));
-    const int64_t bytes = file.bytes();
-    if (bytes > kMaxFileBytes)
-      throw DataError(name(i) + ": has " + std::to_string(bytes) + " bytes, expected at most " +
-                      std::to_string(kMaxFileBytes) + " for a picture");
-    RawSample sample;
-    sample.bytes.resize(static_cast<size_t>(bytes));
-    sample.bytes.resize(file.read(0, sample.bytes));
-    return sample;
-  }
+  RawSample read(int64_t i) const override { return read_picture_file(path(i)); }
+  bool reads_parts() const override { return true; }
   size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const override {
-    const InputFile file(path(i));
-    file.bytes();  // a file that became a pipe or a folder is refused here
-    return file.read(offset, into);
+    return read_picture_part(path(i), offset, into);
   }
 
 private:

@@ -113,6 +113,11 @@ private:
     int first, end;
   };
 
+  struct Decoded {
+    PictureSize size;
+    int32_t label;
+  };
+
   // Batches are numbered from 0 at the start (and restart) of the loader; batch s goes through slot s mod slots.
   Slot& slot_of(int64_t sequence) const { return *slots_[static_cast<size_t>(sequence) % slots_.size()]; }
 
@@ -127,11 +132,7 @@ private:
       batch.rows += slot.samples[static_cast<size_t>(row)] >= 0 ? 1 : 0;
       batch.weight_sum += slot.weights()[row];
     }
-    auto* device = slot.device().as<uint8_t>();
-    batch.records = reinterpret_cast<const SampleRecord*>(device);
-    batch.labels = reinterpret_cast<const int32_t*>(device + slot.layout().labels);
-    batch.weights = reinterpret_cast<const float*>(device + slot.layout().weights);
-    batch.pixels = device + slot.layout().pictures;
+    slot.point_to_device(batch);
     batch.samples = slot.samples.data();
     batch.skipped = slot.skipped.data();
     batch.slot = static_cast<int>(static_cast<size_t>(sequence) % slots_.size());
@@ -234,16 +235,16 @@ private:
     if (position >= n) return store_nothing(claim.slot, row, -1);
     const int64_t first = options_.training ? Permutation(n, options_.seed, epoch)(position) : position;
     if (!options_.training || options_.bad_samples == BadSamplePolicy::skip) {
-      if (const auto size = decode_sample(first, scratch))
-        store(claim.slot, row, first, epoch, *size, scratch);
+      if (const auto decoded = decode_sample(first, scratch))
+        store(claim.slot, row, first, epoch, *decoded, scratch);
       else
         store_nothing(claim.slot, row, first);
       return;
     }
     int64_t sample = first;
     for (int attempt = 0; attempt <= kReplacements; ++attempt) {
-      if (const auto size = decode_sample(sample, scratch))
-        return store(claim.slot, row, sample, epoch, *size, scratch);
+      if (const auto decoded = decode_sample(sample, scratch))
+        return store(claim.slot, row, sample, epoch, *decoded, scratch);
       sample = replacement_sample(options_.seed, epoch, position, attempt, n);
     }
     throw DataError(dataset_.name(first) + ": cannot be read, and neither can the " + std::to_string(kReplacements) +
@@ -251,7 +252,7 @@ private:
   }
 
   // The sample's pixels in `scratch`, or nothing when it is bad. Throws, with the name, what is not the data's fault.
-  std::optional<PictureSize> decode_sample(int64_t sample, std::span<uint8_t> scratch) {
+  std::optional<Decoded> decode_sample(int64_t sample, std::span<uint8_t> scratch) {
     if (is_bad(sample)) return std::nullopt;
     const std::string name = dataset_.name(sample);
     try {
@@ -260,12 +261,14 @@ private:
       const PictureSize size = decode(raw, limits_, scratch, name);
       if (thread_seconds() - start > limits_.max_seconds)
         throw DataError(name + ": took longer to decode than a sample may");
-      return size;
+      return Decoded{size, raw.label ? *raw.label : dataset_.label(sample)};
     } catch (const DataError& error) {
       if (options_.bad_samples == BadSamplePolicy::fail)
         throw DataError(std::string(error.what()) + "; --bad-images skip goes on without it");
-      note_bad(sample, name, error.what());
+      note_bad(sample, name, reason_of(error, name));
       return std::nullopt;
+    } catch (const UsageError&) {
+      throw;
     } catch (const std::bad_alloc&) {
       throw OutOfMemoryError(name + ": there is no memory to decode it; try fewer threads (-j)");
     } catch (const std::exception& error) {
@@ -273,8 +276,9 @@ private:
     }
   }
 
-  void store(Slot& slot, int row, int64_t sample, uint32_t epoch, const PictureSize& size,
+  void store(Slot& slot, int row, int64_t sample, uint32_t epoch, const Decoded& decoded,
              std::span<const uint8_t> pixels) {
+    const PictureSize& size = decoded.size;
     const int64_t offset = slot.reserve(size.bytes());
     if (offset < 0)
       throw DataError(dataset_.name(sample) + ": does not fit, since more than " + std::to_string(kReplacements) +
@@ -283,16 +287,16 @@ private:
     slot.records()[row] = make_record(options_.augment, size.height, size.width, size.channels, options_.seed, epoch,
                                       static_cast<uint64_t>(sample));
     slot.records()[row].offset = offset;
-    slot.labels()[row] = dataset_.label(sample);
+    slot.labels()[row] = decoded.label;
     slot.weights()[row] = 1;
     slot.samples[static_cast<size_t>(row)] = sample;
     slot.skipped[static_cast<size_t>(row)] = 0;
   }
 
   // A row without a picture: padding (sample -1), or a sample that cannot be read.
-  void store_nothing(Slot& slot, int row, int64_t sample) const {
+  static void store_nothing(Slot& slot, int row, int64_t sample) {
     slot.records()[row] = SampleRecord{};
-    slot.labels()[row] = sample < 0 ? 0 : dataset_.label(sample);
+    slot.labels()[row] = 0;
     slot.weights()[row] = 0;
     slot.samples[static_cast<size_t>(row)] = sample;
     slot.skipped[static_cast<size_t>(row)] = sample < 0 ? 0 : 1;
@@ -304,7 +308,6 @@ private:
   }
 
   void note_bad(int64_t sample, const std::string& name, std::string reason) {
-    if (reason.starts_with(name + ": ")) reason.erase(0, name.size() + 2);
     const std::lock_guard lock(bad_mutex_);
     if (known_bad_.insert(sample).second) bad_.push_back({name, std::move(reason)});
   }
@@ -332,6 +335,18 @@ private:
 };
 
 }  // namespace
+
+StepInput input_of(const Batch& batch) {
+  StepInput input;
+  input.step = batch.step;
+  input.epoch = batch.epoch;
+  input.weight_sum = batch.weight_sum;
+  input.records = batch.records;
+  input.pixels = batch.pixels;
+  input.labels = batch.labels;
+  input.weights = batch.weights;
+  return input;
+}
 
 std::unique_ptr<Loader> Loader::create(Context& context, const Dataset& dataset, const LoaderOptions& options) {
   check(options, dataset);

@@ -13,6 +13,17 @@ namespace convolt {
 
 namespace fs = std::filesystem;
 
+int32_t Dataset::label(int64_t i) const {
+  const RawSample sample = read(i);
+  if (!sample.label)
+    throw UsageError(name(i) + ": has no label; a data set gives RawSample::label in read(), or defines label()");
+  return *sample.label;
+}
+
+std::string Dataset::name(int64_t i) const { return "sample " + std::to_string(i); }
+
+std::string Dataset::describe() const { return "data set"; }
+
 size_t Dataset::read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const {
   const RawSample sample = read(i);
   const auto size = static_cast<int64_t>(sample.bytes.size());
@@ -42,6 +53,25 @@ size_t InputFile::read(int64_t offset, std::span<uint8_t> into) const {
     done += static_cast<size_t>(got);
   }
   return done;
+}
+
+RawSample read_picture_file(const fs::path& path) {
+  constexpr int64_t kMaxBytes = int64_t{1} << 30;
+  const InputFile file(path);
+  const int64_t bytes = file.bytes();
+  if (bytes > kMaxBytes)
+    throw DataError(path.string() + ": has " + std::to_string(bytes) + " bytes, expected at most " +
+                    std::to_string(kMaxBytes) + " for a picture");
+  RawSample sample;
+  sample.bytes.resize(static_cast<size_t>(bytes));
+  sample.bytes.resize(file.read(0, sample.bytes));
+  return sample;
+}
+
+size_t read_picture_part(const fs::path& path, int64_t offset, std::span<uint8_t> into) {
+  const InputFile file(path);
+  file.bytes();  // a file that became a pipe or a folder is refused here
+  return file.read(offset, into);
 }
 
 namespace {

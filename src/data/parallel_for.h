@@ -11,24 +11,25 @@
 
 namespace convolt {
 
-// Calls body(i) for each i in 0..n-1, in any order, on `threads` threads; waits for all and rethrows the first
-// exception.
+// Calls body(i) for each i in 0..n-1, in any order, on `threads` threads (the caller's where one is enough), `chunk`
+// neighbours at a time; waits for all and rethrows the first exception.
 template <class Body>
-void parallel_for(int64_t n, int threads, const Body& body) {
-  constexpr int64_t kChunk = 16;
+void parallel_for(int64_t n, int threads, const Body& body, int64_t chunk = 16) {
   std::atomic<int64_t> next{0};
   std::mutex mutex;
   std::exception_ptr error;
   const auto work = [&] {
     try {
-      for (int64_t at = next.fetch_add(kChunk); at < n; at = next.fetch_add(kChunk))
-        for (int64_t i = at; i < std::min(at + kChunk, n); ++i) body(i);
+      for (int64_t at = next.fetch_add(chunk); at < n; at = next.fetch_add(chunk))
+        for (int64_t i = at; i < std::min(at + chunk, n); ++i) body(i);
     } catch (...) {
       const std::lock_guard lock(mutex);
       if (!error) error = std::current_exception();
     }
   };
-  {
+  if (threads == 1) {
+    work();
+  } else {
     std::vector<std::jthread> workers;
     for (int t = 0; t < threads; ++t) workers.emplace_back(work);
   }

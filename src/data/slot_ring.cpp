@@ -71,6 +71,13 @@ void Slot::discard() {
   state_ = SlotState::free;
 }
 
+void Slot::point_to_device(Batch& batch) const {
+  batch.records = device_.as<const SampleRecord>();
+  batch.labels = at<const int32_t>(device_, layout_.labels);
+  batch.weights = at<const float>(device_, layout_.weights);
+  batch.pixels = at<const uint8_t>(device_, layout_.pictures);
+}
+
 int64_t Slot::reserve(int64_t bytes) {
   const int64_t size = SlotLayout::aligned(bytes);
   const int64_t offset = reserved_.fetch_add(size);

@@ -8,6 +8,7 @@
 
 #include "augment.h"
 #include "convolt/context.h"
+#include "convolt/loader.h"
 
 namespace convolt {
 
@@ -61,6 +62,9 @@ public:
   int32_t* labels() const { return at<int32_t>(host_, layout_.labels); }
   float* weights() const { return at<float>(host_, layout_.weights); }
   uint8_t* pictures() const { return at<uint8_t>(host_, layout_.pictures); }
+
+  // Sets where the batch lies on the device.
+  void point_to_device(Batch& batch) const;
 
   const Buffer& host() const { return host_; }
   const Buffer& device() const { return device_; }

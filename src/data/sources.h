@@ -35,4 +35,8 @@ private:
   Descriptor file_;
 };
 
+// A picture file, whole (at most 1 GiB) or a part of it (Dataset::read_part). Throw DataError with the path.
+RawSample read_picture_file(const std::filesystem::path& path);
+size_t read_picture_part(const std::filesystem::path& path, int64_t offset, std::span<uint8_t> into);
+
 }  // namespace convolt

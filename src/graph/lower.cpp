@@ -160,6 +160,8 @@ void check_loss(const LossOptions& o, int64_t classes) {
   if (o.smoothing > 0 && o.kind == LossKind::mean_squared_error) fail("mean_squared_error has no smoothing");
   if (o.ignore_index && o.target == LossOptions::Target::dense)
     fail("ignore_index belongs to labels; give such rows of dense targets the weight 0");
+  if (o.custom && (o.smoothing > 0 || !o.class_weights.empty() || !o.positive_weights.empty() || o.distill_alpha > 0))
+    fail("a custom one takes neither smoothing nor class weights, positive weights or a teacher");
   if (!(o.focal_gamma >= 0)) fail(fmt::format("focal_gamma must be at least 0, found {}", o.focal_gamma));
   if (!(o.distill_alpha >= 0 && o.distill_alpha <= 1))
     fail(fmt::format("distill_alpha lies in 0..1, found {}", o.distill_alpha));
@@ -189,13 +191,17 @@ void lower_training(Program& program, const PlanOptions& options) {
   const std::vector<Op> forward = program.step;
   check_loss(options.loss, program[program.logits].shape[-1]);
   const LossAttrs attrs{options.training ? options.loss : plain(options.loss), options.training, goes_on(options)};
-  const auto out = emit(program, program.step,
-                        {.def = &ops::loss,
-                         .in = {program.logits, constant(program, "class weights", attrs.options.class_weights),
-                                constant(program, "positive weights", attrs.options.positive_weights)},
-                         .attrs = attrs,
-                         .layer = "loss"},
-                        "loss.dx");
+  Op loss{.def = &ops::loss,
+          .in = {program.logits, constant(program, "class weights", attrs.options.class_weights),
+                 constant(program, "positive weights", attrs.options.positive_weights)},
+          .attrs = attrs,
+          .layer = "loss"};
+  if (options.loss.custom)
+    for (const ValueId given :
+         emit(program, program.step,
+              {.def = &ops::custom_loss, .in = {program.logits}, .attrs = attrs, .layer = "loss"}, "loss.custom"))
+      loss.in.push_back(given);
+  const auto out = emit(program, program.step, std::move(loss), "loss.dx");
   if (options.expose_logits) {
     program.exposed_logits = program.add(
         {.name = "logits.f32", .dtype = DType::f32, .shape = program[program.logits].shape, .persistent = true});

@@ -32,6 +32,7 @@ public:
   const StepInput* input = nullptr;
   StepStatus* status = nullptr;
   Meters* meters = nullptr;
+  Queue* queue = nullptr;  // that the launches run in
 
   Tensor in(const Op& op, size_t i) const { return i < op.in.size() ? tensor(op.in[i]) : Tensor{}; }
   Tensor out(const Op& op, size_t i) const { return i < op.out.size() ? tensor(op.out[i]) : Tensor{}; }
@@ -100,7 +101,7 @@ extern const OpDef pad, pad_backward, resample, resample_backward;
 extern const OpDef adaptive_avg_pool, adaptive_avg_pool_backward;
 extern const OpDef concat, split, channel_shuffle, mul, mul_backward_broadcast, scale_channels, scale_channels_backward,
     stochastic_depth;
-extern const OpDef loss, accumulate_gradients, optimizer_update;
+extern const OpDef loss, custom_loss, accumulate_gradients, optimizer_update;
 }  // namespace ops
 
 }  // namespace convolt

@@ -152,6 +152,7 @@ std::vector<float> Plan::gradient(int i) {
 
 std::string Plan::find_non_finite(const StepInput& input) {
   Impl& p = *impl_;
+  if (std::string label = p.find_bad_label(input); !label.empty()) return label;
   p.run_prepare_if_needed();
   p.context.compute().copy(p.tensor(p.program.step_input).data, &input, sizeof input);
   std::string found;

@@ -152,6 +152,7 @@ void Plan::Impl::bind_all() {
   input = tensor(program.step_input).as<const StepInput>();
   status = tensor(program.step_status).as<StepStatus>();
   meters = tensor(program.meters).as<Meters>();
+  queue = &context.compute();
   for (const Op& op : program.prepare) prepare_launches.push_back(op.def->bind(op, *this));
   for (const Op& op : program.step) step_launches.push_back(op.def->bind(op, *this));
 }
@@ -307,6 +308,22 @@ void Plan::Impl::submit(const StepInput& values) {
   if (options.optimizer == nullptr || options.optimizer->average() == nullptr) return;
   options.optimizer->average()->touch();
   options.optimizer->average()->batches_tracked = params.batches_tracked;
+}
+
+std::string Plan::Impl::find_bad_label(const StepInput& values) {
+  if (options.loss.target == LossOptions::Target::dense) return {};
+  const int64_t classes = program[program.logits].shape[1];
+  std::vector<int32_t> row_labels(static_cast<size_t>(options.batch));
+  std::vector<float> row_weights(row_labels.size());
+  read_back(row_labels.data(), values.labels, options.batch * int64_t{4});
+  read_back(row_weights.data(), values.weights, options.batch * int64_t{4});
+  for (size_t n = 0; n < row_labels.size(); ++n) {
+    const int32_t label = row_labels[n];
+    if (!(row_weights[n] > 0) || options.loss.ignore_index == label || (label >= 0 && label < classes)) continue;
+    return "row " + std::to_string(n) + ", whose label is " + std::to_string(label) + " (the network has " +
+           std::to_string(classes) + " classes)";
+  }
+  return {};
 }
 
 }  // namespace convolt

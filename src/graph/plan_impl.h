@@ -35,6 +35,8 @@ struct Plan::Impl final : Binding {
   void count_micro_batch(StepInput& input_values);
   // Runs the step's ops in order on the calling thread (CPU: the queue's).
   void execute(Stream s);
+  // Names the first row that counts and whose label is no class.
+  std::string find_bad_label(const StepInput& input_values);
   // Under AddressSanitizer: makes only what is alive at op i accessible.
   void open_memory(size_t i) const;
   void close_memory(size_t i) const;

@@ -37,6 +37,8 @@ Launch bind_loss(const Op& op, const Binding& b) {
   args.focal_alpha = o.focal_alpha;
   args.distill_alpha = o.distill_alpha;
   args.temperature = o.temperature;
+  args.given_losses = b.in(op, 3).as<const float>();
+  args.given_gradient = b.in(op, 4).as<const float>();
   args.input = b.input;
   args.row_values = static_cast<float*>(b.scratch(op));
   args.meters = b.meters;
@@ -71,7 +73,7 @@ const OpDef cast_weights{.name = "cast_weights", .infer = preset, .bind = [](con
 
 const OpDef cast{.name = "cast", .infer = preset, .bind = cast_weights.bind};
 
-// (logits, class weights or none, positive weights or none) -> the gradient of the logits
+// (logits, class weights or none, positive weights or none, what custom_loss makes) -> the gradient of the logits
 const OpDef loss{.name = "loss",
                  .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
                    if (!std::get<LossAttrs>(op.attrs).gradient) return {};

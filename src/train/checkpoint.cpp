@@ -331,6 +331,18 @@ ModelInfo model_of(const ModelCard& card) {
   return card.network.empty() ? find_model(card.model) : parse_network(card.model, card.network);
 }
 
+Network load_network(Context& context, const ModelCard& card, const std::string& weights) {
+  Network n{card, std::make_unique<Graph>(), nullptr};
+  build_model(*n.graph, model_of(card), {card.classes, card.height, card.width, card.channels});
+  n.params = std::make_unique<Params>(context, *n.graph, 0);
+  load_weights(weights, *n.params);
+  return n;
+}
+
+Network load_network(Context& context, const std::string& checkpoint) {
+  return load_network(context, read_card(checkpoint), checkpoint);
+}
+
 namespace {
 
 // The values of a tensor that goes with a parameter.

@@ -1,8 +1,6 @@
 #include <chrono>
 
 #include "convolt/trainer.h"
-#include "step_state.h"
-#include "train/batch_input.h"
 
 namespace convolt {
 namespace {

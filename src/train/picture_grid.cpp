@@ -5,7 +5,6 @@
 
 #include "data/encode_png.h"
 #include "data/render.h"
-#include "train/batch_input.h"
 
 namespace convolt {
 

@@ -7,7 +7,6 @@
 
 #include "conv/conv.h"
 #include "step_state.h"
-#include "train/batch_input.h"
 #include "train/checkpoint_keeper.h"
 #include "train/derived_options.h"
 #include "train/picture_grid.h"

@@ -37,6 +37,7 @@ public:
     sample.bytes = files_[static_cast<size_t>(i)];
     return sample;
   }
+  bool reads_parts() const override { return true; }
   size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const override {
     const Bytes& file = files_[static_cast<size_t>(i)];
     const size_t count = std::min(into.size(), file.size() - std::min(file.size(), static_cast<size_t>(offset)));

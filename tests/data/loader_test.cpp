@@ -195,7 +195,7 @@ TEST_P(LoaderTest, EvaluationCoversEachSampleOnceAndPads) {
       EXPECT_EQ(row.weight, i < 10 && i != 4 ? 1 : 0);
       EXPECT_EQ(row.skipped, i == 4 ? 1 : 0);
       EXPECT_EQ(row.record.height, i < 10 && i != 4 ? 1 + i % 5 : 0);
-      EXPECT_EQ(row.label, i < 10 ? i % 5 : 0);
+      EXPECT_EQ(row.label, i < 10 && i != 4 ? i % 5 : 0);
     }
     Batch none;
     EXPECT_FALSE(loader->next(none));
@@ -246,6 +246,53 @@ TEST_P(LoaderTest, RawSamplesOfOneSizeNeedNoHeaders) {
     EXPECT_EQ(row.pixels, Bytes(6, static_cast<uint8_t>(i)));
     EXPECT_EQ(row.record.channels, 1);
   }
+}
+
+// A data set of one's own: two functions, here with files, pixels of several sizes and a sample that is lost.
+class TwoFunctions final : public Dataset {
+public:
+  int64_t size() const override { return 9; }
+  RawSample read(int64_t i) const override {
+    if (i == 4) throw DataError("sample 4: lost");
+    const int height = static_cast<int>(1 + i % 3);
+    RawSample sample{Bytes(static_cast<size_t>(height * 2 * 3), static_cast<uint8_t>(i)), height, 2, 3};
+    if (i % 2 == 1) sample = {numbered_ppm(2, height, static_cast<int>(i)), 0, 0, 0};
+    sample.label = static_cast<int32_t>(10 * i);
+    return sample;
+  }
+};
+
+TEST_P(LoaderTest, ADatasetNeedsTwoFunctions) {
+  const TwoFunctions dataset;
+  LoaderOptions o = options(9, 3);
+  o.training = false;
+  const auto loader = Loader::create(context(), dataset, o);
+  const auto batches = take(*loader, 9, 1);
+  for (int64_t i = 0; i < 9; ++i) {
+    const Row& row = batches[0][static_cast<size_t>(i)];
+    EXPECT_EQ(row.skipped, i == 4 ? 1 : 0);
+    if (i == 4) continue;
+    EXPECT_EQ(row.label, 10 * i);
+    EXPECT_EQ(row.record.height, 1 + i % 3);
+    if (i % 2 == 0) EXPECT_THAT(row.pixels, testing::Each(i));
+  }
+  EXPECT_EQ(loader->bad_samples()[0].reason, "lost");
+  EXPECT_EQ(dataset.label(3), 30);
+  EXPECT_EQ(dataset.name(3), "sample 3");
+  EXPECT_EQ(dataset.describe(), "data set");
+  EXPECT_THAT(dataset.class_names(), testing::IsEmpty());
+}
+
+TEST_P(LoaderTest, ADatasetWithoutLabelsSaysHowToGiveThem) {
+  class Unlabelled final : public Dataset {
+  public:
+    int64_t size() const override { return 4; }
+    RawSample read(int64_t) const override { return {Bytes(3), 1, 1, 3}; }
+  };
+  const Unlabelled dataset;
+  const auto loader = Loader::create(context(), dataset, options(4));
+  Batch batch;
+  EXPECT_THAT(message_of<UsageError>([&] { loader->next(batch); }), HasSubstr("has no label; a data set gives"));
 }
 
 TEST_P(LoaderTest, ASlowDecodeIsQuarantined) {

@@ -484,6 +484,29 @@ TEST_P(AnyLossTest, TheSameBitsWithPhasesBackwards) {
     }
 }
 
+// Losses and derivatives from elsewhere are weighted, scaled and counted as those of any kind.
+TEST_P(LossTest, GivenLossesAndGradient) {
+  const Batch batch(ctx(), dtype(), 3, {1, 2, 3, 6, 5, 4, 0, 0, 0}, {2, 1, 0}, {1, 3, 0}, 8);
+  const DeviceTensor losses(ctx(), DType::f32, {3}, {0.5, 2, NAN});
+  const DeviceTensor slopes(ctx(), DType::f32, {3, 3}, {1, -1, 0.5, 2, 0, -2, NAN, NAN, NAN});
+  run(ctx(), [&](Stream s) {
+    loss_and_gradient(s, {.logits = batch.logits,
+                          .dlogits = batch.dlogits,
+                          .given_losses = losses.as<float>(),
+                          .given_gradient = slopes.as<float>(),
+                          .input = batch.input.get(),
+                          .row_values = batch.row_values.as<float>(),
+                          .meters = batch.meters.get(),
+                          .status = batch.status.get()});
+  });
+  batch.dlogits.check_guards();
+  EXPECT_EQ(batch.dlogits.values(), (Vector{2, -2, 1, 12, 0, -12, 0, 0, 0}));  // times 8 weight / 4
+  EXPECT_EQ(batch.row_values.values(), (Vector{0.5, 1, 1, 1, 2, 3, 0, 1, 0, 0, 0, 0}));
+  const Meters m = batch.meters.value();
+  expect_near({m.loss, m.weight, m.top1, m.top5}, {6.5, 4, 1, 4}, 0, 0, "meters");
+  EXPECT_EQ(batch.status.value().first_bad_step, -1);
+}
+
 INSTANTIATE_OP_TEST(AnyLossTest);
 
 INSTANTIATE_OP_TEST(LossTest);

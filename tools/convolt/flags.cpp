@@ -42,12 +42,7 @@ void DeviceFlags::add(CLI::App& app) {
 }
 
 std::unique_ptr<Context> DeviceFlags::make_context() const {
-  Device d = Device::cpu();
-  if (device == "auto")
-    d = cuda_device_count() > 0 ? Device::cuda() : Device::cpu();
-  else
-    d = Device::parse(device);
-  return Context::create({d, threads});
+  return Context::create({device == "auto" ? Device::best() : Device::parse(device), threads});
 }
 
 DType DeviceFlags::type() const {
@@ -370,31 +365,27 @@ void NetworkFlags::add(CLI::App& app) {
 Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Context& context, const Dataset* data) {
   if (f.checkpoint.empty() == (f.model.empty() || f.weights.empty()))
     throw UsageError("give either --checkpoint FILE, or --model NAME and --weights FILE.safetensors");
-  Network n;
+  ModelCard card;
   if (!f.checkpoint.empty()) {
-    n.card = read_card(f.checkpoint);
+    card = read_card(f.checkpoint);
   } else {
     const ModelInfo info = find_model(f.model);
-    n.card.model = f.model;
-    n.card.network = info.network;
+    card.model = f.model;
+    card.network = info.network;
     if (data == nullptr && f.classes == 0) throw UsageError("--model needs --num-classes here");
-    n.card.classes = f.classes > 0 ? f.classes : static_cast<int64_t>(data->class_names().size());
+    card.classes = f.classes > 0 ? f.classes : static_cast<int64_t>(data->class_names().size());
     if (data != nullptr) {
-      n.card.preprocessing = make_pipeline(info, *data, {}, {}).evaluation;
-      n.card.class_names = data->class_names();
+      card.preprocessing = make_pipeline(info, *data, {}, {}).evaluation;
+      card.class_names = data->class_names();
     } else {
-      n.card.preprocessing = evaluation_of(info, info.recipe, info.size, 3);
+      card.preprocessing = evaluation_of(info, info.recipe, info.size, 3);
     }
-    n.card.channels = n.card.preprocessing.channels;
-    n.card.height = n.card.preprocessing.height;
-    n.card.width = n.card.preprocessing.width;
+    card.channels = card.preprocessing.channels;
+    card.height = card.preprocessing.height;
+    card.width = card.preprocessing.width;
   }
-  pictures.apply_to(n.card.preprocessing);
-  n.graph = std::make_unique<Graph>();
-  build_model(*n.graph, model_of(n.card), {n.card.classes, n.card.height, n.card.width, n.card.channels});
-  n.params = std::make_unique<Params>(context, *n.graph, 0);
-  load_weights(f.checkpoint.empty() ? f.weights : f.checkpoint, *n.params);
-  return n;
+  pictures.apply_to(card.preprocessing);
+  return convolt::load_network(context, card, f.checkpoint.empty() ? f.weights : f.checkpoint);
 }
 
 void warn(const std::string& message) { fmt::print(stderr, "warning: {}\n", message); }

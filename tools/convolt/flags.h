@@ -78,11 +78,6 @@ struct NetworkFlags {
 
   void add(CLI::App& app);
 };
-struct Network {
-  ModelCard card;
-  std::unique_ptr<Graph> graph;
-  std::unique_ptr<Params> params;
-};
 // `data` (may be null) tells classes and channels where no checkpoint does.
 Network load_network(const NetworkFlags& flags, const PictureFlags& pictures, Context& context, const Dataset* data);
 

@@ -83,20 +83,10 @@ int run(int argc, char** argv) {
 int guarded_run(int argc, char** argv) {
   try {
     return run(argc, argv);
-  } catch (const UsageError& e) {
-    return fail(e.what(), kUsage);
-  } catch (const ShapeError& e) {
-    return fail(e.what(), kUsage);
-  } catch (const DataError& e) {
-    return fail(e.what(), kData);
-  } catch (const OutOfMemoryError& e) {
-    return fail(e.what(), kOutOfMemory);
-  } catch (const DeviceError& e) {
-    return fail(e.what(), kDevice);
   } catch (const std::bad_alloc&) {
     return fail("out of host memory; try a smaller batch (-b)", kOutOfMemory);
   } catch (const std::exception& e) {
-    return fail(e.what(), kFailure);
+    return fail(e.what(), exit_code_of(e));
   }
 }
 

@@ -3,33 +3,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "commands.h"
 #include "flags.h"
-#include "io/atomic_file.h"
 
 namespace convolt::cli {
 namespace {
-
-// Pictures named on the command line, as a data set without labels.
-class PictureList final : public Dataset {
-public:
-  explicit PictureList(std::vector<std::string> paths) : paths_(std::move(paths)) {}
-  int64_t size() const override { return static_cast<int64_t>(paths_.size()); }
-  int32_t label(int64_t) const override { return 0; }
-  std::string name(int64_t i) const override { return paths_[static_cast<size_t>(i)]; }
-  RawSample read(int64_t i) const override {
-    constexpr int64_t kLargest = int64_t{1} << 30;
-    return {read_file(name(i), kLargest), 0, 0, 0};
-  }
-  std::string describe() const override { return "pictures"; }
-
-private:
-  std::vector<std::string> paths_;
-};
 
 struct PredictCommand {
   DeviceFlags device;
@@ -65,29 +45,28 @@ class Printer {
 public:
   Printer(const ModelCard& card, int top_k, bool json) : card_(card), top_k_(top_k), json_(json) {}
 
-  void prediction(const std::string& path, const float* logits) const {
-    const std::vector<double> p = softmax({logits, static_cast<size_t>(card_.classes)});
-    std::vector<size_t> order(p.size());
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
-    order.resize(std::min(order.size(), static_cast<size_t>(top_k_)));
+  void prediction(const std::string& path, const Prediction& prediction) const {
+    if (!prediction.error.empty()) return error(path, prediction.error);
+    const std::vector<double> p = prediction.probabilities();
+    const std::vector<int> order = prediction.top(top_k_);
     nlohmann::ordered_json line{{"path", path}, {"top", nlohmann::ordered_json::array()}};
     std::string text = path + ":";
-    for (const size_t i : order) {
+    for (const int c : order) {
+      const auto i = static_cast<size_t>(c);
       const std::string label = i < card_.class_names.size() ? card_.class_names[i] : std::to_string(i);
       line["top"].push_back({{"label", label}, {"index", i}, {"probability", p[i]}});
-      text += fmt::format("{}{} {:.1f} %", i == order[0] ? " " : ", ", label, 100 * p[i]);
+      text += fmt::format("{}{} {:.1f} %", c == order[0] ? " " : ", ", label, 100 * p[i]);
     }
     print(json_ ? dump(line) : text);
   }
+
+private:
   void error(const std::string& path, const std::string& reason) const {
     if (json_)
       print(dump({{"path", path}, {"error", reason}}));
     else
       fmt::print(stderr, "{}: {}\n", path, reason);
   }
-
-private:
   // File names may hold any bytes: those that are not UTF-8 are replaced.
   static std::string dump(const nlohmann::ordered_json& j) {
     return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -102,30 +81,24 @@ private:
 };
 
 int run_predict(const PredictCommand& c) {
-  const PictureList list(expand(c.inputs));
-  if (list.size() == 0) throw DataError("there are no pictures to predict");
+  const auto pictures = picture_files(expand(c.inputs));
+  if (pictures->size() == 0) throw DataError("there are no pictures to predict");
   const auto context = c.device.make_context();
   const Network n = load_network(c.network, c.pictures, *context, nullptr);
-  EvalOptions options;
-  options.batch = static_cast<int>(std::min<int64_t>(c.batch, list.size()));
+  PredictorOptions options;
+  options.batch = static_cast<int>(std::min<int64_t>(c.batch, pictures->size()));
   options.workers = c.workers;
   options.dtype = c.device.type();
   options.tf32 = c.device.tf32();
   options.max_side = c.max_side;
-  options.preprocessing = n.card.preprocessing;
-  Evaluator evaluator(*n.graph, *n.params, list, options);
+  Predictor predictor(*n.graph, *n.params, n.card, options);
   const Printer printer(n.card, c.top_k, c.json);
-  int64_t failed = 0;
-  evaluator.run([&](int64_t sample, const float* logits, bool skipped) {
-    const std::string path = list.name(sample);
-    if (!skipped) return printer.prediction(path, logits);
-    ++failed;
-    std::string reason = "could not be read";
-    for (const BadSample& b : evaluator.bad_samples())
-      if (b.name == path) reason = b.reason;
-    printer.error(path, reason);
+  bool failed = false;
+  predictor.predict(*pictures, [&](int64_t i, const Prediction& prediction) {
+    printer.prediction(pictures->name(i), prediction);
+    failed = failed || !prediction.error.empty();
   });
-  return failed > 0 ? kData : 0;
+  return failed ? kData : 0;
 }
 
 }  // namespace

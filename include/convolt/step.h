@@ -1,0 +1,46 @@
+// What changes from step to step, in device memory, so that a step changes no launch argument: kernels take pointers to
+// these.
+#pragma once
+
+#include <cstdint>
+
+namespace convolt {
+
+struct SampleRecord;  // of the loader; kernels/augment.h
+
+// Written by the host before each step (one small copy in the order of the compute queue).
+struct StepInput {
+  int64_t step = 0;         // update: counts from 0 over the whole training
+  int64_t epoch = 0;        // of the batch
+  uint64_t seed = 0;        // of dropout and stochastic depth
+  int64_t first_row = 0;    // of this batch in the global batch; plans that accumulate add that of the micro-batch
+  float learning_rate = 0;  // of parameters whose own factor is 1
+  float weight_sum = 0;     // sum of `weights`; 0 is allowed (nothing counts)
+  // Filled in by plans that accumulate: which micro-batch of how many, and the weights of all so far.
+  int32_t micro_batch = 0, micro_batches = 1;
+  float gradient_weight = 0;
+  int32_t pad = 0;  // unused
+  // Where the batch lies, all in device memory.
+  const SampleRecord* records = nullptr;  // [N], for the augment op
+  const uint8_t* pixels = nullptr;        // base of SampleRecord::offset
+  const float* images = nullptr;          // f32 [N, H, W, C], for plans without an augment op
+  const int32_t* labels = nullptr;        // [N]; ignored where the row's weight is 0
+  const float* weights = nullptr;         // [N]
+  const float* targets = nullptr;         // f32 [N, K], for losses of dense targets
+  const float* teacher = nullptr;         // f32 [N, K], a teacher's logits, for distillation
+};
+
+// Owned by the device: written by kernels, read back by the host now and then.
+struct StepStatus {
+  int64_t first_bad_step = -1;  // the first step whose loss was not finite
+  float loss_scale = 1;         // gradients are this many times too large (f16)
+  int32_t good_steps = 0;       // since the loss scale last changed
+  int32_t skip = 0;             // the last step's gradients were not finite: the optimizer skipped it (f16)
+  int32_t skipped_steps = 0;    // of all
+  float gradient_norm = 0;      // of all gradients of the last update before clipping; 0 where nobody needs it
+  float rate_factor = 1;        // of the learning rate; halves where a bad step makes it
+  int64_t last_bad_step = -1;   // as the first
+  int32_t bad_steps = 0, bad_in_a_row = 0;  // where training goes on after them: in all, and up to the last step
+};
+
+}  // namespace convolt

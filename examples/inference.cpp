@@ -32,7 +32,7 @@ std::string trained(Context& context, const Dataset& data, const std::filesystem
 int main() {
   const auto folder = std::filesystem::temp_directory_path() / ("inference_" + std::to_string(std::random_device()()));
   make_synthetic_dataset(
-      {.output = folder, .classes = 3, .train_per_class = 50, .val_per_class = 1, .min_side = 40, .max_side = 56});
+      {.output = folder, .classes = 3, .train_per_class = 80, .val_per_class = 1, .min_side = 40, .max_side = 56});
   const auto data = open_dataset({.path = folder});
   const auto context = Context::create(Device::best());
   const std::string checkpoint = trained(*context, *data, folder);
@@ -42,7 +42,7 @@ int main() {
   const ModelCard& card = predictor.card();
 
   // Files. One of them does not exist, which costs the others nothing.
-  const std::vector<Prediction> answers = predictor.predict_files({data->name(0), data->name(149), "missing.jpg"});
+  const std::vector<Prediction> answers = predictor.predict_files({data->name(0), data->name(239), "missing.jpg"});
   for (const Prediction& p : answers) {
     if (!p.error.empty()) {
       std::printf("no answer: %s\n", p.error.c_str());

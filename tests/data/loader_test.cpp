@@ -274,7 +274,8 @@ TEST_P(LoaderTest, ADatasetNeedsTwoFunctions) {
     if (i == 4) continue;
     EXPECT_EQ(row.label, 10 * i);
     EXPECT_EQ(row.record.height, 1 + i % 3);
-    if (i % 2 == 0) EXPECT_THAT(row.pixels, testing::Each(i));
+    if (i % 2 != 0) continue;  // a file
+    EXPECT_THAT(row.pixels, testing::Each(i));
   }
   EXPECT_EQ(loader->bad_samples()[0].reason, "lost");
   EXPECT_EQ(dataset.label(3), 30);

@@ -119,7 +119,8 @@ TEST_F(CustomLossTest, ErrorsSurfaceAtTheNextSynchronisation) {
   EXPECT_EQ(message_of(0), "custom_loss 'loss': no margin");
   EXPECT_THAT(message_of(99), HasSubstr("row 0 has the label 99: expected 0 to "));
   fails = false;
-  EXPECT_EQ(message_of(0), "") << "a failed step leaves a plan that works";
+  for (int i = 0; i < 3; ++i) message_of(0);  // each failed step is told once more, two steps later
+  EXPECT_EQ(message_of(0), "") << "failed steps leave a plan that works";
 }
 
 TEST_F(CustomLossTest, OptionsOfOtherLossesAreRefused) {

@@ -18,7 +18,7 @@
 namespace convolt {
 namespace {
 
-constexpr int kReplacements = 16;
+constexpr int kReplacements = 64;  // a set of which two thirds are broken still trains
 
 class SlotLoader final : public Loader {
 public:
@@ -281,8 +281,9 @@ private:
     const PictureSize& size = decoded.size;
     const int64_t offset = slot.reserve(size.bytes());
     if (offset < 0)
-      throw DataError(dataset_.name(sample) + ": does not fit, since more than " + std::to_string(kReplacements) +
-                      " pictures of its batch cannot be read; check the data set (convolt verify)");
+      throw DataError(dataset_.name(sample) +
+                      ": does not fit, since too many pictures of its batch cannot be read; check the data set "
+                      "(convolt verify)");
     std::copy_n(pixels.data(), size.bytes(), slot.pictures() + offset);
     slot.records()[row] = make_record(options_.augment, size.height, size.width, size.channels, options_.seed, epoch,
                                       static_cast<uint64_t>(sample));

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "core/philox.h"
 #include "kernel_test.h"
 #include "reference/elementwise.h"
 #include "support/op_test.h"
@@ -224,6 +225,17 @@ TEST_P(DropoutTest, TheSameBitsForTheSameKeyOnly) {
   EXPECT_NE(apply(ones, 4, 0.5F, 3, 5, 0, 43), once) << "another seed";
   EXPECT_NE(Vector(once.begin(), once.begin() + 1000), Vector(once.begin() + 1000, once.begin() + 2000))
       << "rows alike";
+}
+
+// docs/numerics.md: Philox of (seed; step, layer, row of the global batch, element), four elements to a call.
+TEST_P(DropoutTest, TheBitsAreTheDocumentedOnes) {
+  const Vector y = apply(Vector(3 * 1001, 1), 3, 0.25F, 7, 5, 2, 42);
+  for (size_t i = 0; i < y.size(); ++i) {
+    const uint64_t row = 2 + i / 1001, element = i % 1001;
+    const Philox4 bits = philox(42, uint64_t{5} << 32 | element / 4,
+                                uint64_t{static_cast<uint32_t>(RandomUse::dropout)} << 56 ^ uint64_t{7} << 40 ^ row);
+    ASSERT_EQ(y[i] != 0, uniform(bits.v[element % 4]) >= 0.25F) << i;
+  }
 }
 
 TEST_P(DropoutTest, GradientHasTheSameMask) {

@@ -116,8 +116,8 @@ private:
   std::unique_ptr<DeviceArray<int64_t>> count_;
 };
 
-// Sizes around a packet and around a tile.
-const std::vector<int64_t> kSizes{1, 7, 8, 9, 2047, 2048, 2049, 5000};
+// Sizes around a packet and around a tile, and one of five pieces.
+const std::vector<int64_t> kSizes{1, 7, 8, 9, 2047, 2048, 2049, 9000};
 
 UpdateRule rule_of(const reference::Optimizer& o) {
   return {.kind = o.kind,
@@ -322,6 +322,8 @@ TEST_P(OptimizerTest, AdaptiveClippingTakesEachUnitByItself) {
     const std::vector<int64_t> sizes{24, 2160, 5, 7776, 30};
     Network net(ctx(), sizes, rule, {.gradient_dtype = dtype(), .unit = unit});
     net.table.back().unit = 0;
+    net.weights[0]->set(random_values(sizes[0], 1, -1e-5, 1e-5));  // below the least norm, 1e-3
+    net.weights[2]->set(random_values(sizes[2], 2, -4e-3, 4e-3));  // little above it
     const PhasesBackwards backwards;
     std::vector<Vector> expected, all;
     for (size_t i = 0; i < sizes.size(); ++i) {

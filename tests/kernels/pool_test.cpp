@@ -33,6 +33,7 @@ const PoolCase kCases[] = {
     {{2, 5, 4, 0}, {3, 3, 2, 2, {1, 1}, true}},
     {{1, 6, 8, 0}, {3, 4, 3, 3, {1, 2}, true, false}},
     {{1, 2, 3, 0}, {4, 3, 3, 2, {}, true, false}},
+    {{1, 6, 6, 0}, {1, 1, 3, 2, {}, true}},  // one that would start right behind the picture
     // Padding that does not count, also unlike on both sides.
     {{2, 5, 4, 0}, {3, 3, 1, 1, {1, 1}, false, false}},
     {{2, 6, 5, 0}, {3, 2, 2, 2, {0, 1, 1, 0}, false, false}},

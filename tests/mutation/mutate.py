@@ -169,8 +169,9 @@ def main():
             path.write_text(original)
         if not good:
             print(output[-2000:])
-        verdicts["caught" if good and verdict != "survived" else "survived"] += 1
-        print(f"{'SURVIVED' if verdict == 'survived' else 'caught':8} {name(fault)}\n         {verdict}, {time.monotonic() - start:.0f} s",
+        caught = good and verdict != "survived"
+        verdicts["caught" if caught else "survived"] += 1
+        print(f"{'caught' if caught else 'SURVIVED':8} {name(fault)}\n         {verdict}, {time.monotonic() - start:.0f} s",
               flush=True)
     print(f"{verdicts['caught']} caught, {verdicts['survived']} survived")
     return 1 if verdicts["survived"] else 0

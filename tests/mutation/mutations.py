@@ -62,12 +62,12 @@ MUTATIONS = {
         ("index", "for (int64_t j = i; j < n; ++j) f.template run<1>(j);", "for (int64_t j = i + 1; j < n; ++j) f.template run<1>(j);"),
         ("constant", "for_each(s, (n + 7) / 8,", "for_each(s, n / 8,"),
         ("index", "for (int64_t row = 0; row < rows; ++row)", "for (int64_t row = 1; row < rows; ++row)"),
-        ("index", "for (int64_t i = 0; i < n; ++i) f(i);", "for (int64_t i = 0; i + 1 < n; ++i) f(i);"),
+        ("index", "for (int64_t i = 0; i < n; ++i) f(i);", "for (int64_t i = 0; i < n - 1; ++i) f(i);"),
     ]),
     "kernels/exec/block.h": (LOSS + ":" + NORM, [
         ("index", "k(Block<B>{b, phases_backwards}, shared);", "k(Block<B>{b / 2, phases_backwards}, shared);"),
         ("index", "for (int t = 0; t < B; ++t) f(t);", "for (int t = 1; t < B; ++t) f(t);"),
-        ("constant", "for (int64_t b = 0; b < blocks; ++b) {", "for (int64_t b = 0; b + 1 < blocks; ++b) {"),
+        ("constant", "for (int64_t b = 0; b < blocks; ++b) {", "for (int64_t b = 0; b < blocks - 1; ++b) {"),
     ]),
     "kernels/exec/reduce.h": (BATCH_NORM + ":" + CHANNELS, [
         ("sign", "sums[p][k][j] += part[p][k][j];", "sums[p][k][j] -= part[p][k][j];"),
@@ -180,6 +180,7 @@ MUTATIONS = {
         ("sign", "average_rest * (w[j] - average[j])", "average_rest * (w[j] + average[j])"),
         ("index", "scratch.sums[tensor.first_piece + i].weight", "scratch.sums[i].weight"),
         ("constant", "BadStepPolicy::stop && status.first_bad_step >= 0", "BadStepPolicy::stop && status.first_bad_step > 0"),
+        ("constant", "status.rate_factor /= 2;", "status.rate_factor /= 4;"),
     ]),
     "kernels/pool.cu": (POOL, [
         ("sign", "const int start = out * stride - pad;", "const int start = out * stride + pad;"),
@@ -205,7 +206,7 @@ MUTATIONS = {
         ("sign", "t.first == p ? 1 - t.second_weight", "t.first == p ? 1 + t.second_weight"),
         ("sign", "h.second_weight * (1 - w.second_weight)", "h.second_weight * (1 + w.second_weight)"),
         ("index", "{i * in / out, 0}", "{(i * in + in / 2) / out, 0}"),
-        ("index", "return p == in - 1 || last > out ? out : last;", "return last > out ? out : last;"),
+        ("index", "(2 * p + 3) * out / (2 * in) + 1", "(2 * p + 1) * out / (2 * in) + 1"),
         ("constant", "sum[j] += line[j] * of_row;", "sum[j] += line[j];"),
     ]),
     "kernels/stochastic_depth.cu": (CHANNELS, [

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
+#include <iostream>
 #include <new>
 
 #include "commands.h"
@@ -75,6 +76,8 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return usage_error(program, e);
   }
+  // OpenCV's decoders write there what they refuse, line upon line; what there is to say, we say ourselves, by fmt.
+  std::cerr.rdbuf(nullptr);
   for (const Subcommand& c : commands)
     if (c.app->parsed()) return c.run();
   return kUsage;

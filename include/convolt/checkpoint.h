@@ -33,8 +33,9 @@ ModelInfo model_of(const ModelCard& card);
 
 // A checkpoint that is kept since it was among the best.
 struct KeptCheckpoint {
-  int64_t step = 0;
+  int64_t step = 0;  // at the end of its epoch
   double value = 0;  // of the metric
+  // All of it equal.
   friend bool operator==(const KeptCheckpoint&, const KeptCheckpoint&) = default;
 };
 

@@ -9,13 +9,14 @@
 
 namespace convolt {
 
+// A range of fractions.
 struct Interval {
-  double low = 0, high = 1;
+  double low = 0, high = 1;  // ends, both inside
 };
 
 // `hits` of `of` samples.
 struct Proportion {
-  int64_t hits = 0, of = 0;
+  int64_t hits = 0, of = 0;  // counts
   // hits / of; 0 of nothing.
   double value() const { return of == 0 ? 0 : static_cast<double>(hits) / static_cast<double>(of); }
   // Wilson's score interval at 95 % (E. B. Wilson, JASA 22(158), 1927): unlike value +- 1.96 sigma it stays inside 0..1
@@ -23,6 +24,7 @@ struct Proportion {
   Interval interval() const;
 };
 
+// How one class fared.
 struct ClassScores {
   int64_t support = 0;    // samples of the class
   int64_t predicted = 0;  // samples taken for it
@@ -38,11 +40,12 @@ struct ClassScores {
 // Means over the classes that some sample has or was taken for, none counting as 0: scikit-learn's macro average with
 // zero_division=0.
 struct MacroScores {
-  double precision = 0, recall = 0, f1 = 0;
+  double precision = 0, recall = 0, f1 = 0;  // 0 to 1
 };
 
+// The samples of one range of confidence.
 struct CalibrationBin {
-  int64_t count = 0;
+  int64_t count = 0;                    // samples
   double confidence = 0, accuracy = 0;  // means over its samples; 0 without any
 };
 
@@ -53,17 +56,19 @@ struct Calibration {
   // calibration of modern neural networks", ICML 2017). Confidence is the largest probability; bin m of M holds
   // confidences in (m/M, (m+1)/M].
   double ece = 0;
-  std::vector<CalibrationBin> bins;
+  std::vector<CalibrationBin> bins;  // by confidence, ascending
 };
 
+// What evaluate() looks at.
 struct EvaluationOptions {
-  int top_k = 5;  // at least 1; more than there are classes means all of them
-  int bins = 15;  // of calibration
-  int threads = 1;
+  int top_k = 5;    // at least 1; more than there are classes means all of them
+  int bins = 15;    // of calibration
+  int threads = 1;  // of the host; the same bits for any number
 };
 
+// What logits and labels tell of a network.
 struct Evaluation {
-  int64_t classes = 0;
+  int64_t classes = 0;  // outputs
   int64_t samples = 0;  // rows that counted
   int top_k = 0;        // at most `classes`
   // The label counts when fewer than k classes have a larger logit, or an equal one and a smaller index.

@@ -24,8 +24,8 @@ struct LoaderOptions {
   int threads = 2;       // decode threads (-j), at least 1
   bool training = true;  // shuffle, drop the incomplete last batch; else in order, pad the last batch with rows of
                          // weight 0
-  BadSamplePolicy bad_samples = BadSamplePolicy::replace;
-  uint64_t seed = 0;  // of order, replacements and augmentation
+  BadSamplePolicy bad_samples = BadSamplePolicy::replace;  // what becomes of those that cannot be read
+  uint64_t seed = 0;                                       // of order, replacements and augmentation
   int max_side =
       0;  // pictures are shrunk by an integer factor to at most this; 0: 8 x the larger side of the network's input
   int64_t max_pixels = 200'000'000;  // a header that declares more is a bad picture

@@ -237,15 +237,15 @@ protected:
   }
 };
 
-TEST_F(BadSteps, StopNamesTheLayerAndSavesTheBatch) {
+TEST_F(BadSteps, StopNamesTheRowAndSavesTheBatch) {
   const TrainOptions o = options(BadStepPolicy::stop);
   const std::string message = message_of<NonFiniteError>([&] { Trial().train(data, &validation, o); });
-  EXPECT_THAT(message, HasSubstr("is not finite, first seen in layer 'loss' (loss)"));
+  EXPECT_THAT(message, HasSubstr("whose label is 9 (the network has 3 classes)"));
   const size_t at = message.find(o.output_dir + "/non_finite-step-");
   ASSERT_NE(at, std::string::npos) << message;
   const std::string saved = message.substr(at, message.find(';', at) - at);
   const json batch = json::parse(contents(saved + "/batch.json"));
-  EXPECT_EQ(batch.at("where"), "layer 'loss' (loss)");
+  EXPECT_THAT(std::string(batch.at("where")), HasSubstr("whose label is 9"));
   EXPECT_EQ(batch.at("pictures").size(), 16U);
   bool found = false;
   for (const json& picture : batch.at("pictures")) {

@@ -94,7 +94,7 @@ Evaluation evaluate(std::span<const float> logits, std::span<const int32_t> labe
 std::vector<int64_t> confusion_matrix(std::span<const int32_t> labels, std::span<const int32_t> predicted,
                                       int64_t classes);
 
-// Probabilities of one row of logits.
+// Probabilities of one row of logits; none of none.
 std::vector<double> softmax(std::span<const float> logits);
 
 }  // namespace convolt

@@ -236,6 +236,7 @@ std::vector<int64_t> confusion_matrix(std::span<const int32_t> labels, std::span
 
 std::vector<double> softmax(std::span<const float> logits) {
   std::vector<double> p(logits.begin(), logits.end());
+  if (p.empty()) return p;
   const double top = *std::ranges::max_element(p);
   for (double& x : p) x = std::exp(x - top);
   const double sum = std::accumulate(p.begin(), p.end(), 0.0);

@@ -1,9 +1,9 @@
 // From JPEG bytes to a normalised, turned batch, on one core: Convolt's decoder and augmentation kernel beside OpenCV's
 // cv::imdecode, cv::resize and cv::warpAffine one after another, in turn over the same files.
-//   decode_augment --data-path FOLDER [--pictures 512] [--rounds 7] [--size 224]
-// One JSON object on stdout. Convolt crops at random, mirrors, turns by up to 15 degrees with an antialiased filter and
-// normalises to float; OpenCV resizes the whole picture with a plain bilinear filter and turns it by 10 degrees, 8
-// bits.
+//   decode_augment --data-path FOLDER [--pictures 512] [--rounds 7] [--size 224] [--rotate 15]
+// One JSON object on stdout. Convolt crops at random, mirrors, turns by up to --rotate degrees with an antialiased
+// filter and normalises to float; OpenCV resizes the whole picture with a plain bilinear filter and turns it by 10
+// degrees, 8 bits.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -27,6 +27,7 @@ struct Options {
   std::string path;
   int64_t pictures = 512;
   int rounds = 7, size = 224, batch = 64;
+  float rotate = 15;
 };
 
 double milliseconds(const std::function<void()>& work) {
@@ -42,7 +43,7 @@ public:
     augment_.height = augment_.width = o.size;
     augment_.scale = {0.35F, 1.F};
     augment_.hflip = 0.5F;
-    augment_.rotate = 15;
+    augment_.rotate = o.rotate;
     int64_t largest = 0;
     for (const RawSample& file : files)
       largest = std::max(largest, decoded_size(read_picture_header(file.bytes), limits_).bytes());
@@ -133,6 +134,7 @@ int measure(const Options& o) {
   const auto [low, high] = std::minmax_element(ratios.begin(), ratios.end());
   fmt::print("{}\n", nlohmann::ordered_json{{"pictures", files.size()},
                                             {"size", o.size},
+                                            {"rotate", o.rotate},
                                             {"rounds", o.rounds},
                                             {"device", Context::create({Device::cpu(), 1})->describe()},
                                             {"convolt_per_second", n * 1e3 / median(convolt_ms)},
@@ -152,6 +154,7 @@ int main(int argc, char** argv) {
   app.add_option("--data-path", o.path, "an image folder")->required();
   app.add_option("--pictures", o.pictures, "JPEGs taken from it")->capture_default_str();
   app.add_option("--rounds", o.rounds)->capture_default_str();
+  app.add_option("--rotate", o.rotate, "degrees by which Convolt turns at most")->capture_default_str();
   app.add_option("--size", o.size, "side of the result")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {

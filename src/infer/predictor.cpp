@@ -1,7 +1,6 @@
 #include "convolt/predictor.h"
 
 #include <algorithm>
-#include <cmath>
 #include <mutex>
 #include <numeric>
 
@@ -13,6 +12,7 @@
 #include "data/loader_setup.h"
 #include "data/parallel_for.h"
 #include "data/slot_ring.h"
+#include "train/derived_options.h"
 
 namespace convolt {
 namespace {
@@ -41,17 +41,6 @@ struct Group {
   std::vector<Picture> pictures;
 };
 
-PlanOptions plan_options(const ModelCard& card, const PredictorOptions& o) {
-  PlanOptions p;
-  p.batch = o.batch;
-  p.dtype = o.dtype;
-  p.tf32 = o.tf32;
-  p.height = card.preprocessing.height;
-  p.width = card.preprocessing.width;
-  p.augment = card.preprocessing;
-  return p;
-}
-
 DecodeLimits limits_of(const ModelCard& card, const PredictorOptions& o) {
   if (o.workers < 1) throw UsageError("a predictor needs at least 1 decode thread, found " + std::to_string(o.workers));
   if (o.max_side < 0)
@@ -71,7 +60,7 @@ struct Predictor::Impl {
         context(params.context()),
         limits(limits_of(c, o)),
         workers(o.workers),
-        plan(graph, params, plan_options(c, o)) {
+        plan(graph, params, inference_plan(c.preprocessing, o.batch, o.dtype, o.tf32)) {
     prepare_decoder();
   }
   Impl(Network n, const PredictorOptions& o) : Impl(*n.graph, *n.params, n.card, o) { network = std::move(n); }

@@ -2,29 +2,28 @@
 
 namespace convolt {
 
-PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer) {
+PlanOptions inference_plan(const AugmentOptions& pictures, int batch, DType dtype, bool tf32) {
   PlanOptions p;
-  p.batch = o.batch;
-  p.dtype = o.dtype;
-  p.tf32 = o.tf32;
+  p.batch = batch;
+  p.dtype = dtype;
+  p.tf32 = tf32;
+  p.height = pictures.height;
+  p.width = pictures.width;
+  p.augment = pictures;
+  return p;
+}
+
+PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer) {
+  PlanOptions p = inference_plan(o.augment, o.batch, o.dtype, o.tf32);
   p.training = true;
-  p.height = o.augment.height;
-  p.width = o.augment.width;
   p.loss = o.loss;
   p.optimizer = &optimizer;
   p.accumulate = o.accumulate;
-  p.augment = o.augment;
   return p;
 }
 
 PlanOptions teacher_plan(const TrainOptions& o) {
-  PlanOptions p;
-  p.batch = o.batch;
-  p.dtype = o.dtype;
-  p.tf32 = o.tf32;
-  p.height = o.augment.height;
-  p.width = o.augment.width;
-  p.augment = o.augment;
+  PlanOptions p = inference_plan(o.augment, o.batch, o.dtype, o.tf32);
   p.expose_logits = true;
   return p;
 }

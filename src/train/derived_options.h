@@ -1,10 +1,12 @@
-// What the options of a training come to for its parts.
+// What the options of a training, an evaluation or a prediction come to for their parts.
 #pragma once
 
 #include "convolt/trainer.h"
 
 namespace convolt {
 
+// A plan that looks at augmented pictures and trains nothing.
+PlanOptions inference_plan(const AugmentOptions& pictures, int batch, DType dtype, bool tf32);
 PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer);
 // The teacher looks at the very pictures of the step: augmentation is a pure function of the batch's records.
 PlanOptions teacher_plan(const TrainOptions& o);

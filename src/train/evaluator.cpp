@@ -1,20 +1,10 @@
 #include <chrono>
 
 #include "convolt/trainer.h"
+#include "train/derived_options.h"
 
 namespace convolt {
 namespace {
-
-PlanOptions plan_options(const EvalOptions& o) {
-  PlanOptions p;
-  p.batch = o.batch;
-  p.dtype = o.dtype;
-  p.tf32 = o.tf32;
-  p.height = o.preprocessing.height;
-  p.width = o.preprocessing.width;
-  p.augment = o.preprocessing;
-  return p;
-}
 
 LoaderOptions loader_options(const EvalOptions& o) {
   LoaderOptions l;
@@ -30,7 +20,7 @@ LoaderOptions loader_options(const EvalOptions& o) {
 }  // namespace
 
 Evaluator::Evaluator(const Graph& graph, Params& params, const Dataset& data, const EvalOptions& options)
-    : plan_(graph, params, plan_options(options)),
+    : plan_(graph, params, inference_plan(options.preprocessing, options.batch, options.dtype, options.tf32)),
       loader_(Loader::create(params.context(), data, loader_options(options))) {}
 
 EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>& on_logits) {

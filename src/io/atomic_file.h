@@ -40,6 +40,9 @@ private:
   Descriptor folder_;
 };
 
+// Makes the folder, and those above it, where there is none. Throws Error with path and reason.
+void make_output_folder(const std::string& path);
+
 // The bytes of a regular file. Throws DataError with path and reason: missing, unreadable, not a regular file, larger
 // than `max_bytes`.
 std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes);

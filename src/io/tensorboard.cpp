@@ -10,7 +10,7 @@
 #include <cmath>
 #include <filesystem>
 
-#include "convolt/error.h"
+#include "io/atomic_file.h"
 
 namespace convolt {
 namespace {
@@ -79,13 +79,12 @@ std::string record(std::string_view data) {
 double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
 std::string new_path(const std::string& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) throw Error("cannot make the folder '" + folder + "': " + error.message());
+  make_output_folder(folder);
   std::array<char, 256> host{};
   if (::gethostname(host.data(), host.size() - 1) != 0) host[0] = '\0';
   const std::string name =
       fmt::format("{}/events.out.tfevents.{:010}.{}.{}", folder, static_cast<int64_t>(now()), host.data(), ::getpid());
+  std::error_code error;
   int n = 0;  // of the files that this process began in this second
   while (std::filesystem::exists(fmt::format("{}.{}", name, n), error)) ++n;
   return fmt::format("{}.{}", name, n);

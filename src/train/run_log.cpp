@@ -2,6 +2,8 @@
 
 #include <filesystem>
 
+#include "io/atomic_file.h"
+
 namespace convolt {
 namespace {
 
@@ -9,9 +11,7 @@ namespace fs = std::filesystem;
 
 // Made first, since the files lie in it.
 std::string made(const std::string& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) throw Error("cannot make the output folder '" + folder + "': " + error.message());
+  make_output_folder(folder);
   return folder;
 }
 

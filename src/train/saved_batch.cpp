@@ -35,9 +35,7 @@ std::string save_sample(const fs::path& folder, const std::string& stem, const R
 
 void save_batch(const std::string& folder, const Dataset& data, std::span<const int64_t> samples, int64_t step,
                 const std::string& where) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) throw Error("cannot make the folder '" + folder + "': " + error.message());
+  make_output_folder(folder);
   nlohmann::ordered_json pictures = nlohmann::ordered_json::array();
   for (size_t row = 0; row < samples.size(); ++row) {
     if (samples[row] < 0) continue;

@@ -13,10 +13,14 @@
 namespace convolt::cli {
 namespace {
 
+// "--batch-size" of the key batch-size or batch_size.
+std::string flag_of(std::string key) {
+  std::replace(key.begin(), key.end(), '_', '-');
+  return "--" + key;
+}
+
 const CLI::Option* find_flag(const CLI::App& command, const std::string& key) {
-  std::string name = key;
-  std::replace(name.begin(), name.end(), '_', '-');
-  return command.get_option_no_throw("--" + name);
+  return command.get_option_no_throw(flag_of(key));
 }
 
 bool is_switch(const CLI::Option& option) { return option.get_items_expected_max() == 0; }
@@ -91,7 +95,7 @@ private:
   }
 
   void append(std::vector<std::string>& words, const CLI::Option& option, const ConfigEntry& entry) const {
-    const std::string flag = "--" + option_name(entry.key) + "=";
+    const std::string flag = flag_of(entry.key) + "=";
     if (is_switch(option)) {
       if (entry.array || (entry.values[0] != "true" && entry.values[0] != "false"))
         refuse(entry, fmt::format("'{}' is true or false", entry.key));
@@ -101,11 +105,6 @@ private:
     } else {
       for (const std::string& value : entry.values) words.push_back(flag + value);
     }
-  }
-
-  static std::string option_name(std::string key) {
-    std::replace(key.begin(), key.end(), '_', '-');
-    return key;
   }
 
   const CLI::App& program_;
@@ -182,9 +181,7 @@ nlohmann::ordered_json to_json(const std::vector<ConfigEntry>& config) {
 }
 
 void save_config(const std::string& folder, const std::vector<ConfigEntry>& config) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) throw Error("cannot make the output folder '" + folder + "': " + error.message());
+  make_output_folder(folder);
   AtomicFile file((std::filesystem::path(folder) / "config.toml").string());
   std::string text = "# Every flag of this training; convolt train --config config.toml --output-dir NEW repeats it.\n";
   for (const ConfigEntry& entry : config) text += format_config(entry) + "\n";

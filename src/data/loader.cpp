@@ -199,7 +199,7 @@ private:
       return nullptr;
     return std::make_exception_ptr(DataError(dataset_.name(slot.samples[0]) +
                                              ": cannot be read, and neither can any other sample of its batch of " +
-                                             std::to_string(options_.batch) + "; check the data set (convolt verify)"));
+                                             std::to_string(options_.batch) + "; check the data set"));
   }
 
   std::exception_ptr copy_to_device(Slot& slot) {
@@ -248,7 +248,7 @@ private:
       sample = replacement_sample(options_.seed, epoch, position, attempt, n);
     }
     throw DataError(dataset_.name(first) + ": cannot be read, and neither can the " + std::to_string(kReplacements) +
-                    " samples drawn in its place; check the data set (convolt verify)");
+                    " samples drawn in its place; check the data set");
   }
 
   // The sample's pixels in `scratch`, or nothing when it is bad. Throws, with the name, what is not the data's fault.
@@ -282,8 +282,7 @@ private:
     const int64_t offset = slot.reserve(size.bytes());
     if (offset < 0)
       throw DataError(dataset_.name(sample) +
-                      ": does not fit, since too many pictures of its batch cannot be read; check the data set "
-                      "(convolt verify)");
+                      ": does not fit, since too many pictures of its batch cannot be read; check the data set");
     std::copy_n(pixels.data(), size.bytes(), slot.pictures() + offset);
     slot.records()[row] = make_record(options_.augment, size.height, size.width, size.channels, options_.seed, epoch,
                                       static_cast<uint64_t>(sample));

@@ -96,9 +96,7 @@ CLI::Validator one_of(const std::vector<std::pair<std::string, T>>& names) {
       },
       "");
 }
-}  // namespace
 
-namespace {
 using Interpolation = AugmentOptions::Interpolation;
 using Border = AugmentOptions::Border;
 const std::vector<std::pair<std::string, Interpolation>> kInterpolations{

@@ -162,42 +162,34 @@ int run_augment(const AugmentCommand& c) {
 }  // namespace
 
 Subcommand add_augment(CLI::App& program) {
-  CLI::App* app = program.add_subcommand(
-      "augment", "draw pictures of a data set beside their augmented versions, as training would see them");
+  FlagSet flags(program, "augment",
+                "draw pictures of a data set beside their augmented versions, as training would see them");
   auto c = std::make_shared<AugmentCommand>();
-  const char* group = "Data";
-  app->add_option("--data-path,--data-dir", c->path, "a data set, as for convolt train")->required()->group(group);
-  app->add_option("--data-format", c->format, "auto, folder, cifar10 or idx")->capture_default_str()->group(group);
-  app->add_option("--max-side", c->max_side,
-                  "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
-  app->add_option("--model", c->model, "the network whose picture size and augmentation are the defaults")
-      ->capture_default_str()
-      ->group("Network");
-  c->pictures.add(*app, true);
-  c->augment.add(*app);
-  const char* output = "Output";
-  app->add_option("--out,--output", c->out, "the sheet, FILE.png")->required()->group(output);
-  app->add_option("--count", c->count, "pictures, one a row")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str()
-      ->group(output);
-  app->add_option("--variants", c->variants, "augmented versions of each")
-      ->check(CLI::Range(1, 100))
-      ->capture_default_str()
-      ->group(output);
-  app->add_option("--seed", c->seed, "of the choice of pictures and of the augmentation")
-      ->capture_default_str()
-      ->group(output);
-  app->add_option("--device", c->device.device, "auto, cpu, cuda or cuda:N")->capture_default_str()->group("Device");
-  add_config(*app);
-  app->footer(
+  flags.group("Data");
+  flags.option("--data-path,--data-dir", c->path, "a data set, as for convolt train").required();
+  flags.option("--data-format", c->format, "auto, folder, cifar10 or idx").show_default();
+  flags
+      .option("--max-side", c->max_side,
+              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
+      .check(at_least(0))
+      .show_default();
+  flags.group("Network");
+  flags.option("--model", c->model, "the network whose picture size and augmentation are the defaults").show_default();
+  c->pictures.add(flags, true);
+  c->augment.add(flags);
+  flags.group("Output");
+  flags.option("--out,--output", c->out, "the sheet, FILE.png").required();
+  flags.option("--count", c->count, "pictures, one a row").check(between(1, 1000)).show_default();
+  flags.option("--variants", c->variants, "augmented versions of each").check(between(1, 100)).show_default();
+  flags.option("--seed", c->seed, "of the choice of pictures and of the augmentation").show_default();
+  flags.group("Device");
+  flags.option("--device", c->device.device, "auto, cpu, cuda or cuda:N").show_default();
+  add_config(flags);
+  flags.footer(
       "Column 'epoch N' shows what epoch N of convolt train, with the same flags and seed, would show of the picture; "
       "'evaluation' is how validation sees it.\n\n"
       "Example:\n  convolt augment --data-path DATA --model resnet20 --rotate 15 --random-erase 0.3 --out sheet.png");
-  return {app, [c] { return run_augment(*c); }};
+  return {flags, [c] { return run_augment(*c); }};
 }
 
 }  // namespace convolt::cli

@@ -1,14 +1,15 @@
 // The subcommands. Each adds itself to the program; what it returns runs it and gives the exit code.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
+
+#include "flag_set.h"
 
 namespace convolt::cli {
 
 using Command = std::function<int()>;
 struct Subcommand {
-  CLI::App* app;
+  FlagSet flags;
   Command run;
 };
 

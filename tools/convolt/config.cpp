@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -127,9 +128,9 @@ bool has_what_it_needs(const CLI::Option& option) {
 
 }  // namespace
 
-void add_config(CLI::App& command) {
-  command.add_option("--config", "a TOML file of flags without their dashes, as lr = 0.1; flags given here win")
-      ->group("Configuration");
+void add_config(FlagSet& flags) {
+  flags.group("Configuration");
+  flags.option("--config", "a TOML file of flags without their dashes, as lr = 0.1; flags given here win");
 }
 
 std::vector<std::string> with_config(const CLI::App& program, const std::vector<std::string>& words) {
@@ -145,9 +146,9 @@ std::vector<std::string> with_config(const CLI::App& program, const std::vector<
   return all;
 }
 
-std::vector<ConfigEntry> resolved_config(const CLI::App& command, const Resolved& resolved) {
+std::vector<ConfigEntry> resolved_config(const FlagSet& flags, const Resolved& resolved) {
   std::vector<ConfigEntry> config;
-  for (const CLI::Option* option : command.get_options()) {
+  for (const CLI::Option* option : flags.app().get_options()) {
     if (option->get_lnames().empty() || is_about_output(option->get_lnames()[0])) continue;
     ConfigEntry entry{.key = option->get_lnames()[0], .array = option->get_items_expected_max() > 1};
     if (const auto found = resolved.find(entry.key); found != resolved.end())

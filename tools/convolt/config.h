@@ -1,17 +1,17 @@
 // --config FILE.toml: flags from a file, and the file of flags that a run leaves behind.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "flag_set.h"
 #include "io/config_file.h"
 
 namespace convolt::cli {
 
-void add_config(CLI::App& command);
+void add_config(FlagSet& flags);
 
 // The words of a command line (without the program's name) with the flags of its --config file among them. A flag of
 // the command line wins over the file's; the file's flags for other subcommands are passed over. Throws DataError for a
@@ -23,7 +23,7 @@ using Resolved = std::map<std::string, std::vector<std::string>>;
 
 // Every flag of a parsed command with its value: the one in `resolved`, else the given one, else the default; without
 // those that say where a run leaves its results and what it prints.
-std::vector<ConfigEntry> resolved_config(const CLI::App& command, const Resolved& resolved);
+std::vector<ConfigEntry> resolved_config(const FlagSet& flags, const Resolved& resolved);
 
 // The same as a JSON object, with underscores in the keys.
 nlohmann::ordered_json to_json(const std::vector<ConfigEntry>& config);

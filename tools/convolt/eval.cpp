@@ -145,38 +145,34 @@ int run_eval(const EvalCommand& c) {
 }  // namespace
 
 Subcommand add_eval(CLI::App& program) {
-  CLI::App* app = program.add_subcommand(
-      "eval",
+  FlagSet flags(
+      program, "eval",
       "evaluate a network on the validation pictures of a data set: accuracy, classes, confusions, calibration");
   auto c = std::make_shared<EvalCommand>();
-  c->data.add(*app, false);
-  c->network.add(*app);
-  c->pictures.add(*app, false);
-  c->device.add(*app);
-  const char* output = "Output";
-  app->add_option("--topk", c->top_k, "how many classes may hold the true one for the second accuracy")
-      ->check(at_least(1))
-      ->capture_default_str()
-      ->group(output);
-  app->add_flag("--per-class", c->per_class, "precision, recall and F1 of each class")->group(output);
-  app->add_option(
-         "--confusion", c->confusion,
-         "write the confusion matrix as FILE.txt, FILE.csv or FILE.png; repeatable; with --json it is printed too")
-      ->group(output);
-  app->add_option("--logits", c->logits,
-                  "write the logits, float32 [samples, classes], as FILE.npy; rows of skipped pictures are meaningless")
-      ->group(output);
-  app->add_flag("--quiet,-q", c->quiet, "no progress")->group(output);
-  app->add_flag("--json", c->json,
-                "one JSON object: samples, correct, top1 and its 95 % interval, topk, loss, macro, ece, temperature, "
-                "calibration, seconds, skipped; classes with --per-class, confusion with --confusion")
-      ->group(output);
-  add_config(*app);
-  app->footer(
+  c->data.add(flags, false);
+  c->network.add(flags);
+  c->pictures.add(flags, false);
+  c->device.add(flags);
+  flags.group("Output");
+  flags.option("--topk", c->top_k, "how many classes may hold the true one for the second accuracy")
+      .check(at_least(1))
+      .show_default();
+  flags.toggle("--per-class", c->per_class, "precision, recall and F1 of each class");
+  flags.option(
+      "--confusion", c->confusion,
+      "write the confusion matrix as FILE.txt, FILE.csv or FILE.png; repeatable; with --json it is printed too");
+  flags.option("--logits", c->logits,
+               "write the logits, float32 [samples, classes], as FILE.npy; rows of skipped pictures are meaningless");
+  flags.toggle("--quiet,-q", c->quiet, "no progress");
+  flags.toggle("--json", c->json,
+               "one JSON object: samples, correct, top1 and its 95 % interval, topk, loss, macro, ece, temperature, "
+               "calibration, seconds, skipped; classes with --per-class, confusion with --confusion");
+  add_config(flags);
+  flags.footer(
       "Intervals are Wilson's at 95 %. ECE: expected calibration error of 15 bins. The temperature is the one whose "
       "softmax fits these pictures best.\n\n"
       "Example:\n  convolt eval --checkpoint run/best.safetensors --data-path DATA --per-class --confusion matrix.png");
-  return {app, [c] { return run_eval(*c); }};
+  return {flags, [c] { return run_eval(*c); }};
 }
 
 }  // namespace convolt::cli

@@ -9,36 +9,18 @@
 
 namespace convolt::cli {
 
-namespace {
-CLI::Validator limit(double low, bool inclusive) {
-  const std::string what = fmt::format("{} {}", inclusive ? "at least" : "above", low);
-  return CLI::Validator(
-      [low, inclusive, what](const std::string& text) {
-        double value = 0;
-        if (!CLI::detail::lexical_cast(text, value)) return fmt::format("expected a number, found '{}'", text);
-        return (inclusive ? value >= low : value > low) ? std::string{}
-                                                        : fmt::format("expected {}, found {}", what, text);
-      },
-      fmt::format("({})", what), "limit");
-}
-}  // namespace
-
-CLI::Validator at_least(double low) { return limit(low, true); }
-CLI::Validator above(double low) { return limit(low, false); }
-
-void DeviceFlags::add(CLI::App& app) {
-  const char* group = "Device";
-  app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str()->group(group);
-  app.add_option("--dtype", dtype, "type of activations")
-      ->check(CLI::IsMember({"f32", "tf32", "bf16", "f16"}))
-      ->capture_default_str()
-      ->group(group);
-  app.add_flag("--amp", amp, "the same as --dtype bf16")->group(group);
-  app.add_option("--threads", threads,
-                 "CPU compute threads, 0 for all cores; results on the CPU repeat for one number of threads")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
+void DeviceFlags::add(FlagSet& flags) {
+  flags.group("Device");
+  flags.option("--device", device, "auto, cpu, cuda or cuda:N").show_default();
+  flags.option("--dtype", dtype, "type of activations: f32, tf32, bf16 or f16")
+      .check(one_of({"f32", "tf32", "bf16", "f16"}))
+      .show_default();
+  flags.toggle("--amp", amp, "the same as --dtype bf16");
+  flags
+      .option("--threads", threads,
+              "CPU compute threads, 0 for all cores; results on the CPU repeat for one number of threads")
+      .check(at_least(0))
+      .show_default();
 }
 
 std::unique_ptr<Context> DeviceFlags::make_context() const {
@@ -50,28 +32,21 @@ DType DeviceFlags::type() const {
   return tf32() ? DType::f32 : dtype_from_name(dtype);
 }
 
-void DataFlags::add(CLI::App& app, bool training) {
-  const char* group = "Data";
-  app.add_option("--data-path,--data-dir", path,
-                 "image folder (train/<class>/*, val/<class>/*), CIFAR-10 records, or IDX files; found out by looking")
-      ->required()
-      ->group(group);
-  if (training)
-    app.add_option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere")->group(group);
-  app.add_option("--data-format", format, "auto, folder, cifar10 or idx")->capture_default_str()->group(group);
-  app.add_option("-b,--batch-size", batch, "pictures in a batch")
-      ->check(at_least(1))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("-j,--workers", workers, "decode threads, 0 for as many as cores")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--max-side", max_side,
-                 "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
+void DataFlags::add(FlagSet& flags, bool training) {
+  flags.group("Data");
+  flags
+      .option("--data-path,--data-dir", path,
+              "image folder (train/<class>/*, val/<class>/*), CIFAR-10 records, or IDX files; found out by looking")
+      .required();
+  if (training) flags.option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere");
+  flags.option("--data-format", format, "auto, folder, cifar10 or idx").show_default();
+  flags.option("-b,--batch-size", batch, "pictures in a batch").check(at_least(1)).show_default();
+  flags.option("-j,--workers", workers, "decode threads, 0 for as many as cores").check(at_least(0)).show_default();
+  flags
+      .option("--max-side", max_side,
+              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
+      .check(at_least(0))
+      .show_default();
 }
 
 int DataFlags::worker_count() const {
@@ -79,24 +54,6 @@ int DataFlags::worker_count() const {
 }
 
 namespace {
-// A value by its name.
-template <class T>
-CLI::Validator one_of(const std::vector<std::pair<std::string, T>>& names) {
-  return CLI::Validator(
-      [names](std::string& text) -> std::string {
-        std::string known;
-        for (const auto& [name, value] : names) {
-          if (text == name) {
-            text = std::to_string(static_cast<int>(value));
-            return "";
-          }
-          known += (known.empty() ? "" : ", ") + name;
-        }
-        return "expected one of " + known + ", found " + text;
-      },
-      "");
-}
-
 using Interpolation = AugmentOptions::Interpolation;
 using Border = AugmentOptions::Border;
 const std::vector<std::pair<std::string, Interpolation>> kInterpolations{
@@ -105,38 +62,39 @@ const std::vector<std::pair<std::string, Border>> kBorders{
     {"constant", Border::constant}, {"edge", Border::edge}, {"reflect", Border::reflect}};
 
 template <class T>
+Rule name_in(const std::vector<std::pair<std::string, T>>& names) {
+  std::vector<std::string> words;
+  for (const auto& [name, value] : names) words.push_back(name);
+  return one_of(words);
+}
+template <class T>
+T value_of(const std::string& word, const std::vector<std::pair<std::string, T>>& names) {
+  return std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.first == word; })->second;
+}
+template <class T>
 std::string name_of(T value, const std::vector<std::pair<std::string, T>>& names) {
   return std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.second == value; })->first;
 }
 }  // namespace
 
-void PictureFlags::add(CLI::App& app, bool training) {
-  const char* group = "Pictures";
+void PictureFlags::add(FlagSet& flags, bool training) {
+  flags.group("Pictures");
   if (training)
-    app.add_option("--train-crop-size", train_crop, "side of the training pictures [the model's]")
-        ->check(at_least(1))
-        ->group(group);
-  app.add_option("--val-crop-size", val_crop, "side of the evaluation pictures [the model's]")
-      ->check(at_least(1))
-      ->group(group);
-  app.add_option("--val-resize-size", val_resize, "shorter side before the centre crop [crop / 0.875]")
-      ->check(at_least(1))
-      ->group(group);
-  app.add_option("--mean", mean, "mean of R,G,B in 0..1, or of grey [ImageNet's; grey 0.5]")
-      ->delimiter(',')
-      ->expected(1, 3)
-      ->group(group);
-  app.add_option("--std", std, "standard deviation, likewise")->delimiter(',')->expected(1, 3)->group(group);
-  app.add_option("--interpolation", interpolation, "filter of resizing: nearest, bilinear or bicubic [bilinear]")
-      ->transform(one_of(kInterpolations))
-      ->group(group);
-  app.add_option("--border", border, "outside the picture: constant (--fill), edge or reflect [constant]")
-      ->transform(one_of(kBorders))
-      ->group(group);
-  app.add_option("--fill", fill, "colour outside the picture, R,G,B in 0..1, or one grey [0]")
-      ->delimiter(',')
-      ->expected(1, 3)
-      ->group(group);
+    flags.option("--train-crop-size", train_crop, "side of the training pictures [the model's]").check(at_least(1));
+  flags.option("--val-crop-size", val_crop, "side of the evaluation pictures [the model's]").check(at_least(1));
+  flags.option("--val-resize-size", val_resize, "shorter side before the centre crop [crop / 0.875]")
+      .check(at_least(1));
+  flags.option("--mean", mean, "mean of R,G,B in 0..1, or of grey [ImageNet's; grey 0.5]")
+      .delimiter(',')
+      .expected(1, 3);
+  flags.option("--std", std, "standard deviation, likewise").delimiter(',').expected(1, 3);
+  flags.option("--interpolation", interpolation, "filter of resizing: nearest, bilinear or bicubic [bilinear]")
+      .check(name_in(kInterpolations));
+  flags.option("--border", border, "outside the picture: constant (--fill), edge or reflect [constant]")
+      .check(name_in(kBorders));
+  flags.option("--fill", fill, "colour outside the picture, R,G,B in 0..1, or one grey [0]")
+      .delimiter(',')
+      .expected(1, 3);
 }
 
 namespace {
@@ -164,52 +122,33 @@ void PictureFlags::apply_to(AugmentOptions& o) const {
   take_three(mean, o.mean, "--mean");
   take_three(std, o.std, "--std");
   take_three(fill, o.fill, "--fill");
-  if (interpolation) o.interpolation = *interpolation;
-  if (border) o.border = *border;
+  if (interpolation) o.interpolation = value_of(*interpolation, kInterpolations);
+  if (border) o.border = value_of(*border, kBorders);
 }
 
-void AugmentFlags::add(CLI::App& app) {
-  const char* group = "Augmentation";
-  app.add_flag("--no-augment", none, "train on the pictures as evaluation sees them; the flags below are added to that")
-      ->group(group);
-  app.add_option("--crop-padding", crop_padding,
-                 "border before a random crop of the picture's size [4 for CIFAR networks]")
-      ->check(at_least(0))
-      ->group(group);
-  app.add_option("--scale", scale, "area of the random crop, LOW,HIGH [0.08,1]")
-      ->delimiter(',')
-      ->expected(2)
-      ->group(group);
-  app.add_option("--ratio", ratio, "aspect ratio of the random crop, LOW,HIGH [0.75,1.3333]")
-      ->delimiter(',')
-      ->expected(2)
-      ->group(group);
-  app.add_option("--hflip", hflip, "probability of mirroring left and right [0.5]")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group(group);
-  app.add_option("--vflip", vflip, "probability of mirroring top and bottom [0]")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group(group);
-  app.add_option("--rotate", rotate, "degrees, uniform in [-R, R] [0]")->check(CLI::Range(0.0, 180.0))->group(group);
-  app.add_option("--translate", translate, "part of the side, uniform in [-T, T] [0]")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group(group);
-  app.add_option("--zoom", zoom, "factor, uniform in LOW,HIGH [1,1]")->delimiter(',')->expected(2)->group(group);
-  app.add_option("--shear", shear, "degrees along X[,Y], uniform in [-S, S] [0,0]")
-      ->delimiter(',')
-      ->expected(1, 2)
-      ->group(group);
-  app.add_option("--color-jitter", color_jitter,
-                 "brightness,contrast,saturation,hue: factors uniform in [1-v, 1+v], hue in [-v, v] [0,0,0,0]")
-      ->delimiter(',')
-      ->expected(1, 4)
-      ->group(group);
-  app.add_option("--grayscale", grayscale, "probability of a picture without colour [0]")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group(group);
-  app.add_option("--random-erase,--reprob", erase, "probability of erasing a rectangle [0]")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group(group);
+void AugmentFlags::add(FlagSet& flags) {
+  flags.group("Augmentation");
+  flags.toggle("--no-augment", none,
+               "train on the pictures as evaluation sees them; the flags below are added to that");
+  flags
+      .option("--crop-padding", crop_padding,
+              "border before a random crop of the picture's size [4 for CIFAR networks]")
+      .check(at_least(0));
+  flags.option("--scale", scale, "area of the random crop, LOW,HIGH [0.08,1]").delimiter(',').expected(2);
+  flags.option("--ratio", ratio, "aspect ratio of the random crop, LOW,HIGH [0.75,1.3333]").delimiter(',').expected(2);
+  flags.option("--hflip", hflip, "probability of mirroring left and right [0.5]").check(between(0.0, 1.0));
+  flags.option("--vflip", vflip, "probability of mirroring top and bottom [0]").check(between(0.0, 1.0));
+  flags.option("--rotate", rotate, "degrees, uniform in [-R, R] [0]").check(between(0.0, 180.0));
+  flags.option("--translate", translate, "part of the side, uniform in [-T, T] [0]").check(between(0.0, 1.0));
+  flags.option("--zoom", zoom, "factor, uniform in LOW,HIGH [1,1]").delimiter(',').expected(2);
+  flags.option("--shear", shear, "degrees along X[,Y], uniform in [-S, S] [0,0]").delimiter(',').expected(1, 2);
+  flags
+      .option("--color-jitter", color_jitter,
+              "brightness,contrast,saturation,hue: factors uniform in [1-v, 1+v], hue in [-v, v] [0,0,0,0]")
+      .delimiter(',')
+      .expected(1, 4);
+  flags.option("--grayscale", grayscale, "probability of a picture without colour [0]").check(between(0.0, 1.0));
+  flags.option("--random-erase,--reprob", erase, "probability of erasing a rectangle [0]").check(between(0.0, 1.0));
 }
 
 std::pair<int, int> common_size(const Dataset& data) {
@@ -348,16 +287,13 @@ void resolve(const Pipeline& pipeline, Resolved& r) {
   set("random-erase", t.erase);
 }
 
-void NetworkFlags::add(CLI::App& app) {
-  const char* group = "Network";
-  app.add_option("--checkpoint", checkpoint,
-                 "a checkpoint of convolt train: network, weights, classes and preprocessing")
-      ->group(group);
-  app.add_option("--model", model, "name of a network, or FILE.json, with --weights")->group(group);
-  app.add_option("--weights", weights, "a safetensors file under torchvision's names")->group(group);
-  app.add_option("--num-classes", classes, "outputs of --model [those of the data set]")
-      ->check(at_least(1))
-      ->group(group);
+void NetworkFlags::add(FlagSet& flags) {
+  flags.group("Network");
+  flags.option("--checkpoint", checkpoint,
+               "a checkpoint of convolt train: network, weights, classes and preprocessing");
+  flags.option("--model", model, "name of a network, or FILE.json, with --weights");
+  flags.option("--weights", weights, "a safetensors file under torchvision's names");
+  flags.option("--num-classes", classes, "outputs of --model [those of the data set]").check(at_least(1));
 }
 
 Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Context& context, const Dataset* data) {

@@ -1,7 +1,6 @@
 // Flags that several subcommands share, and what they resolve to.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,12 +8,9 @@
 
 #include "config.h"
 #include "convolt/convolt.h"
+#include "flag_set.h"
 
 namespace convolt::cli {
-
-// Numbers of at least, or above, a limit; CLI11's own print the largest double.
-CLI::Validator at_least(double low);
-CLI::Validator above(double low);
 
 struct DeviceFlags {
   std::string device = "auto";
@@ -22,7 +18,7 @@ struct DeviceFlags {
   bool amp = false;
   int threads = 0;
 
-  void add(CLI::App& app);
+  void add(FlagSet& flags);
   std::unique_ptr<Context> make_context() const;
   DType type() const;  // f32 for tf32
   bool tf32() const { return dtype == "tf32"; }
@@ -34,7 +30,7 @@ struct DataFlags {
   int workers = 0;  // 0: as many as cores
   int max_side = 0;
 
-  void add(CLI::App& app, bool training);
+  void add(FlagSet& flags, bool training);
   int worker_count() const;
 };
 
@@ -43,10 +39,9 @@ struct DataFlags {
 struct PictureFlags {
   std::optional<int> train_crop, val_crop, val_resize;
   std::vector<float> mean, std, fill;
-  std::optional<AugmentOptions::Interpolation> interpolation;
-  std::optional<AugmentOptions::Border> border;
+  std::optional<std::string> interpolation, border;
 
-  void add(CLI::App& app, bool training);
+  void add(FlagSet& flags, bool training);
   void apply_to(AugmentOptions& evaluation) const;
 };
 
@@ -56,7 +51,7 @@ struct AugmentFlags {
   std::vector<float> scale, ratio, zoom, shear, color_jitter;
   std::optional<float> hflip, vflip, rotate, translate, grayscale, erase;
 
-  void add(CLI::App& app);
+  void add(FlagSet& flags);
 };
 
 // Height and width that all pictures share, as far as a look at some of them tells; 0 x 0 when they differ.
@@ -76,7 +71,7 @@ struct NetworkFlags {
   std::string checkpoint, model, weights;
   int64_t classes = 0;
 
-  void add(CLI::App& app);
+  void add(FlagSet& flags);
 };
 // `data` (may be null) tells classes and channels where no checkpoint does.
 Network load_network(const NetworkFlags& flags, const PictureFlags& pictures, Context& context, const Dataset* data);
@@ -86,7 +81,7 @@ struct LossFlags {
   std::string kind = "ce", class_weights, teacher;
   float smoothing = 0, focal_gamma = 2, distill_alpha = 0.5F, temperature = 4;
 
-  void add(CLI::App& app);
+  void add(FlagSet& flags);
   // For `classes` outputs, of which the data set has labels of the first ones. Throws UsageError or FormatError.
   LossOptions options(const Dataset& data, int64_t classes) const;
   // The network of --teacher, none where there is none; warns where it was trained on pictures of another size or

@@ -67,23 +67,22 @@ int run_inspect(const InspectCommand& c) {
 }  // namespace
 
 Subcommand add_inspect(CLI::App& program) {
-  CLI::App* app =
-      program.add_subcommand("inspect", "show the plan of a network: ops, shapes, bytes, FLOPs, kernels, memory");
+  FlagSet flags(program, "inspect", "show the plan of a network: ops, shapes, bytes, FLOPs, kernels, memory");
   auto c = std::make_shared<InspectCommand>();
-  app->add_flag("--list", c->list, "the networks there are; the same as convolt models");
-  app->add_option("--model", c->model, "name of a network, or a network file: FILE.json");
-  app->add_option("--checkpoint", c->checkpoint, "the network of a checkpoint");
-  app->add_option("--num-classes", c->classes, "outputs [the model's]")->check(at_least(1));
-  app->add_option("-b,--batch-size", c->batch, "pictures in a batch")->check(at_least(1))->capture_default_str();
-  app->add_option("--size", c->size, "side of the pictures [the model's]")->check(at_least(1));
-  app->add_option("--channels", c->channels, "channels of the pictures [the model's]")->check(CLI::IsMember({1, 3}));
-  app->add_option("--export-json", c->export_json, "write the network as FILE.json, for --model, and do nothing else");
-  app->add_flag("--training", c->training, "the plan of a training step instead of evaluation");
-  app->add_flag("--no-passes", c->no_passes, "without fold, fuse, in-place and dead code");
-  app->add_flag("--json", c->json, "one JSON object");
-  c->device.add(*app);
-  app->footer("Example:\n  convolt inspect --model resnet50 -b 64 --training");
-  return {app, [c] { return run_inspect(*c); }};
+  flags.toggle("--list", c->list, "the networks there are; the same as convolt models");
+  flags.option("--model", c->model, "name of a network, or a network file: FILE.json");
+  flags.option("--checkpoint", c->checkpoint, "the network of a checkpoint");
+  flags.option("--num-classes", c->classes, "outputs [the model's]").check(at_least(1));
+  flags.option("-b,--batch-size", c->batch, "pictures in a batch").check(at_least(1)).show_default();
+  flags.option("--size", c->size, "side of the pictures [the model's]").check(at_least(1));
+  flags.option("--channels", c->channels, "channels of the pictures, 1 or 3 [the model's]").check(one_of({"1", "3"}));
+  flags.option("--export-json", c->export_json, "write the network as FILE.json, for --model, and do nothing else");
+  flags.toggle("--training", c->training, "the plan of a training step instead of evaluation");
+  flags.toggle("--no-passes", c->no_passes, "without fold, fuse, in-place and dead code");
+  flags.toggle("--json", c->json, "one JSON object");
+  c->device.add(flags);
+  flags.footer("Example:\n  convolt inspect --model resnet50 -b 64 --training");
+  return {flags, [c] { return run_inspect(*c); }};
 }
 
 }  // namespace convolt::cli

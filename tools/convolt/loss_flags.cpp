@@ -6,39 +6,30 @@
 
 namespace convolt::cli {
 
-void LossFlags::add(CLI::App& app) {
-  const char* group = "Loss";
-  app.add_option(
-         "--loss", kind,
-         "ce: cross-entropy; bce: binary cross-entropy of each class; focal: cross-entropy that looks at what is "
-         "hard. Validation reports plain cross-entropy")
-      ->check(CLI::IsMember({"ce", "bce", "focal"}))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--label-smoothing,--smoothing", smoothing, "")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--class-weights", class_weights,
-                 "a file with one number for each class in order of their names, or 'balanced': samples / (classes x "
-                 "samples of the class)")
-      ->group(group);
-  app.add_option("--focal-gamma", focal_gamma, "exponent of --loss focal")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
-  CLI::Option* from = app.add_option("--teacher", teacher, "a checkpoint to distil from");
-  from->group(group);
-  app.add_option("--distill-alpha", distill_alpha, "weight of the teacher's part in the loss")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str()
-      ->needs(from)
-      ->group(group);
-  app.add_option("--distill-temperature", temperature, "temperature of both softmaxes in it")
-      ->check(above(0))
-      ->capture_default_str()
-      ->needs(from)
-      ->group(group);
+void LossFlags::add(FlagSet& flags) {
+  flags.group("Loss");
+  flags
+      .option("--loss", kind,
+              "ce: cross-entropy; bce: binary cross-entropy of each class; focal: cross-entropy that looks at what is "
+              "hard. Validation reports plain cross-entropy")
+      .check(one_of({"ce", "bce", "focal"}))
+      .show_default();
+  flags.option("--label-smoothing,--smoothing", smoothing, "part of each target that is spread over all classes")
+      .check(between(0.0, 1.0))
+      .show_default();
+  flags.option("--class-weights", class_weights,
+               "a file with one number for each class in order of their names, or 'balanced': samples / (classes x "
+               "samples of the class)");
+  flags.option("--focal-gamma", focal_gamma, "exponent of --loss focal").check(at_least(0)).show_default();
+  const Flag teacher_flag = flags.option("--teacher", teacher, "a checkpoint to distil from");
+  flags.option("--distill-alpha", distill_alpha, "weight of the teacher's part in the loss")
+      .check(between(0.0, 1.0))
+      .show_default()
+      .needs(teacher_flag);
+  flags.option("--distill-temperature", temperature, "temperature of both softmaxes in it")
+      .check(above(0))
+      .show_default()
+      .needs(teacher_flag);
 }
 
 namespace {
@@ -57,10 +48,10 @@ std::vector<float> read_numbers(const std::string& path, int64_t classes) {
   if (!file) throw DataError("cannot read the class weights '" + path + "'");
   std::vector<float> numbers;
   for (std::string word; file >> word;) {
-    float value = 0;
-    if (!CLI::detail::lexical_cast(word, value) || !(value >= 0))
+    const std::optional<double> value = to_number(word);
+    if (!value || !(*value >= 0))
       throw FormatError(fmt::format("class weights '{}': expected numbers of at least 0, found '{}'", path, word));
-    numbers.push_back(value);
+    numbers.push_back(static_cast<float>(*value));
   }
   if (static_cast<int64_t>(numbers.size()) != classes)
     throw FormatError(fmt::format("class weights '{}': expected a number for each of the {} classes, found {}", path,

@@ -79,7 +79,7 @@ int run(int argc, char** argv) {
   // OpenCV's decoders write there what they refuse, line upon line; what there is to say, we say ourselves, by fmt.
   std::cerr.rdbuf(nullptr);
   for (const Subcommand& c : commands)
-    if (c.app->parsed()) return c.run();
+    if (c.flags.app().parsed()) return c.run();
   return kUsage;
 }
 

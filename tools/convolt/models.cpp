@@ -51,12 +51,12 @@ int list_models(bool json) {
 }
 
 Subcommand add_models(CLI::App& program) {
-  CLI::App* app = program.add_subcommand(
-      "models", "the networks there are: parameters, multiply-adds of one picture (GMAC = 10^9), usual picture size");
+  FlagSet flags(program, "models",
+                "the networks there are: parameters, multiply-adds of one picture (GMAC = 10^9), usual picture size");
   auto json = std::make_shared<bool>(false);
-  app->add_flag("--json", *json, "one JSON array");
-  app->footer("Example:\n  convolt models\nA network of your own: docs/network-format.md, --model FILE.json");
-  return {app, [json] { return list_models(*json); }};
+  flags.toggle("--json", *json, "one JSON array");
+  flags.footer("Example:\n  convolt models\nA network of your own: docs/network-format.md, --model FILE.json");
+  return {flags, [json] { return list_models(*json); }};
 }
 
 }  // namespace convolt::cli

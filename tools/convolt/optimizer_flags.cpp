@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <sstream>
 
 #include "flags.h"
 
 namespace convolt::cli {
 namespace {
-
-bool given(const CLI::App& app, const char* flag) { return app.get_option(flag)->count() > 0; }
 
 // A flag that only some kinds read.
 struct Belongs {
@@ -48,19 +47,19 @@ void leave_out(const BelongsTable& table, const std::string& kind, Resolved& res
 }
 
 // Throws UsageError for a flag that is given though `kind` does not read it.
-void refuse_others(const CLI::App& app, const std::string& selector, const std::string& kind,
+void refuse_others(const FlagSet& flags, const std::string& selector, const std::string& kind,
                    const BelongsTable& table) {
   for (const Belongs& entry : table)
-    if (given(app, entry.flag) && !reads(entry, kind))
+    if (flags.given(entry.flag) && !reads(entry, kind))
       throw UsageError(
           fmt::format("{} is for {} {}, not for {}", entry.flag, selector, fmt::join(entry.kinds, ", "), kind));
 }
 
 float number_of(const std::string& text, const std::string& whole) {
-  float value = 0;
-  if (!CLI::detail::lexical_cast(text, value) || !(value >= 0) || !std::isfinite(value))
+  const std::optional<double> value = to_number(text);
+  if (!value || !(*value >= 0) || !std::isfinite(static_cast<float>(*value)))
     throw UsageError("--param-group '" + whole + "': expected a number of at least 0, found '" + text + "'");
-  return value;
+  return static_cast<float>(*value);
 }
 
 }  // namespace
@@ -70,7 +69,8 @@ ParamGroup parse_param_group(const std::string& text) {
   if (colon == std::string::npos || colon == 0)
     throw UsageError("--param-group '" + text + "': expected 'PATTERN:lr=0.1,wd=0'");
   ParamGroup group{.pattern = text.substr(0, colon)};
-  for (const std::string& setting : CLI::detail::split(text.substr(colon + 1), ',')) {
+  std::istringstream settings(text.substr(colon + 1));
+  for (std::string setting; std::getline(settings, setting, ',');) {
     const size_t equals = std::min(setting.find('='), setting.size());
     const std::string key = setting.substr(0, equals);
     const std::string value = equals < setting.size() ? setting.substr(equals + 1) : "";
@@ -85,66 +85,51 @@ ParamGroup parse_param_group(const std::string& text) {
   return group;
 }
 
-void OptimizerFlags::add(CLI::App& app) {
-  const char* group = "Optimizer";
-  app.add_option("--opt", kind, "sgd, adam, adamw, rmsprop, lars or lion")
-      ->check(CLI::IsMember({"sgd", "adam", "adamw", "rmsprop", "lars", "lion"}))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--momentum", momentum, "of sgd, rmsprop and lars")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_flag("--nesterov", nesterov, "Nesterov momentum (sgd)")->group(group);
-  app.add_option("--betas,--opt-betas", betas, "B1,B2 of adam and adamw [0.9,0.999] and lion [0.9,0.99]")
-      ->delimiter(',')
-      ->expected(2)
-      ->group(group);
-  app.add_option("--eps,--opt-eps", eps, "of adam, adamw and rmsprop [1e-8]")->check(at_least(0))->group(group);
-  app.add_option("--alpha", alpha, "smoothing of rmsprop [0.99]")->check(CLI::Range(0.0, 1.0))->group(group);
-  app.add_option("--trust-coefficient", trust, "of lars [0.001]")->check(above(0))->group(group);
-  app.add_option("--wd,--weight-decay", weight_decay, "weight decay")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--norm-weight-decay", norm_weight_decay, "weight decay of batch norms [--wd]")
-      ->check(at_least(0))
-      ->group(group);
-  app.add_option("--bias-weight-decay", bias_weight_decay,
-                 "weight decay of the biases of convolutions and linear layers [--wd]")
-      ->check(at_least(0))
-      ->group(group);
-  app.add_option("--layer-decay", layer_decay, "each layer before the last learns slower by this factor, 1 for none")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--freeze", freeze, "do not train parameters whose name matches this regular expression; repeatable")
-      ->group(group);
-  app.add_option("--param-group", groups,
-                 "'PATTERN:lr=FACTOR,wd=DECAY' for parameters whose name matches the regular expression; repeatable")
-      ->group(group);
-  app.add_option("--clip-grad,--clip-grad-norm", clip, "largest norm of all gradients together, 0 for any")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--agc", adaptive_clip,
-                 "adaptive clipping: largest norm of a gradient as a part of its weight's, as 0.01")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--accum,--grad-accum-steps", accumulate, "batches of -b that make one update")
-      ->check(at_least(1))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--ema-decay,--model-ema-decay", ema_decay,
-                 "validate and save an average of the weights with this decay, as 0.9999; 0 for none")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str()
-      ->group(group);
+void OptimizerFlags::add(FlagSet& flags) {
+  flags.group("Optimizer");
+  flags.option("--opt", kind, "sgd, adam, adamw, rmsprop, lars or lion")
+      .check(one_of({"sgd", "adam", "adamw", "rmsprop", "lars", "lion"}))
+      .show_default();
+  flags.option("--momentum", momentum, "of sgd, rmsprop and lars").check(between(0.0, 1.0)).show_default();
+  flags.toggle("--nesterov", nesterov, "Nesterov momentum (sgd)");
+  flags.option("--betas,--opt-betas", betas, "B1,B2 of adam and adamw [0.9,0.999] and lion [0.9,0.99]")
+      .delimiter(',')
+      .expected(2);
+  flags.option("--eps,--opt-eps", eps, "of adam, adamw and rmsprop [1e-8]").check(at_least(0));
+  flags.option("--alpha", alpha, "smoothing of rmsprop [0.99]").check(between(0.0, 1.0));
+  flags.option("--trust-coefficient", trust, "of lars [0.001]").check(above(0));
+  flags.option("--wd,--weight-decay", weight_decay, "weight decay").check(at_least(0)).show_default();
+  flags.option("--norm-weight-decay", norm_weight_decay, "weight decay of batch norms [--wd]").check(at_least(0));
+  flags
+      .option("--bias-weight-decay", bias_weight_decay,
+              "weight decay of the biases of convolutions and linear layers [--wd]")
+      .check(at_least(0));
+  flags.option("--layer-decay", layer_decay, "each layer before the last learns slower by this factor, 1 for none")
+      .check(between(0.0, 1.0))
+      .show_default();
+  flags.option("--freeze", freeze, "do not train parameters whose name matches this regular expression; repeatable");
+  flags.option("--param-group", groups,
+               "'PATTERN:lr=FACTOR,wd=DECAY' for parameters whose name matches the regular expression; repeatable");
+  flags.option("--clip-grad,--clip-grad-norm", clip, "largest norm of all gradients together, 0 for any")
+      .check(at_least(0))
+      .show_default();
+  flags
+      .option("--agc", adaptive_clip,
+              "adaptive clipping: largest norm of a gradient as a part of its weight's, as 0.01")
+      .check(at_least(0))
+      .show_default();
+  flags.option("--accum,--grad-accum-steps", accumulate, "batches of -b that make one update")
+      .check(at_least(1))
+      .show_default();
+  flags
+      .option("--ema-decay,--model-ema-decay", ema_decay,
+              "validate and save an average of the weights with this decay, as 0.9999; 0 for none")
+      .check(between(0.0, 1.0))
+      .show_default();
 }
 
-OptimizerOptions OptimizerFlags::options(const CLI::App& app) const {
-  refuse_others(app, "--opt", kind, kOptimizerFlags);
+OptimizerOptions OptimizerFlags::options(const FlagSet& flags) const {
+  refuse_others(flags, "--opt", kind, kOptimizerFlags);
   OptimizerOptions o;
   o.kind = optimizer_kind_from_name(kind);
   o.momentum = momentum;
@@ -167,89 +152,69 @@ OptimizerOptions OptimizerFlags::options(const CLI::App& app) const {
 
 void OptimizerFlags::leave_out_unread(Resolved& resolved) const { leave_out(kOptimizerFlags, kind, resolved); }
 
-void ScheduleFlags::add(CLI::App& app) {
-  const char* group = "Learning rate";
-  app.add_option("--lr", lr, "learning rate; the highest one")->check(above(0))->capture_default_str()->group(group);
-  app.add_option(
-         "--lr-scheduler,--sched", kind,
-         "constant, step, multistep, cosine, cosine-restarts, one-cycle, polynomial, exponential or plateau; all "
-         "but the last change with each step")
-      ->check(CLI::IsMember({"constant", "step", "multistep", "cosine", "cosine-restarts", "one-cycle", "polynomial",
-                             "exponential", "plateau"}))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--lr-min,--min-lr", min_lr,
-                 "last rate of cosine, cosine-restarts, polynomial and the cool-down; "
-                 "lowest of plateau")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--lr-step-size,--decay-epochs", step_size,
-                 "epochs between the decays of step, or in which exponential falls by --lr-gamma [30; exponential 1]")
-      ->check(above(0))
-      ->group(group);
-  app.add_option("--lr-milestones,--decay-milestones", milestones,
-                 "epochs of multistep's decays after the warm-up, as 30,60,90")
-      ->delimiter(',')
-      ->check(above(0))
-      ->group(group);
-  app.add_option("--lr-gamma,--decay-rate", gamma, "factor of each decay of step, multistep and exponential")
-      ->check(above(0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--lr-power", power, "of polynomial")->check(above(0))->capture_default_str()->group(group);
-  app.add_option("--lr-restarts", restarts, "times that cosine-restarts goes back to --lr")
-      ->check(at_least(1))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--lr-cycle-mult", cycle_mult, "length of each cycle of cosine-restarts over the one before")
-      ->check(at_least(1))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--lr-rise", rise, "part of one-cycle in which the rate rises")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--lr-div", div, "--lr over the first rate of one-cycle")
-      ->check(at_least(1))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--lr-final-div", final_div, "the first over the last rate of one-cycle")
-      ->check(at_least(1))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--plateau-patience,--patience-epochs", patience, "epochs without improvement that plateau lets pass")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--plateau-factor", plateau_factor, "factor of each decay of plateau")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--plateau-threshold", threshold, "what plateau takes for improvement, relative")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--plateau-metric", metric, "what plateau watches: loss or top1, of validation where there is one")
-      ->check(CLI::IsMember({"loss", "top1"}))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--lr-warmup-epochs,--warmup-epochs", warmup_epochs, "linear warm-up")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--lr-warmup-decay,--lr-warmup-factor", warmup_factor, "where the warm-up starts, as a part of --lr")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--lr-cooldown-epochs,--cooldown-epochs", cooldown_epochs, "linear fall to --lr-min at the end")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
+void ScheduleFlags::add(FlagSet& flags) {
+  flags.group("Learning rate");
+  flags.option("--lr", lr, "learning rate; the highest one").check(above(0)).show_default();
+  flags
+      .option("--lr-scheduler,--sched", kind,
+              "constant, step, multistep, cosine, cosine-restarts, one-cycle, polynomial, exponential or plateau; all "
+              "but the last change with each step")
+      .check(one_of({"constant", "step", "multistep", "cosine", "cosine-restarts", "one-cycle", "polynomial",
+                     "exponential", "plateau"}))
+      .show_default();
+  flags
+      .option("--lr-min,--min-lr", min_lr,
+              "last rate of cosine, cosine-restarts, polynomial and the cool-down; "
+              "lowest of plateau")
+      .check(at_least(0))
+      .show_default();
+  flags
+      .option("--lr-step-size,--decay-epochs", step_size,
+              "epochs between the decays of step, or in which exponential falls by --lr-gamma [30; exponential 1]")
+      .check(above(0));
+  flags
+      .option("--lr-milestones,--decay-milestones", milestones,
+              "epochs of multistep's decays after the warm-up, as 30,60,90")
+      .delimiter(',')
+      .check(above(0));
+  flags.option("--lr-gamma,--decay-rate", gamma, "factor of each decay of step, multistep and exponential")
+      .check(above(0))
+      .show_default();
+  flags.option("--lr-power", power, "of polynomial").check(above(0)).show_default();
+  flags.option("--lr-restarts", restarts, "times that cosine-restarts goes back to --lr")
+      .check(at_least(1))
+      .show_default();
+  flags.option("--lr-cycle-mult", cycle_mult, "length of each cycle of cosine-restarts over the one before")
+      .check(at_least(1))
+      .show_default();
+  flags.option("--lr-rise", rise, "part of one-cycle in which the rate rises").check(between(0.0, 1.0)).show_default();
+  flags.option("--lr-div", div, "--lr over the first rate of one-cycle").check(at_least(1)).show_default();
+  flags.option("--lr-final-div", final_div, "the first over the last rate of one-cycle")
+      .check(at_least(1))
+      .show_default();
+  flags.option("--plateau-patience,--patience-epochs", patience, "epochs without improvement that plateau lets pass")
+      .check(at_least(0))
+      .show_default();
+  flags.option("--plateau-factor", plateau_factor, "factor of each decay of plateau")
+      .check(between(0.0, 1.0))
+      .show_default();
+  flags.option("--plateau-threshold", threshold, "what plateau takes for improvement, relative")
+      .check(at_least(0))
+      .show_default();
+  flags.option("--plateau-metric", metric, "what plateau watches: loss or top1, of validation where there is one")
+      .check(one_of({"loss", "top1"}))
+      .show_default();
+  flags.option("--lr-warmup-epochs,--warmup-epochs", warmup_epochs, "linear warm-up").check(at_least(0)).show_default();
+  flags.option("--lr-warmup-decay,--lr-warmup-factor", warmup_factor, "where the warm-up starts, as a part of --lr")
+      .check(between(0.0, 1.0))
+      .show_default();
+  flags.option("--lr-cooldown-epochs,--cooldown-epochs", cooldown_epochs, "linear fall to --lr-min at the end")
+      .check(at_least(0))
+      .show_default();
 }
 
-void ScheduleFlags::apply_to(TrainOptions& o, const CLI::App& app) const {
-  refuse_others(app, "--lr-scheduler", kind, kScheduleFlags);
+void ScheduleFlags::apply_to(TrainOptions& o, const FlagSet& flags) const {
+  refuse_others(flags, "--lr-scheduler", kind, kScheduleFlags);
   if (kind == "one-cycle" && (warmup_epochs > 0 || cooldown_epochs > 0))
     throw UsageError(
         "--lr-scheduler one-cycle rises and falls by itself; leave out --lr-warmup-epochs and --lr-cooldown-epochs");

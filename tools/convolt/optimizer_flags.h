@@ -1,13 +1,13 @@
 // Flags of the optimizer and of the learning rate.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "config.h"
 #include "convolt/convolt.h"
+#include "flag_set.h"
 
 namespace convolt::cli {
 
@@ -23,9 +23,9 @@ struct OptimizerFlags {
   int accumulate = 1;
   std::vector<std::string> freeze, groups;
 
-  void add(CLI::App& app);
+  void add(FlagSet& flags);
   // Throws UsageError for flags that do not go together.
-  OptimizerOptions options(const CLI::App& app) const;
+  OptimizerOptions options(const FlagSet& flags) const;
   // Leaves what this kind does not read out of the resolved flags.
   void leave_out_unread(Resolved& resolved) const;
 };
@@ -40,9 +40,9 @@ struct ScheduleFlags {
   int restarts = 1, patience = 10;
   std::string metric = "loss";
 
-  void add(CLI::App& app);
+  void add(FlagSet& flags);
   // Fills in the schedule and what is counted in epochs. Throws UsageError for flags that do not go together.
-  void apply_to(TrainOptions& options, const CLI::App& app) const;
+  void apply_to(TrainOptions& options, const FlagSet& flags) const;
   // Leaves what this kind does not read out of the resolved flags.
   void leave_out_unread(Resolved& resolved) const;
 };

@@ -104,25 +104,28 @@ int run_predict(const PredictCommand& c) {
 }  // namespace
 
 Subcommand add_predict(CLI::App& program) {
-  CLI::App* app = program.add_subcommand("predict", "predict the class of pictures");
+  FlagSet flags(program, "predict", "predict the class of pictures");
   auto c = std::make_shared<PredictCommand>();
-  app->add_option("pictures", c->inputs, "pictures, folders of them, or - for a list on stdin")->required();
-  c->network.add(*app);
-  app->add_option("--topk", c->top_k, "classes to name")->check(at_least(1))->capture_default_str();
-  app->add_option("-b,--batch-size", c->batch, "pictures in a batch")->check(at_least(1))->capture_default_str();
-  app->add_option("-j,--workers", c->workers, "decode threads")->check(at_least(1))->capture_default_str();
-  app->add_option("--max-side", c->max_side,
-                  "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      ->check(at_least(0))
-      ->capture_default_str();
-  c->pictures.add(*app, false);
-  c->device.add(*app);
-  app->add_flag("--json", c->json, "one JSON object a line: path and top, or path and error");
-  add_config(*app);
-  app->footer(
+  flags.option("pictures", c->inputs, "pictures, folders of them, or - for a list on stdin").required();
+  c->network.add(flags);
+  flags.group("Options");
+  flags.option("--topk", c->top_k, "classes to name").check(at_least(1)).show_default();
+  flags.option("-b,--batch-size", c->batch, "pictures in a batch").check(at_least(1)).show_default();
+  flags.option("-j,--workers", c->workers, "decode threads").check(at_least(1)).show_default();
+  flags
+      .option("--max-side", c->max_side,
+              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
+      .check(at_least(0))
+      .show_default();
+  c->pictures.add(flags, false);
+  c->device.add(flags);
+  flags.group("Options");
+  flags.toggle("--json", c->json, "one JSON object a line: path and top, or path and error");
+  add_config(flags);
+  flags.footer(
       "Exit code 3 when a picture could not be read; the others are predicted all the same.\n\nExample:\n"
       "  convolt predict --checkpoint run/best.safetensors picture.jpg folder/ --json");
-  return {app, [c] { return run_predict(*c); }};
+  return {flags, [c] { return run_predict(*c); }};
 }
 
 }  // namespace convolt::cli

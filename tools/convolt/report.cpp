@@ -224,25 +224,24 @@ int run_report(const ReportCommand& c) {
 }  // namespace
 
 Subcommand add_report(CLI::App& program) {
-  CLI::App* app = program.add_subcommand(
-      "report", "one HTML file about a run: curves, confusions, calibration, worst mistakes, configuration");
+  FlagSet flags(program, "report",
+                "one HTML file about a run: curves, confusions, calibration, worst mistakes, configuration");
   auto c = std::make_shared<ReportCommand>();
-  app->add_option("run", c->run, "the --output-dir of convolt train")->required();
-  c->data.add(*app, false);
-  app->get_option("--data-path")->required(false)->description("the data set to measure on [that of the run]");
-  c->device.add(*app);
-  const char* output = "Output";
-  app->add_option("--out,--output", c->out, "the report, FILE.html [RUN/report.html]")->group(output);
-  app->add_option("--mistakes", c->mistakes, "pictures of the highest loss to show")
-      ->check(CLI::Range(0, 1000))
-      ->capture_default_str()
-      ->group(output);
-  app->add_flag("--quiet,-q", c->quiet, "no progress")->group(output);
-  add_config(*app);
-  app->footer(
+  flags.option("run", c->run, "the --output-dir of convolt train").required();
+  c->data.add(flags, false);
+  flags.find("--data-path").required(false).describe("the data set to measure on [that of the run]");
+  c->device.add(flags);
+  flags.group("Output");
+  flags.option("--out,--output", c->out, "the report, FILE.html [RUN/report.html]");
+  flags.option("--mistakes", c->mistakes, "pictures of the highest loss to show")
+      .check(between(0, 1000))
+      .show_default();
+  flags.toggle("--quiet,-q", c->quiet, "no progress");
+  add_config(flags);
+  flags.footer(
       "The file needs nothing else: it can be mailed, and opened without a network.\n\n"
       "Example:\n  convolt report run --out report.html");
-  return {app, [c] { return run_report(*c); }};
+  return {flags, [c] { return run_report(*c); }};
 }
 
 }  // namespace convolt::cli

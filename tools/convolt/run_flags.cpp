@@ -18,59 +18,49 @@ const std::map<std::string, BadSamplePolicy> kBadImages{
     {"replace", BadSamplePolicy::replace}, {"skip", BadSamplePolicy::skip}, {"fail", BadSamplePolicy::fail}};
 
 template <class Map>
-CLI::IsMember names_of(const Map& values) {
+Rule names_of(const Map& values) {
   std::vector<std::string> names;
   for (const auto& [name, value] : values) names.push_back(name);
-  return CLI::IsMember(names);
+  return one_of(names);
 }
 
-void add_checkpoints(CLI::App& app, RunFlags& f) {
-  const char* group = "Output";
-  app.add_option("--output-dir,--output", f.output_dir,
-                 "folder for last.safetensors, best.safetensors, metrics.jsonl, metrics.csv and config.toml")
-      ->group(group);
-  app.add_option("--resume", f.resume,
-                 "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one")
-      ->group(group);
-  app.add_flag("--overwrite", f.overwrite, "start anew in a folder that is not empty")->group(group);
-  app.add_option("--checkpoint-every", f.checkpoint_every, "steps between checkpoints, besides those after each epoch")
-      ->check(at_least(1))
-      ->group(group);
-  app.add_option("--keep", f.keep, "so many of the best epochs keep a checkpoint: best-STEP-VALUE.safetensors")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--best-metric", f.best_metric, "of the validation, chooses the best epoch: top1, top5 or loss")
-      ->check(names_of(kMetrics))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--log-every", f.log_every, "steps between lines of metrics.jsonl")
-      ->check(at_least(1))
-      ->capture_default_str()
-      ->group(group);
-  app.add_flag("--tensorboard", f.tensorboard, "event files in OUTPUT/tensorboard: curves, pictures, weights")
-      ->group(group);
+void add_checkpoints(FlagSet& flags, RunFlags& f) {
+  flags.group("Output");
+  flags.option("--output-dir,--output", f.output_dir,
+               "folder for last.safetensors, best.safetensors, metrics.jsonl, metrics.csv and config.toml");
+  flags.option("--resume", f.resume,
+               "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one");
+  flags.toggle("--overwrite", f.overwrite, "start anew in a folder that is not empty");
+  flags.option("--checkpoint-every", f.checkpoint_every, "steps between checkpoints, besides those after each epoch")
+      .check(at_least(1));
+  flags.option("--keep", f.keep, "so many of the best epochs keep a checkpoint: best-STEP-VALUE.safetensors")
+      .check(at_least(0))
+      .show_default();
+  flags.option("--best-metric", f.best_metric, "of the validation, chooses the best epoch: top1, top5 or loss")
+      .check(names_of(kMetrics))
+      .show_default();
+  flags.option("--log-every", f.log_every, "steps between lines of metrics.jsonl").check(at_least(1)).show_default();
+  flags.toggle("--tensorboard", f.tensorboard, "event files in OUTPUT/tensorboard: curves, pictures, weights");
 }
 
 }  // namespace
 
-void RunFlags::add(CLI::App& app) {
-  add_checkpoints(app, *this);
-  const char* group = "Training";
-  app.add_option("--early-stop", early_stop, "end after so many epochs without a better one, 0 for never")
-      ->check(at_least(0))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--nan-policy", nan_policy,
-                 "after a step whose loss is not finite: stop; skip it; or halve-lr, which skips it too")
-      ->check(names_of(kNanPolicies))
-      ->capture_default_str()
-      ->group(group);
-  app.add_option("--bad-images", bad_images,
-                 "a picture that cannot be read: replace it by another, skip it (weight 0), or fail")
-      ->check(names_of(kBadImages))
-      ->capture_default_str()
-      ->group(group);
+void RunFlags::add(FlagSet& flags) {
+  add_checkpoints(flags, *this);
+  flags.group("Training");
+  flags.option("--early-stop", early_stop, "end after so many epochs without a better one, 0 for never")
+      .check(at_least(0))
+      .show_default();
+  flags
+      .option("--nan-policy", nan_policy,
+              "after a step whose loss is not finite: stop; skip it; or halve-lr, which skips it too")
+      .check(names_of(kNanPolicies))
+      .show_default();
+  flags
+      .option("--bad-images", bad_images,
+              "a picture that cannot be read: replace it by another, skip it (weight 0), or fail")
+      .check(names_of(kBadImages))
+      .show_default();
 }
 
 std::string RunFlags::resume_path() const {

@@ -34,52 +34,43 @@ struct TrainCommand {
   LossFlags loss;
 };
 
-void add_flags(CLI::App& app, TrainCommand& c) {
-  c.data.add(app, true);
-  app.add_option("--model", c.model, "network: see convolt models; or a network file, FILE.json")
-      ->capture_default_str()
-      ->group("Network");
-  app.add_option("--weights", c.weights, "start from these weights (safetensors, torchvision's names)")
-      ->group("Network");
-  app.add_option("--finetune", c.finetune,
-                 "the same, but a last layer of another number of outputs keeps its initial values")
-      ->excludes("--weights")
-      ->group("Network");
-  app.add_flag("--strict,!--no-strict", c.strict,
-               "every name must agree [yes]; else what is missing keeps its initial values")
-      ->group("Network");
-  app.add_option("--num-classes", c.classes, "outputs [classes of the data set]")->check(at_least(1))->group("Network");
+void add_flags(FlagSet& flags, TrainCommand& c) {
+  c.data.add(flags, true);
+  flags.group("Network");
+  flags.option("--model", c.model, "network: see convolt models; or a network file, FILE.json").show_default();
+  const Flag weights =
+      flags.option("--weights", c.weights, "start from these weights (safetensors, torchvision's names)");
+  flags
+      .option("--finetune", c.finetune,
+              "the same, but a last layer of another number of outputs keeps its initial values")
+      .excludes(weights);
+  flags.toggle("--strict,!--no-strict", c.strict,
+               "every name must agree [yes]; else what is missing keeps its initial values");
+  flags.option("--num-classes", c.classes, "outputs [classes of the data set]").check(at_least(1));
 
-  const char* training = "Training";
-  app.add_option("--epochs", c.epochs, "passes over the data set")
-      ->check(at_least(1))
-      ->capture_default_str()
-      ->group(training);
-  app.add_option("--steps", c.steps, "stop after so many updates in all, whatever --epochs says")
-      ->check(at_least(1))
-      ->group(training);
-  app.add_option("--seed", c.seed, "of weights, order, augmentation and dropout")
-      ->capture_default_str()
-      ->group(training);
-  c.loss.add(app);
-  c.optimizer.add(app);
-  c.schedule.add(app);
-  c.pictures.add(app, true);
-  c.augment.add(app);
-  c.device.add(app);
-  add_config(app);
+  flags.group("Training");
+  flags.option("--epochs", c.epochs, "passes over the data set").check(at_least(1)).show_default();
+  flags.option("--steps", c.steps, "stop after so many updates in all, whatever --epochs says").check(at_least(1));
+  flags.option("--seed", c.seed, "of weights, order, augmentation and dropout").show_default();
+  c.loss.add(flags);
+  c.optimizer.add(flags);
+  c.schedule.add(flags);
+  c.pictures.add(flags, true);
+  c.augment.add(flags);
+  c.device.add(flags);
+  add_config(flags);
 
-  c.run.add(app);
-  const char* output = "Output";
-  app.add_flag("--quiet,-q", c.quiet, "no progress")->group(output);
-  app.add_flag("--json", c.json, "the result as one JSON object on stdout")->group(output);
-  app.footer(
+  c.run.add(flags);
+  flags.group("Output");
+  flags.toggle("--quiet,-q", c.quiet, "no progress");
+  flags.toggle("--json", c.json, "the result as one JSON object on stdout");
+  flags.footer(
       "Example:\n  convolt train --data-path DATA --model resnet20 --epochs 10 -b 128 --rotate 15 --hflip 0.5 "
       "--output-dir run");
 }
 
 // The flags of this training as they turned out, so that they repeat it elsewhere and with other defaults.
-std::vector<ConfigEntry> resolve(const CLI::App& app, const TrainCommand& c, const Pipeline& pipeline,
+std::vector<ConfigEntry> resolve(const FlagSet& flags, const TrainCommand& c, const Pipeline& pipeline,
                                  const Context& context, int64_t classes) {
   Resolved resolved;
   const auto absolute = [&](const char* flag, const std::string& path) {
@@ -98,10 +89,10 @@ std::vector<ConfigEntry> resolve(const CLI::App& app, const TrainCommand& c, con
   c.optimizer.leave_out_unread(resolved);
   c.schedule.leave_out_unread(resolved);
   cli::resolve(pipeline, resolved);
-  return resolved_config(app, resolved);
+  return resolved_config(flags, resolved);
 }
 
-TrainOptions train_options(const CLI::App& app, const TrainCommand& c, const Pipeline& pipeline) {
+TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pipeline& pipeline) {
   TrainOptions o;
   o.epochs = c.epochs;
   o.steps = c.steps;
@@ -109,9 +100,9 @@ TrainOptions train_options(const CLI::App& app, const TrainCommand& c, const Pip
   o.workers = c.data.worker_count();
   o.dtype = c.device.type();
   o.tf32 = c.device.tf32();
-  o.optimizer = c.optimizer.options(app);
+  o.optimizer = c.optimizer.options(flags);
   o.accumulate = c.optimizer.accumulate;
-  c.schedule.apply_to(o, app);
+  c.schedule.apply_to(o, flags);
   o.augment = pipeline.training;
   o.preprocessing = pipeline.evaluation;
   o.max_side = c.data.max_side;
@@ -170,7 +161,7 @@ void load_initial_weights(const TrainCommand& c, Params& params) {
   tell(r.unexpected, "in the file but not in the network, passed over");
 }
 
-int run_train(const CLI::App& app, const TrainCommand& c) {
+int run_train(const FlagSet& flags, const TrainCommand& c) {
   const ModelInfo model = find_model(c.model);
   TrainOptions ignored;
   c.run.apply_to(ignored);  // complains before the work begins
@@ -191,14 +182,14 @@ int run_train(const CLI::App& app, const TrainCommand& c) {
   card.width = pipeline.training.width;
   card.class_names = data->class_names();
   card.preprocessing = pipeline.evaluation;
-  TrainOptions options = train_options(app, c, pipeline);
+  TrainOptions options = train_options(flags, c, pipeline);
   options.loss = c.loss.options(*data, card.classes);
   const std::optional<Network> teacher = c.loss.load_teacher(*context, options.augment);
   if (teacher) {
     options.teacher = teacher->graph.get();
     options.teacher_params = teacher->params.get();
   }
-  const std::vector<ConfigEntry> config = resolve(app, c, pipeline, *context, card.classes);
+  const std::vector<ConfigEntry> config = resolve(flags, c, pipeline, *context, card.classes);
   nlohmann::ordered_json configuration = to_json(config);
   configuration["convolt"] = CONVOLT_VERSION;
   card.configuration = configuration.dump();
@@ -227,10 +218,10 @@ int run_train(const CLI::App& app, const TrainCommand& c) {
 }  // namespace
 
 Subcommand add_train(CLI::App& program) {
-  CLI::App* app = program.add_subcommand("train", "train a network on a data set");
+  FlagSet flags(program, "train", "train a network on a data set");
   auto command = std::make_shared<TrainCommand>();
-  add_flags(*app, *command);
-  return {app, [app, command] { return run_train(*app, *command); }};
+  add_flags(flags, *command);
+  return {flags, [flags, command] { return run_train(flags, *command); }};
 }
 
 }  // namespace convolt::cli

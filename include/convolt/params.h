@@ -18,6 +18,8 @@ public:
   // Allocates and initialises from `seed`: each element is a pure function of (seed, parameter index, element). Context
   // must outlive it; the graph need not.
   Params(Context& context, const Graph& graph, uint64_t seed);
+  // All 0, for those who set every value.
+  static Params zeros(Context& context, const Graph& graph);
   // The same names and values in memory of its own; synchronises.
   Params clone() const;
 
@@ -56,6 +58,7 @@ public:
 
 private:
   explicit Params(Context& context) : context_(&context) {}
+  Params(Context& context, const Graph& graph);
   Context* context_;
   std::vector<ParamSpec> specs_;
   std::vector<int64_t> offsets_;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <numbers>
 
+#include "activation.h"
 #include "core/philox.h"
 #include "graph/file_layout.h"
 
@@ -42,24 +43,28 @@ float initial_value(const ParamSpec& spec, uint64_t seed, int param, int64_t ele
   return 0;
 }
 
-// Calls f(index in file layout, index in memory) for each element of an [O, H, W, I] parameter.
+// Calls f(index in file layout, index in memory) for each element of an [O, H, W, I] parameter, from several threads.
 template <class F>
-void for_each_element(const ParamSpec& spec, F f) {
-  if (spec.file == ParamSpec::File::as_is || spec.file == ParamSpec::File::column) {
-    for (int64_t i = 0; i < spec.shape.elements(); ++i) f(i, i);
-    return;
-  }
-  const int64_t height = spec.shape[1], width = spec.shape[2], in = spec.shape[3];
-  int64_t memory = 0;
-  for (int64_t o = 0; o < spec.shape[0]; ++o)
+void for_each_element(const ParamSpec& spec, int threads, F f) {
+  const bool as_is = spec.file == ParamSpec::File::as_is || spec.file == ParamSpec::File::column;
+  const int64_t outputs = spec.shape[0], elements = spec.shape.elements() / outputs;
+  const int64_t height = as_is ? 1 : spec.shape[1], width = as_is ? 1 : spec.shape[2];
+  const int64_t in = elements / (height * width);
+  constexpr int64_t kParallelElements = 1 << 14;  // fewer are done before the threads are awake
+  if (spec.shape.elements() < kParallelElements) threads = 1;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t o = 0; o < outputs; ++o) {
+    int64_t memory = o * elements;
     for (int64_t h = 0; h < height; ++h)
       for (int64_t w = 0; w < width; ++w)
         for (int64_t i = 0; i < in; ++i) f(((o * in + i) * height + h) * width + w, memory++);
+  }
 }
 
-std::vector<float> to_file(const ParamSpec& spec, const std::vector<float>& memory) {
+std::vector<float> to_file(const ParamSpec& spec, const std::vector<float>& memory, int threads) {
   std::vector<float> file(memory.size());
-  for_each_element(spec, [&](int64_t f, int64_t m) { file[static_cast<size_t>(f)] = memory[static_cast<size_t>(m)]; });
+  for_each_element(spec, threads,
+                   [&](int64_t f, int64_t m) { file[static_cast<size_t>(f)] = memory[static_cast<size_t>(m)]; });
   return file;
 }
 
@@ -69,7 +74,7 @@ std::vector<float> read_file_layout(Context& context, const Tensor& tensor, cons
   std::vector<float> memory(static_cast<size_t>(tensor.elements()));
   context.compute().copy(memory.data(), tensor.data, tensor.bytes());
   context.compute().synchronize();
-  return to_file(spec, memory);
+  return to_file(spec, memory, context.threads());
 }
 
 void write_file_layout(Context& context, const Tensor& tensor, const ParamSpec& spec, const std::vector<float>& file) {
@@ -77,12 +82,13 @@ void write_file_layout(Context& context, const Tensor& tensor, const ParamSpec& 
     throw ShapeError(fmt::format("parameter '{}' has {} elements {}, found {}", spec.name, tensor.elements(),
                                  spec.file_shape().to_string(), file.size()));
   std::vector<float> memory(file.size());
-  for_each_element(spec, [&](int64_t f, int64_t m) { memory[static_cast<size_t>(m)] = file[static_cast<size_t>(f)]; });
+  for_each_element(spec, context.threads(),
+                   [&](int64_t f, int64_t m) { memory[static_cast<size_t>(m)] = file[static_cast<size_t>(f)]; });
   context.compute().copy(tensor.data, memory.data(), tensor.bytes());
   context.compute().synchronize();
 }
 
-Params::Params(Context& context, const Graph& graph, uint64_t seed) : context_(&context), specs_(graph.params()) {
+Params::Params(Context& context, const Graph& graph) : context_(&context), specs_(graph.params()) {
   offsets_.resize(specs_.size());
   int64_t bytes = 0;
   for (const bool trainable : {true, false}) {
@@ -94,14 +100,25 @@ Params::Params(Context& context, const Graph& graph, uint64_t seed) : context_(&
     if (trainable) trainable_bytes_ = bytes;
   }
   slab_ = Buffer(context, bytes);
-  std::vector<float> host(static_cast<size_t>(bytes / 4), 0.F);
-  for (size_t i = 0; i < specs_.size(); ++i)
-    for_each_element(specs_[i], [&](int64_t file, int64_t memory) {
-      host[static_cast<size_t>(offsets_[i] / 4 + memory)] = initial_value(specs_[i], seed, static_cast<int>(i), file);
-    });
-  context.compute().copy(slab_.data(), host.data(), bytes);
+  context.compute().run([this](Stream s) { fill_zero(s, slab_.data(), slab_.bytes()); });
   context.compute().synchronize();
 }
+
+Params::Params(Context& context, const Graph& graph, uint64_t seed) : Params(context, graph) {
+  std::vector<float> host;
+  for (size_t i = 0; i < specs_.size(); ++i) {
+    const ParamSpec& spec = specs_[i];
+    host.resize(static_cast<size_t>(spec.shape.elements()));
+    for_each_element(spec, context.threads(), [&](int64_t file, int64_t memory) {
+      host[static_cast<size_t>(memory)] = initial_value(spec, seed, static_cast<int>(i), file);
+    });
+    const Tensor to = tensor(static_cast<int>(i));
+    context.compute().copy(to.data, host.data(), to.bytes());
+    context.compute().synchronize();
+  }
+}
+
+Params Params::zeros(Context& context, const Graph& graph) { return {context, graph}; }
 
 Params Params::clone() const {
   Params other(*context_);
@@ -141,7 +158,7 @@ void Params::set_values(int i, const std::vector<float>& values) {
 }
 
 std::vector<float> Params::to_file_layout(int i, const std::vector<float>& memory) const {
-  return to_file(specs_[static_cast<size_t>(i)], memory);
+  return to_file(specs_[static_cast<size_t>(i)], memory, context_->threads());
 }
 
 int64_t Params::bytes() const {

@@ -334,7 +334,7 @@ ModelInfo model_of(const ModelCard& card) {
 Network load_network(Context& context, const ModelCard& card, const std::string& weights) {
   Network n{card, std::make_unique<Graph>(), nullptr};
   build_model(*n.graph, model_of(card), {card.classes, card.height, card.width, card.channels});
-  n.params = std::make_unique<Params>(context, *n.graph, 0);
+  n.params = std::make_unique<Params>(Params::zeros(context, *n.graph));
   load_weights(weights, *n.params);
   return n;
 }

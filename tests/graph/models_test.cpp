@@ -170,6 +170,22 @@ TEST(Models, InitialWeightsHaveTheirSpread) {
         {{"features.2.conv.1.0.weight", {std::sqrt(2.0 / (96 * 9)), 4e-3}}, {"classifier.1.weight", {0.01, 1e-4}}});
 }
 
+TEST(Models, InitialWeightsAreTheSameForAnyNumberOfThreads) {
+  Graph graph;
+  build_model(graph, "mobilenet_v3_small", {.classes = 10});
+  const auto one = Context::create({Device::cpu(), 1}), three = Context::create({Device::cpu(), 3});
+  const Params a(*one, graph, 7), b(*three, graph, 7), other(*three, graph, 8);
+  const Params zeros = Params::zeros(*three, graph);
+  for (int i = 0; i < static_cast<int>(graph.params().size()); ++i) {
+    const std::string& name = graph.params()[static_cast<size_t>(i)].name;
+    EXPECT_EQ(a.values(i), b.values(i)) << name;
+    if (name.ends_with("0.0.weight")) {
+      EXPECT_NE(a.values(i), other.values(i)) << name;
+    }
+    EXPECT_EQ(zeros.values(i), std::vector<float>(a.values(i).size())) << name;
+  }
+}
+
 // Plain weights or an odd dtype once made the library fall to code 200 times slower.
 TEST(Models, NoLayerOfAnyModelGetsReferenceCode) {
   ConvProvider& provider = context_of(Device::cpu()).conv();

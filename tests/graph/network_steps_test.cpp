@@ -122,7 +122,7 @@ TEST_P(NetworkStep, ComputesWhatPyTorchDoes) {
   const int size = std::stoi(rows[0].at(1)), batch = std::stoi(rows[0].at(2));
   Graph graph;
   build_model(graph, without_chance(GetParam()), {.classes = 10, .height = size, .width = size});
-  Params params(context_of(Device::cpu()), graph, 0);
+  Params params = Params::zeros(context_of(Device::cpu()), graph);
   set_weights(params, std::stod(rows[0].at(3)), std::stof(rows[0].at(4)));
   const Batch input = batch_of(rows[0].at(5), batch, size);
   Plan evaluation(graph, params, {.batch = batch});
@@ -269,7 +269,7 @@ TEST_P(NetworkTraining, FollowsPyTorchForTwentySteps) {
   const int size = std::stoi(rows[0].at(1)), batch = std::stoi(rows[0].at(2));
   Graph graph;
   c.build(graph, size);
-  Params params(context_of(Device::cpu()), graph, 0);
+  Params params = Params::zeros(context_of(Device::cpu()), graph);
   set_weights(params, std::stod(rows[0].at(3)));
   const std::vector<reference::Values> before = values_of(params);
   Optimizer optimizer(params, c.options);

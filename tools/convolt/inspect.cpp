@@ -41,7 +41,7 @@ int run_inspect(const InspectCommand& c) {
   Graph graph;
   build_model(graph, model, {card.classes, card.height, card.width, card.channels});
   const auto context = c.device.make_context();
-  Params params(*context, graph, 0);
+  Params params = Params::zeros(*context, graph);
   Optimizer sgd(params);
   PlanOptions options;
   options.batch = c.batch;

@@ -202,7 +202,7 @@ void read_attributes(const json& object, const Attributes& attributes, const std
   for (const auto& [key, value] : object.items()) {
     if (std::find(others.begin(), others.end(), key) != others.end()) continue;
     const auto a =
-        std::find_if(attributes.begin(), attributes.end(), [&](const Attribute& x) { return x.name == key; });
+        std::find_if(attributes.begin(), attributes.end(), [&key = key](const Attribute& x) { return x.name == key; });
     if (a != attributes.end()) {
       std::visit(Read{value, fmt::format("{}: '{}'", where, key), classes}, a->value);
       continue;

@@ -22,6 +22,7 @@ struct Jpeg {
   jmp_buf failed;
   char reason[JMSG_LENGTH_MAX];
   double deadline;
+  int calls;  // of on_progress
   bool have_all_rows;
 };
 
@@ -67,7 +68,9 @@ void on_skip(j_decompress_ptr info, long count) {
 void on_progress(j_common_ptr info) {
   Jpeg& jpeg = owner(info);
   if (jpeg.info.input_scan_number > kMaxScans) fail(jpeg, "the JPEG has more than 500 scans");
-  if (thread_seconds() > jpeg.deadline) fail(jpeg, "the JPEG takes too long to decode");
+  constexpr int kCallsPerLook = 32;  // a call comes with each row of blocks or pixels; the clock is a system call
+  if (jpeg.calls++ % kCallsPerLook == 0 && thread_seconds() > jpeg.deadline)
+    fail(jpeg, "the JPEG takes too long to decode");
 }
 
 void start_source(j_decompress_ptr) {}
@@ -142,6 +145,7 @@ void decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int
   Jpeg jpeg;
   jpeg.reason[0] = '\0';
   jpeg.deadline = thread_seconds() + max_seconds;
+  jpeg.calls = 0;
   jpeg.have_all_rows = false;
   create(jpeg, file);
   run(jpeg, header, scale, rgb);

@@ -2,6 +2,7 @@
 
 #include "exec/block.h"
 #include "exec/colour.h"
+#include "exec/filter.h"
 
 namespace convolt {
 namespace {
@@ -19,6 +20,17 @@ HD N smaller(N a, N b) {
 template <class N>
 HD N larger(N a, N b) {
   return a > b ? a : b;
+}
+
+// Filters of the distance d >= 0, in units of the filter's scale; of one distance or of a vector of them.
+template <class D>
+HD D tent(D d) {
+  return larger(1.F - d, D{});
+}
+// R. Keys, "Cubic convolution interpolation", IEEE TASSP 1981, with a = -1/2.
+template <class D>
+HD D keys_cubic(D d) {
+  return d < 1.F ? (1.5F * d - 2.5F) * d * d + 1.F : d < 2.F ? ((-0.5F * d + 2.5F) * d - 4.F) * d + 2.F : D{};
 }
 
 // How the source is read, the same for the whole batch.
@@ -42,16 +54,42 @@ struct Axis {
   }
   HD bool inside(float centre) const { return centre >= low && centre < high; }
   // The source pixels under the filter, [first, last), as Pillow's precompute_coeffs counts them.
-  HD int first(float centre) const { return clamped(floorf(centre - support + 0.5F)); }
+  HD float begin(float centre) const { return floorf(centre - support + 0.5F); }
+  HD int first(float centre) const { return clamped(begin(centre)); }
   HD int last(float centre) const { return clamped(floorf(centre + support + 0.5F)); }
   HD float weight(int pixel, float centre) const {
     using enum AugmentOptions::Interpolation;
     const float d = fabsf(static_cast<float>(pixel) + 0.5F - centre) * inverse;
-    if (reading.interpolation == bilinear) return larger(1.F - d, 0.F);
+    if (reading.interpolation == bilinear) return tent(d);
     if (reading.interpolation == nearest) return 1.F;
-    // R. Keys, "Cubic convolution interpolation", IEEE TASSP 1981, with a = -1/2.
-    return d < 1.F ? (1.5F * d - 2.5F) * d * d + 1.F : d < 2.F ? ((-0.5F * d + 2.5F) * d - 4.F) * d + 2.F : 0.F;
+    return keys_cubic(d);
   }
+#if !defined(__CUDA_ARCH__)
+  // Pixels under the filter, at most.
+  HD int taps() const { return static_cast<int>(ceilf(2.F * support)); }
+  // For eight pixels at once, or eight weights of one. `offset` is what first weight's distance comes from: the centre
+  // of the first pixel under the filter less the filter's.
+  HD Eight begins(Eight centres) const { return _mm256_floor_ps(centres - support + 0.5F); }
+  // Whether all of a filter, and what filtered() touches beside it, lies between two columns or rows.
+  HD EightInts whole_between(Eight begins, float first, float last) const {
+    return (begins >= first) & (begins + static_cast<float>(filter_reach(taps())) <= last);
+  }
+  HD Eight weights_at(Eight offsets) const {
+    using enum AugmentOptions::Interpolation;
+    const Eight d = larger(offsets, -offsets) * inverse;
+    return reading.interpolation == bilinear ? tent(d) : keys_cubic(d);
+  }
+  HD Eight weights(float offset) const {
+    if (reading.interpolation == AugmentOptions::Interpolation::nearest) return kFirst;
+    return weights_at(kIota + offset);
+  }
+  HD Eight sums_of_weights(Eight offsets) const {
+    if (reading.interpolation == AugmentOptions::Interpolation::nearest) return Eight{} + 1.F;
+    Eight sum{};
+    for (int i = 0, n = taps(); i < n; ++i) sum += weights_at(offsets + static_cast<float>(i));
+    return sum;
+  }
+#endif
   HD bool fills() const { return reading.border == AugmentOptions::Border::constant; }
   // Where a centre outside the box is read instead.
   HD float bordered(float centre) const {
@@ -79,12 +117,31 @@ struct Axis {
   HD int clamped(float position) const { return static_cast<int>(smaller(larger(position, low), high)); }
 };
 
+// N is a number, or a vector of them.
+template <class N>
+HD N source_x(const SampleRecord& r, N x, float y) {
+  return r.map[0] * (x + 0.5F) + r.map[1] * (y + 0.5F) + r.map[2];
+}
+template <class N>
+HD N source_y(const SampleRecord& r, N x, float y) {
+  return r.map[3] * (x + 0.5F) + r.map[4] * (y + 0.5F) + r.map[5];
+}
 HD float source_x(const SampleRecord& r, int x, int y) {
-  return r.map[0] * (static_cast<float>(x) + 0.5F) + r.map[1] * (static_cast<float>(y) + 0.5F) + r.map[2];
+  return source_x(r, static_cast<float>(x), static_cast<float>(y));
 }
 HD float source_y(const SampleRecord& r, int x, int y) {
-  return r.map[3] * (static_cast<float>(x) + 0.5F) + r.map[4] * (static_cast<float>(y) + 0.5F) + r.map[5];
+  return source_y(r, static_cast<float>(x), static_cast<float>(y));
 }
+
+#if !defined(__CUDA_ARCH__)
+// The filters of a tile that lie wholly inside the box: their pixels are summed in vectors. Those of eight pixels are
+// found at once.
+struct alignas(32) WholeFilters {
+  float across[kThreads], down[kThreads];  // for Axis::weights
+  float whole[kThreads];                   // sum of the weights
+  int32_t from[kThreads];                  // the filter's first pixel; below 0: not such a filter
+};
+#endif
 
 // What the threads of a block share. The record and the axes lie here and not in registers, where they would be alive
 // through the whole kernel.
@@ -94,6 +151,9 @@ struct RowShared {
   float blended[kSpan * 3];  // source pixels of the tile, summed over the rows under the filter
   float weights[kThreads];   // of those rows
   float tree[kThreads];
+#if !defined(__CUDA_ARCH__)
+  WholeFilters filters;
+#endif
 };
 
 HD void begin_row(const Block<kThreads>& block, RowShared& s, const SampleRecord& record, Reading reading) {
@@ -108,6 +168,13 @@ HD void begin_row(const Block<kThreads>& block, RowShared& s, const SampleRecord
 // A sampled pixel: its source channels in 0..1, and in [3] the part of it that is fill.
 using Sampled = Floats<4>;
 using SampledLane = Lane<Sampled, kThreads>;
+#if !defined(__CUDA_ARCH__)
+HD Sampled sampled(__m128 channels, float last) {
+  Sampled v;
+  _mm_storeu_ps(v.v, _mm_insert_ps(channels, _mm_set_ss(last), 0x30));
+  return v;
+}
+#endif
 
 // `count` output pixels of row y from x0, of the picture at `pixels`.
 struct Tile {
@@ -115,20 +182,23 @@ struct Tile {
   int x0, y, count;
 };
 
-// Bytes of a source row that a thread blends at a time.
+// Bytes of a source row that a thread blends at a time: on the GPU neighbouring threads read neighbouring bytes.
 #if defined(__CUDA_ARCH__)
-constexpr int kStrip = 1;  // neighbouring threads read neighbouring bytes
+constexpr int kStrip = 1;
 #else
-constexpr int kStrip = 64;  // a loop of its own, which the compiler turns into vectors
+constexpr int kStrip = 32;
 #endif
 
 // out[j] = (add ? out[j] : 0) + the sum over `rows` source rows of weights[k] * p[k][j], for `bytes` bytes of each row.
 HD void blend(const uint8_t* p, int64_t stride, int bytes, int rows, const float* weights, bool add, float* out) {
-  float sum[kStrip];
-  for (int j = 0; j < bytes; ++j) sum[j] = add ? out[j] : 0.F;
-  for (int k = 0; k < rows; ++k, p += stride)
-    for (int j = 0; j < bytes; ++j) sum[j] += weights[k] * static_cast<float>(p[j]);
-  for (int j = 0; j < bytes; ++j) out[j] = sum[j];
+#if !defined(__CUDA_ARCH__)
+  if (bytes == kStrip) return blend_strip(p, stride, rows, weights, add, out);
+#endif
+  for (int j = 0; j < bytes; ++j) {
+    float sum = add ? out[j] : 0.F;
+    for (int k = 0; k < rows; ++k) sum += weights[k] * static_cast<float>(p[k * stride + j]);
+    out[j] = sum;
+  }
 }
 
 // s.blended = source columns [first, last) summed over the rows under the filter at `centre`.
@@ -151,6 +221,53 @@ HD void blend_rows(const Block<kThreads>& block, RowShared& s, const uint8_t* pi
   }
 }
 
+// sum += the source columns under the filter at cx, of those in [first, last), which `blended` holds; their weights in
+// [3].
+template <int S>
+HD void sum_columns(const Axis& columns, float cx, const float* blended, int first, int last, Sampled& sum) {
+  for (int i = larger(columns.first(cx), first); i < smaller(columns.last(cx), last); ++i) {
+    const float weight = columns.weight(i, cx);
+    for (int c = 0; c < S; ++c) sum[c] += weight * blended[(i - first) * S + c];
+    sum[3] += weight;
+  }
+}
+#if !defined(__CUDA_ARCH__)
+// Finds the filters of a tile whose columns lie in [first, last); the map is axis-aligned.
+HD void find_columns(RowShared& s, const Tile& tile, int first, int last) {
+  const Axis& columns = s.columns;
+  const float from = larger(columns.low, static_cast<float>(first)),
+              to = smaller(columns.high, static_cast<float>(last));
+  for (int t = 0; t < tile.count; t += 8) {
+    const Eight centres = source_x(s.record, kIota + static_cast<float>(tile.x0 + t), static_cast<float>(tile.y));
+    const Eight begins = columns.begins(centres), offsets = begins + 0.5F - centres;
+    const EightInts inside = columns.taps() <= kFilterTaps ? columns.whole_between(begins, from, to) : EightInts{};
+    put(s.filters.across + t, offsets);
+    put(s.filters.whole + t, columns.sums_of_weights(offsets));
+    put(s.filters.from + t, inside ? __builtin_convertvector(begins, EightInts) - first : EightInts{} - 1);
+  }
+}
+// Finds the filters of a tile under a general map.
+HD void find_filters(RowShared& s, const Tile& tile) {
+  const Axis &columns = s.columns, &rows = s.rows;
+  const bool few = larger(columns.taps(), rows.taps()) <= kFilterTaps;
+  for (int t = 0; t < tile.count; t += 8) {
+    const Eight x = kIota + static_cast<float>(tile.x0 + t);
+    const Eight cx = source_x(s.record, x, static_cast<float>(tile.y));
+    const Eight cy = source_y(s.record, x, static_cast<float>(tile.y));
+    const Eight left = columns.begins(cx), top = rows.begins(cy), across = left + 0.5F - cx, down = top + 0.5F - cy;
+    const EightInts inside =
+        few ? columns.whole_between(left, columns.low, columns.high) & rows.whole_between(top, rows.low, rows.high)
+            : EightInts{};
+    put(s.filters.across + t, across);
+    put(s.filters.down + t, down);
+    put(s.filters.whole + t, columns.sums_of_weights(across) * rows.sums_of_weights(down));
+    const EightInts from =
+        __builtin_convertvector(top, EightInts) * s.record.width + __builtin_convertvector(left, EightInts);
+    put(s.filters.from + t, inside ? from : EightInts{} - 1);
+  }
+}
+#endif
+
 // Rows first, then columns, so that a row of output costs a few sweeps over the source rows under it.
 template <int S>
 HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
@@ -165,16 +282,20 @@ HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Ti
     for (int first = begin; first < end; first += kSpan) {
       const int last = smaller(first + kSpan, end);
       blend_rows<S>(block, s, tile.pixels, cy, first, last);
+#if !defined(__CUDA_ARCH__)
+      find_columns(s, tile, first, last);
+#endif
       block.phase([&](int t) {
         if (t >= tile.count) return;
-        const float cx = columns.bordered(source_x(r, tile.x0 + t, tile.y));
-        Sampled sum = lanes[t];
-        for (int i = larger(columns.first(cx), first); i < smaller(columns.last(cx), last); ++i) {
-          const float weight = columns.weight(i, cx);
-          for (int c = 0; c < S; ++c) sum[c] += weight * s.blended[(i - first) * S + c];
-          sum[3] += weight;
+#if !defined(__CUDA_ARCH__)
+        if (s.filters.from[t] >= 0) {
+          const Eight across = columns.weights(s.filters.across[t]);
+          lanes[t] =
+              sampled(filtered_row<S>(s.blended + s.filters.from[t] * S, across, columns.taps()), s.filters.whole[t]);
+          return;
         }
-        lanes[t] = sum;
+#endif
+        sum_columns<S>(columns, columns.bordered(source_x(r, tile.x0 + t, tile.y)), s.blended, first, last, lanes[t]);
       });
     }
   }
@@ -184,8 +305,13 @@ HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Ti
     if (t >= tile.count) return;
     const bool inside = rows.inside(cy) && columns.inside(columns.bordered(source_x(r, tile.x0 + t, tile.y)));
     const float whole = lanes[t][3] * row_weight * 255.F;
-    for (int c = 0; c < S; ++c) lanes[t][c] = inside ? lanes[t][c] / whole : 0.F;
-    lanes[t][3] = inside ? 0.F : 1.F;
+    Sampled& v = lanes[t];
+#if defined(__CUDA_ARCH__)
+    for (int c = 0; c < S; ++c) v[c] = inside ? v[c] / whole : 0.F;
+#else
+    for_lanes<4>([&](int c) { v[c] = inside ? v[c] / whole : 0.F; });  // one division of four numbers
+#endif
+    v[3] = inside ? 0.F : 1.F;
   });
 }
 
@@ -210,8 +336,8 @@ HD Sampled sample_affine(const RowShared& s, const uint8_t* pixels, int x, int y
   const SampleRecord& r = s.record;
   const Axis &columns = s.columns, &rows = s.rows;
   const float cx = columns.bordered(source_x(r, x, y)), cy = rows.bordered(source_y(r, x, y));
-  const Taps across(columns, cx), down(rows, cy);
   Sampled sum{{0, 0, 0, 0}};
+  const Taps across(columns, cx), down(rows, cy);
   for (int j = down.first; j < down.last; ++j) {
     const uint8_t* p = pixels + (int64_t{j} * r.width + across.first) * S;
     Sampled line{{0, 0, 0, 0}};
@@ -232,7 +358,20 @@ HD Sampled sample_affine(const RowShared& s, const uint8_t* pixels, int x, int y
 template <int S>
 HD void sample_channels(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
   if (s.record.axis_aligned) return sample_axis_aligned<S>(block, s, tile, lanes);
+#if !defined(__CUDA_ARCH__)
+  find_filters(s, tile);
+#endif
   block.phase([&](int t) {
+#if !defined(__CUDA_ARCH__)
+    if (t < tile.count && s.filters.from[t] >= 0) {
+      const int64_t stride = int64_t{s.record.width} * S;
+      const __m128 sum =
+          filtered<S>(tile.pixels + int64_t{s.filters.from[t]} * S, stride, s.columns.weights(s.filters.across[t]),
+                      s.columns.taps(), s.rows.weights(s.filters.down[t]), s.rows.taps());
+      lanes[t] = sampled(sum * (1.F / (255.F * s.filters.whole[t])), 0.F);
+      return;
+    }
+#endif
     if (t < tile.count) lanes[t] = sample_affine<S>(s, tile.pixels, tile.x0 + t, tile.y);
   });
 }
@@ -284,17 +423,16 @@ struct Rows {
   HD int picture(const Block<kThreads>& block) const { return static_cast<int>(block.index) / height; }
   HD int row(const Block<kThreads>& block) const { return static_cast<int>(block.index) % height; }
 
-  // each(t, x, pixel) for every pixel of row y, in a phase of its own for each tile.
+  // each(t, x, sampled) for every pixel of row y, in a phase of its own for each tile.
   template <class F>
   HD void for_each_pixel(const Block<kThreads>& block, RowShared& s, int y, F each) const {
-    const SampleRecord& r = s.record;
     SampledLane lanes;
     const int tiles = (width + kThreads - 1) / kThreads, step = (width + tiles - 1) / tiles;
     for (int x0 = 0; x0 < width; x0 += step) {
-      const Tile tile{input->pixels + r.offset, x0, y, smaller(step, width - x0)};
+      const Tile tile{input->pixels + s.record.offset, x0, y, smaller(step, width - x0)};
       sample(block, s, tile, lanes);
       block.phase([&](int t) {
-        if (t < tile.count) each(t, x0 + t, bright(lanes[t], r));
+        if (t < tile.count) each(t, x0 + t, lanes[t]);
       });
     }
   }
@@ -320,7 +458,8 @@ struct SumGreys {
     if (record.contrast == 1.F) return;
     begin_row(block, s, record, rows.reading);
     block.phase([&](int t) { s.tree[t] = 0; });
-    rows.for_each_pixel(block, s, rows.row(block), [&](int t, int, const Floats<C>& v) { s.tree[t] += grey_of(v); });
+    rows.for_each_pixel(block, s, rows.row(block),
+                        [&](int t, int, const Sampled& v) { s.tree[t] += grey_of(rows.bright(v, s.record)); });
     const float sum = tree_sum(block, s.tree);
     block.phase([&](int t) {
       if (t == 0) sums[block.index] = sum;
@@ -344,6 +483,26 @@ struct AugmentRow {
     return tree_sum(block, s.tree) / (static_cast<float>(rows.height) * static_cast<float>(rows.width));
   }
 
+#if !defined(__CUDA_ARCH__)
+  // The three channels at once, where nothing but normalisation is left to do.
+  static bool keeps_colours(const SampleRecord& r) {
+    return r.channels == 3 && r.brightness == 1.F && r.saturation == 1.F && r.hue == 0.F && !r.to_grey;
+  }
+  HD void store_sampled(const Block<kThreads>& block, Shared& s, int row) const {
+    const Four fill{rows.fill[0], rows.fill[1], rows.fill[2]}, centre{mean[0], mean[1], mean[2]};
+    const Four scale{inverse_std[0], inverse_std[1], inverse_std[2]};
+    const bool overshoots = rows.reading.interpolation == AugmentOptions::Interpolation::bicubic;
+    T* const out = y + block.index * rows.width * C;
+    rows.for_each_pixel(block, s, row, [&](int, int x, const Sampled& sampled) {
+      Four v = four(sampled.v);
+      v += v[3] * fill;
+      if (overshoots) v = smaller(larger(v, Four{}), Four{} + 1.F);
+      v = (v - centre) * scale;
+      for (int c = 0; c < 3; ++c) out[x * 3 + c] = T(v[c]);
+    });
+  }
+#endif
+
   HD void operator()(const Block<kThreads>& block, Shared& s) const {
     const int n = rows.picture(block), row = rows.row(block);
     begin_row(block, s, rows.input->records[n], rows.reading);
@@ -351,7 +510,12 @@ struct AugmentRow {
     const bool contrast = sums && r.contrast != 1.F;
     const float grey = contrast ? mean_grey(block, s, n) : 0.F;
     const bool erased_row = row >= r.erase[1] && row < r.erase[1] + r.erase[3];
-    rows.for_each_pixel(block, s, row, [&](int, int x, Floats<C> v) {
+#if !defined(__CUDA_ARCH__)
+    if constexpr (C == 3)
+      if (!contrast && !erased_row && keeps_colours(r)) return store_sampled(block, s, row);
+#endif
+    rows.for_each_pixel(block, s, row, [&](int, int x, const Sampled& sampled) {
+      Floats<C> v = rows.bright(sampled, r);
       if (contrast) blend_towards(v, grey, r.contrast);
       if constexpr (C == 3) {
         blend_towards(v, grey_of(v), r.saturation);

@@ -22,7 +22,8 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
   int n = 0;
   if (folder != nullptr)
     for (const auto& seed : target->seeds())
-      convolt::test::put_contents(std::string(folder) + "/seed" + std::to_string(n++), {seed.begin(), seed.end()});
+      convolt::test::put_contents(std::string(folder) + "/seed" + std::to_string(n++),
+                                  std::string(seed.begin(), seed.end()));
   return 0;
 }
 

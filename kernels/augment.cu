@@ -266,6 +266,33 @@ HD void find_filters(RowShared& s, const Tile& tile) {
     put(s.filters.from + t, inside ? from : EightInts{} - 1);
   }
 }
+
+// The pixels of those filters: of a tile of an axis-aligned map, from s.blended, and with the sum of the weights in
+// [3]; of a tile of a general one, from the picture.
+template <int S>
+HD void sum_whole_columns(RowShared& s, const Tile& tile, int first, int last, SampledLane& lanes) {
+  find_columns(s, tile, first, last);
+  const WholeFilters& f = s.filters;
+  const Axis columns = s.columns;
+  const int across = columns.taps();
+  for (int t = 0; t < tile.count; ++t)
+    if (f.from[t] >= 0)
+      lanes[t] = sampled(filtered_row<S>(s.blended + f.from[t] * S, columns.weights(f.across[t]), across), f.whole[t]);
+}
+template <int S>
+HD void sum_whole_filters(RowShared& s, const Tile& tile, SampledLane& lanes) {
+  find_filters(s, tile);
+  const WholeFilters& f = s.filters;
+  const Axis columns = s.columns, rows = s.rows;
+  const int across = columns.taps(), down = rows.taps();
+  const int64_t stride = int64_t{s.record.width} * S;
+  for (int t = 0; t < tile.count; ++t)
+    if (f.from[t] >= 0) {
+      const uint8_t* p = tile.pixels + int64_t{f.from[t]} * S;
+      const Four sum = filtered<S>(p, stride, columns.weights(f.across[t]), across, rows.weights(f.down[t]), down);
+      lanes[t] = sampled(sum * (1.F / (255.F * f.whole[t])), 0.F);
+    }
+}
 #endif
 
 // Rows first, then columns, so that a row of output costs a few sweeps over the source rows under it.
@@ -283,17 +310,12 @@ HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Ti
       const int last = smaller(first + kSpan, end);
       blend_rows<S>(block, s, tile.pixels, cy, first, last);
 #if !defined(__CUDA_ARCH__)
-      find_columns(s, tile, first, last);
+      sum_whole_columns<S>(s, tile, first, last, lanes);
 #endif
       block.phase([&](int t) {
         if (t >= tile.count) return;
 #if !defined(__CUDA_ARCH__)
-        if (s.filters.from[t] >= 0) {
-          const Eight across = columns.weights(s.filters.across[t]);
-          lanes[t] =
-              sampled(filtered_row<S>(s.blended + s.filters.from[t] * S, across, columns.taps()), s.filters.whole[t]);
-          return;
-        }
+        if (s.filters.from[t] >= 0) return;
 #endif
         sum_columns<S>(columns, columns.bordered(source_x(r, tile.x0 + t, tile.y)), s.blended, first, last, lanes[t]);
       });
@@ -359,18 +381,11 @@ template <int S>
 HD void sample_channels(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
   if (s.record.axis_aligned) return sample_axis_aligned<S>(block, s, tile, lanes);
 #if !defined(__CUDA_ARCH__)
-  find_filters(s, tile);
+  sum_whole_filters<S>(s, tile, lanes);
 #endif
   block.phase([&](int t) {
 #if !defined(__CUDA_ARCH__)
-    if (t < tile.count && s.filters.from[t] >= 0) {
-      const int64_t stride = int64_t{s.record.width} * S;
-      const __m128 sum =
-          filtered<S>(tile.pixels + int64_t{s.filters.from[t]} * S, stride, s.columns.weights(s.filters.across[t]),
-                      s.columns.taps(), s.rows.weights(s.filters.down[t]), s.rows.taps());
-      lanes[t] = sampled(sum * (1.F / (255.F * s.filters.whole[t])), 0.F);
-      return;
-    }
+    if (t < tile.count && s.filters.from[t] >= 0) return;
 #endif
     if (t < tile.count) lanes[t] = sample_affine<S>(s, tile.pixels, tile.x0 + t, tile.y);
   });

@@ -32,6 +32,9 @@ HD __m128 four(const uint8_t* p) {
   return _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(bytes)));
 }
 
+// Number j in all places: from a register, which v[j] would first write to memory.
+HD Eight lane(Eight v, int j) { return _mm256_permutevar8x32_ps(v, _mm256_set1_epi32(j)); }
+
 HD float sum_of(Eight v) {
   const __m128 halves = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   const __m128 pairs = _mm_hadd_ps(halves, halves);
@@ -78,7 +81,7 @@ HD __m128 filtered(const uint8_t* p, int64_t stride, Eight across, int columns, 
   if constexpr (S == 1) {
     __m256 sum = _mm256_setzero_ps();
     for (int j = 0; j < rows; ++j, p += stride)
-      sum = sum + down[j] * (columns <= 4 ? _mm256_zextps128_ps256(four(p)) : eight(p));
+      sum = sum + lane(down, j) * (columns <= 4 ? _mm256_zextps128_ps256(four(p)) : eight(p));
     return _mm_set_ss(sum_of(sum * across));
   } else {
     static_assert(S == 3);
@@ -89,8 +92,9 @@ HD __m128 filtered(const uint8_t* p, int64_t stride, Eight across, int columns, 
       __m128 b = _mm_setzero_ps();
 #pragma GCC unroll 1
       for (int j = 0; j < rows; ++j, row += stride) {
-        a = a + down[j] * eight(row);
-        b = b + down[j] * four(row + 8);
+        const Eight weight = lane(down, j);
+        a = a + weight * eight(row);
+        b = b + _mm256_castps256_ps128(weight) * four(row + 8);
       }
       total = total + sum_pixels(a, b, across, i);
     }

@@ -250,7 +250,7 @@ MUTATIONS = {
         ("index", "_MM_SHUFFLE(3, 3, 3, 2)", "_MM_SHUFFLE(3, 3, 2, 2)"),
         ("index", "_mm_alignr_epi8(last, high, 8)", "_mm_alignr_epi8(last, high, 4)"),
         ("index", "permute2f128_ps(weights, weights, 0x11)", "permute2f128_ps(weights, weights, 0x00)"),
-        ("index", "a = a + down[j] * eight(row);", "a = a + down[0] * eight(row);"),
-        ("index", "sum = sum + down[j] * (", "sum = sum + down[0] * ("),
+        ("index", "const Eight weight = lane(down, j);", "const Eight weight = lane(down, 0);"),
+        ("index", "sum = sum + lane(down, j) * (", "sum = sum + lane(down, 0) * ("),
     ]),
 }

@@ -24,10 +24,10 @@ struct ModelOptions {
 struct ModelInfo {
   std::string name;     // as --model takes it
   std::string summary;  // one line for people
-  int size;             // usual height and width of its pictures
+  int size = 224;       // usual height and width of its pictures
   // What `train` does to pictures where nothing is said: nothing, crop with 4 pixels of padding and flip, or
   // random-resized-crop and flip.
-  enum class Recipe : uint8_t { digits, cifar, imagenet } recipe;
+  enum class Recipe : uint8_t { digits, cifar, imagenet } recipe = Recipe::imagenet;
   std::function<void(Graph& graph, const ModelInfo& info, const ModelOptions& options)> build;  // fills an empty graph
   // Evaluation: the shorter side before the centre crop of `size`, the normalisation and the filter; those of
   // torchvision's first weights.

@@ -164,9 +164,10 @@ Subcommand add_eval(CLI::App& program) {
   flags.option("--logits", c->logits,
                "write the logits, float32 [samples, classes], as FILE.npy; rows of skipped pictures are meaningless");
   flags.toggle("--quiet,-q", c->quiet, "no progress");
-  flags.toggle("--json", c->json,
-               "one JSON object: samples, correct, top1 and its 95 % interval, topk, loss, macro, ece, temperature, "
-               "calibration, seconds, skipped; classes with --per-class, confusion with --confusion");
+  flags.toggle(
+      "--json", c->json,
+      "one JSON object: samples, correct, top1 and its 95 % interval, top5, topk, loss, macro, ece, temperature, "
+      "calibration, seconds, skipped; classes with --per-class, confusion with --confusion");
   add_config(flags);
   flags.footer(
       "Intervals are Wilson's at 95 %. ECE: expected calibration error of 15 bins. The temperature is the one whose "

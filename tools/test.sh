@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/cuda/bin:$PWD/.deps/cuda/nvidia/cu13/bin
 export OMP_WAIT_POLICY=passive
 logs=$PWD/build/logs
+jobs=$(nproc) # here, since nproc heeds OMP_NUM_THREADS, which a stage below sets
 rm -rf "$logs"
 mkdir -p "$logs"
 
@@ -25,14 +26,14 @@ stage() {
   echo "== $name: building"
   # -k 0: one file that does not compile hides no other program's tests.
   if ! { cmake --preset "$name" &&
-    cmake --build "build/$name" -j "$(nproc)" ${names:+--target "${@/#/test_}"} -- -k 0; } >"$log" 2>&1; then
+    cmake --build "build/$name" -j "$jobs" ${names:+--target "${@/#/test_}"} -- -k 0; } >"$log" 2>&1; then
     touch "$logs/$name/build_failed"
     { grep -E 'error:|CMake Error|undefined reference' "$log" || tail -n 20 "$log"; } | head -n 40
   fi
   echo "== $name: built in $((SECONDS - start)) s, testing"
   start=$SECONDS
   GTEST_OUTPUT=json:$logs/$name/ "${fixed_addresses[@]}" ctest --test-dir "build/$name" ${names:+-R "^($names)$"} \
-    -j "$(nproc)" --timeout 900 --test-output-truncation head --output-junit "$logs/$name/junit.xml" >>"$log" 2>&1 || true
+    -j "$jobs" --timeout 900 --test-output-truncation head --output-junit "$logs/$name/junit.xml" >>"$log" 2>&1 || true
   tools/count_tests.py --show-failures "$logs/$name" || true
   echo "== $name: tested in $((SECONDS - start)) s"
 }

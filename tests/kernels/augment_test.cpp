@@ -181,8 +181,8 @@ TEST_P(AugmentTest, AnyBorderOfOnePixelIsThatPixel) {
 // Pictures and outputs of every awkward size: one pixel, one row, more than a tile of 128 pixels wide, more than 1024
 // source columns under a tile, more than 128 source rows under the filter.
 TEST_P(AugmentTest, ResizesOfAnySizeAgreeWithTheReference) {
-  const int sizes[][4] = {{1, 1, 1, 1},     {1, 1, 3, 2},    {1, 9, 4, 4},   {9, 1, 4, 4},     {7, 5, 2, 131},
-                          {2, 300, 2, 257}, {3, 2600, 2, 3}, {400, 3, 2, 2}, {5, 1500, 1, 140}};
+  const int sizes[][4] = {{1, 1, 1, 1},     {1, 1, 3, 2},    {1, 9, 4, 4},    {9, 1, 4, 4},     {7, 5, 2, 131},
+                          {2, 300, 2, 257}, {3, 2600, 2, 3}, {400, 40, 2, 2}, {5, 1500, 1, 140}};
   for (const auto& [height, width, out_height, out_width] : sizes)
     for (const int channels : {1, 3}) {
       AugmentSample sample = golden_sample(width, height, channels);
@@ -190,6 +190,28 @@ TEST_P(AugmentTest, ResizesOfAnySizeAgreeWithTheReference) {
       stretch(sample.record, 0, 0, width, height, output);
       expect_reference({sample}, output, std::to_string(width) + "x" + std::to_string(height));
     }
+}
+
+// Filters of 1 to 12 source pixels a side, most of them inside the picture, which the CPU sums in vectors of 4 and of
+// 8, and from 9 on one by one.
+TEST_P(AugmentTest, FiltersOfAnyWidthAgreeWithTheReference) {
+  for (const auto interpolation : {AugmentOptions::Interpolation::nearest, AugmentOptions::Interpolation::bilinear,
+                                   AugmentOptions::Interpolation::bicubic})
+    for (const double scale : {0.7, 1.7, 2.6, 3.9, 5.6})
+      for (const int channels : {1, 3})
+        for (const double angle : {0.0, 0.3}) {
+          AugmentSample sample = golden_sample(80, 60, channels);
+          SampleRecord& r = sample.record;
+          const double cosine = scale * std::cos(angle), sine = scale * std::sin(angle);
+          const double map[6] = {cosine, -sine, 9.0137, sine, cosine, -0.9907};
+          for (int k = 0; k < 6; ++k) r.map[k] = static_cast<float>(map[k]);
+          r.axis_aligned = angle == 0 ? 1 : 0;
+          AugmentOutput output{9, 14, channels};
+          output.interpolation = interpolation;
+          expect_reference({sample}, output,
+                           fmt::format("{} channels, interpolation {}, scale {}, angle {}", channels,
+                                       static_cast<int>(interpolation), scale, angle));
+        }
 }
 
 // More rows and more columns than a block has threads: every part of the mean counts.

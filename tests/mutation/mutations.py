@@ -56,7 +56,7 @@ MUTATIONS = {
         ("constant", "_mm256_set1_epi32(0x7fff)", "_mm256_set1_epi32(0x7ffe)"),
         ("sign", "_CMP_UNORD_Q", "_CMP_EQ_OQ"),
         ("index", "r.v[j] = static_cast<float>(packet.v[j]);", "r.v[j] = static_cast<float>(packet.v[0]);"),
-        ("index", "packet.v[j] = static_cast<T>(x.v[j]);", "packet.v[j] = static_cast<T>(x.v[W - 1 - j]);"),
+        ("sign", "packet.v[j] = static_cast<T>(x.v[j]);", "packet.v[j] = static_cast<T>(-x.v[j]);"),
     ]),
     "kernels/exec/launch.h": (ACTIVATION + ":" + CHANNELS, [
         ("index", "for (int64_t j = i; j < n; ++j) f.template run<1>(j);", "for (int64_t j = i + 1; j < n; ++j) f.template run<1>(j);"),

@@ -46,6 +46,9 @@ TEST(ConfigFile, WhatIsNotTomlIsRefusedWithItsPlace) {
   EXPECT_THAT(error_of("lr = \n"), HasSubstr("run.toml:1:"));
   EXPECT_THAT(error_of("lr = 0.1\nlr = 0.2\n"), HasSubstr("run.toml:2:"));
   EXPECT_THAT(error_of("model = \"open\n"), HasSubstr("run.toml:1:"));
+  // Letters outside a string: U+E9, U+FE3F.
+  EXPECT_THAT(error_of("\xc3\xa9poques = 12\n"), HasSubstr("run.toml:1:1: "));
+  EXPECT_THAT(error_of("lr = \xef\xb8\xbf\n"), HasSubstr("run.toml:1:"));
 }
 
 TEST(ConfigFile, WhatIsNoFlagIsRefused) {

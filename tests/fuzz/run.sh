@@ -18,7 +18,7 @@ for target in "${targets[@]}"; do
   if CONVOLT_FUZZ_TARGET=$target CONVOLT_FUZZ_SEEDS=$folder/seeds build/fuzz/tests/fuzz -max_total_time="$seconds" \
     -max_len=8192 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$folder/" \
     "$folder/corpus" "$folder/seeds" >"$folder/log" 2>&1; then
-    echo "$target: no finding; $(grep -E 'number_of_executed_units' "$folder/log")"
+    echo "$target: no finding; $(grep -aE 'number_of_executed_units' "$folder/log")"
   else
     echo "$target: FINDING, see $folder/log"
     status=1

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 
 #include "convolt/layers.h"
@@ -155,6 +156,19 @@ TEST_F(GraphTest, ALayerScaleIsNamedAndShapedAsItsFilesAre) {
   EXPECT_EQ(values.values(1), (std::vector<float>{0.1F, 0.1F, 0.1F}));
   values.set_values(0, {1, 2, 3});
   EXPECT_EQ(values.values(0), (std::vector<float>{1, 2, 3}));
+}
+
+// Cut at two standard deviations, a normal distribution keeps 0.8796 of its spread.
+TEST_F(GraphTest, TruncatedInitialWeightsStayWithinTwoStandardDeviations) {
+  conv2d(picture_, 512, {.name = "c", .padding = 1, .init = Init::truncated_normal(0.02F)});
+  const Params params(context_of(Device::cpu()), graph_, 1);
+  const std::vector<float> weights = params.values(params.find("c.weight"));
+  double squares = 0;
+  for (const float w : weights) {
+    EXPECT_LE(std::abs(w), 0.04F);
+    squares += static_cast<double>(w) * static_cast<double>(w);
+  }
+  EXPECT_NEAR(std::sqrt(squares / static_cast<double>(weights.size())), 0.8796 * 0.02, 2e-4);
 }
 
 TEST_F(GraphTest, MisuseIsRefused) {

@@ -45,7 +45,7 @@ float initial_value(const ParamSpec& spec, uint64_t seed, int param, int64_t ele
 
 // Calls f(index in file layout, index in memory) for each element of an [O, H, W, I] parameter, from several threads.
 template <class F>
-void for_each_element(const ParamSpec& spec, int threads, F f) {
+void for_each_element(const ParamSpec& spec, [[maybe_unused]] int threads, F f) {
   const bool as_is = spec.file == ParamSpec::File::as_is || spec.file == ParamSpec::File::column;
   const int64_t outputs = spec.shape[0], elements = spec.shape.elements() / outputs;
   const int64_t height = as_is ? 1 : spec.shape[1], width = as_is ? 1 : spec.shape[2];

@@ -167,23 +167,22 @@ Subcommand add_augment(CLI::App& program) {
   auto c = std::make_shared<AugmentCommand>();
   flags.group("Data");
   flags.option("--data-path,--data-dir", c->path, "a data set, as for convolt train").required();
-  flags.option("--data-format", c->format, "auto, folder, cifar10 or idx").show_default();
+  flags.option("--data-format", c->format, "auto, folder, cifar10 or idx");
   flags
       .option("--max-side", c->max_side,
               "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      .check(at_least(0))
-      .show_default();
+      .check(at_least(0));
   flags.group("Network");
-  flags.option("--model", c->model, "the network whose picture size and augmentation are the defaults").show_default();
+  flags.option("--model", c->model, "the network whose picture size and augmentation are the defaults");
   c->pictures.add(flags, true);
   c->augment.add(flags);
   flags.group("Output");
   flags.option("--out,--output", c->out, "the sheet, FILE.png").required();
-  flags.option("--count", c->count, "pictures, one a row").check(between(1, 1000)).show_default();
-  flags.option("--variants", c->variants, "augmented versions of each").check(between(1, 100)).show_default();
-  flags.option("--seed", c->seed, "of the choice of pictures and of the augmentation").show_default();
+  flags.option("--count", c->count, "pictures, one a row").check(between(1, 1000));
+  flags.option("--variants", c->variants, "augmented versions of each").check(between(1, 100));
+  flags.option("--seed", c->seed, "of the choice of pictures and of the augmentation");
   flags.group("Device");
-  flags.option("--device", c->device.device, "auto, cpu, cuda or cuda:N").show_default();
+  flags.option("--device", c->device.device, "auto, cpu, cuda or cuda:N");
   add_config(flags);
   flags.footer(
       "Column 'epoch N' shows what epoch N of convolt train, with the same flags and seed, would show of the picture; "

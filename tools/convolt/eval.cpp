@@ -154,9 +154,7 @@ Subcommand add_eval(CLI::App& program) {
   c->pictures.add(flags, false);
   c->device.add(flags);
   flags.group("Output");
-  flags.option("--topk", c->top_k, "how many classes may hold the true one for the second accuracy")
-      .check(at_least(1))
-      .show_default();
+  flags.option("--topk", c->top_k, "how many classes may hold the true one for the second accuracy").check(at_least(1));
   flags.toggle("--per-class", c->per_class, "precision, recall and F1 of each class");
   flags.option(
       "--confusion", c->confusion,

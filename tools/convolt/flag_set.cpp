@@ -55,8 +55,8 @@ Flag& Flag::check(const Rule& rule) {
   option_->check(CLI::Validator([broken = rule.broken](std::string& text) { return broken(text); }, rule.description));
   return *this;
 }
-Flag& Flag::show_default() {
-  option_->capture_default_str();
+Flag& Flag::hide_default() {
+  option_->default_str("");
   return *this;
 }
 Flag& Flag::delimiter(char c) {
@@ -89,7 +89,9 @@ FlagSet::FlagSet(CLI::App& program, const std::string& name, const std::string& 
 
 template <class T>
 Flag FlagSet::option(const std::string& names, T& value, const std::string& help) {
-  return Flag(app_->add_option(names, value, help)->group(group_));
+  CLI::Option* option = app_->add_option(names, value, help)->group(group_);
+  if constexpr (std::is_arithmetic_v<T> || std::is_same_v<T, std::string>) option->capture_default_str();
+  return Flag(option);
 }
 template Flag FlagSet::option(const std::string&, int&, const std::string&);
 template Flag FlagSet::option(const std::string&, int64_t&, const std::string&);

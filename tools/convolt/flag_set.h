@@ -33,7 +33,8 @@ public:
 
   Flag& required(bool yes = true);
   Flag& check(const Rule& rule);
-  Flag& show_default();
+  // Of a value that stands for "none given", such as 0 classes.
+  Flag& hide_default();
   // Several values in one word, as in 1,2,3.
   Flag& delimiter(char c);
   Flag& expected(int count);
@@ -56,7 +57,8 @@ public:
   void group(const std::string& heading) { group_ = heading; }
 
   // `names` are as "-b,--batch-size", or "pictures" for what stands without a dash. T is one of those that flag_set.cpp
-  // lists. The value is written when the command line is parsed, so it must live until then.
+  // lists. The value is written when the command line is parsed, so it must live until then; what a number or a text
+  // holds now is shown as the default.
   template <class T>
   Flag option(const std::string& names, T& value, const std::string& help);
   // Without a place for the value: with_config() has read it.

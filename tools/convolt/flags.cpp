@@ -11,16 +11,14 @@ namespace convolt::cli {
 
 void DeviceFlags::add(FlagSet& flags) {
   flags.group("Device");
-  flags.option("--device", device, "auto, cpu, cuda or cuda:N").show_default();
+  flags.option("--device", device, "auto, cpu, cuda or cuda:N");
   flags.option("--dtype", dtype, "type of activations: f32, tf32, bf16 or f16")
-      .check(one_of({"f32", "tf32", "bf16", "f16"}))
-      .show_default();
+      .check(one_of({"f32", "tf32", "bf16", "f16"}));
   flags.toggle("--amp", amp, "the same as --dtype bf16");
   flags
       .option("--threads", threads,
               "CPU compute threads, 0 for all cores; results on the CPU repeat for one number of threads")
-      .check(at_least(0))
-      .show_default();
+      .check(at_least(0));
 }
 
 std::unique_ptr<Context> DeviceFlags::make_context() const {
@@ -39,14 +37,13 @@ void DataFlags::add(FlagSet& flags, bool training) {
               "image folder (train/<class>/*, val/<class>/*), CIFAR-10 records, or IDX files; found out by looking")
       .required();
   if (training) flags.option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere");
-  flags.option("--data-format", format, "auto, folder, cifar10 or idx").show_default();
-  flags.option("-b,--batch-size", batch, "pictures in a batch").check(at_least(1)).show_default();
-  flags.option("-j,--workers", workers, "decode threads, 0 for as many as cores").check(at_least(0)).show_default();
+  flags.option("--data-format", format, "auto, folder, cifar10 or idx");
+  flags.option("-b,--batch-size", batch, "pictures in a batch").check(at_least(1));
+  flags.option("-j,--workers", workers, "decode threads, 0 for as many as cores").check(at_least(0));
   flags
       .option("--max-side", max_side,
               "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      .check(at_least(0))
-      .show_default();
+      .check(at_least(0));
 }
 
 int DataFlags::worker_count() const {
@@ -293,7 +290,9 @@ void NetworkFlags::add(FlagSet& flags) {
                "a checkpoint of convolt train: network, weights, classes and preprocessing");
   flags.option("--model", model, "name of a network, or FILE.json, with --weights");
   flags.option("--weights", weights, "a safetensors file under torchvision's names");
-  flags.option("--num-classes", classes, "outputs of --model [those of the data set]").check(at_least(1));
+  flags.option("--num-classes", classes, "outputs of --model [those of the data set]")
+      .check(at_least(1))
+      .hide_default();
 }
 
 Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Context& context, const Dataset* data) {

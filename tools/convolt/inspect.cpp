@@ -72,10 +72,12 @@ Subcommand add_inspect(CLI::App& program) {
   flags.toggle("--list", c->list, "the networks there are; the same as convolt models");
   flags.option("--model", c->model, "name of a network, or a network file: FILE.json");
   flags.option("--checkpoint", c->checkpoint, "the network of a checkpoint");
-  flags.option("--num-classes", c->classes, "outputs [the model's]").check(at_least(1));
-  flags.option("-b,--batch-size", c->batch, "pictures in a batch").check(at_least(1)).show_default();
-  flags.option("--size", c->size, "side of the pictures [the model's]").check(at_least(1));
-  flags.option("--channels", c->channels, "channels of the pictures, 1 or 3 [the model's]").check(one_of({"1", "3"}));
+  flags.option("--num-classes", c->classes, "outputs [the model's]").check(at_least(1)).hide_default();
+  flags.option("-b,--batch-size", c->batch, "pictures in a batch").check(at_least(1));
+  flags.option("--size", c->size, "side of the pictures [the model's]").check(at_least(1)).hide_default();
+  flags.option("--channels", c->channels, "channels of the pictures, 1 or 3 [the model's]")
+      .check(one_of({"1", "3"}))
+      .hide_default();
   flags.option("--export-json", c->export_json, "write the network as FILE.json, for --model, and do nothing else");
   flags.toggle("--training", c->training, "the plan of a training step instead of evaluation");
   flags.toggle("--no-passes", c->no_passes, "without fold, fuse, in-place and dead code");

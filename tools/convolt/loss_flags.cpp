@@ -12,23 +12,19 @@ void LossFlags::add(FlagSet& flags) {
       .option("--loss", kind,
               "ce: cross-entropy; bce: binary cross-entropy of each class; focal: cross-entropy that looks at what is "
               "hard. Validation reports plain cross-entropy")
-      .check(one_of({"ce", "bce", "focal"}))
-      .show_default();
+      .check(one_of({"ce", "bce", "focal"}));
   flags.option("--label-smoothing,--smoothing", smoothing, "part of each target that is spread over all classes")
-      .check(between(0.0, 1.0))
-      .show_default();
+      .check(between(0.0, 1.0));
   flags.option("--class-weights", class_weights,
                "a file with one number for each class in order of their names, or 'balanced': samples / (classes x "
                "samples of the class)");
-  flags.option("--focal-gamma", focal_gamma, "exponent of --loss focal").check(at_least(0)).show_default();
+  flags.option("--focal-gamma", focal_gamma, "exponent of --loss focal").check(at_least(0));
   const Flag teacher_flag = flags.option("--teacher", teacher, "a checkpoint to distil from");
   flags.option("--distill-alpha", distill_alpha, "weight of the teacher's part in the loss")
       .check(between(0.0, 1.0))
-      .show_default()
       .needs(teacher_flag);
   flags.option("--distill-temperature", temperature, "temperature of both softmaxes in it")
       .check(above(0))
-      .show_default()
       .needs(teacher_flag);
 }
 

@@ -88,9 +88,8 @@ ParamGroup parse_param_group(const std::string& text) {
 void OptimizerFlags::add(FlagSet& flags) {
   flags.group("Optimizer");
   flags.option("--opt", kind, "sgd, adam, adamw, rmsprop, lars or lion")
-      .check(one_of({"sgd", "adam", "adamw", "rmsprop", "lars", "lion"}))
-      .show_default();
-  flags.option("--momentum", momentum, "of sgd, rmsprop and lars").check(between(0.0, 1.0)).show_default();
+      .check(one_of({"sgd", "adam", "adamw", "rmsprop", "lars", "lion"}));
+  flags.option("--momentum", momentum, "of sgd, rmsprop and lars").check(between(0.0, 1.0));
   flags.toggle("--nesterov", nesterov, "Nesterov momentum (sgd)");
   flags.option("--betas,--opt-betas", betas, "B1,B2 of adam and adamw [0.9,0.999] and lion [0.9,0.99]")
       .delimiter(',')
@@ -98,34 +97,31 @@ void OptimizerFlags::add(FlagSet& flags) {
   flags.option("--eps,--opt-eps", eps, "of adam, adamw and rmsprop [1e-8]").check(at_least(0));
   flags.option("--alpha", alpha, "smoothing of rmsprop [0.99]").check(between(0.0, 1.0));
   flags.option("--trust-coefficient", trust, "of lars [0.001]").check(above(0));
-  flags.option("--wd,--weight-decay", weight_decay, "weight decay").check(at_least(0)).show_default();
-  flags.option("--norm-weight-decay", norm_weight_decay, "weight decay of batch norms [--wd]").check(at_least(0));
+  flags.option("--wd,--weight-decay", weight_decay, "weight decay").check(at_least(0));
+  flags.option("--norm-weight-decay", norm_weight_decay, "weight decay of batch norms [--wd]")
+      .check(at_least(0))
+      .hide_default();
   flags
       .option("--bias-weight-decay", bias_weight_decay,
               "weight decay of the biases of convolutions and linear layers [--wd]")
-      .check(at_least(0));
+      .check(at_least(0))
+      .hide_default();
   flags.option("--layer-decay", layer_decay, "each layer before the last learns slower by this factor, 1 for none")
-      .check(between(0.0, 1.0))
-      .show_default();
+      .check(between(0.0, 1.0));
   flags.option("--freeze", freeze, "do not train parameters whose name matches this regular expression; repeatable");
   flags.option("--param-group", groups,
                "'PATTERN:lr=FACTOR,wd=DECAY' for parameters whose name matches the regular expression; repeatable");
   flags.option("--clip-grad,--clip-grad-norm", clip, "largest norm of all gradients together, 0 for any")
-      .check(at_least(0))
-      .show_default();
+      .check(at_least(0));
   flags
       .option("--agc", adaptive_clip,
               "adaptive clipping: largest norm of a gradient as a part of its weight's, as 0.01")
-      .check(at_least(0))
-      .show_default();
-  flags.option("--accum,--grad-accum-steps", accumulate, "batches of -b that make one update")
-      .check(at_least(1))
-      .show_default();
+      .check(at_least(0));
+  flags.option("--accum,--grad-accum-steps", accumulate, "batches of -b that make one update").check(at_least(1));
   flags
       .option("--ema-decay,--model-ema-decay", ema_decay,
               "validate and save an average of the weights with this decay, as 0.9999; 0 for none")
-      .check(between(0.0, 1.0))
-      .show_default();
+      .check(between(0.0, 1.0));
 }
 
 OptimizerOptions OptimizerFlags::options(const FlagSet& flags) const {
@@ -154,20 +150,18 @@ void OptimizerFlags::leave_out_unread(Resolved& resolved) const { leave_out(kOpt
 
 void ScheduleFlags::add(FlagSet& flags) {
   flags.group("Learning rate");
-  flags.option("--lr", lr, "learning rate; the highest one").check(above(0)).show_default();
+  flags.option("--lr", lr, "learning rate; the highest one").check(above(0));
   flags
       .option("--lr-scheduler,--sched", kind,
               "constant, step, multistep, cosine, cosine-restarts, one-cycle, polynomial, exponential or plateau; all "
               "but the last change with each step")
       .check(one_of({"constant", "step", "multistep", "cosine", "cosine-restarts", "one-cycle", "polynomial",
-                     "exponential", "plateau"}))
-      .show_default();
+                     "exponential", "plateau"}));
   flags
       .option("--lr-min,--min-lr", min_lr,
               "last rate of cosine, cosine-restarts, polynomial and the cool-down; "
               "lowest of plateau")
-      .check(at_least(0))
-      .show_default();
+      .check(at_least(0));
   flags
       .option("--lr-step-size,--decay-epochs", step_size,
               "epochs between the decays of step, or in which exponential falls by --lr-gamma [30; exponential 1]")
@@ -178,39 +172,25 @@ void ScheduleFlags::add(FlagSet& flags) {
       .delimiter(',')
       .check(above(0));
   flags.option("--lr-gamma,--decay-rate", gamma, "factor of each decay of step, multistep and exponential")
-      .check(above(0))
-      .show_default();
-  flags.option("--lr-power", power, "of polynomial").check(above(0)).show_default();
-  flags.option("--lr-restarts", restarts, "times that cosine-restarts goes back to --lr")
-      .check(at_least(1))
-      .show_default();
+      .check(above(0));
+  flags.option("--lr-power", power, "of polynomial").check(above(0));
+  flags.option("--lr-restarts", restarts, "times that cosine-restarts goes back to --lr").check(at_least(1));
   flags.option("--lr-cycle-mult", cycle_mult, "length of each cycle of cosine-restarts over the one before")
-      .check(at_least(1))
-      .show_default();
-  flags.option("--lr-rise", rise, "part of one-cycle in which the rate rises").check(between(0.0, 1.0)).show_default();
-  flags.option("--lr-div", div, "--lr over the first rate of one-cycle").check(at_least(1)).show_default();
-  flags.option("--lr-final-div", final_div, "the first over the last rate of one-cycle")
-      .check(at_least(1))
-      .show_default();
+      .check(at_least(1));
+  flags.option("--lr-rise", rise, "part of one-cycle in which the rate rises").check(between(0.0, 1.0));
+  flags.option("--lr-div", div, "--lr over the first rate of one-cycle").check(at_least(1));
+  flags.option("--lr-final-div", final_div, "the first over the last rate of one-cycle").check(at_least(1));
   flags.option("--plateau-patience,--patience-epochs", patience, "epochs without improvement that plateau lets pass")
-      .check(at_least(0))
-      .show_default();
-  flags.option("--plateau-factor", plateau_factor, "factor of each decay of plateau")
-      .check(between(0.0, 1.0))
-      .show_default();
-  flags.option("--plateau-threshold", threshold, "what plateau takes for improvement, relative")
-      .check(at_least(0))
-      .show_default();
+      .check(at_least(0));
+  flags.option("--plateau-factor", plateau_factor, "factor of each decay of plateau").check(between(0.0, 1.0));
+  flags.option("--plateau-threshold", threshold, "what plateau takes for improvement, relative").check(at_least(0));
   flags.option("--plateau-metric", metric, "what plateau watches: loss or top1, of validation where there is one")
-      .check(one_of({"loss", "top1"}))
-      .show_default();
-  flags.option("--lr-warmup-epochs,--warmup-epochs", warmup_epochs, "linear warm-up").check(at_least(0)).show_default();
+      .check(one_of({"loss", "top1"}));
+  flags.option("--lr-warmup-epochs,--warmup-epochs", warmup_epochs, "linear warm-up").check(at_least(0));
   flags.option("--lr-warmup-decay,--lr-warmup-factor", warmup_factor, "where the warm-up starts, as a part of --lr")
-      .check(between(0.0, 1.0))
-      .show_default();
+      .check(between(0.0, 1.0));
   flags.option("--lr-cooldown-epochs,--cooldown-epochs", cooldown_epochs, "linear fall to --lr-min at the end")
-      .check(at_least(0))
-      .show_default();
+      .check(at_least(0));
 }
 
 void ScheduleFlags::apply_to(TrainOptions& o, const FlagSet& flags) const {

@@ -109,14 +109,13 @@ Subcommand add_predict(CLI::App& program) {
   flags.option("pictures", c->inputs, "pictures, folders of them, or - for a list on stdin").required();
   c->network.add(flags);
   flags.group("Options");
-  flags.option("--topk", c->top_k, "classes to name").check(at_least(1)).show_default();
-  flags.option("-b,--batch-size", c->batch, "pictures in a batch").check(at_least(1)).show_default();
-  flags.option("-j,--workers", c->workers, "decode threads").check(at_least(1)).show_default();
+  flags.option("--topk", c->top_k, "classes to name").check(at_least(1));
+  flags.option("-b,--batch-size", c->batch, "pictures in a batch").check(at_least(1));
+  flags.option("-j,--workers", c->workers, "decode threads").check(at_least(1));
   flags
       .option("--max-side", c->max_side,
               "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      .check(at_least(0))
-      .show_default();
+      .check(at_least(0));
   c->pictures.add(flags, false);
   c->device.add(flags);
   flags.group("Options");

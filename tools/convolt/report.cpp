@@ -233,9 +233,7 @@ Subcommand add_report(CLI::App& program) {
   c->device.add(flags);
   flags.group("Output");
   flags.option("--out,--output", c->out, "the report, FILE.html [RUN/report.html]");
-  flags.option("--mistakes", c->mistakes, "pictures of the highest loss to show")
-      .check(between(0, 1000))
-      .show_default();
+  flags.option("--mistakes", c->mistakes, "pictures of the highest loss to show").check(between(0, 1000));
   flags.toggle("--quiet,-q", c->quiet, "no progress");
   add_config(flags);
   flags.footer(

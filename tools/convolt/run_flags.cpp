@@ -32,14 +32,13 @@ void add_checkpoints(FlagSet& flags, RunFlags& f) {
                "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one");
   flags.toggle("--overwrite", f.overwrite, "start anew in a folder that is not empty");
   flags.option("--checkpoint-every", f.checkpoint_every, "steps between checkpoints, besides those after each epoch")
-      .check(at_least(1));
+      .check(at_least(1))
+      .hide_default();
   flags.option("--keep", f.keep, "so many of the best epochs keep a checkpoint: best-STEP-VALUE.safetensors")
-      .check(at_least(0))
-      .show_default();
+      .check(at_least(0));
   flags.option("--best-metric", f.best_metric, "of the validation, chooses the best epoch: top1, top5 or loss")
-      .check(names_of(kMetrics))
-      .show_default();
-  flags.option("--log-every", f.log_every, "steps between lines of metrics.jsonl").check(at_least(1)).show_default();
+      .check(names_of(kMetrics));
+  flags.option("--log-every", f.log_every, "steps between lines of metrics.jsonl").check(at_least(1));
   flags.toggle("--tensorboard", f.tensorboard, "event files in OUTPUT/tensorboard: curves, pictures, weights");
 }
 
@@ -49,18 +48,15 @@ void RunFlags::add(FlagSet& flags) {
   add_checkpoints(flags, *this);
   flags.group("Training");
   flags.option("--early-stop", early_stop, "end after so many epochs without a better one, 0 for never")
-      .check(at_least(0))
-      .show_default();
+      .check(at_least(0));
   flags
       .option("--nan-policy", nan_policy,
               "after a step whose loss is not finite: stop; skip it; or halve-lr, which skips it too")
-      .check(names_of(kNanPolicies))
-      .show_default();
+      .check(names_of(kNanPolicies));
   flags
       .option("--bad-images", bad_images,
               "a picture that cannot be read: replace it by another, skip it (weight 0), or fail")
-      .check(names_of(kBadImages))
-      .show_default();
+      .check(names_of(kBadImages));
 }
 
 std::string RunFlags::resume_path() const {

@@ -37,7 +37,7 @@ struct TrainCommand {
 void add_flags(FlagSet& flags, TrainCommand& c) {
   c.data.add(flags, true);
   flags.group("Network");
-  flags.option("--model", c.model, "network: see convolt models; or a network file, FILE.json").show_default();
+  flags.option("--model", c.model, "network: see convolt models; or a network file, FILE.json");
   const Flag weights =
       flags.option("--weights", c.weights, "start from these weights (safetensors, torchvision's names)");
   flags
@@ -46,12 +46,14 @@ void add_flags(FlagSet& flags, TrainCommand& c) {
       .excludes(weights);
   flags.toggle("--strict,!--no-strict", c.strict,
                "every name must agree [yes]; else what is missing keeps its initial values");
-  flags.option("--num-classes", c.classes, "outputs [classes of the data set]").check(at_least(1));
+  flags.option("--num-classes", c.classes, "outputs [classes of the data set]").check(at_least(1)).hide_default();
 
   flags.group("Training");
-  flags.option("--epochs", c.epochs, "passes over the data set").check(at_least(1)).show_default();
-  flags.option("--steps", c.steps, "stop after so many updates in all, whatever --epochs says").check(at_least(1));
-  flags.option("--seed", c.seed, "of weights, order, augmentation and dropout").show_default();
+  flags.option("--epochs", c.epochs, "passes over the data set").check(at_least(1));
+  flags.option("--steps", c.steps, "stop after so many updates in all, whatever --epochs says")
+      .check(at_least(1))
+      .hide_default();
+  flags.option("--seed", c.seed, "of weights, order, augmentation and dropout");
   c.loss.add(flags);
   c.optimizer.add(flags);
   c.schedule.add(flags);

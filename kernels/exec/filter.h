@@ -72,10 +72,9 @@ HD __m128 sum_pixels(__m256 a, __m128 b, Eight weights, int first) {
   return _mm_add_ps(_mm_add_ps(_mm256_castps256_ps128(a), second), _mm_add_ps(third, fourth));
 }
 
-// Weights are those of neighbouring pixels, and 0 after the last one under the filter.
-
-// The sum of across[i] * down[j] * the pixel in column i < filter_reach(columns) and row j < rows, of bytes
-// with S channels from p, rows being `stride` bytes apart. Channel c is in lane c.
+// The sum of across[i] * down[j] * the pixel in column i < filter_reach(columns) and row j < rows, of bytes with S
+// channels from p, rows being `stride` bytes apart. Weights after the last one under the filter are 0. Channel c is in
+// lane c.
 template <int S>
 HD __m128 filtered(const uint8_t* p, int64_t stride, Eight across, int columns, Eight down, int rows) {
   if constexpr (S == 1) {

@@ -53,10 +53,12 @@ struct Axis {
     return {support, 1.F / scale, box_low, box_high, 0.5F / (box_high - box_low - 1.F), reading};
   }
   HD bool inside(float centre) const { return centre >= low && centre < high; }
-  // The source pixels under the filter, [first, last), as Pillow's precompute_coeffs counts them.
+  // The source pixels under the filter, [first, last) inside the box, as Pillow's precompute_coeffs counts them; before
+  // they are cut, [begin, end).
   HD float begin(float centre) const { return floorf(centre - support + 0.5F); }
+  HD float end(float centre) const { return floorf(centre + support + 0.5F); }
   HD int first(float centre) const { return clamped(begin(centre)); }
-  HD int last(float centre) const { return clamped(floorf(centre + support + 0.5F)); }
+  HD int last(float centre) const { return clamped(end(centre)); }
   HD float weight(int pixel, float centre) const {
     using enum AugmentOptions::Interpolation;
     const float d = fabsf(static_cast<float>(pixel) + 0.5F - centre) * inverse;
@@ -347,9 +349,8 @@ struct Taps {
     for (int i = first; i < last; ++i) inside += axis.weight(i, centre);
     whole = inside;
     if (!axis.fills()) return;
-    for (int i = static_cast<int>(floorf(centre - axis.support + 0.5F)); i < first; ++i)
-      whole += axis.weight(i, centre);
-    for (int i = last; i < static_cast<int>(floorf(centre + axis.support + 0.5F)); ++i) whole += axis.weight(i, centre);
+    for (int i = static_cast<int>(axis.begin(centre)); i < first; ++i) whole += axis.weight(i, centre);
+    for (int i = last; i < static_cast<int>(axis.end(centre)); ++i) whole += axis.weight(i, centre);
   }
 };
 

@@ -9,6 +9,7 @@
 
 #include "conv/conv.h"
 #include "conv/widen.h"
+#include "conv/winograd.h"
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -314,7 +315,12 @@ public:
 
   std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& d) override {
     if (d.prologue != ConvPrologue::none || !supported(d.epilogue, d.pass)) return {};
-    return make(d);
+    auto found = make(d);
+    if (auto winograd = make_winograd(d, threads_)) {
+      const bool first = found.empty() || found[0]->widened() || winograd_is_quicker(d, found[0]->name());
+      found.insert(first ? found.begin() : found.end(), std::move(winograd));
+    }
+    return found;
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& d) override {
     if (!supported(d.epilogue, d.pass)) return {};

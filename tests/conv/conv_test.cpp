@@ -3,19 +3,15 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <array>
-#include <cmath>
-#include <optional>
 
+#include "conv/run_kernel.h"
 #include "reference/conv.h"
 #include "reference/elementwise.h"
 #include "support/op_test.h"
 
 namespace convolt::test {
 namespace {
-
-using Values = std::vector<double>;
 
 std::vector<ConvGeometry> geometries() {
   return {
@@ -117,51 +113,16 @@ std::vector<ConvGeometry> geometries() {
   };
 }
 
-Values absolute(Values v) {
-  for (double& x : v) x = std::fabs(x);
-  return v;
-}
-
 class ConvTest : public OpTest {
 protected:
-  Values random(const Shape& shape, uint64_t seed) const {
-    Values v = random_values(shape.elements(), seed);
-    for (double& x : v) x = rounded(x, dtype());
-    return v;
-  }
-  // Memory of the kernel's own, with guards.
-  struct Bytes {
-    std::optional<DeviceTensor> memory;
-    Bytes(Context& context, int64_t bytes) {
-      if (bytes > 0) memory.emplace(context, DType::u8, Shape{bytes});
-    }
-    void* data() const { return memory ? memory->tensor().data : nullptr; }
-    void check_guards() const {
-      if (memory) memory->check_guards();
-    }
-  };
-
-  // Packs what the kernel wants packed, runs it, and unpacks what it leaves packed. x, w, y in the dtype.
+  Values random(const Shape& shape, uint64_t seed) const { return random_of(shape, seed, dtype()); }
   void run_kernel(const ConvKernel& kernel, ConvPass pass, const DeviceTensor& x, const DeviceTensor& w,
                   const DeviceTensor& y, const float* bias) {
-    const Bytes packed(ctx(), kernel.packed_bytes()), workspace(ctx(), kernel.workspace_bytes());
-    ConvArgs args{x.tensor().data, w.tensor().data, y.tensor().data, bias, workspace.data()};
-    if (packed.memory) args.w = packed.data();
-    run(ctx(), [&](Stream s) {
-      if (packed.memory && pass != ConvPass::wgrad) kernel.pack(s, w.tensor().data, packed.data());
-      kernel.run(s, args);
-      if (packed.memory && pass == ConvPass::wgrad) kernel.unpack(s, packed.data(), w.tensor().data);
-    });
-    packed.check_guards();
-    workspace.check_guards();
-    for (const DeviceTensor* t : {&x, &w, &y}) t->check_guards();
+    test::run_kernel(ctx(), kernel, pass, x, w, y, bias);
   }
-
-  // The result is rounded once; accumulation in float costs a few units of the sum of the products' sizes.
   void expect_sums(const DeviceTensor& found, const Values& expected, const Values& sizes,
                    const std::string& what) const {
-    const double size = *std::max_element(sizes.begin(), sizes.end());
-    expect_near(found.values(), expected, 16 * epsilon(DType::f32) * size, 1.01 * epsilon(dtype()), what);
+    test::expect_sums(found, dtype(), expected, sizes, what);
   }
 
   // All candidates of one description; `make` runs the reference on given operands (x, w or x, dy or dy, w).

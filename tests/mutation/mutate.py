@@ -36,6 +36,10 @@ PHASE = "block.phase("
 Fault = collections.namedtuple("Fault", "file kind old new tests")
 
 
+def program_of(fault):
+    return "test_conv" if fault.file.startswith("src/conv/") else "test_kernels"
+
+
 def faults():
     for file, (tests, listed) in MUTATIONS.items():
         for kind, old, *new in listed:
@@ -106,31 +110,31 @@ def copy_tree():
             path.unlink()
 
 
-def build(jobs):
-    done = subprocess.run(["cmake", "--build", BUILD, "-j", str(jobs), "--target", "test_kernels"], text=True, stdout=subprocess.PIPE,
+def build(jobs, program):
+    done = subprocess.run(["cmake", "--build", BUILD, "-j", str(jobs), "--target", program], text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     return done.returncode == 0, done.stdout
 
 
-def prepare(jobs):
+def prepare(jobs, programs):
     copy_tree()
     types = TREE / TYPES
     types.write_text(f32_alone(types.read_text()))
     # -O0: what is changed here is compiled, not run, most of the time. Warnings stay warnings: a fault may leave things unused.
     subprocess.run(["cmake", "-S", TREE, "-B", BUILD, "-G", "Ninja", "-DCONVOLT_CUDA=OFF", "-DCMAKE_BUILD_TYPE=Debug",
                     "-DCMAKE_CXX_FLAGS_DEBUG=-O0", "-DCMAKE_CXX_FLAGS=-w"], check=True, stdout=subprocess.DEVNULL)
-    good, output = build(jobs)
-    if not good:
-        sys.exit(f"The tree does not build as it is:\n{output[-3000:]}")
-    if run("Op/*/cpu_f32") != "survived":
-        sys.exit("The tests fail without any fault.")
+    for program in programs:
+        good, output = build(jobs, program)
+        if not good:
+            sys.exit(f"The tree does not build as it is:\n{output[-3000:]}")
+        if run(program, "Op/*/cpu_f32:Codes/*") != "survived":
+            sys.exit(f"{program} fails without any fault.")
 
 
-def run(tests):
+def run(program, tests):
     """How the tests see a fault: "survived", or by what they caught it."""
-    program = BUILD / "tests" / "test_kernels"
     try:
-        done = subprocess.run([program, f"--gtest_filter={tests}", "--gtest_fail_fast", "--gtest_brief=1"], text=True, errors="replace",
+        done = subprocess.run([BUILD / "tests" / program, f"--gtest_filter={tests}", "--gtest_fail_fast", "--gtest_brief=1"], text=True, errors="replace",
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SECONDS,
                               env={**os.environ, "OMP_WAIT_POLICY": "passive"})
     except subprocess.TimeoutExpired:
@@ -156,15 +160,15 @@ def main():
         return 1
     if options.check:
         return 0
-    prepare(options.jobs)
+    prepare(options.jobs, sorted(set(map(program_of, chosen))))
     verdicts = collections.Counter()
     for fault in chosen:
         start, path = time.monotonic(), TREE / fault.file
         original = path.read_text()
         path.write_text(broken(fault, (ROOT / fault.file).read_text()))
         try:
-            good, output = build(options.jobs)
-            verdict = run(fault.tests) if good else "DOES NOT COMPILE"
+            good, output = build(options.jobs, program_of(fault))
+            verdict = run(program_of(fault), fault.tests) if good else "DOES NOT COMPILE"
         finally:
             path.write_text(original)
         if not good:

@@ -20,7 +20,9 @@ AUGMENT = of("AugmentTest")
 NORM = of("NormTest")
 RESAMPLE = of("ResampleTest")
 
-# file: (filter of test_kernels, mutations)
+WINOGRAD = "Codes/WinogradTest.*:Winograd.*"
+
+# file: (filter of test_kernels, or of test_conv for files in src/conv; mutations)
 MUTATIONS = {
     "kernels/activation.cu": (ACTIVATION, [
         ("sign", "p[j] += q[j];", "p[j] -= q[j];"),
@@ -254,5 +256,48 @@ MUTATIONS = {
         ("index", "permute2f128_ps(weights, weights, 0x11)", "permute2f128_ps(weights, weights, 0x00)"),
         ("index", "const Eight weight = lane(down, j);", "const Eight weight = lane(down, 0);"),
         ("index", "sum = sum + lane(down, j) * (", "sum = sum + lane(down, 0) * ("),
+    ]),
+    "src/conv/winograd_loops.h": (WINOGRAD, [
+        ("sign", "to[2] = d[2] - d[1];\n    to[3] = d[1] - d[3];", "to[2] = d[2] + d[1];\n    to[3] = d[1] - d[3];"),
+        ("sign", "to[3] = zeros() - e[1];", "to[3] = e[1];"),
+        ("constant", "middle = w[1] * all(0.5F);", "middle = w[1];"),
+        ("sign", "to[1] = m[1] - m[2] - m[3];", "to[1] = m[1] - m[2] + m[3];"),
+        ("index", "to[2] = b + d + m[3];", "to[2] = b + d + m[0];"),
+        ("constant", "five = all(5)", "five = all(4)"),
+        ("sign", "odd2 = two * (d[3] - d[1]);", "odd2 = two * (d[3] + d[1]);"),
+        ("constant", "all(2) * e[1] + all(8) * e[3]", "all(2) * e[1] + all(4) * e[3]"),
+        ("constant", "middle2 = w[1] * all(1.F / 12);", "middle2 = w[1] * all(1.F / 6);"),
+        ("constant", "to[3] = odd + all(8) * odd2 + m[5];", "to[3] = odd + all(4) * odd2 + m[5];"),
+        ("sign", "odd = (m[2] - m[1]) * all(1.F / 6);", "odd = (m[1] - m[2]) * all(1.F / 6);"),
+        ("constant", "to[1] = odd + odd2 * all(1.F / 12);", "to[1] = odd + odd2 * all(1.F / 24);"),
+        ("index", "rows[i][j] = out[i];", "rows[j % To][j] = out[i];"),
+        ("index", "pixels.has(i, j) ? load_as<T>(pixels.at(i, j), c) : zeros()", "load_as<T>(pixels.at(pixels.first_row, pixels.first_column), c)"),
+        ("index", "if (!whole && !pixels.has(i, j)) return;", "if (!whole && !pixels.has(j, i)) return;"),
+        ("sign", "v = v + bias;", "v = v - bias;"),
+        ("sign", "smaller(high, larger(low, v))", "smaller(larger(v, low), high)"),
+        ("index", "const Floats row = all(left[r * RowStride]);", "const Floats row = all(left[0]);"),
+        ("index", "run += p.left_jump", "run += 0"),
+        ("constant", "p.adds ? load(p.sums + r * p.sums_row + v * kLanes) : zeros()", "zeros()"),
+        ("index", "if (columns == 2 * kLanes) return", "if (columns == kLanes) return"),
+        ("constant", "_mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))", "_mm512_set1_epi32(0x8000)"),
+        ("sign", "_mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q)", "_mm512_cmp_ps_mask(v, v, _CMP_EQ_OQ)"),
+        ("constant", "_mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))", "_mm256_set1_epi32(0x8000)"),
+        ("sign", "_mm256_cmp_ps(v, v, _CMP_UNORD_Q)", "_mm256_cmp_ps(v, v, _CMP_EQ_OQ)"),
+    ]),
+    "src/conv/winograd.cpp": (WINOGRAD, [
+        ("index", "if (++row_ < tiling_.rows) return;", "if (++row_ <= tiling_.rows) return;"),
+        ("sign", "y = tiling_.tile * row_ - top", "y = tiling_.tile * row_ + top"),
+        ("constant", "top_ = forward ? g.pad.top : 2 - g.pad.top;", "top_ = forward ? g.pad.top : 1 - g.pad.top;"),
+        ("index", "left_ = forward ? g.pad.left : 2 - g.pad.left;", "left_ = forward ? g.pad.left : 2 - g.pad.right;"),
+        ("index", "w.offset += 8 * w.pixel;", "w.offset += 6 * w.pixel;"),
+        ("index", "row[j] = transformed[j][p][c];", "row[j] = transformed[j][c][p];"),
+        ("index", "finish.bias = args.bias + c;", "finish.bias = args.bias;"),
+        ("constant", "bias_relu6 ? 6 :", "bias_relu6 ? 5 :"),
+        ("index", "if (begin == end) std::fill_n(sums, point_count() * sums_stride(), 0.F);", ""),
+        ("sign", "k, first > begin, sums);", "k, first < begin, sums);"),
+        ("index", "sums[p * stride + c] += more[p * stride + c];", "sums[p * stride + c] = more[p * stride + c];"),
+        ("index", "sums_of(args, by_channels_ ? k / columns_ : 0) + row", "sums_of(args, 0) + row"),
+        ("index", "worker * columns_ : 0;", "0 : 0;"),
+        ("constant", "dtype == DType::f32 ? 2 : 4", "dtype == DType::f32 ? 4 : 4"),
     ]),
 }

@@ -1,0 +1,204 @@
+// Winograd's algorithm in both instruction sets, on as many threads as it may get, against the naive double references.
+#include "conv/winograd.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "conv/run_kernel.h"
+#include "reference/conv.h"
+#include "reference/elementwise.h"
+
+namespace convolt::test {
+namespace {
+
+ConvGeometry of(int64_t n, int64_t h, int64_t w, int64_t in, int64_t out, Padding pad) {
+  return {.n = n, .in_h = h, .in_w = w, .in_c = in, .out_c = out, .kernel_h = 3, .kernel_w = 3, .pad = pad};
+}
+
+// Whole tiles and cut ones, panels of 16 and of 32 columns, one tile and several blocks of them, more threads than
+// tiles, sums shared by tiles and by channels, padding of all widths.
+std::vector<ConvGeometry> geometries() {
+  return {of(1, 6, 6, 16, 16, 0),       of(2, 7, 9, 32, 48, 1),  of(1, 5, 11, 48, 32, {0, 2, 1, 0}),
+          of(3, 12, 12, 16, 64, 2),     of(1, 4, 4, 16, 16, 1),  of(4, 16, 17, 16, 16, 1),
+          of(2, 23, 31, 32, 16, 1),     of(1, 8, 8, 64, 128, 1), of(5, 13, 6, 16, 32, {2, 1, 0, 2}),
+          of(2, 33, 65, 16, 32, {1, 0})};
+}
+
+struct Case {
+  const winograd::Code* code;
+  DType dtype;
+  int threads;
+};
+
+class WinogradTest : public testing::TestWithParam<Case> {
+protected:
+  void SetUp() override {
+    if (GetParam().code == &winograd::kAvx512 && !__builtin_cpu_supports("avx512f"))
+      GTEST_SKIP() << "this processor has no AVX-512";
+  }
+  static Context& ctx() { return context_of(Device::cpu()); }
+  static DType dtype() { return GetParam().dtype; }
+  static std::unique_ptr<ConvKernel> kernel(const ConvDesc& desc) {
+    return make_winograd(desc, GetParam().threads, *GetParam().code);
+  }
+
+  // What it makes of random operands, and that it leaves those alone.
+  static Values sums(const ConvKernel& winograd, const ConvDesc& desc, const Values& x, const Values& w,
+                     const Values& y) {
+    const ConvGeometry& g = desc.geometry;
+    const auto tensor = [&](bool result, const Shape& shape, const Values& values) {
+      return result ? DeviceTensor(ctx(), desc.dtype, shape) : DeviceTensor(ctx(), desc.dtype, shape, values);
+    };
+    const DeviceTensor dx = tensor(desc.pass == ConvPass::dgrad, g.x_shape(), x),
+                       dw = tensor(desc.pass == ConvPass::wgrad, g.w_shape(), w),
+                       dy = tensor(desc.pass == ConvPass::fprop, g.y_shape(), y);
+    run_kernel(ctx(), winograd, desc.pass, dx, dw, dy, nullptr);
+    if (desc.pass != ConvPass::dgrad) {
+      EXPECT_EQ(dx.values(), x);
+    }
+    if (desc.pass != ConvPass::wgrad) {
+      EXPECT_EQ(dw.values(), w);
+    }
+    if (desc.pass != ConvPass::fprop) {
+      EXPECT_EQ(dy.values(), y);
+    }
+    return (desc.pass == ConvPass::fprop ? dy : desc.pass == ConvPass::dgrad ? dx : dw).values();
+  }
+};
+
+Values reference_sums(const ConvDesc& d, const Values& x, const Values& w, const Values& y) {
+  if (d.pass == ConvPass::fprop) return reference::conv_fprop(d.geometry, x, w, nullptr);
+  if (d.pass == ConvPass::dgrad) return reference::conv_dgrad(d.geometry, y, w);
+  return reference::conv_wgrad(d.geometry, x, y);
+}
+
+TEST_P(WinogradTest, MakesTheSumsOfEveryPass) {
+  int made = 0;
+  for (const ConvGeometry& g : geometries())
+    for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad, ConvPass::wgrad}) {
+      const ConvDesc desc{pass, g, dtype()};
+      const auto winograd = kernel(desc);
+      if (!winograd) continue;  // tiles of 4 gain nothing in the smallest pictures
+      ++made;
+      const Values x = random_of(g.x_shape(), 1, dtype()), w = random_of(g.w_shape(), 2, dtype()),
+                   y = random_of(g.y_shape(), 3, dtype());
+      const Values sizes = reference_sums(desc, absolute(x), absolute(w), absolute(y));
+      const double size = *std::max_element(sizes.begin(), sizes.end());
+      const std::string what = g.to_string() + ", pass " + std::to_string(static_cast<int>(pass));
+      const Values found = sums(*winograd, desc, x, w, y);
+      expect_near(found, reference_sums(desc, x, w, y), 16 * epsilon(DType::f32) * size, 1.01 * epsilon(dtype()), what);
+      EXPECT_EQ(sums(*winograd, desc, x, w, y), found) << what << ": again";
+    }
+  EXPECT_GE(made, 24);
+}
+
+// Each sum of these passes is made by one thread in one order, however many there are.
+TEST_P(WinogradTest, NumberOfThreadsChangesNoBitButOfWeightGradients) {
+  const ConvGeometry g = geometries()[6];
+  const Values x = random_of(g.x_shape(), 1, dtype()), w = random_of(g.w_shape(), 2, dtype()),
+               y = random_of(g.y_shape(), 3, dtype());
+  for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad}) {
+    const ConvDesc desc{pass, g, dtype()};
+    EXPECT_EQ(sums(*kernel(desc), desc, x, w, y), sums(*make_winograd(desc, 1, *GetParam().code), desc, x, w, y));
+  }
+}
+
+TEST_P(WinogradTest, AddsBiasAndActivates) {
+  const ConvGeometry g = geometries()[1];
+  const Values x = random_of(g.x_shape(), 1, dtype()), w = random_of(g.w_shape(), 2, dtype()),
+               bias = random_values(g.out_c, 4, -2, 6), positive = absolute(bias);
+  const Values raw = reference::conv_fprop(g, x, w, &bias),
+               sizes = reference::conv_fprop(g, absolute(x), absolute(w), &positive);
+  const DeviceTensor dx(ctx(), dtype(), g.x_shape(), x), dw(ctx(), dtype(), g.w_shape(), w),
+      dbias(ctx(), DType::f32, {g.out_c}, bias), y(ctx(), dtype(), g.y_shape());
+  for (const auto& [epilogue, act] : {std::pair{ConvEpilogue::bias, Activation::none},
+                                      {ConvEpilogue::bias_relu, Activation::relu},
+                                      {ConvEpilogue::bias_relu6, Activation::relu6}}) {
+    const auto winograd = kernel({.geometry = g, .dtype = dtype(), .epilogue = epilogue});
+    ASSERT_NE(winograd, nullptr);
+    run_kernel(ctx(), *winograd, ConvPass::fprop, dx, dw, y, dbias.as<float>());
+    expect_sums(y, dtype(), reference::activation(raw, act), sizes, "epilogue");
+  }
+}
+
+// A loss that is not finite is found by its NaN: no activation may swallow it, nor 16 bits round it to infinity.
+TEST_P(WinogradTest, LetsNansThrough) {
+  const ConvGeometry g = geometries()[1];
+  Values x = random_of(g.x_shape(), 1, dtype());
+  x[0] = std::numeric_limits<double>::quiet_NaN();
+  const DeviceTensor dx(ctx(), dtype(), g.x_shape(), x),
+      dw(ctx(), dtype(), g.w_shape(), random_of(g.w_shape(), 2, dtype())),
+      dbias(ctx(), DType::f32, {g.out_c}, Values(static_cast<size_t>(g.out_c))), y(ctx(), dtype(), g.y_shape());
+  for (const ConvEpilogue epilogue : {ConvEpilogue::bias, ConvEpilogue::bias_relu, ConvEpilogue::bias_relu6}) {
+    run_kernel(ctx(), *kernel({.geometry = g, .dtype = dtype(), .epilogue = epilogue}), ConvPass::fprop, dx, dw, y,
+               dbias.as<float>());
+    EXPECT_TRUE(std::isnan(y.values()[0])) << static_cast<int>(epilogue);
+  }
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const winograd::Code* code : {&winograd::kAvx2, &winograd::kAvx512})
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+      for (const int threads : {1, 2, 5}) all.push_back({code, dtype, threads});
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(Codes, WinogradTest, testing::ValuesIn(cases()), [](const auto& c) {
+  return std::string(c.param.code == &winograd::kAvx2 ? "avx2_" : "avx512_") + std::string(name_of(c.param.dtype)) +
+         "_" + std::to_string(c.param.threads);
+});
+
+TEST(Winograd, LeavesOtherConvolutionsToTheLibrary) {
+  const ConvGeometry good = of(2, 12, 12, 16, 16, 1);
+  const auto made = [&](auto change) {
+    ConvDesc desc{.geometry = good};
+    change(desc);
+    return make_winograd(desc, 2) != nullptr;
+  };
+  EXPECT_TRUE(made([](ConvDesc&) {}));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.kernel_h = 5; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.kernel_w = 1; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.stride_h = 2; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.stride_w = 2; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.dilation_h = 2; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.dilation_w = 2; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.groups = 2; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.in_c = 24; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.out_c = 8; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.prologue = ConvPrologue::scale_bias; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.epilogue = ConvEpilogue::stats; }));
+  EXPECT_FALSE(made([](ConvDesc& d) {
+    d.pass = ConvPass::wgrad;
+    d.epilogue = ConvEpilogue::bias;
+  }));
+  // A picture of 1 x 1 is a quarter of its tile.
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.in_h = d.geometry.in_w = 1; }));
+}
+
+TEST(Winograd, IsTakenWhereItIsQuicker) {
+  const ConvDesc wide{.geometry = of(64, 16, 16, 128, 128, 1)}, narrow{.geometry = of(64, 32, 32, 16, 16, 1)},
+      few{.geometry = of(64, 4, 4, 512, 512, 1)};
+  for (const ConvDesc& d : {wide, narrow, few}) EXPECT_TRUE(winograd_is_quicker(d, "jit:avx512_core"));
+  EXPECT_TRUE(winograd_is_quicker(wide, "brgconv:avx512_core_bf16"));
+  EXPECT_FALSE(winograd_is_quicker(narrow, "brgconv:avx512_core_bf16"));
+  EXPECT_FALSE(winograd_is_quicker(few, "brgconv:avx512_core_bf16"));
+  EXPECT_FALSE(winograd_is_quicker(wide, "brgconv:avx512_core_amx_bf16"));
+  ConvDesc gradient = few;
+  gradient.pass = ConvPass::wgrad;
+  EXPECT_TRUE(winograd_is_quicker(gradient, "jit_bf16:avx512_core_bf16"));
+  gradient.geometry = narrow.geometry;
+  EXPECT_FALSE(winograd_is_quicker(gradient, "jit:avx512_core"));
+}
+
+// f32 keeps the errors of a plain sum; only what is rounded to 16 bits anyway is cut into larger tiles.
+TEST(Winograd, CutsFloatsIntoSmallTiles) {
+  const ConvGeometry g = of(8, 16, 16, 64, 64, 1);
+  EXPECT_EQ(make_winograd({.geometry = g}, 1, winograd::kAvx2)->name(), "winograd F(2x2,3x3) AVX2");
+  for (const DType dtype : {DType::bf16, DType::f16})
+    EXPECT_EQ(make_winograd({.geometry = g, .dtype = dtype}, 1, winograd::kAvx512)->name(),
+              "winograd F(4x4,3x3) AVX-512");
+}
+
+}  // namespace
+}  // namespace convolt::test

@@ -262,8 +262,21 @@ int64_t kernel_workspace(const Op& op, const Program&) { return op.kernel ? op.k
 int64_t conv_flops(const Op& op, const Program&) { return conv(op).geometry.flops(); }
 int64_t linear_flops(const Op& op, const Program&) { return 2 * lin(op).rows * lin(op).in * lin(op).out; }
 
+// The gradient of the sums that bias and activation were fused into; that of the bias is made on the way.
+ValueId gradient_of_sums(const Op& op, ConvEpilogue epilogue, GradientBuilder& b) {
+  ValueId dy = b.gradient_of(op.out[0]);
+  if (epilogue == ConvEpilogue::bias_relu || epilogue == ConvEpilogue::bias_relu6) {
+    const Act act = epilogue == ConvEpilogue::bias_relu ? Activation::relu : Activation::relu6;
+    dy = b.emit({.def = &ops::activation_backward, .in = {dy, op.out[0]}, .attrs = ActAttrs{act}, .layer = op.layer},
+                "dsums")[0];
+  }
+  if (epilogue != ConvEpilogue::none && b.wanted(op.in[2]))
+    b.flow_to_param(op.in[2], b.emit({.def = &ops::channel_sum, .in = {dy}, .layer = op.layer}, "dbias")[0]);
+  return dy;
+}
+
 void conv_gradient(const Op& op, GradientBuilder& b) {
-  const ValueId dy = b.gradient_of(op.out[0]);
+  const ValueId dy = gradient_of_sums(op, conv(op).epilogue, b);
   ConvAttrs attrs{conv(op)};
   attrs.desc.epilogue = ConvEpilogue::none;
   attrs.desc.pass = ConvPass::wgrad;
@@ -288,8 +301,9 @@ void conv_dgrad_gradient(const Op& op, GradientBuilder& b) {
 }
 
 void linear_gradient(const Op& op, GradientBuilder& b) {
-  const ValueId dy = b.gradient_of(op.out[0]);
+  const ValueId dy = gradient_of_sums(op, lin(op).epilogue, b);
   LinearAttrs attrs{lin(op)};
+  attrs.desc.epilogue = ConvEpilogue::none;
   attrs.desc.pass = ConvPass::wgrad;
   if (b.wanted(op.in[1]))
     b.flow_to_param(

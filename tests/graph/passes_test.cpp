@@ -1,7 +1,9 @@
 // Each pass alone off changes no bit where it moves no rounding, and leaves its mark where it applies.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
+#include <set>
 
 #include "convolt/layers.h"
 #include "graph/networks.h"
@@ -50,18 +52,37 @@ Trace trained_with_separate_allocations(Context& ctx, const Network& network, DT
   return trace;
 }
 
+// Within what one rounding of each sum may become in three steps; a gradient left out is 1000 times as much.
+void expect_close(const Trace& a, const Trace& b, const std::string& name) {
+  EXPECT_NEAR(a.loss, b.loss, 1e-4 * std::fabs(b.loss)) << name;
+  ASSERT_EQ(a.values.size(), b.values.size()) << name;
+  for (size_t i = 0; i < a.values.size(); ++i) {
+    const std::vector<double> found(a.values[i].begin(), a.values[i].end()),
+        expected(b.values[i].begin(), b.values[i].end());
+    double largest = 0;
+    for (const double v : expected) largest = std::max(largest, std::fabs(v));
+    expect_near(found, expected, 1e-3 * largest + 1e-7, 0, name + ", value " + std::to_string(i));
+  }
+}
+
 class PassTest : public OpTest {};
 
 TEST_P(PassTest, NoBitOfTrainingDependsOnWhatMovesNoRounding) {
   // In 16 bits a fused sweep does not round what lies inside it; nvcc contracts products and sums of a sweep to FMA.
   const bool fuse_is_exact = dtype() == DType::f32 && !ctx().device().is_cuda();
+  // A library may add a bias before the products of a convolution, as oneDNN does on AVX2.
+  const std::set<std::string> biased{"lenet", "mixed", "activations", "excited", "normed", "enlarged"};
   for (const Network& network : networks()) {
     const Trace all = trained(ctx(), network, dtype(), {});
     EXPECT_EQ(all, trained(ctx(), network, dtype(), {})) << network.name << ": the same again";
     EXPECT_EQ(all, trained(ctx(), network, dtype(), {.in_place = false})) << network.name << ": in-place off";
     EXPECT_EQ(all, trained(ctx(), network, dtype(), {.dead_code = false})) << network.name << ": dead code off";
     if (fuse_is_exact) {
-      EXPECT_EQ(all, trained(ctx(), network, dtype(), {.fuse = false})) << network.name << ": fuse off";
+      const Trace plain = trained(ctx(), network, dtype(), {.fuse = false});
+      if (biased.contains(network.name))
+        expect_close(all, plain, network.name);
+      else
+        EXPECT_EQ(all, plain) << network.name << ": fuse off";
     }
     EXPECT_EQ(all, trained_with_separate_allocations(ctx(), network, dtype()))
         << network.name << ": CONVOLT_SLAB=separate";
@@ -97,6 +118,18 @@ TEST_F(PassLog, TrainingFusesResidualsAndActivationsIntoBatchNorms) {
   const auto plain = plan("resnet", true, {.fuse = false});
   EXPECT_EQ(count(*plain, "activation"), 6);
   EXPECT_EQ(count(*plain, "add"), 4);
+}
+
+TEST_F(PassLog, TrainingFusesBiasesAndActivationsIntoConvolutions) {
+  const auto fused = plan("lenet", true);
+  EXPECT_EQ(count(*fused, "add_bias"), 0);
+  EXPECT_EQ(count(*fused, "activation"), 2);  // of the linear layers, whose library has none
+  EXPECT_EQ(count(*fused, "activation_backward"), 4);
+  EXPECT_EQ(count(*fused, "channel_sum"), 5);
+  const auto plain = plan("lenet", true, {.fuse = false});
+  EXPECT_EQ(count(*plain, "add_bias"), 5);
+  EXPECT_EQ(count(*plain, "activation"), 4);
+  EXPECT_EQ(count(*plain, "channel_sum"), 5);
 }
 
 TEST_F(PassLog, ActivationsBehindAResidualFuseInTrainingWhereTheirOutputGivesTheGradient) {

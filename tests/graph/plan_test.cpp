@@ -296,7 +296,7 @@ TEST(PlanDescription, TellsOpsShapesKernelsAndMemory) {
   EXPECT_EQ(json["dtype"], "f16");
   EXPECT_EQ(json["slab_bytes"], plan.slab_bytes());
   EXPECT_EQ(json["flops_per_step"], plan.flops_per_step());
-  EXPECT_EQ(json["passes"].size(), 2U);
+  EXPECT_EQ(json["passes"].size(), 3U);  // fuse: residuals, activations, the bias of the classifier
   EXPECT_EQ(json["ops"].size(), PlanAccess::program(plan).step.size());
   int64_t bytes = 0, launches = 0, flops = 0;
   for (const auto& op : json["ops"]) {

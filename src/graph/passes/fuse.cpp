@@ -75,8 +75,7 @@ private:
       // The gradient after a residual knows the stored output alone.
       if (training_ && before.in[2] != kNoValue && !gradient_from_output(a)) return;
       std::get<BnAttrs>(before.attrs).act = a;
-    } else if (before.def == &ops::conv_fprop && !training_ &&
-               (a.kind == Activation::relu || a.kind == Activation::relu6) &&
+    } else if (before.def == &ops::conv_fprop && (a.kind == Activation::relu || a.kind == Activation::relu6) &&
                std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::bias) {
       ConvDesc desc = std::get<ConvAttrs>(before.attrs).desc;
       desc.epilogue = a.kind == Activation::relu ? ConvEpilogue::bias_relu : ConvEpilogue::bias_relu6;
@@ -95,7 +94,7 @@ private:
   void fuse_bias(size_t i) {
     const Op bias = p_.step[i];
     const int w = sole_writer(bias.in[0]);
-    if (w < 0 || training_) return;  // in training the separate bias has the gradient rule
+    if (w < 0) return;
     Op before = p_.step[static_cast<size_t>(w)];
     if (before.def == &ops::conv_fprop && std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::none) {
       ConvDesc& desc = std::get<ConvAttrs>(before.attrs).desc;

@@ -19,7 +19,8 @@ namespace convolt {
 // so).
 struct Passes {
   bool fold = true;       // inference batch norm into the convolution before it (rounds differently)
-  bool fuse = true;       // scale-bias + add + activation in one sweep; bias + activation into the convolution
+  bool fuse = true;       // scale-bias + add + activation in one sweep; bias + activation into the convolution;
+                          // max pools before activations
   bool in_place = true;   // an output takes the memory of an input that nobody reads again
   bool dead_code = true;  // ops whose results nobody reads
 };

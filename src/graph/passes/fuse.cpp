@@ -1,4 +1,5 @@
-// Scale-bias, addition of the residual and activation in one sweep; bias and activation into the convolution. Runs on
+// Scale-bias, addition of the residual and activation in one sweep; bias and activation into the convolution; max pools
+// before activations. Runs on
 // forward ops, before the gradient is built: the fused op has a gradient rule of its own.
 #include <algorithm>
 
@@ -14,6 +15,8 @@ public:
       : p_(program), provider_(provider), training_(training) {}
 
   void run() {
+    for (size_t i = 0; training_ && i < p_.step.size(); ++i)
+      if (p_.step[i].def == &ops::max_pool) pool_first(i);
     for (size_t i = 0; i < p_.step.size(); ++i) {
       // Copies: the rewrites below change the list.
       const Op op = p_.step[i];
@@ -25,6 +28,7 @@ public:
     log(residuals_, "residual additions into batch norms");
     log(activations_, "activations into the op before");
     log(biases_, "biases into convolutions and linear layers");
+    log(pools_, "max pools before the activation");
   }
 
 private:
@@ -42,6 +46,30 @@ private:
     for (size_t i = 0; i < p_.step.size(); ++i)
       if (p_.step[i].def != nullptr && !p_.step[i].out.empty() && p_.step[i].out[0] == v) return static_cast<int>(i);
     return -1;
+  }
+
+  // max_pool(act(x)) -> act(max_pool(x)), bit for bit for what rises or stays: the activation and its gradient then
+  // sweep through a quarter of the elements, and x need not be kept. Where windows tie only after the activation, its
+  // gradient is 0. Behind a batch norm the activation is part of a sweep that is made anyway.
+  void pool_first(size_t i) {
+    const Op pool = p_.step[i];
+    const int w = sole_writer(pool.in[0]);
+    if (w < 0 || p_.step[static_cast<size_t>(w)].def != &ops::activation) return;
+    const Op act = p_.step[static_cast<size_t>(w)];
+    const Activation kind = std::get<ActAttrs>(act.attrs).act.kind;
+    if (kind != Activation::relu && kind != Activation::relu6) return;
+    const int before = sole_writer(act.in[0]);
+    if (before >= 0 && p_.step[static_cast<size_t>(before)].def == &ops::bn_apply) return;
+    Op first = pool, second = act;
+    const ValueInfo& out = p_[pool.out[0]];
+    first.in[0] = act.in[0];
+    first.out[0] = p_.add({.name = out.name + ".raw", .dtype = out.dtype, .shape = out.shape});
+    first.note = "before " + std::string(name_of(kind));
+    second.in[0] = first.out[0];
+    second.out[0] = pool.out[0];
+    p_.step[static_cast<size_t>(w)] = first;
+    p_.step[i] = second;
+    ++pools_;
   }
 
   // bn_apply(x) + residual -> bn_apply(x, residual), where the addition stood (the residual is known only there).
@@ -119,7 +147,7 @@ private:
   Program& p_;
   ConvProvider& provider_;
   bool training_;
-  int residuals_ = 0, activations_ = 0, biases_ = 0;
+  int residuals_ = 0, activations_ = 0, biases_ = 0, pools_ = 0;
 };
 
 }  // namespace

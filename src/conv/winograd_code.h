@@ -17,7 +17,6 @@ struct Points {
   int64_t point_stride = 0;
   int panel = kChannels;
   int64_t panel_stride = kChannels;
-  float* at(int64_t p, int64_t c) const { return data + p * point_stride + c / panel * panel_stride + c % panel; }
 };
 
 // Pixels of an NHWC picture, or taps of OHWI weights: pixel (i, j) lies at data + offset + i * row + j * pixel, all in

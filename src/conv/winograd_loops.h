@@ -195,11 +195,31 @@ template <int From, int To, AlongAxis Transform, class Load, class Store>
   }
 }
 
+// Goes through the channels of a tile's first point without dividing.
+class Cursor {
+public:
+  explicit Cursor(const Points& points) : at_(points.data), panel_(points.panel), jump_(points.panel_stride - panel_) {}
+  float* at() const { return at_; }
+  void next() {
+    at_ += kLanes;
+    column_ += kLanes;
+    if (column_ < panel_) return;
+    column_ = 0;
+    at_ += jump_;
+  }
+
+private:
+  float* at_;
+  int panel_, column_ = 0;
+  int64_t jump_;
+};
+
 template <DType T, int From, int To, AlongAxis Transform>
 void transform_to_points(int channels, const Window& pixels, const Points& to) {
   const bool whole = pixels.is_whole(From);
-  for (int c = 0; c < channels; c += kLanes) {
-    float* const out = to.at(0, c);
+  Cursor cursor(to);
+  for (int c = 0; c < channels; c += kLanes, cursor.next()) {
+    float* const out = cursor.at();
     const auto take = [&](int i, int j, Floats v) { store(out + (To * i + j) * to.point_stride, v); };
     if (whole)
       transform_tile<From, To, Transform>([&](int i, int j) { return load_as<T>(pixels.at(i, j), c); }, take);
@@ -228,8 +248,9 @@ void transform_output(int channels, const float* points, int64_t stride, const W
 
 template <DType T, int M>
 void transform_weight_gradient(int channels, const Points& points, const Window& taps) {
-  for (int c = 0; c < channels; c += kLanes) {
-    const float* const from = points.at(0, c);
+  Cursor cursor(points);
+  for (int c = 0; c < channels; c += kLanes, cursor.next()) {
+    const float* const from = cursor.at();
     transform_tile<M + 2, 3, Axis<M>::weight_gradients>(
         [&](int i, int j) { return load(from + ((M + 2) * i + j) * points.point_stride); },
         [&](int i, int j, Floats v) { store_as<T>(taps.at(i, j), c, v); });

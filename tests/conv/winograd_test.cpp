@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <map>
 
 #include "conv/run_kernel.h"
 #include "reference/conv.h"
@@ -23,6 +24,10 @@ std::vector<ConvGeometry> geometries() {
           of(3, 12, 12, 16, 64, 2),     of(1, 4, 4, 16, 16, 1),  of(4, 16, 17, 16, 16, 1),
           of(2, 23, 31, 32, 16, 1),     of(1, 8, 8, 64, 128, 1), of(5, 13, 6, 16, 32, {2, 1, 0, 2}),
           of(2, 33, 65, 16, 32, {1, 0})};
+}
+
+std::string name_of_pass(ConvPass pass) {
+  return pass == ConvPass::fprop ? "fprop" : pass == ConvPass::dgrad ? "dgrad" : "wgrad";
 }
 
 struct Case {
@@ -73,6 +78,26 @@ Values reference_sums(const ConvDesc& d, const Values& x, const Values& w, const
   return reference::conv_wgrad(d.geometry, x, y);
 }
 
+// Random operands and the sums of their products, the same for all codes and numbers of threads: made once.
+struct Problem {
+  Values x, w, y, sums;
+  double size;  // the largest sum of the products' sizes
+};
+const Problem& problem(const ConvDesc& d) {
+  static std::map<std::string, Problem> known;
+  const std::string key = d.geometry.to_string() + " " + std::string(name_of(d.dtype)) + " " + name_of_pass(d.pass);
+  const auto [found, fresh] = known.try_emplace(key);
+  Problem& p = found->second;
+  if (!fresh) return p;
+  p.x = random_of(d.geometry.x_shape(), 1, d.dtype);
+  p.w = random_of(d.geometry.w_shape(), 2, d.dtype);
+  p.y = random_of(d.geometry.y_shape(), 3, d.dtype);
+  p.sums = reference_sums(d, p.x, p.w, p.y);
+  const Values sizes = reference_sums(d, absolute(p.x), absolute(p.w), absolute(p.y));
+  p.size = *std::max_element(sizes.begin(), sizes.end());
+  return p;
+}
+
 TEST_P(WinogradTest, MakesTheSumsOfEveryPass) {
   int made = 0;
   for (const ConvGeometry& g : geometries())
@@ -81,26 +106,22 @@ TEST_P(WinogradTest, MakesTheSumsOfEveryPass) {
       const auto winograd = kernel(desc);
       if (!winograd) continue;  // tiles of 4 gain nothing in the smallest pictures
       ++made;
-      const Values x = random_of(g.x_shape(), 1, dtype()), w = random_of(g.w_shape(), 2, dtype()),
-                   y = random_of(g.y_shape(), 3, dtype());
-      const Values sizes = reference_sums(desc, absolute(x), absolute(w), absolute(y));
-      const double size = *std::max_element(sizes.begin(), sizes.end());
-      const std::string what = g.to_string() + ", pass " + std::to_string(static_cast<int>(pass));
-      const Values found = sums(*winograd, desc, x, w, y);
-      expect_near(found, reference_sums(desc, x, w, y), 16 * epsilon(DType::f32) * size, 1.01 * epsilon(dtype()), what);
-      EXPECT_EQ(sums(*winograd, desc, x, w, y), found) << what << ": again";
+      const Problem& p = problem(desc);
+      const std::string what = g.to_string() + " " + name_of_pass(pass);
+      const Values found = sums(*winograd, desc, p.x, p.w, p.y);
+      expect_near(found, p.sums, 16 * epsilon(DType::f32) * p.size, 1.01 * epsilon(dtype()), what);
+      EXPECT_EQ(sums(*winograd, desc, p.x, p.w, p.y), found) << what << ": again";
     }
   EXPECT_GE(made, 24);
 }
 
 // Each sum of these passes is made by one thread in one order, however many there are.
 TEST_P(WinogradTest, NumberOfThreadsChangesNoBitButOfWeightGradients) {
-  const ConvGeometry g = geometries()[6];
-  const Values x = random_of(g.x_shape(), 1, dtype()), w = random_of(g.w_shape(), 2, dtype()),
-               y = random_of(g.y_shape(), 3, dtype());
   for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad}) {
-    const ConvDesc desc{pass, g, dtype()};
-    EXPECT_EQ(sums(*kernel(desc), desc, x, w, y), sums(*make_winograd(desc, 1, *GetParam().code), desc, x, w, y));
+    const ConvDesc desc{pass, geometries()[6], dtype()};
+    const Problem& p = problem(desc);
+    EXPECT_EQ(sums(*kernel(desc), desc, p.x, p.w, p.y),
+              sums(*make_winograd(desc, 1, *GetParam().code), desc, p.x, p.w, p.y));
   }
 }
 

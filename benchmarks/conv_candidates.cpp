@@ -1,5 +1,5 @@
-// Every candidate of the 3x3 convolutions of small networks, in turn: milliseconds and GFLOP/s (of the plain sum).
-//   conv_candidates [--dtype f32] [--threads 2] [--rounds 7] [--shape resnet20] [--device cpu]
+// Every candidate of convolutions and fully connected layers, in turn: milliseconds and GFLOP/s (of the plain sums).
+//   conv_candidates [--dtype f32] [--threads 2] [--rounds 7] [--layer resnet20] [--device cpu]
 // A line of JSON for each on stdout.
 #include <fmt/format.h>
 
@@ -16,36 +16,58 @@ using namespace convolt;
 namespace {
 
 struct Options {
-  std::string device = "cpu", dtype = "f32", shape;
+  std::string device = "cpu", dtype = "f32", layer;
   int threads = 0, rounds = 7;
 };
 
-struct Named {
+// A convolution or a fully connected layer, in any pass.
+struct Case {
   const char* name;
   ConvGeometry geometry;
+  LinearDesc linear;
+  bool is_linear = false;
+
+  std::string to_string() const {
+    return is_linear ? fmt::format("n{} {} -> {}", linear.rows, linear.in, linear.out) : geometry.to_string();
+  }
+  int64_t flops() const { return is_linear ? 2 * linear.rows * linear.in * linear.out : geometry.flops(); }
+  int64_t x() const { return is_linear ? linear.rows * linear.in : geometry.x_shape().elements(); }
+  int64_t w() const { return is_linear ? linear.in * linear.out : geometry.w_shape().elements(); }
+  int64_t y() const { return is_linear ? linear.rows * linear.out : geometry.y_shape().elements(); }
+  std::vector<std::unique_ptr<ConvKernel>> candidates(ConvProvider& provider, ConvPass pass, DType dtype) const {
+    if (!is_linear) return provider.candidates(ConvDesc{pass, geometry, dtype});
+    return provider.candidates(LinearDesc{pass, linear.rows, linear.in, linear.out, dtype});
+  }
 };
-ConvGeometry of(int64_t n, int64_t side, int64_t in, int64_t out, int padding) {
-  return {.n = n, .in_h = side, .in_w = side, .in_c = in, .out_c = out, .kernel_h = 3, .kernel_w = 3, .pad = padding};
+Case conv(const char* name, int64_t n, int64_t side, int64_t in, int64_t out, int padding) {
+  return {name,
+          {.n = n, .in_h = side, .in_w = side, .in_c = in, .out_c = out, .kernel_h = 3, .kernel_w = 3, .pad = padding},
+          {}};
 }
-std::vector<Named> shapes() {
-  return {{"mnist_cnn conv2", of(128, 26, 32, 64, 0)},       {"resnet20 layer1", of(128, 32, 16, 16, 1)},
-          {"resnet20 layer2", of(128, 16, 32, 32, 1)},       {"resnet20 layer3", of(128, 8, 64, 64, 1)},
-          {"resnet18_cifar layer1", of(64, 32, 64, 64, 1)},  {"resnet18_cifar layer2", of(64, 16, 128, 128, 1)},
-          {"resnet18_cifar layer3", of(64, 8, 256, 256, 1)}, {"resnet18_cifar layer4", of(64, 4, 512, 512, 1)},
-          {"resnet50 layer1", of(16, 56, 64, 64, 1)},        {"resnet50 layer4", of(16, 7, 512, 512, 1)}};
+Case fully_connected(const char* name, int64_t rows, int64_t in, int64_t out) {
+  return {name, {}, {.rows = rows, .in = in, .out = out}, true};
+}
+std::vector<Case> layers() {
+  return {conv("mnist_cnn conv2", 128, 26, 32, 64, 0),       conv("resnet20 layer1", 128, 32, 16, 16, 1),
+          conv("resnet20 layer2", 128, 16, 32, 32, 1),       conv("resnet20 layer3", 128, 8, 64, 64, 1),
+          conv("resnet18_cifar layer1", 64, 32, 64, 64, 1),  conv("resnet18_cifar layer2", 64, 16, 128, 128, 1),
+          conv("resnet18_cifar layer3", 64, 8, 256, 256, 1), conv("resnet18_cifar layer4", 64, 4, 512, 512, 1),
+          conv("resnet50 layer1", 16, 56, 64, 64, 1),        conv("resnet50 layer4", 16, 7, 512, 512, 1),
+          fully_connected("mnist_cnn fc1", 128, 9216, 128),  fully_connected("alexnet fc2", 64, 4096, 4096),
+          fully_connected("resnet50 fc", 64, 2048, 1000),    fully_connected("convnext_tiny expand", 3136, 96, 384)};
 }
 
 class Measured {
 public:
-  Measured(Context& context, std::unique_ptr<ConvKernel> kernel, const ConvDesc& d)
+  Measured(Context& context, std::unique_ptr<ConvKernel> kernel, const Case& layer, ConvPass pass, DType dtype)
       : context_(context),
         kernel_(std::move(kernel)),
-        x_(filled(d.geometry.x_shape(), d.dtype)),
-        y_(filled(d.geometry.y_shape(), d.dtype)),
-        w_(filled(d.geometry.w_shape(), d.dtype)),
+        x_(filled(layer.x() * size_of(dtype))),
+        y_(filled(layer.y() * size_of(dtype))),
+        w_(filled(layer.w() * size_of(dtype))),
         packed_(context, std::max<int64_t>(kernel_->packed_bytes(), 1)),
         workspace_(context, std::max<int64_t>(kernel_->workspace_bytes(), 1)),
-        wgrad_(d.pass == ConvPass::wgrad) {}
+        wgrad_(pass == ConvPass::wgrad) {}
 
   // With the packing of the weights, or the unpacking of their gradient, as a training step does it.
   double once() {
@@ -62,8 +84,8 @@ public:
   const ConvKernel& kernel() const { return *kernel_; }
 
 private:
-  Buffer filled(const Shape& shape, DType dtype) {
-    Buffer buffer(context_, shape.elements() * size_of(dtype));
+  Buffer filled(int64_t size) {
+    Buffer buffer(context_, size);
     const std::vector<uint8_t> bytes(static_cast<size_t>(buffer.bytes()), 0x3c);
     context_.compute().copy(buffer.data(), bytes.data(), buffer.bytes());
     context_.compute().synchronize();
@@ -76,11 +98,11 @@ private:
   bool wgrad_;
 };
 
-void measure(Context& context, const Options& o, const Named& shape, ConvPass pass) {
-  const ConvDesc d{pass, shape.geometry, dtype_from_name(o.dtype)};
+void measure(Context& context, const Options& o, const Case& layer, ConvPass pass) {
+  const DType dtype = dtype_from_name(o.dtype);
   std::vector<std::unique_ptr<Measured>> all;
-  for (auto& kernel : context.conv().candidates(d))
-    all.push_back(std::make_unique<Measured>(context, std::move(kernel), d));
+  for (auto& kernel : layer.candidates(context.conv(), pass, dtype))
+    all.push_back(std::make_unique<Measured>(context, std::move(kernel), layer, pass, dtype));
   std::vector<std::vector<double>> times(all.size());
   for (int round = -1; round < o.rounds; ++round)
     for (size_t i = 0; i < all.size(); ++i)
@@ -89,8 +111,8 @@ void measure(Context& context, const Options& o, const Named& shape, ConvPass pa
     std::sort(times[i].begin(), times[i].end());
     const double median = times[i][times[i].size() / 2];
     fmt::print("{}\n",
-               nlohmann::ordered_json{{"shape", shape.name},
-                                      {"geometry", shape.geometry.to_string()},
+               nlohmann::ordered_json{{"layer", layer.name},
+                                      {"shape", layer.to_string()},
                                       {"pass", std::array{"fprop", "dgrad", "wgrad"}[static_cast<size_t>(pass)]},
                                       {"dtype", o.dtype},
                                       {"candidate", all[i]->kernel().name()},
@@ -99,7 +121,7 @@ void measure(Context& context, const Options& o, const Named& shape, ConvPass pa
                                       {"ms_median", median},
                                       {"ms_min", times[i].front()},
                                       {"ms_max", times[i].back()},
-                                      {"gflops", static_cast<double>(shape.geometry.flops()) / median / 1e6}}
+                                      {"gflops", static_cast<double>(layer.flops()) / median / 1e6}}
                    .dump());
   }
 }
@@ -108,19 +130,19 @@ void measure(Context& context, const Options& o, const Named& shape, ConvPass pa
 
 int main(int argc, char** argv) {
   Options o;
-  CLI::App app("Time of every candidate of small networks' convolutions");
+  CLI::App app("Time of every candidate of some networks' convolutions and fully connected layers");
   app.add_option("--device", o.device)->capture_default_str();
   app.add_option("--dtype", o.dtype)->capture_default_str();
   app.add_option("--threads", o.threads, "CPU compute threads")->capture_default_str();
-  app.add_option("--shape", o.shape, "only those whose name has this in it");
+  app.add_option("--layer", o.layer, "only those whose name has this in it");
   app.add_option("--rounds", o.rounds)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
     const auto context = Context::create({Device::parse(o.device), o.threads});
-    for (const Named& shape : shapes())
-      if (std::string(shape.name).find(o.shape) != std::string::npos)
+    for (const Case& layer : layers())
+      if (std::string(layer.name).find(o.layer) != std::string::npos)
         for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad, ConvPass::wgrad})
-          measure(*context, o, shape, pass);
+          measure(*context, o, layer, pass);
   } catch (const std::exception& e) {
     fmt::print(stderr, "conv_candidates: {}\n", e.what());
     return 1;

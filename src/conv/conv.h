@@ -89,7 +89,7 @@ public:
 class ConvProvider {
 public:
   virtual ~ConvProvider() = default;
-  // Best first; empty where the library has none. Thread-safe.
+  // Best first, packing of the weights included; empty where the library has none. Thread-safe.
   virtual std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) = 0;
   virtual std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) = 0;
   // "oneDNN 2.6.3, avx512_core", "cuDNN 9.19.0".

@@ -324,7 +324,16 @@ public:
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& d) override {
     if (!supported(d.epilogue, d.pass)) return {};
-    return make(d);
+    auto found = make(d);
+    if (!found.empty() && !found[0]->widened()) {
+      // With few rows the products take less time than packing the weights does (benchmarks/conv_candidates.cpp).
+      constexpr int64_t kManyRows = 2048;
+      Problem p = problem_of(d, d.dtype);
+      p.w_any = p.w_plain;
+      if (auto plain = attempt(p, d.dtype, false); plain && !is_reference(*plain))
+        found.insert(d.rows < kManyRows ? found.begin() : found.end(), std::move(plain));
+    }
+    return found;
   }
   std::string describe() const override {
     const auto* v = dnnl::version();
@@ -343,15 +352,16 @@ private:
   template <class Desc>
   std::vector<std::unique_ptr<ConvKernel>> make(const Desc& d) {
     std::vector<std::unique_ptr<ConvKernel>> found;
-    if (d.dtype != DType::f16) {
-      if (auto kernel = attempt(problem_of(d, d.dtype), d.dtype, false);
-          kernel && (d.dtype == DType::f32 || kernel->name().find("ref") == std::string::npos))
+    const auto add = [&](const Problem& p, DType computed) {
+      if (auto kernel = attempt(p, d.dtype, computed != d.dtype);
+          kernel && (computed == DType::f32 || !is_reference(*kernel)))
         found.push_back(std::move(kernel));
-    }
-    if (found.empty() && d.dtype != DType::f32)
-      if (auto kernel = attempt(problem_of(d, DType::f32), d.dtype, true)) found.push_back(std::move(kernel));
+    };
+    if (d.dtype != DType::f16) add(problem_of(d, d.dtype), d.dtype);
+    if (found.empty() && d.dtype != DType::f32) add(problem_of(d, DType::f32), DType::f32);
     return found;
   }
+  static bool is_reference(const ConvKernel& kernel) { return kernel.name().find("ref") != std::string::npos; }
   std::unique_ptr<ConvKernel> attempt(const Problem& p, DType stored, bool widen) const {
     const ThreadCount count(threads_);
     try {

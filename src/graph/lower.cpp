@@ -216,9 +216,13 @@ void lower_training(Program& program, const PlanOptions& options) {
 
 namespace {
 
-std::shared_ptr<ConvKernel> best_kernel(const Op& op, ConvProvider& provider) {
+std::shared_ptr<ConvKernel> best_kernel(const Op& op, ConvProvider& provider, bool training) {
   auto found = std::holds_alternative<ConvAttrs>(op.attrs) ? provider.candidates(std::get<ConvAttrs>(op.attrs).desc)
                                                            : provider.candidates(std::get<LinearAttrs>(op.attrs).desc);
+  // Without training weights are packed once, and packing costs nothing.
+  const auto packs = [](const auto& kernel) { return kernel->packed_bytes() > 0; };
+  if (const auto best = training ? found.end() : std::find_if(found.begin(), found.end(), packs); best != found.end())
+    return std::move(*best);
   if (!found.empty()) return std::move(found.front());
   const std::string what =
       std::holds_alternative<ConvAttrs>(op.attrs) ? std::get<ConvAttrs>(op.attrs).desc.geometry.to_string() : "linear";
@@ -238,7 +242,7 @@ void choose_kernels(Program& program, ConvProvider& provider, bool training) {
       step.push_back(std::move(op));
       continue;
     }
-    op.kernel = best_kernel(op, provider);
+    op.kernel = best_kernel(op, provider, training);
     const ConvPass pass = conv ? std::get<ConvAttrs>(op.attrs).desc.pass : std::get<LinearAttrs>(op.attrs).desc.pass;
     if (op.kernel->packed_bytes() == 0) {
       step.push_back(std::move(op));

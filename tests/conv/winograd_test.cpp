@@ -143,6 +143,22 @@ TEST_P(WinogradTest, AddsBiasAndActivates) {
   }
 }
 
+// Of a black picture the bias alone is left, rounded to nearest, ties to even.
+TEST_P(WinogradTest, RoundsOnce) {
+  const ConvGeometry g = geometries()[1];
+  const double half_place = epsilon(dtype());  // odd multiples of it lie halfway
+  Values bias;
+  for (int64_t k = 0; k < g.out_c; ++k) bias.push_back((k % 2 ? -1 : 1) * (1 + static_cast<double>(k) * half_place));
+  const DeviceTensor dx(ctx(), dtype(), g.x_shape(), Values(static_cast<size_t>(g.x_shape().elements()))),
+      dw(ctx(), dtype(), g.w_shape(), random_of(g.w_shape(), 2, dtype())), dbias(ctx(), DType::f32, {g.out_c}, bias),
+      y(ctx(), dtype(), g.y_shape());
+  run_kernel(ctx(), *kernel({.geometry = g, .dtype = dtype(), .epilogue = ConvEpilogue::bias}), ConvPass::fprop, dx, dw,
+             y, dbias.as<float>());
+  const Values found = y.values();
+  for (size_t i = 0; i < found.size(); ++i)
+    ASSERT_EQ(found[i], rounded(bias[i % static_cast<size_t>(g.out_c)], dtype())) << i;
+}
+
 // A loss that is not finite is found by its NaN: no activation may swallow it, nor 16 bits round it to infinity.
 TEST_P(WinogradTest, LetsNansThrough) {
   const ConvGeometry g = geometries()[1];

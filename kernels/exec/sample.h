@@ -178,11 +178,17 @@ HD Sampled sampled(__m128 channels, float last) {
 }
 #endif
 
-// `count` output pixels of row y from x0, of the picture at `pixels`.
+// `count` output pixels of row y from x0, of a picture in `pixels`.
 struct Tile {
   const uint8_t* pixels;
   int x0, y, count;
 };
+
+// Pixel (0, 0) may be no address, so all is added up before it becomes one.
+template <int S>
+HD const uint8_t* pixel_at(const SampleRecord& r, const uint8_t* pixels, int column, int row) {
+  return pixels + (r.offset + (int64_t{row} * r.stride + column) * S);
+}
 
 // Bytes of a source row that a thread blends at a time: on the GPU neighbouring threads read neighbouring bytes.
 #if defined(__CUDA_ARCH__)
@@ -208,14 +214,14 @@ template <int S>
 HD void blend_rows(const Block<kThreads>& block, RowShared& s, const uint8_t* pixels, float centre, int first,
                    int last) {
   const Axis& axis = s.rows;
-  const int64_t stride = int64_t{s.record.width} * S;
+  const int64_t stride = int64_t{s.record.stride} * S;
   const int top = axis.first(centre), bottom = axis.last(centre), bytes = (last - first) * S;
   for (int row = top; row < bottom; row += kThreads) {
     const int rows = smaller(bottom - row, kThreads);
     block.phase([&](int t) {
       if (t < rows) s.weights[t] = axis.weight(row + t, centre);
     });
-    const uint8_t* p = pixels + row * stride + int64_t{first} * S;
+    const uint8_t* p = pixel_at<S>(s.record, pixels, first, row);
     block.phase([&](int t) {
       for (int i = t * kStrip; i < bytes; i += kThreads * kStrip)
         blend(p + i, stride, smaller(kStrip, bytes - i), rows, s.weights, row > top, s.blended + i);
@@ -266,7 +272,7 @@ HD void find_filters(RowShared& s, const Tile& tile) {
     put(s.filters.whole + t, columns.sums_of_weights(across) * rows.sums_of_weights(down));
     const EightInts row = __builtin_convertvector(inside ? top : Eight{}, EightInts);
     const EightInts column = __builtin_convertvector(inside ? left : Eight{}, EightInts);
-    put(s.filters.from + t, inside ? row * s.record.width + column : EightInts{} - 1);
+    put(s.filters.from + t, inside ? row * s.record.stride + column : EightInts{} - 1);
   }
 }
 
@@ -288,10 +294,10 @@ HD void sum_whole_filters(RowShared& s, const Tile& tile, SampledLane& lanes) {
   const WholeFilters& f = s.filters;
   const Axis columns = s.columns, rows = s.rows;
   const int across = columns.taps(), down = rows.taps();
-  const int64_t stride = int64_t{s.record.width} * S;
+  const int64_t stride = int64_t{s.record.stride} * S;
   for (int t = 0; t < tile.count; ++t)
     if (f.from[t] >= 0) {
-      const uint8_t* p = tile.pixels + int64_t{f.from[t]} * S;
+      const uint8_t* p = tile.pixels + (s.record.offset + int64_t{f.from[t]} * S);
       const Four sum = filtered<S>(p, stride, columns.weights(f.across[t]), across, rows.weights(f.down[t]), down);
       lanes[t] = sampled(sum * (1.F / (255.F * f.whole[t])), 0.F);
     }
@@ -363,7 +369,7 @@ HD Sampled sample_affine(const RowShared& s, const uint8_t* pixels, int x, int y
   Sampled sum{{0, 0, 0, 0}};
   const Taps across(columns, cx), down(rows, cy);
   for (int j = down.first; j < down.last; ++j) {
-    const uint8_t* p = pixels + (int64_t{j} * r.width + across.first) * S;
+    const uint8_t* p = pixel_at<S>(r, pixels, across.first, j);
     Sampled line{{0, 0, 0, 0}};
     for (int i = across.first; i < across.last; ++i, p += S) {
       const float weight = columns.weight(i, cx);

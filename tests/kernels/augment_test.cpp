@@ -76,6 +76,22 @@ TEST_P(AugmentTest, PixelsOutsideAreFill) {
   expect_near(show({sample}, output), expected, 0, 0, "crop with padding");
 }
 
+TEST_P(AugmentTest, FarOutsideIsFill) {
+  for (const float far : {-1e3F, 3e7F, -1e12F})
+    for (const int aligned : {0, 1})
+      for (const float scale : {1.F, 3.3F}) {
+        AugmentSample sample = golden_sample(20, 12, 3);
+        SampleRecord& r = sample.record;
+        r.map[0] = r.map[4] = scale;
+        r.map[2] = far;
+        r.map[5] = 3;
+        r.axis_aligned = aligned;
+        AugmentOutput output{2, 9, 1};
+        output.fill[0] = 0.25;
+        expect_near(show({sample}, output), std::vector<double>(18, 0.25), 0, 0, "far");
+      }
+}
+
 // Centres fall on 0, 1 and 2: the window holds its first edge and not its last, and the filter is cut at both.
 TEST_P(AugmentTest, TheEdgeOfTheWindow) {
   AugmentSample sample = plain_sample({10, 20}, 1, 2, 1);

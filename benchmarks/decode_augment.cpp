@@ -1,9 +1,9 @@
 // From JPEG bytes to a normalised, turned batch, on one core: Convolt's decoder and augmentation kernel beside OpenCV's
 // cv::imdecode, cv::resize and cv::warpAffine one after another, in turn over the same files.
 //   decode_augment --data-path FOLDER [--pictures 512] [--rounds 7] [--size 224] [--rotate 15]
-// One JSON object on stdout. Convolt crops at random, mirrors, turns by up to --rotate degrees with an antialiased
-// filter and normalises to float; OpenCV resizes the whole picture with a plain bilinear filter and turns it by 10
-// degrees, 8 bits.
+// One JSON object on stdout. Convolt crops at random (and decodes that part), mirrors, turns by up to --rotate degrees
+// with an antialiased filter and normalises to float; OpenCV resizes the whole picture with a plain bilinear filter and
+// turns it by 10 degrees, 8 bits.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>

@@ -60,7 +60,6 @@ HD void find_filters(TileFilters& f, const SampleRecord& r, const Axis& columns,
     const Eight begin_x = columns.begins(cx), begin_y = rows.begins(cy);
     if (columns.fills() && !all((begin_x == left) & (begin_y == top)))  // taps outside the box are fill
       whole = columns.sums_of_weights(begin_x + 0.5F - cx, N) * rows.sums_of_weights(begin_y + 0.5F - cy, taps);
-    whole = whole > 0.F ? whole : Eight{} + 1.F;  // so far outside that a float tells no pixel from the next
     const Eight scale = 1.F / (255.F * whole);
     for (int j = 0; j < taps; ++j) put(f.down + j * kThreads + t, down[j] * scale);
     put_transposed<N>(across, f.across + t * N);

@@ -183,6 +183,15 @@ TEST_P(AugmentTest, BordersAsTorchvision) {
   }
 }
 
+// What a mirroring border may read of so wide a picture is more than is blended at a time.
+TEST_P(AugmentTest, ReflectsAWidePicture) {
+  AugmentSample sample = golden_sample(1500, 4, 3);
+  sample.record.map[2] = 1430.25F;
+  AugmentOutput output{4, 120, 3};
+  output.border = AugmentOptions::Border::reflect;
+  expect_reference({sample}, output, "wide");
+}
+
 // A single pixel has nothing to mirror: it is everywhere.
 TEST_P(AugmentTest, AnyBorderOfOnePixelIsThatPixel) {
   AugmentSample sample = plain_sample({51}, 1, 1, 1);

@@ -246,7 +246,6 @@ MUTATIONS = {
         ("index", "weights_at(top + (static_cast<float>(j) + 0.5F) - cy)", "weights_at(top + 0.5F - cy)"),
         ("constant", "const Eight inside = across_inside * down_inside;", "const Eight inside = across_inside;"),
         ("constant", "columns.fills() && !all(", "false && !all("),
-        ("constant", "whole = whole > 0.F ? whole : Eight{} + 1.F;", ""),
         ("constant", "const Eight scale = 1.F / (255.F * whole);", "const Eight scale = 1.F / (255.F + 0.F * whole);"),
         ("sign", "put(f.fill + t, 1.F - inside / whole);", "put(f.fill + t, 1.F + inside / whole);"),
         ("constant", "put(f.fill + t, inside ? Eight{} : Eight{} + 1.F);", "put(f.fill + t, Eight{});"),
@@ -261,7 +260,6 @@ MUTATIONS = {
         ("sign", "sum[3] = 1.F - across.inside", "sum[3] = 1.F + across.inside"),
         ("index", "s.columns = Axis::of(record.map[0], record.map[1],", "s.columns = Axis::of(record.map[3], record.map[4],"),
         ("constant", "first = smaller(first, static_cast<int>(s.columns.high) - N);", ""),
-        ("constant", "if (last - first > kSpan) return false;", ""),
     ]),
     "kernels/exec/filter.h": (AUGMENT, [
         ("index", "const Eight weight = _mm256_broadcast_ss(weights + k);", "const Eight weight = _mm256_broadcast_ss(weights);"),

@@ -1,9 +1,9 @@
 // From JPEG bytes to a normalised, turned batch, on one core: Convolt's decoder and augmentation kernel beside OpenCV's
 // cv::imdecode, cv::resize and cv::warpAffine one after another, in turn over the same files.
 //   decode_augment --data-path FOLDER [--pictures 512] [--rounds 7] [--size 224] [--rotate 15]
-// One JSON object on stdout. Convolt crops at random, mirrors, turns by up to --rotate degrees with an antialiased
-// filter and normalises to float; OpenCV resizes the whole picture with a plain bilinear filter and turns it by 10
-// degrees, 8 bits.
+// One JSON object on stdout. Convolt crops at random (and decodes that part), mirrors, turns by up to --rotate degrees
+// with an antialiased filter and normalises to float; OpenCV resizes the whole picture with a plain bilinear filter and
+// turns it by 10 degrees, 8 bits.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -15,9 +15,8 @@
 #include <opencv2/imgproc.hpp>
 
 #include "augment.h"
-#include "augment/policy.h"
 #include "convolt/convolt.h"
-#include "data/decode.h"
+#include "data/view.h"
 
 using namespace convolt;
 
@@ -47,6 +46,7 @@ public:
     int64_t largest = 0;
     for (const RawSample& file : files)
       largest = std::max(largest, decoded_size(read_picture_header(file.bytes), limits_).bytes());
+    scratch_.resize(static_cast<size_t>(largest));
     pixels_.resize(static_cast<size_t>(largest * batch_));
     records_.resize(static_cast<size_t>(batch_));
     out_.resize(static_cast<size_t>(int64_t{batch_} * o.size * o.size * 3));
@@ -56,12 +56,12 @@ public:
     for (size_t first = 0; first < files_.size(); first += static_cast<size_t>(batch_)) {
       const size_t count = std::min(files_.size() - first, static_cast<size_t>(batch_));
       int64_t offset = 0;
-      for (size_t i = 0; i < count; ++i) {
-        const PictureSize size =
-            decode(files_[first + i], limits_, std::span(pixels_).subspan(static_cast<size_t>(offset)), "picture");
-        records_[i] = make_record(augment_, size.height, size.width, size.channels, 1, 0, first + i);
-        records_[i].offset = offset;
-        offset += size.bytes();
+      for (size_t i = 0; i < count; ++i) {  // as the loader does, with its copy from the scratch to the slot
+        const View view = decode_view(files_[first + i], augment_, {1, 0, first + i}, limits_, scratch_, "picture");
+        std::copy_n(scratch_.data(), view.bytes, pixels_.data() + offset);
+        records_[i] = view.record;
+        records_[i].offset += offset;
+        offset += view.bytes;
       }
       launch(static_cast<int64_t>(count));
     }
@@ -87,7 +87,7 @@ private:
   std::unique_ptr<Context> context_;
   DecodeLimits limits_;
   AugmentOptions augment_;
-  std::vector<uint8_t> pixels_;
+  std::vector<uint8_t> scratch_, pixels_;
   std::vector<SampleRecord> records_;
   std::vector<float> out_;
 };

@@ -50,7 +50,7 @@ struct Rows {
     SampledLane lanes;
     const int tiles = (width + kThreads - 1) / kThreads, step = (width + tiles - 1) / tiles;
     for (int x0 = 0; x0 < width; x0 += step) {
-      const Tile tile{input->pixels + s.record.offset, x0, y, smaller(step, width - x0)};
+      const Tile tile{input->pixels, x0, y, smaller(step, width - x0)};
       sample(block, s, tile, lanes);
       block.phase([&](int t) {
         if (t < tile.count) each(t, x0 + t, lanes[t]);

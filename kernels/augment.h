@@ -11,9 +11,11 @@ namespace convolt {
 
 // What the augment kernel does to one sample. Made on the host (augment/policy.h), copied to the device with the batch.
 struct SampleRecord {
-  // Of the picture from StepInput::pixels: u8 [height, width, channels], RGB or grey, rows packed.
+  // u8, RGB or grey. Pixel (x, y) is `offset` + (y `stride` + x) `channels` bytes from StepInput::pixels. Only those of
+  // the box need be there: `offset`, where (0, 0) would be, may lie before the pixels or after them.
   int64_t offset = 0;
-  int32_t height = 0, width = 0;  // 0: no picture, the row becomes fill
+  int32_t height = 0, width = 0;  // of the whole picture; 0: no picture, the row becomes fill
+  int32_t stride = 0;             // pixels from one row to the next
   int32_t channels = 3;           // 3 or 1
   int32_t axis_aligned = 1;       // the map below only scales, shifts and mirrors: map[1] and map[3] are 0
   // Output pixel centre (x + 0.5, y + 0.5) -> source position: sx = map[0] x + map[1] y + map[2],

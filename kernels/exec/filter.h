@@ -15,7 +15,7 @@ constexpr int kFilterTaps = 8;
 typedef float Eight __attribute__((vector_size(32)));
 typedef float Four __attribute__((vector_size(16)));
 typedef int32_t EightInts __attribute__((vector_size(32)));
-constexpr Eight kIota{0, 1, 2, 3, 4, 5, 6, 7}, kFirst{1, 0, 0, 0, 0, 0, 0, 0};
+constexpr Eight kIota{0, 1, 2, 3, 4, 5, 6, 7};
 
 HD void put(float* p, Eight v) { _mm256_storeu_ps(p, v); }
 HD void put(int32_t* p, EightInts v) {
@@ -32,8 +32,31 @@ HD __m128 four(const uint8_t* p) {
   return _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(bytes)));
 }
 
-// Number j in all places: from a register, which v[j] would first write to memory.
-HD Eight lane(Eight v, int j) { return _mm256_permutevar8x32_ps(v, _mm256_set1_epi32(j)); }
+HD bool all(EightInts mask) { return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) == 0xFF; }
+
+// out[8][N] = the transpose of v[N], N being 4 or 8.
+template <int N>
+HD void put_transposed(const Eight* v, float* out) {
+#pragma GCC unroll 2
+  for (int i = 0; i < N; i += 4) {
+    const __m256 a = _mm256_unpacklo_ps(v[i], v[i + 1]), b = _mm256_unpackhi_ps(v[i], v[i + 1]);
+    const __m256 c = _mm256_unpacklo_ps(v[i + 2], v[i + 3]), d = _mm256_unpackhi_ps(v[i + 2], v[i + 3]);
+    const __m256 pairs[4] = {_mm256_shuffle_ps(a, c, 0x44), _mm256_shuffle_ps(a, c, 0xEE),
+                             _mm256_shuffle_ps(b, d, 0x44), _mm256_shuffle_ps(b, d, 0xEE)};  // of j and j + 4
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      _mm_storeu_ps(out + j * N + i, _mm256_castps256_ps128(pairs[j]));
+      _mm_storeu_ps(out + (j + 4) * N + i, _mm256_extractf128_ps(pairs[j], 1));
+    }
+  }
+}
+
+constexpr int kCacheLine = 64;
+// Of what is `offset` bytes from a pointer, be it memory of the program or not.
+HD void prefetch(const uint8_t* from, int64_t offset) {
+  _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(offset)),
+               _MM_HINT_T0);
+}
 
 HD float sum_of(Eight v) {
   const __m128 halves = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -41,28 +64,33 @@ HD float sum_of(Eight v) {
   return _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs));
 }
 
+// N numbers from p, 4 or 8, and zeros.
+template <int N, class T>
+HD __m256 pixels(const T* p) {
+  if constexpr (N == 4) return _mm256_zextps128_ps256(four(p));
+  return eight(p);
+}
+
 // out[0..32) = (add ? out : 0) + the sum over `rows` rows of weights[k] * p[k * stride + 0..32).
 HD void blend_strip(const uint8_t* p, int64_t stride, int rows, const float* weights, bool add, float* out) {
   Eight sum[4];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) sum[i] = add ? eight(out + 8 * i) : Eight{};
-  for (int k = 0; k < rows; ++k, p += stride)
+  for (int k = 0; k < rows; ++k, p += stride) {
+    const Eight weight = _mm256_broadcast_ss(weights + k);
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) sum[i] += weights[k] * eight(p + 8 * i);
+    for (int i = 0; i < 4; ++i) sum[i] = _mm256_fmadd_ps(weight, eight(p + 8 * i), sum[i]);
+  }
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) put(out + 8 * i, sum[i]);
 }
 
-// Pixels that the functions below touch in a row, for filters of so many columns, 8 at most.
-HD int filter_reach(int columns) { return columns <= 4 ? 4 : 8; }
-
-// The sum of four pixels of three channels, `a` and `b` holding their first eight numbers and the rest, times weights
-// `first` to `first` + 3; `first` is 0 or 4.
-HD __m128 sum_pixels(__m256 a, __m128 b, Eight weights, int first) {
-  const __m256 w = first == 0 ? _mm256_permute2f128_ps(weights, weights, 0x00)
-                              : _mm256_permute2f128_ps(weights, weights, 0x11);  // in both halves
-  a = _mm256_mul_ps(a, _mm256_permutevar_ps(w, _mm256_setr_epi32(0, 0, 0, 1, 1, 1, 2, 2)));
-  b = _mm_mul_ps(b, _mm_permute_ps(_mm256_castps256_ps128(w), _MM_SHUFFLE(3, 3, 3, 2)));
+// The sum of four pixels of three channels, `a` and `b` holding their first eight numbers and the rest, times four
+// weights.
+HD __m128 sum_pixels(__m256 a, __m128 b, const float* weights) {
+  const __m256 both = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(weights));
+  a = _mm256_mul_ps(a, _mm256_permutevar_ps(both, _mm256_setr_epi32(0, 0, 0, 1, 1, 1, 2, 2)));
+  b = _mm_mul_ps(b, _mm_permute_ps(_mm256_castps256_ps128(both), _MM_SHUFFLE(3, 3, 3, 2)));
   // They begin at numbers 0, 3, 6 and 9.
   const __m128i low = _mm_castps_si128(_mm256_castps256_ps128(a));
   const __m128i high = _mm_castps_si128(_mm256_extractf128_ps(a, 1)), last = _mm_castps_si128(b);
@@ -72,43 +100,41 @@ HD __m128 sum_pixels(__m256 a, __m128 b, Eight weights, int first) {
   return _mm_add_ps(_mm_add_ps(_mm256_castps256_ps128(a), second), _mm_add_ps(third, fourth));
 }
 
-// The sum of across[i] * down[j] * the pixel in column i < filter_reach(columns) and row j < rows, of bytes with S
-// channels from p, rows being `stride` bytes apart. Weights after the last one under the filter are 0. Channel c is in
-// lane c.
-template <int S>
-HD __m128 filtered(const uint8_t* p, int64_t stride, Eight across, int columns, Eight down, int rows) {
+// The sum of across[i] * down[j * step] * the pixel in column i < N and row j < rows, of bytes with S channels from p,
+// rows being `stride` bytes apart. N is 4 or 8. Channel c is in lane c.
+template <int S, int N>
+HD __m128 filtered(const uint8_t* p, int64_t stride, const float* across, const float* down, int step, int rows) {
   if constexpr (S == 1) {
     __m256 sum = _mm256_setzero_ps();
-    for (int j = 0; j < rows; ++j, p += stride)
-      sum = sum + lane(down, j) * (columns <= 4 ? _mm256_zextps128_ps256(four(p)) : eight(p));
-    return _mm_set_ss(sum_of(sum * across));
+    for (int j = 0; j < rows; ++j, p += stride, down += step)
+      sum = _mm256_fmadd_ps(_mm256_broadcast_ss(down), pixels<N>(p), sum);
+    return _mm_set_ss(sum_of(sum * pixels<N>(across)));
   } else {
     static_assert(S == 3);
-    __m128 total = _mm_setzero_ps();
-    for (int i = 0; i < columns; i += 4) {
-      const uint8_t* row = p + i * 3;
-      __m256 a = _mm256_setzero_ps();
-      __m128 b = _mm_setzero_ps();
-#pragma GCC unroll 1
-      for (int j = 0; j < rows; ++j, row += stride) {
-        const Eight weight = lane(down, j);
-        a = a + weight * eight(row);
-        b = b + _mm256_castps256_ps128(weight) * four(row + 8);
+    __m256 a[N / 4] = {};
+    __m128 b[N / 4] = {};
+    for (int j = 0; j < rows; ++j, p += stride, down += step) {
+      const __m256 weight = _mm256_broadcast_ss(down);
+#pragma GCC unroll 2
+      for (int i = 0; i < N / 4; ++i) {
+        a[i] = _mm256_fmadd_ps(weight, eight(p + 12 * i), a[i]);
+        b[i] = _mm_fmadd_ps(_mm256_castps256_ps128(weight), four(p + 12 * i + 8), b[i]);
       }
-      total = total + sum_pixels(a, b, across, i);
     }
+    __m128 total = sum_pixels(a[0], b[0], across);
+    if constexpr (N == 8) total = total + sum_pixels(a[1], b[1], across + 4);
     return total;
   }
 }
 
 // The same for one row of weight 1.
-template <int S>
-HD __m128 filtered_row(const float* p, Eight across, int columns) {
+template <int S, int N>
+HD __m128 filtered_row(const float* p, const float* across) {
   if constexpr (S == 1) {
-    return _mm_set_ss(sum_of((columns <= 4 ? _mm256_zextps128_ps256(four(p)) : eight(p)) * across));
+    return _mm_set_ss(sum_of(pixels<N>(p) * pixels<N>(across)));
   } else {
-    __m128 total = _mm_setzero_ps();
-    for (int i = 0; i < columns; i += 4) total = total + sum_pixels(eight(p + i * 3), four(p + i * 3 + 8), across, i);
+    __m128 total = sum_pixels(eight(p), four(p + 8), across);
+    if constexpr (N == 8) total = total + sum_pixels(eight(p + 12), four(p + 20), across + 4);
     return total;
   }
 }

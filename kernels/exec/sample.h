@@ -3,147 +3,12 @@
 
 #include "augment.h"
 #include "exec/block.h"
-#include "exec/filter.h"
+#include "exec/tile_filters.h"
 
 namespace convolt {
 
-// A block makes one row of one output picture, in tiles of at most this many pixels, one for each thread.
-constexpr int kThreads = 128;
 // Source pixels of a tile whose columns are blended at a time.
 constexpr int kSpan = 1024;
-
-// Comparisons, because fminf and fmaxf are calls on the CPU (for their treatment of NaN).
-template <class N>
-HD N smaller(N a, N b) {
-  return a < b ? a : b;
-}
-template <class N>
-HD N larger(N a, N b) {
-  return a > b ? a : b;
-}
-
-// Filters of the distance d >= 0, in units of the filter's scale; of one distance or of a vector of them.
-template <class D>
-HD D tent(D d) {
-  return larger(1.F - d, D{});
-}
-// R. Keys, "Cubic convolution interpolation", IEEE TASSP 1981, with a = -1/2.
-template <class D>
-HD D keys_cubic(D d) {
-  return d < 1.F ? (1.5F * d - 2.5F) * d * d + 1.F : d < 2.F ? ((-0.5F * d + 2.5F) * d - 4.F) * d + 2.F : D{};
-}
-
-// How the source is read, the same for the whole batch.
-struct Reading {
-  AugmentOptions::Interpolation interpolation;
-  AugmentOptions::Border border;
-};
-
-// The filter along one axis of the source, widened by max(scale, 1), cut at the box.
-struct Axis {
-  float support, inverse, low, high, turns;  // turns: back and forth between the outermost pixels, in 1 / pixels
-  Reading reading;
-  // The scale is how fast the coordinate changes, the norm of its row (a, b) of the map.
-  static HD Axis of(float a, float b, float box_low, float box_high, Reading reading) {
-    const float scale = larger(sqrtf(a * a + b * b), 1.F);
-    using enum AugmentOptions::Interpolation;
-    const float support = reading.interpolation == nearest    ? 0.5F
-                          : reading.interpolation == bilinear ? scale
-                                                              : 2.F * scale;
-    return {support, 1.F / scale, box_low, box_high, 0.5F / (box_high - box_low - 1.F), reading};
-  }
-  HD bool inside(float centre) const { return centre >= low && centre < high; }
-  // The source pixels under the filter, [first, last) inside the box, as Pillow's precompute_coeffs counts them; before
-  // they are cut, [begin, end).
-  HD float begin(float centre) const { return floorf(centre - support + 0.5F); }
-  HD float end(float centre) const { return floorf(centre + support + 0.5F); }
-  HD int first(float centre) const { return clamped(begin(centre)); }
-  HD int last(float centre) const { return clamped(end(centre)); }
-  HD float weight(int pixel, float centre) const {
-    using enum AugmentOptions::Interpolation;
-    const float d = fabsf(static_cast<float>(pixel) + 0.5F - centre) * inverse;
-    if (reading.interpolation == bilinear) return tent(d);
-    if (reading.interpolation == nearest) return 1.F;
-    return keys_cubic(d);
-  }
-#if !defined(__CUDA_ARCH__)
-  // Pixels under the filter, at most.
-  HD int taps() const { return static_cast<int>(ceilf(2.F * support)); }
-  // For eight pixels at once, or eight weights of one. An offset is the centre of the first pixel under the filter less
-  // the filter's own.
-  HD Eight begins(Eight centres) const { return _mm256_floor_ps(centres - support + 0.5F); }
-  // Whether all of a filter, and what filtered() touches beside it, lies between two columns or rows.
-  HD EightInts whole_between(Eight begins, float first, float last) const {
-    return (begins >= first) & (begins + static_cast<float>(filter_reach(taps())) <= last);
-  }
-  HD Eight weights_at(Eight offsets) const {
-    using enum AugmentOptions::Interpolation;
-    const Eight d = larger(offsets, -offsets) * inverse;
-    return reading.interpolation == bilinear ? tent(d) : keys_cubic(d);
-  }
-  HD Eight weights(float offset) const {
-    if (reading.interpolation == AugmentOptions::Interpolation::nearest) return kFirst;
-    return weights_at(kIota + offset);
-  }
-  HD Eight sums_of_weights(Eight offsets) const {
-    if (reading.interpolation == AugmentOptions::Interpolation::nearest) return Eight{} + 1.F;
-    Eight sum{};
-    for (int i = 0, n = taps(); i < n; ++i) sum += weights_at(offsets + static_cast<float>(i));
-    return sum;
-  }
-#endif
-  HD bool fills() const { return reading.border == AugmentOptions::Border::constant; }
-  // Where a centre outside the box is read instead.
-  HD float bordered(float centre) const {
-    if (fills() || inside(centre)) return centre;
-    const float last = high - low - 1.F;  // from the first pixel's centre to the last one's
-    float p = centre - low - 0.5F;
-    if (reading.border == AugmentOptions::Border::reflect && last > 0) {
-      p -= floorf(p * turns) * 2.F * last;
-      if (p > last) p = 2.F * last - p;
-    }
-    return low + 0.5F + smaller(larger(p, 0.F), last);
-  }
-  // The source pixels under the filters of all centres between two, the first and the last of a tile.
-  HD void range(float from, float to, int& begin, int& end) const {
-    if (reading.border == AugmentOptions::Border::reflect && !(inside(from) && inside(to))) {
-      begin = static_cast<int>(low);
-      end = static_cast<int>(high);
-      return;
-    }
-    const float a = bordered(from), b = bordered(to);
-    begin = smaller(first(a), first(b));
-    end = larger(last(a), last(b));
-  }
-  // In float first: a far-off position must not overflow the integer.
-  HD int clamped(float position) const { return static_cast<int>(smaller(larger(position, low), high)); }
-};
-
-// N is a number, or a vector of them.
-template <class N>
-HD N source_x(const SampleRecord& r, N x, float y) {
-  return r.map[0] * (x + 0.5F) + r.map[1] * (y + 0.5F) + r.map[2];
-}
-template <class N>
-HD N source_y(const SampleRecord& r, N x, float y) {
-  return r.map[3] * (x + 0.5F) + r.map[4] * (y + 0.5F) + r.map[5];
-}
-HD float source_x(const SampleRecord& r, int x, int y) {
-  return source_x(r, static_cast<float>(x), static_cast<float>(y));
-}
-HD float source_y(const SampleRecord& r, int x, int y) {
-  return source_y(r, static_cast<float>(x), static_cast<float>(y));
-}
-
-#if !defined(__CUDA_ARCH__)
-// The filters of a tile that lie wholly inside the box: their pixels are summed in vectors. Those of eight pixels are
-// found at once.
-struct alignas(32) WholeFilters {
-  float across[kThreads], down[kThreads];  // for Axis::weights
-  float whole[kThreads];                   // sum of the weights
-  int32_t from[kThreads];                  // the filter's first pixel; below 0: not such a filter
-};
-#endif
 
 // What the threads of a block share. The record and the axes lie here and not in registers, where they would be alive
 // through the whole kernel.
@@ -154,7 +19,7 @@ struct RowShared {
   float weights[kThreads];   // of those rows
   float tree[kThreads];
 #if !defined(__CUDA_ARCH__)
-  WholeFilters filters;
+  TileFilters filters;
 #endif
 };
 
@@ -178,11 +43,11 @@ HD Sampled sampled(__m128 channels, float last) {
 }
 #endif
 
-// `count` output pixels of row y from x0, of the picture at `pixels`.
-struct Tile {
-  const uint8_t* pixels;
-  int x0, y, count;
-};
+// Of a pixel from StepInput::pixels. That of (0, 0) may be no address, so all is added up before it becomes one.
+template <int S>
+HD int64_t offset_of(const SampleRecord& r, int column, int row) {
+  return r.offset + (int64_t{row} * r.stride + column) * S;
+}
 
 // Bytes of a source row that a thread blends at a time: on the GPU neighbouring threads read neighbouring bytes.
 #if defined(__CUDA_ARCH__)
@@ -208,14 +73,14 @@ template <int S>
 HD void blend_rows(const Block<kThreads>& block, RowShared& s, const uint8_t* pixels, float centre, int first,
                    int last) {
   const Axis& axis = s.rows;
-  const int64_t stride = int64_t{s.record.width} * S;
+  const int64_t stride = int64_t{s.record.stride} * S;
   const int top = axis.first(centre), bottom = axis.last(centre), bytes = (last - first) * S;
   for (int row = top; row < bottom; row += kThreads) {
     const int rows = smaller(bottom - row, kThreads);
     block.phase([&](int t) {
       if (t < rows) s.weights[t] = axis.weight(row + t, centre);
     });
-    const uint8_t* p = pixels + row * stride + int64_t{first} * S;
+    const uint8_t* p = pixels + offset_of<S>(s.record, first, row);
     block.phase([&](int t) {
       for (int i = t * kStrip; i < bytes; i += kThreads * kStrip)
         blend(p + i, stride, smaller(kStrip, bytes - i), rows, s.weights, row > top, s.blended + i);
@@ -234,108 +99,105 @@ HD void sum_columns(const Axis& columns, float cx, const float* blended, int fir
   }
 }
 #if !defined(__CUDA_ARCH__)
-// Finds the filters of a tile whose columns lie in [first, last); the map is axis-aligned.
-HD void find_columns(RowShared& s, const Tile& tile, int first, int last) {
-  const Axis& columns = s.columns;
-  const float from = larger(columns.low, static_cast<float>(first));
-  const float to = smaller(columns.high, static_cast<float>(last));
-  for (int t = 0; t < tile.count; t += 8) {
-    const Eight centres = source_x(s.record, kIota + static_cast<float>(tile.x0 + t), static_cast<float>(tile.y));
-    const Eight begins = columns.begins(centres), offsets = begins + 0.5F - centres;
-    const EightInts inside = columns.taps() <= kFilterTaps ? columns.whole_between(begins, from, to) : EightInts{};
-    put(s.filters.across + t, offsets);
-    put(s.filters.whole + t, columns.sums_of_weights(offsets));
-    const EightInts column = __builtin_convertvector(inside ? begins : Eight{}, EightInts);
-    put(s.filters.from + t, inside ? column - first : EightInts{} - 1);
-  }
-}
-// Finds the filters of a tile under a general map.
-HD void find_filters(RowShared& s, const Tile& tile) {
-  const Axis &columns = s.columns, &rows = s.rows;
-  const bool few = larger(columns.taps(), rows.taps()) <= kFilterTaps;
-  for (int t = 0; t < tile.count; t += 8) {
-    const Eight x = kIota + static_cast<float>(tile.x0 + t);
-    const Eight cx = source_x(s.record, x, static_cast<float>(tile.y));
-    const Eight cy = source_y(s.record, x, static_cast<float>(tile.y));
-    const Eight left = columns.begins(cx), top = rows.begins(cy), across = left + 0.5F - cx, down = top + 0.5F - cy;
-    const EightInts inside =
-        few ? columns.whole_between(left, columns.low, columns.high) & rows.whole_between(top, rows.low, rows.high)
-            : EightInts{};
-    put(s.filters.across + t, across);
-    put(s.filters.down + t, down);
-    put(s.filters.whole + t, columns.sums_of_weights(across) * rows.sums_of_weights(down));
-    const EightInts row = __builtin_convertvector(inside ? top : Eight{}, EightInts);
-    const EightInts column = __builtin_convertvector(inside ? left : Eight{}, EightInts);
-    put(s.filters.from + t, inside ? row * s.record.width + column : EightInts{} - 1);
-  }
+// From the first source row under a filter to one that a row of output soon will need. A decoded picture lies in no
+// near cache, and what is read along a slanted line no processor fetches in time by itself.
+HD int rows_ahead(const RowShared& s) {
+  constexpr int kFurther = 4;
+  return s.record.map[4] < 0 ? -kFurther : s.rows.taps() + kFurther;
 }
 
-// The pixels of those filters: of a tile of an axis-aligned map, from s.blended, and with the sum of the weights in
-// [3]; of a tile of a general one, from the picture.
-template <int S>
-HD void sum_whole_columns(RowShared& s, const Tile& tile, int first, int last, SampledLane& lanes) {
-  find_columns(s, tile, first, last);
-  const WholeFilters& f = s.filters;
-  const Axis columns = s.columns;
-  const int across = columns.taps();
-  for (int t = 0; t < tile.count; ++t)
-    if (f.from[t] >= 0)
-      lanes[t] = sampled(filtered_row<S>(s.blended + f.from[t] * S, columns.weights(f.across[t]), across), f.whole[t]);
+// The tile's pixels in vectors, from s.blended.
+template <int S, int N>
+HD void sum_columns(RowShared& s, const Tile& tile, int first, int last, float row_weight, SampledLane& lanes) {
+  find_columns<N>(s.filters, s.record, s.columns, tile, first, last);
+  const TileFilters& f = s.filters;
+  for (int t = 0; t < tile.count; ++t) {
+    const Four sum = filtered_row<S, N>(s.blended + f.from[t] * S, f.across + t * N);
+    lanes[t] = sampled(sum / (f.whole[t] * row_weight * 255.F), f.fill[t]);
+  }
 }
-template <int S>
-HD void sum_whole_filters(RowShared& s, const Tile& tile, SampledLane& lanes) {
-  find_filters(s, tile);
-  const WholeFilters& f = s.filters;
-  const Axis columns = s.columns, rows = s.rows;
-  const int across = columns.taps(), down = rows.taps();
-  const int64_t stride = int64_t{s.record.width} * S;
-  for (int t = 0; t < tile.count; ++t)
-    if (f.from[t] >= 0) {
-      const uint8_t* p = tile.pixels + int64_t{f.from[t]} * S;
-      const Four sum = filtered<S>(p, stride, columns.weights(f.across[t]), across, rows.weights(f.down[t]), down);
-      lanes[t] = sampled(sum * (1.F / (255.F * f.whole[t])), 0.F);
-    }
+// The same under a general map, from the picture.
+template <int S, int N>
+HD void sum_filters(RowShared& s, const Tile& tile, SampledLane& lanes) {
+  find_filters<N>(s.filters, s.record, s.columns, s.rows, tile);
+  const TileFilters& f = s.filters;
+  const int rows = s.rows.taps();
+  const int64_t stride = int64_t{s.record.stride} * S, ahead = rows_ahead(s) * stride;
+  for (int t = 0; t < tile.count; ++t) {
+    const int64_t first = s.record.offset + int64_t{f.from[t]} * S;
+    prefetch(tile.pixels, first + ahead);
+    const Four sum = filtered<S, N>(tile.pixels + first, stride, f.across + t * N, f.down + t, kThreads, rows);
+    lanes[t] = sampled(sum, f.fill[t]);
+  }
+}
+#endif
+
+// The source columns under the tile's filters.
+HD void columns_under(const RowShared& s, const Tile& tile, int& begin, int& end) {
+  const float left = source_x(s.record, tile.x0, tile.y), right = source_x(s.record, tile.x0 + tile.count - 1, tile.y);
+  s.columns.range(left, right, begin, end);
+}
+
+HD float row_weight_at(const Axis& rows, float cy) {
+  float sum = 0;
+  for (int i = rows.first(cy); i < rows.last(cy); ++i) sum += rows.weight(i, cy);
+  return sum;
+}
+
+#if !defined(__CUDA_ARCH__)
+// Filters of at most N columns in vectors. False when the picture, or the room for blended columns, is too small.
+template <int S, int N>
+HD bool sample_axis_aligned_in_vectors(const Block<kThreads>& block, RowShared& s, const Tile& tile,
+                                       SampledLane& lanes) {
+  if (!s.columns.has_windows(N)) return false;
+  const float cy = s.rows.bordered(source_y(s.record, tile.x0, tile.y));
+  if (!s.rows.inside(cy)) {
+    for (int t = 0; t < tile.count; ++t) lanes[t] = Sampled{{0, 0, 0, 1}};
+    return true;
+  }
+  int first = 0, last = 0;
+  columns_under(s, tile, first, last);
+  first = smaller(first, static_cast<int>(s.columns.high) - N);
+  last = larger(last, first + N);
+  if (last - first > kSpan) return false;
+  const int64_t ahead = offset_of<S>(s.record, first, s.rows.first(cy) + rows_ahead(s));
+  for (int i = 0; i < (last - first) * S; i += kCacheLine) prefetch(tile.pixels, ahead + i);
+  blend_rows<S>(block, s, tile.pixels, cy, first, last);
+  sum_columns<S, N>(s, tile, first, last, row_weight_at(s.rows, cy), lanes);
+  return true;
 }
 #endif
 
 // Rows first, then columns, so that a row of output costs a few sweeps over the source rows under it.
 template <int S>
 HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
+#if !defined(__CUDA_ARCH__)
+  if (sample_axis_aligned_in_vectors<S, 4>(block, s, tile, lanes)) return;
+  if (sample_axis_aligned_in_vectors<S, 8>(block, s, tile, lanes)) return;
+#endif
   const SampleRecord& r = s.record;
   const Axis &columns = s.columns, &rows = s.rows;
   const float cy = rows.bordered(source_y(r, tile.x0, tile.y));
   block.phase([&](int t) { lanes[t] = Sampled{{0, 0, 0, 0}}; });
   if (rows.inside(cy)) {
-    const float left = source_x(r, tile.x0, tile.y), right = source_x(r, tile.x0 + tile.count - 1, tile.y);
     int begin = 0, end = 0;
-    columns.range(left, right, begin, end);
+    columns_under(s, tile, begin, end);
     for (int first = begin; first < end; first += kSpan) {
       const int last = smaller(first + kSpan, end);
       blend_rows<S>(block, s, tile.pixels, cy, first, last);
-#if !defined(__CUDA_ARCH__)
-      sum_whole_columns<S>(s, tile, first, last, lanes);
-#endif
       block.phase([&](int t) {
-        if (t >= tile.count) return;
-#if !defined(__CUDA_ARCH__)
-        if (s.filters.from[t] >= 0) return;
-#endif
-        sum_columns<S>(columns, columns.bordered(source_x(r, tile.x0 + t, tile.y)), s.blended, first, last, lanes[t]);
+        if (t < tile.count)
+          sum_columns<S>(columns, columns.bordered(source_x(r, tile.x0 + t, tile.y)), s.blended, first, last, lanes[t]);
       });
     }
   }
-  float row_weight = 0;
-  for (int i = rows.first(cy); i < rows.last(cy); ++i) row_weight += rows.weight(i, cy);
+  const float row_weight = row_weight_at(rows, cy);
   block.phase([&](int t) {
     if (t >= tile.count) return;
     const bool inside = rows.inside(cy) && columns.inside(columns.bordered(source_x(r, tile.x0 + t, tile.y)));
     const float whole = lanes[t][3] * row_weight * 255.F;
     Sampled& v = lanes[t];
-#if defined(__CUDA_ARCH__)
     for (int c = 0; c < S; ++c) v[c] = inside ? v[c] / whole : 0.F;
-#else
-    for_lanes<4>([&](int c) { v[c] = inside ? v[c] / whole : 0.F; });  // one division of four numbers
-#endif
     v[3] = inside ? 0.F : 1.F;
   });
 }
@@ -363,7 +225,7 @@ HD Sampled sample_affine(const RowShared& s, const uint8_t* pixels, int x, int y
   Sampled sum{{0, 0, 0, 0}};
   const Taps across(columns, cx), down(rows, cy);
   for (int j = down.first; j < down.last; ++j) {
-    const uint8_t* p = pixels + (int64_t{j} * r.width + across.first) * S;
+    const uint8_t* p = pixels + offset_of<S>(r, across.first, j);
     Sampled line{{0, 0, 0, 0}};
     for (int i = across.first; i < across.last; ++i, p += S) {
       const float weight = columns.weight(i, cx);
@@ -383,12 +245,12 @@ template <int S>
 HD void sample_channels(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
   if (s.record.axis_aligned) return sample_axis_aligned<S>(block, s, tile, lanes);
 #if !defined(__CUDA_ARCH__)
-  sum_whole_filters<S>(s, tile, lanes);
+  if (s.rows.taps() <= kFilterTaps && s.rows.has_windows(s.rows.taps())) {
+    if (s.columns.has_windows(4)) return sum_filters<S, 4>(s, tile, lanes);
+    if (s.columns.has_windows(8)) return sum_filters<S, 8>(s, tile, lanes);
+  }
 #endif
   block.phase([&](int t) {
-#if !defined(__CUDA_ARCH__)
-    if (t < tile.count && s.filters.from[t] >= 0) return;
-#endif
     if (t < tile.count) lanes[t] = sample_affine<S>(s, tile.pixels, tile.x0 + t, tile.y);
   });
 }

@@ -192,7 +192,7 @@ SampleRecord make_record(const AugmentOptions& options, int picture_height, int 
   SampleRecord record;
   if (picture_height <= 0 || picture_width <= 0) return record;
   record.height = picture_height;
-  record.width = picture_width;
+  record.width = record.stride = picture_width;
   record.channels = picture_channels;
 
   const Dice dice{seed, epoch, sample};

@@ -46,8 +46,9 @@ struct Turn {
 // Its inverse: torchvision's affine(-angle, [x, y], zoom, [shear_x, shear_y]).
 Affine turned(const Turn& turn, int height, int width);
 
-// Everything about the sample's record but its offset. A pure function of its arguments: picture_* describe the picture
-// in the slot. A picture without height or width gives a record without a picture. The options have passed check().
+// Everything about the sample's record, with the whole picture at offset 0. A pure function of its arguments: picture_*
+// describe the picture as it is decoded. One without height or width gives a record without a picture. The options have
+// passed check().
 SampleRecord make_record(const AugmentOptions& options, int picture_height, int picture_width, int picture_channels,
                          uint64_t seed, uint32_t epoch, uint64_t sample);
 

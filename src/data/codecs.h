@@ -8,10 +8,12 @@
 
 namespace convolt {
 
-// A JPEG decoded at 1 / `scale` (1, 2, 4 or 8) by its DCT: [ceil(height / scale), ceil(width / scale), 3].
-// libjpeg-turbo directly, since OpenCV returns half a picture for a truncated file.
-void decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int scale, double max_seconds,
-                 uint8_t* rgb);
+// A JPEG decoded at 1 / `scale` (1, 2, 4 or 8) by its DCT: [ceil(height / scale), ceil(width / scale), 3], for which
+// `rgb` has room. Of scale 1 a part may be wanted; the rows hold what is returned, that part or more. The same pixels
+// and the same files refused as if all were decoded. libjpeg-turbo directly, since OpenCV returns half a picture for a
+// truncated file.
+Region decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int scale, double max_seconds,
+                   const Region& wanted, uint8_t* rgb);
 
 // A PNG at its own size. libpng directly, since OpenCV lets it write warnings to stderr.
 void decode_png(std::span<const uint8_t> file, const PictureHeader& header, uint8_t* rgb);

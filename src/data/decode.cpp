@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <functional>
 #include <mutex>
 #include <opencv2/core.hpp>
 #include <opencv2/core/utils/logger.hpp>
@@ -16,20 +17,58 @@ namespace {
 
 int shrunk(int side, int factor) { return (side + factor - 1) / factor; }
 
-// JPEG and PNG. The rows lie in `target` when nothing remains to be done to them, else in memory of their own.
-cv::Mat decode_direct(std::span<const uint8_t> file, const PictureHeader& header, int factor,
-                      const DecodeLimits& limits, std::span<uint8_t> target) {
+Region whole_of(const PictureSize& size) { return {0, 0, size.width, size.height}; }
+
+// How the stored picture becomes upright: mirrored, then rows and columns changed. Exif 2.3, tag 0x0112.
+struct Turning {
+  bool columns_mirrored, rows_mirrored, transposed;
+  explicit Turning(int orientation)
+      : columns_mirrored(orientation == 2 || orientation == 3 || orientation >= 7),
+        rows_mirrored(orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7),
+        transposed(orientation >= 5) {}
+};
+
+Region mirrored(const Region& r, const Turning& turning, int height, int width) {
+  return {turning.columns_mirrored ? width - r.left - r.width : r.left,
+          turning.rows_mirrored ? height - r.top - r.height : r.top, r.width, r.height};
+}
+Region transposed(const Region& r, const Turning& turning) {
+  return turning.transposed ? Region{r.top, r.left, r.height, r.width} : r;
+}
+// A region of the upright picture in the stored one, and back.
+Region stored_region(const Region& upright, const PictureHeader& header) {
+  const Turning turning(header.orientation);
+  return mirrored(transposed(upright, turning), turning, header.stored_height(), header.stored_width());
+}
+Region upright_region(const Region& stored, const PictureHeader& header) {
+  const Turning turning(header.orientation);
+  return transposed(mirrored(stored, turning, header.stored_height(), header.stored_width()), turning);
+}
+
+// JPEG and PNG as stored. The rows lie in `target` when nothing remains to be done to them, else in memory of their
+// own.
+struct Stored {
+  cv::Mat memory, rgb;
+  Region region;  // of the stored picture
+};
+
+Stored decode_direct(std::span<const uint8_t> file, const PictureHeader& header, int factor, const Region& wanted,
+                     const DecodeLimits& limits, std::span<uint8_t> target) {
   int scale = 1;
   if (header.format == PictureFormat::jpeg)
     for (scale = 8; factor % scale != 0;) scale /= 2;
   const int height = shrunk(header.stored_height(), scale), width = shrunk(header.stored_width(), scale);
   const bool finished = scale == factor && header.orientation == 1;
-  cv::Mat rgb = finished ? cv::Mat(height, width, CV_8UC3, target.data()) : cv::Mat(height, width, CV_8UC3);
-  if (header.format == PictureFormat::jpeg)
-    decode_jpeg(file, header, scale, limits.max_seconds, rgb.data);
-  else
-    decode_png(file, header, rgb.data);
-  return rgb;
+  Stored stored{finished ? cv::Mat(height, width, CV_8UC3, target.data()) : cv::Mat(height, width, CV_8UC3),
+                {},
+                {0, 0, width, height}};
+  if (header.format == PictureFormat::png)
+    decode_png(file, header, stored.memory.data);
+  else  // what a pixel of a shrunk picture is made of is the business of cv::resize, so of those all is decoded
+    stored.region =
+        decode_jpeg(file, header, scale, limits.max_seconds, factor == 1 ? wanted : stored.region, stored.memory.data);
+  stored.rgb = cv::Mat(stored.region.height, stored.region.width, CV_8UC3, stored.memory.data);
+  return stored;
 }
 
 // The other formats, upright: OpenCV's TIFF decoder turns the rows itself, and the rest have no orientation.
@@ -91,29 +130,45 @@ void check_room(const PictureSize& size, std::span<uint8_t> target) {
                     std::to_string(target.size()) + ": did the file change after the loader was made?");
 }
 
-PictureSize decode_raw(const RawSample& sample, const DecodeLimits& limits, std::span<uint8_t> target) {
+using Choose = std::function<Region(const PictureSize&)>;
+
+Region chosen(const Choose& choose, const PictureSize& size) {
+  const Region r = choose(size);
+  if (r.left < 0 || r.top < 0 || r.width < 1 || r.height < 1 || r.width > size.width - r.left ||
+      r.height > size.height - r.top)
+    throw UsageError("a region to decode must lie inside the picture");
+  return r;
+}
+
+DecodedRegion decode_raw(const RawSample& sample, const DecodeLimits& limits, const Choose& choose,
+                         std::span<uint8_t> target) {
   const PictureSize size = decoded_size(sample, limits);
   check_room(size, target);
   if (int64_t{sample.height} * sample.width * sample.channels != static_cast<int64_t>(sample.bytes.size()))
     throw DataError("the sample has " + std::to_string(sample.bytes.size()) + " bytes of pixels: expected " +
                     std::to_string(sample.height) + " x " + std::to_string(sample.width) + " x " +
                     std::to_string(sample.channels));
+  chosen(choose, size);
   const cv::Mat pixels(sample.height, sample.width, CV_8UC(sample.channels), const_cast<uint8_t*>(sample.bytes.data()));
   finish(pixels, 1, size, target.data());
-  return size;
+  return {size, whole_of(size)};
 }
 
-PictureSize decode_file(std::span<const uint8_t> file, const DecodeLimits& limits, std::span<uint8_t> target) {
+DecodedRegion decode_file(std::span<const uint8_t> file, const DecodeLimits& limits, const Choose& choose,
+                          std::span<uint8_t> target) {
   const PictureHeader header = read_picture_header(file);
   const PictureSize size = decoded_size(header, limits);
   check_room(size, target);
+  const Region wanted = chosen(choose, size);
   const int factor = shrink_factor(std::max(header.width, header.height), limits.max_side);
-  const bool direct = header.format == PictureFormat::jpeg || header.format == PictureFormat::png;
-  if (direct)
-    finish(decode_direct(file, header, factor, limits, target), header.orientation, size, target.data());
-  else
+  if (header.format != PictureFormat::jpeg && header.format != PictureFormat::png) {
     finish(decode_opencv(file, header), 1, size, target.data());
-  return size;
+    return {size, whole_of(size)};
+  }
+  const Stored stored = decode_direct(file, header, factor, stored_region(wanted, header), limits, target);
+  const Region region = factor == 1 ? upright_region(stored.region, header) : whole_of(size);
+  finish(stored.rgb, header.orientation, {region.height, region.width, 3}, target.data());
+  return {size, region};
 }
 
 }  // namespace
@@ -140,8 +195,14 @@ PictureSize decoded_size(const RawSample& sample, const DecodeLimits& limits) {
 
 PictureSize decode(const RawSample& sample, const DecodeLimits& limits, std::span<uint8_t> target,
                    const std::string& name) {
+  return decode_region(sample, limits, whole_of, target, name).size;
+}
+
+DecodedRegion decode_region(const RawSample& sample, const DecodeLimits& limits, const Choose& choose,
+                            std::span<uint8_t> target, const std::string& name) {
   try {
-    return sample.height != 0 ? decode_raw(sample, limits, target) : decode_file(sample.bytes, limits, target);
+    return sample.height != 0 ? decode_raw(sample, limits, choose, target)
+                              : decode_file(sample.bytes, limits, choose, target);
   } catch (const DataError& error) {
     throw DataError(name + ": " + error.what());
   } catch (const cv::Exception& error) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -25,6 +26,18 @@ struct PictureSize {
   friend bool operator==(const PictureSize&, const PictureSize&) = default;
 };
 
+// A part of a picture, in its pixels.
+struct Region {
+  int left = 0, top = 0, width = 0, height = 0;
+  friend bool operator==(const Region&, const Region&) = default;
+};
+
+// What decode_region() has made: u8 [region.height, region.width, size.channels], rows packed.
+struct DecodedRegion {
+  PictureSize size;  // of the whole picture
+  Region region;     // the part of it that the rows hold
+};
+
 // The smallest f with ceil(side / f) <= max_side.
 constexpr int shrink_factor(int side, int max_side) { return (side + max_side - 1) / max_side; }
 
@@ -40,6 +53,13 @@ PictureSize decoded_size(const RawSample& sample, const DecodeLimits& limits);
 // ends before its picture does is an error, not half a picture. Thread-safe. Throws DataError that begins with `name`.
 PictureSize decode(const RawSample& sample, const DecodeLimits& limits, std::span<uint8_t> target,
                    const std::string& name);
+
+// The same for the part of the picture that `choose` wants, told the size of the whole, which `target` must have room
+// for all the same. The result holds that part, or more: only JPEGs that are not shrunk save work by it, all others are
+// decoded whole. Neither the pixels nor whether a file is refused depend on the part.
+DecodedRegion decode_region(const RawSample& sample, const DecodeLimits& limits,
+                            const std::function<Region(const PictureSize&)>& choose, std::span<uint8_t> target,
+                            const std::string& name);
 
 // What the error says, without the name of the sample in front.
 std::string reason_of(const std::exception& error, const std::string& name);

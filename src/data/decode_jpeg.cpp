@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <csetjmp>
 #include <cstdio>  // jpeglib.h needs it first
 #include <cstring>
@@ -107,38 +108,99 @@ void cmyk_to_rgb(const uint8_t* cmyk, bool inverted, uint32_t pixels, uint8_t* r
   }
 }
 
-void decode_rows(Jpeg& jpeg, const PictureHeader& header, int scale, uint8_t* rgb) {
+bool is_cmyk(const jpeg_decompress_struct& info) {
+  return info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK;
+}
+
+void start(Jpeg& jpeg, const PictureHeader& header, int scale) {
   jpeg_decompress_struct& info = jpeg.info;
   jpeg_read_header(&info, TRUE);
   if (static_cast<int>(info.image_width) != header.stored_width() ||
       static_cast<int>(info.image_height) != header.stored_height())
     fail(jpeg, "the JPEG declares two different sizes");
-  const bool cmyk = info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK;
-  info.out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
+  info.out_color_space = is_cmyk(info) ? JCS_CMYK : JCS_RGB;
   info.scale_num = 1;
   info.scale_denom = static_cast<unsigned>(scale);
   jpeg_start_decompress(&info);
+}
+
+// The next rows of those columns that are decoded.
+void read_rows(jpeg_decompress_struct& info, int rows, uint8_t* rgb) {
   JSAMPARRAY four = nullptr;  // one row of CMYK, freed with the decompressor
-  if (cmyk)
+  if (is_cmyk(info))
     four = (*info.mem->alloc_sarray)(reinterpret_cast<j_common_ptr>(&info), JPOOL_IMAGE, info.output_width * 4, 1);
-  while (info.output_scanline < info.output_height) {
-    uint8_t* row = rgb + size_t{info.output_scanline} * info.output_width * 3;
-    jpeg_read_scanlines(&info, cmyk ? four : &row, 1);
-    if (cmyk) cmyk_to_rgb(four[0], info.saw_Adobe_marker != 0, info.output_width, row);
+  for (int i = 0; i < rows; ++i) {
+    uint8_t* row = rgb + static_cast<size_t>(i) * info.output_width * 3;
+    jpeg_read_scanlines(&info, four ? four : &row, 1);
+    if (four) cmyk_to_rgb(four[0], info.saw_Adobe_marker != 0, info.output_width, row);
+  }
+}
+
+// Whether a part has the pixels of the whole. Not where libjpeg smooths a progressive file that lacks coefficients: it
+// looks two blocks far, and takes the edge of the part for the edge of the picture.
+bool can_decode_part(const jpeg_decompress_struct& info) {
+  if (info.coef_bits == nullptr) return true;
+  for (int component = 0; component < info.num_components; ++component)
+    for (int k = 0; k < DCTSIZE2; ++k)
+      if (info.coef_bits[component][k] != 0) return false;
+  return true;
+}
+
+// Narrows the rows to the region's columns and those that lie in blocks with them, and the region to what that gives.
+void crop_columns(jpeg_decompress_struct& info, Region& region) {
+  // libjpeg's upsampling blends each coarse sample with its neighbours and knows none beside the columns it decodes. So
+  // it is also never left with a single sample, for which it would change to plain copies.
+  const int beside = info.max_h_samp_factor;
+  const int left = std::max(region.left - beside, 0);
+  const int right = std::min(region.left + region.width + beside, static_cast<int>(info.output_width));
+  auto first = static_cast<JDIMENSION>(left), columns = static_cast<JDIMENSION>(right - left);
+  jpeg_crop_scanline(&info, &first, &columns);
+  region.left = static_cast<int>(first);
+  region.width = static_cast<int>(columns);
+}
+
+void skip_to(jpeg_decompress_struct& info, int row) {
+  const auto to = static_cast<JDIMENSION>(row);
+  if (to > info.output_scanline) jpeg_skip_scanlines(&info, to - info.output_scanline);
+}
+
+void decode_part(Jpeg& jpeg, Region& region, uint8_t* rgb) {
+  jpeg_decompress_struct& info = jpeg.info;
+  crop_columns(info, region);
+  skip_to(info, region.top);
+  read_rows(info, region.height, rgb);
+  // Skipping to the end would leave the rest of the file unread, and a broken one would pass for a good one.
+  const int last = static_cast<int>(info.output_height) - 1;
+  if (region.top + region.height > last) return;
+  skip_to(info, last);
+  JSAMPARRAY spare =
+      (*info.mem->alloc_sarray)(reinterpret_cast<j_common_ptr>(&info), JPOOL_IMAGE, info.output_width * 3, 1);
+  read_rows(info, 1, spare[0]);
+}
+
+void decode_rows(Jpeg& jpeg, const PictureHeader& header, int scale, Region& region, uint8_t* rgb) {
+  start(jpeg, header, scale);
+  jpeg_decompress_struct& info = jpeg.info;
+  const Region whole{0, 0, static_cast<int>(info.output_width), static_cast<int>(info.output_height)};
+  if (region != whole && can_decode_part(info)) {
+    decode_part(jpeg, region, rgb);
+  } else {
+    region = whole;
+    read_rows(info, whole.height, rgb);
   }
   jpeg.have_all_rows = true;
   jpeg_finish_decompress(&info);  // Pillow refuses a file whose rest is broken; so do we
 }
 
 // Apart, so that what changes before the longjmp is no local variable of the function that called setjmp.
-void run(Jpeg& jpeg, const PictureHeader& header, int scale, uint8_t* rgb) {
-  if (setjmp(jpeg.failed) == 0) decode_rows(jpeg, header, scale, rgb);
+void run(Jpeg& jpeg, const PictureHeader& header, int scale, Region& region, uint8_t* rgb) {
+  if (setjmp(jpeg.failed) == 0) decode_rows(jpeg, header, scale, region, rgb);
 }
 
 }  // namespace
 
-void decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int scale, double max_seconds,
-                 uint8_t* rgb) {
+Region decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int scale, double max_seconds,
+                   const Region& wanted, uint8_t* rgb) {
   // A block of 64 pixels takes a bit or more, shared by components of coarser sampling.
   if (int64_t{header.width} * header.height / 2048 > static_cast<int64_t>(file.size()))
     throw DataError("the JPEG is too short for the size that it declares");
@@ -148,9 +210,11 @@ void decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int
   jpeg.calls = 0;
   jpeg.have_all_rows = false;
   create(jpeg, file);
-  run(jpeg, header, scale, rgb);
+  Region region = wanted;
+  run(jpeg, header, scale, region, rgb);
   jpeg_destroy_decompress(&jpeg.info);
   if (jpeg.reason[0] != '\0') throw DataError(jpeg.reason);
+  return region;
 }
 
 }  // namespace convolt

@@ -7,13 +7,13 @@
 #include <thread>
 #include <unordered_set>
 
-#include "augment/policy.h"
 #include "convolt/error.h"
 #include "convolt/loader.h"
 #include "data/decode.h"
 #include "data/loader_setup.h"
 #include "data/sampler.h"
 #include "data/slot_ring.h"
+#include "data/view.h"
 
 namespace convolt {
 namespace {
@@ -114,7 +114,7 @@ private:
   };
 
   struct Decoded {
-    PictureSize size;
+    View view;
     int32_t label;
   };
 
@@ -235,33 +235,35 @@ private:
     if (position >= n) return store_nothing(claim.slot, row, -1);
     const int64_t first = options_.training ? Permutation(n, options_.seed, epoch)(position) : position;
     if (!options_.training || options_.bad_samples == BadSamplePolicy::skip) {
-      if (const auto decoded = decode_sample(first, scratch))
-        store(claim.slot, row, first, epoch, *decoded, scratch);
+      if (const auto decoded = decode_sample(first, epoch, scratch))
+        store(claim.slot, row, first, *decoded, scratch);
       else
         store_nothing(claim.slot, row, first);
       return;
     }
     int64_t sample = first;
     for (int attempt = 0; attempt <= kReplacements; ++attempt) {
-      if (const auto decoded = decode_sample(sample, scratch))
-        return store(claim.slot, row, sample, epoch, *decoded, scratch);
+      if (const auto decoded = decode_sample(sample, epoch, scratch))
+        return store(claim.slot, row, sample, *decoded, scratch);
       sample = replacement_sample(options_.seed, epoch, position, attempt, n);
     }
     throw DataError(dataset_.name(first) + ": cannot be read, and neither can the " + std::to_string(kReplacements) +
                     " samples drawn in its place; check the data set");
   }
 
-  // The sample's pixels in `scratch`, or nothing when it is bad. Throws, with the name, what is not the data's fault.
-  std::optional<Decoded> decode_sample(int64_t sample, std::span<uint8_t> scratch) {
+  // What the epoch shows of the sample in `scratch`, or nothing when it is bad. Throws, with the name, what is not the
+  // data's fault.
+  std::optional<Decoded> decode_sample(int64_t sample, uint32_t epoch, std::span<uint8_t> scratch) {
     if (is_bad(sample)) return std::nullopt;
     const std::string name = dataset_.name(sample);
     try {
       const RawSample raw = dataset_.read(sample);
       const double start = thread_seconds();
-      const PictureSize size = decode(raw, limits_, scratch, name);
+      const ViewKey key{options_.seed, epoch, static_cast<uint64_t>(sample)};
+      const View view = decode_view(raw, options_.augment, key, limits_, scratch, name);
       if (thread_seconds() - start > limits_.max_seconds)
         throw DataError(name + ": took longer to decode than a sample may");
-      return Decoded{size, raw.label ? *raw.label : dataset_.label(sample)};
+      return Decoded{view, raw.label ? *raw.label : dataset_.label(sample)};
     } catch (const DataError& error) {
       if (options_.bad_samples == BadSamplePolicy::fail)
         throw DataError(std::string(error.what()) + "; --bad-images skip goes on without it");
@@ -276,17 +278,15 @@ private:
     }
   }
 
-  void store(Slot& slot, int row, int64_t sample, uint32_t epoch, const Decoded& decoded,
-             std::span<const uint8_t> pixels) {
-    const PictureSize& size = decoded.size;
-    const int64_t offset = slot.reserve(size.bytes());
+  void store(Slot& slot, int row, int64_t sample, const Decoded& decoded, std::span<const uint8_t> pixels) {
+    const View& view = decoded.view;
+    const int64_t offset = slot.reserve(view.bytes);
     if (offset < 0)
       throw DataError(dataset_.name(sample) +
                       ": does not fit, since too many pictures of its batch cannot be read; check the data set");
-    std::copy_n(pixels.data(), size.bytes(), slot.pictures() + offset);
-    slot.records()[row] = make_record(options_.augment, size.height, size.width, size.channels, options_.seed, epoch,
-                                      static_cast<uint64_t>(sample));
-    slot.records()[row].offset = offset;
+    std::copy_n(pixels.data(), view.bytes, slot.pictures() + offset);
+    slot.records()[row] = view.record;
+    slot.records()[row].offset += offset;
     slot.labels()[row] = decoded.label;
     slot.weights()[row] = 1;
     slot.samples[static_cast<size_t>(row)] = sample;

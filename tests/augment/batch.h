@@ -13,7 +13,7 @@ namespace convolt::test {
 inline AugmentSample plain_sample(std::vector<uint8_t> picture, int height, int width, int channels) {
   AugmentSample sample;
   sample.record.height = height;
-  sample.record.width = width;
+  sample.record.width = sample.record.stride = width;
   sample.record.channels = channels;
   sample.record.box[2] = static_cast<float>(width);
   sample.record.box[3] = static_cast<float>(height);
@@ -39,14 +39,14 @@ inline Buffer uploaded(Context& context, const void* data, size_t bytes) {
   return buffer;
 }
 
-// The batch [N, H, W, C] as the kernel writes it, one sample after another.
+// The batch [N, H, W, C] as the kernel writes it, one sample after another. Offsets count from the sample's pixels.
 inline std::vector<double> augmented(Context& context, DType dtype, std::vector<AugmentSample> samples,
                                      const AugmentOutput& output) {
   std::vector<uint8_t> pixels;
   std::vector<SampleRecord> records;
   AugmentArgs args;
   for (AugmentSample& sample : samples) {
-    sample.record.offset = static_cast<int64_t>(pixels.size());
+    sample.record.offset += static_cast<int64_t>(pixels.size());
     pixels.insert(pixels.end(), sample.picture.begin(), sample.picture.end());
     records.push_back(sample.record);
     args.contrast |= sample.record.contrast != 1;

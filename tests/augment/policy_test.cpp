@@ -43,6 +43,7 @@ std::vector<float> numbers(const SampleRecord& r) {
   for (const int32_t e : r.erase) all.push_back(static_cast<float>(e));
   all.push_back(r.hue);
   all.push_back(static_cast<float>(r.to_grey));
+  all.push_back(static_cast<float>(r.stride));
   return all;
 }
 

@@ -80,19 +80,47 @@ protected:
     sample.bytes.assign(std::istreambuf_iterator<char>(file), {});
     const double start = thread_seconds();
     PictureSize size;
+    std::string refusal;
     try {
       size = decode(sample, {.max_pixels = kMaxPixels}, target_, name);
     } catch (const DataError& error) {
-      EXPECT_TRUE(std::string(error.what()).starts_with(name)) << error.what();
+      refusal = error.what();
+      EXPECT_TRUE(refusal.starts_with(name)) << refusal;
     }
     EXPECT_LT(thread_seconds() - start, 10) << name;
+    if (is_jpeg(sample.bytes)) expect_same_part(sample, name, refusal);
     return size;
+  }
+
+  static bool is_jpeg(const Bytes& file) { return file.size() > 1 && file[0] == 0xFF && file[1] == 0xD8; }
+
+  // A part of the picture, of which target_ holds the whole: the same pixels, or refused with the same words.
+  void expect_same_part(const RawSample& sample, const std::string& name, const std::string& refusal) {
+    Region wanted;
+    const auto middle = [&](const PictureSize& size) {
+      wanted = {size.width / 3, size.height / 4, (size.width + 2) / 3, (size.height + 1) / 2};
+      return wanted;
+    };
+    try {
+      const auto [size, part] = decode_region(sample, {.max_pixels = kMaxPixels}, middle, part_, name);
+      EXPECT_EQ(refusal, "");
+      for (int y = wanted.top; y < wanted.top + wanted.height; ++y) {
+        const int64_t row = (int64_t{y - part.top} * part.width + wanted.left - part.left) * 3;
+        const int64_t whole_row = (int64_t{y} * size.width + wanted.left) * 3;
+        ASSERT_TRUE(std::equal(&part_[static_cast<size_t>(row)],
+                               &part_[static_cast<size_t>(row)] + int64_t{wanted.width} * 3,
+                               &target_[static_cast<size_t>(whole_row)]))
+            << name << " row " << y;
+      }
+    } catch (const DataError& error) {
+      EXPECT_EQ(error.what(), refusal);
+    }
   }
 
   static constexpr int64_t kMaxPixels = 40'000'000;
   TemporaryFolder folder_;
   std::map<std::string, Entry> manifest_;
-  Bytes target_ = Bytes(3 * kMaxPixels);
+  Bytes target_ = Bytes(3 * kMaxPixels), part_ = Bytes(3 * kMaxPixels);
 };
 
 TEST_F(Corpora, DecodeAgreesWithPillowAndNothingCrashes) {

@@ -24,6 +24,7 @@ public:
   void spoil(int i) { files_[static_cast<size_t>(i)] = bytes_of("not a picture"); }
   // Good header, broken picture.
   void cut(int i) { files_[static_cast<size_t>(i)] = bytes_of("P3 2 2 255 1 2 3 x"); }
+  void put(int i, Bytes file) { files_[static_cast<size_t>(i)] = std::move(file); }
   void fail(int i) { failing_ = i; }
 
   int64_t size() const override { return static_cast<int64_t>(files_.size()); }
@@ -55,7 +56,18 @@ private:
 // Without the padding at the end.
 constexpr size_t kRecordBytes = offsetof(SampleRecord, erase) + sizeof(SampleRecord::erase);
 
-// A row as the network will see it. The picture is compared itself, not where it lies.
+// The pixels of the record's box, in a picture or part of one that lies as the record says, counted from `pixels`.
+inline Bytes box_pixels(const SampleRecord& r, const uint8_t* pixels) {
+  Bytes box;
+  for (auto y = static_cast<int64_t>(r.box[1]); y < static_cast<int64_t>(r.box[3]); ++y) {
+    const int64_t row = r.offset + y * r.stride * r.channels;
+    box.insert(box.end(), pixels + (row + static_cast<int64_t>(r.box[0]) * r.channels),
+               pixels + (row + static_cast<int64_t>(r.box[2]) * r.channels));
+  }
+  return box;
+}
+
+// A row as the network will see it. The box's pixels are compared themselves, not where they lie.
 struct Row {
   int64_t sample = 0;
   int32_t label = 0;
@@ -99,14 +111,18 @@ protected:
     const auto records = from_device(batch.records, size);
     const auto labels = from_device(batch.labels, size);
     const auto weights = from_device(batch.weights, size);
+    int64_t end = 0;  // of the pixels
+    for (const SampleRecord& r : records)
+      if (r.height > 0)
+        end = std::max(
+            end,
+            r.offset + ((static_cast<int64_t>(r.box[3]) - 1) * r.stride + static_cast<int64_t>(r.box[2])) * r.channels);
+    const Bytes pixels = from_device(batch.pixels, end);
     std::vector<Row> rows(static_cast<size_t>(size));
     for (size_t r = 0; r < rows.size(); ++r) {
-      rows[r] = {batch.samples[r], labels[r], weights[r], batch.skipped[r], records[r], {}};
-      const SampleRecord& record = records[r];
-      if (record.height > 0)
-        rows[r].pixels =
-            from_device(batch.pixels + record.offset, int64_t{record.height} * record.width * record.channels);
-      rows[r].record.offset = 0;
+      rows[r] = {batch.samples[r], labels[r],  weights[r],
+                 batch.skipped[r], records[r], box_pixels(records[r], pixels.data())};
+      rows[r].record.offset = rows[r].record.stride = 0;
     }
     return rows;
   }

@@ -76,6 +76,22 @@ TEST_P(AugmentTest, PixelsOutsideAreFill) {
   expect_near(show({sample}, output), expected, 0, 0, "crop with padding");
 }
 
+TEST_P(AugmentTest, FarOutsideIsFill) {
+  for (const float far : {-1e3F, 3e7F, -1e12F})
+    for (const int aligned : {0, 1})
+      for (const float scale : {1.F, 3.3F}) {
+        AugmentSample sample = golden_sample(20, 12, 3);
+        SampleRecord& r = sample.record;
+        r.map[0] = r.map[4] = scale;
+        r.map[2] = far;
+        r.map[5] = 3;
+        r.axis_aligned = aligned;
+        AugmentOutput output{2, 9, 1};
+        output.fill[0] = 0.25;
+        expect_near(show({sample}, output), std::vector<double>(18, 0.25), 0, 0, "far");
+      }
+}
+
 // Centres fall on 0, 1 and 2: the window holds its first edge and not its last, and the filter is cut at both.
 TEST_P(AugmentTest, TheEdgeOfTheWindow) {
   AugmentSample sample = plain_sample({10, 20}, 1, 2, 1);
@@ -165,6 +181,15 @@ TEST_P(AugmentTest, BordersAsTorchvision) {
     sample.record.axis_aligned = 0;
     expect_near(show({sample}, output), c.values, 1e-6, 2 * epsilon(dtype()), c.name + " by the general path");
   }
+}
+
+// What a mirroring border may read of so wide a picture is more than is blended at a time.
+TEST_P(AugmentTest, ReflectsAWidePicture) {
+  AugmentSample sample = golden_sample(1500, 4, 3);
+  sample.record.map[2] = 1430.25F;
+  AugmentOutput output{4, 120, 3};
+  output.border = AugmentOptions::Border::reflect;
+  expect_reference({sample}, output, "wide");
 }
 
 // A single pixel has nothing to mirror: it is everywhere.

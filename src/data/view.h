@@ -1,0 +1,31 @@
+// What one epoch shows of one sample, as far as the host makes it: the record of what is done to the picture, and the
+// pixels that this needs.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "augment.h"
+#include "data/decode.h"
+
+namespace convolt {
+
+struct View {
+  SampleRecord record;  // its offset counts from the first byte that was written
+  int64_t bytes = 0;    // written
+};
+
+// Which numbers are drawn.
+struct ViewKey {
+  uint64_t seed = 0;
+  uint32_t epoch = 0;
+  uint64_t sample = 0;
+};
+
+// Header first: its size and the key make the record, and of the picture the record's box is decoded into `target`,
+// which must have room for the whole (decoded_size()). Throws as decode() does.
+View decode_view(const RawSample& sample, const AugmentOptions& options, const ViewKey& key, const DecodeLimits& limits,
+                 std::span<uint8_t> target, const std::string& name);
+
+}  // namespace convolt

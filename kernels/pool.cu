@@ -100,6 +100,35 @@ struct MaxPoolBackward {
   }
 };
 
+// The same where windows lie side by side and cover the picture: each is read once, and writes all it covers.
+template <class T>
+struct MaxPoolBackwardApart {
+  const T* dy;
+  const uint8_t* index;
+  T* dx;
+  Pooling p;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const PoolWindow& k = p.window;
+    const Pixel o = p.out.pixel(row);
+    const int64_t from = row * p.channels + c, line = int64_t{p.in.w} * p.channels;
+    const Floats<W> g = load<W>(dy + from), where = load<W>(index + from);
+    T* const first = dx + (o.n * p.in.h + o.h * k.kernel_h) * line + int64_t{o.w} * k.kernel_w * p.channels + c;
+    float position = 0;
+    for (int r = 0; r < k.kernel_h; ++r)
+      for (int s = 0; s < k.kernel_w; ++s, ++position) {
+        Floats<W> v;
+        for_lanes<W>([&](int j) { v[j] = where[j] == position ? g[j] : 0.F; });
+        store(first + r * line + int64_t{s} * p.channels, v);
+      }
+  }
+};
+bool lie_apart(const Pooling& p) {
+  const PoolWindow& k = p.window;
+  return k.stride_h == k.kernel_h && k.stride_w == k.kernel_w && k.pad == Padding() && p.out.h * k.kernel_h == p.in.h &&
+         p.out.w * k.kernel_w == p.in.w;
+}
+
 template <class T>
 struct AvgPool {
   const T* x;
@@ -347,8 +376,14 @@ void max_pool_backward(Stream s, const Tensor& dy, const Tensor& index, const Te
   const Pooling p = pooling_of("max_pool_backward", dx, dy, window);
   dispatch_float(dy.dtype, "max_pool_backward", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(s, dx.elements() / p.channels, p.channels,
-                            MaxPoolBackward<T>{dy.as<const T>(), index.as<const uint8_t>(), dx.as<T>(), p});
+    const auto* gradients = dy.as<const T>();
+    const auto* positions = index.as<const uint8_t>();
+    if (lie_apart(p))
+      for_each_channel_packet(s, dy.elements() / p.channels, p.channels,
+                              MaxPoolBackwardApart<T>{gradients, positions, dx.as<T>(), p});
+    else
+      for_each_channel_packet(s, dx.elements() / p.channels, p.channels,
+                              MaxPoolBackward<T>{gradients, positions, dx.as<T>(), p});
   });
 }
 

@@ -326,12 +326,10 @@ public:
     if (!supported(d.epilogue, d.pass)) return {};
     auto found = make(d);
     if (!found.empty() && !found[0]->widened()) {
-      // With few rows the products take less time than packing the weights does (benchmarks/conv_candidates.cpp).
-      constexpr int64_t kManyRows = 2048;
       Problem p = problem_of(d, d.dtype);
       p.w_any = p.w_plain;
       if (auto plain = attempt(p, d.dtype, false); plain && !is_reference(*plain))
-        found.insert(d.rows < kManyRows ? found.begin() : found.end(), std::move(plain));
+        found.insert(plain_is_quicker(d) ? found.begin() : found.end(), std::move(plain));
     }
     return found;
   }
@@ -360,6 +358,12 @@ private:
     if (d.dtype != DType::f16) add(problem_of(d, d.dtype), d.dtype);
     if (found.empty() && d.dtype != DType::f32) add(problem_of(d, DType::f32), DType::f32);
     return found;
+  }
+  // Than packing the weights first, which with few rows takes longer than the products. But oneDNN 2.6 makes f32
+  // products with transposed weights, those of fprop, on one thread (benchmarks/conv_candidates.cpp).
+  bool plain_is_quicker(const LinearDesc& d) const {
+    constexpr int64_t kManyRows = 2048;
+    return d.rows < kManyRows && (d.pass != ConvPass::fprop || d.dtype != DType::f32 || threads_ == 1);
   }
   static bool is_reference(const ConvKernel& kernel) { return kernel.name().find("ref") != std::string::npos; }
   std::unique_ptr<ConvKernel> attempt(const Problem& p, DType stored, bool widen) const {

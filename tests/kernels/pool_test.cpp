@@ -22,6 +22,9 @@ struct PoolCase {
 const PoolCase kCases[] = {
     {{2, 4, 6, 0}, {}},
     {{2, 7, 5, 0}, {}},                          // floor mode leaves a row and a column out
+    {{2, 7, 6, 0}, {}},                          // a row alone
+    {{2, 6, 9, 0}, {3, 2, 3, 2, {0, 0}}},        // a column alone
+    {{2, 6, 8, 0}, {3, 2, 3, 2, {0, 0}}},        // windows side by side, not square
     {{1, 1, 1, 0}, {1, 1, 1, 1, {0, 0}}},        // a single pixel
     {{2, 9, 8, 0}, {3, 3, 2, 2, {1, 1}}},        // overlapping and padded
     {{1, 5, 6, 0}, {3, 2, 1, 1, {0, 1}}},        // not square

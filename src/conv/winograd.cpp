@@ -90,14 +90,31 @@ void for_each_product(int64_t count, int most_rows, F f) {
   }
 }
 
-// Tiles of 4 need a quarter of the plain sum's products and tiles of 2 four ninths, but their points are larger sums:
-// their errors, four times those of a plain sum in f32, vanish only in the rounding to 16 bits.
-int tile_of(DType dtype) { return dtype == DType::f32 ? 2 : 4; }
+// What a pass writes, or what it sums over: the outputs, or of dgrad the inputs.
+Pictures tiled(const ConvDesc& d) {
+  const ConvGeometry& g = d.geometry;
+  if (d.pass == ConvPass::dgrad) return {g.n, g.in_h, g.in_w, g.in_c};
+  return {g.n, g.out_h(), g.out_w(), g.out_c};
+}
+// Of one channel with one.
+int64_t products(const ConvDesc& d, int tile) {
+  return int64_t{tile + 2} * (tile + 2) * Tiling::of(tiled(d), tile).count();
+}
+
+// The larger the tile the fewer products, 4, 2.8 and 2.3 for a sum of nine, but for what lies outside the picture; and
+// the larger the sums its points are. The errors of tiles of 4, several times those of a plain sum in f32, vanish only
+// in the rounding to 16 bits (docs/numerics.md).
+int tile_of(const ConvDesc& d) {
+  int best = 2;
+  for (int tile = 3; tile <= (d.dtype == DType::f32 ? 3 : 4); ++tile)
+    if (products(d, tile) < products(d, best)) best = tile;
+  return best;
+}
 
 class WinogradKernel : public ConvKernel {
 public:
   WinogradKernel(const ConvDesc& desc, int threads, const Code& code)
-      : desc_(desc), threads_(threads), code_(code), transforms_(code.transforms[tile_of(desc.dtype) == 2 ? 0 : 1]) {}
+      : desc_(desc), threads_(threads), code_(code), transforms_(code.transforms[tile_of(desc) - 2]) {}
   std::string name() const override {
     const std::string m = std::to_string(transforms_.tile);
     return "winograd F(" + m + "x" + m + ",3x3) " + code_.name;
@@ -355,13 +372,10 @@ private:
   int64_t columns_ = 0, tiles_ = 0;
 };
 
-// Tiles at the right and lower edge may lie half outside: their products are as many as those of whole ones. Below 1.5
-// times fewer products than the plain sum the transforms cost more than is gained.
-bool gains(const ConvGeometry& g, ConvPass pass, int tile) {
-  const bool back = pass == ConvPass::dgrad;
-  const Pictures written{g.n, back ? g.in_h : g.out_h(), back ? g.in_w : g.out_w(), 1};
-  const int64_t plain = 9 * written.n * written.height * written.width;
-  return 2 * plain >= 3 * (tile + 2) * (tile + 2) * Tiling::of(written, tile).count();
+// With fewer products than two thirds of the plain sum's the transforms are outweighed.
+bool gains(const ConvDesc& d) {
+  const Pictures p = tiled(d);
+  return 2 * 9 * p.n * p.height * p.width >= 3 * products(d, tile_of(d));
 }
 
 bool fits(const ConvDesc& d) {
@@ -372,7 +386,7 @@ bool fits(const ConvDesc& d) {
                                      d.epilogue == ConvEpilogue::bias_relu6));
   return known && d.prologue == ConvPrologue::none && g.kernel_h == 3 && g.kernel_w == 3 && g.stride_h == 1 &&
          g.stride_w == 1 && g.dilation_h == 1 && g.dilation_w == 1 && g.groups == 1 && g.in_c % kChannels == 0 &&
-         g.out_c % kChannels == 0 && gains(g, d.pass, tile_of(d.dtype));
+         g.out_c % kChannels == 0 && gains(d);
 }
 
 }  // namespace

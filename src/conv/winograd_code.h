@@ -79,7 +79,7 @@ struct Code {
   int most_rows;  // of one product
   // Columns of a panel of a matrix with so many columns in all, a multiple of kChannels.
   int (*panel)(int columns);
-  Transforms transforms[2];  // of tiles of 2 and of 4
+  Transforms transforms[3];  // of tiles of 2, 3 and 4
   // Products of `rows` rows, 1 to most_rows, and a panel's columns. The rows' stride is kChannels or 1.
   void (*multiply_strided)(const Product& product, int rows, int columns);
   void (*multiply_adjacent)(const Product& product, int rows, int columns);

@@ -122,6 +122,46 @@ struct Axis<2> {
 };
 
 template <>
+struct Axis<3> {
+  static void pixels(const Floats* d, Floats* to) {
+    const Floats two = all(2), middle = d[3] - d[1];
+    to[0] = two * (d[0] - d[2]) + middle;
+    to[1] = d[3] - d[2] - two * d[1];
+    to[2] = d[3] + two * d[1] - all(3) * d[2];
+    to[3] = middle;
+    to[4] = two * (d[1] - d[3]) + (d[4] - d[2]);
+  }
+  static void gradients(const Floats* e, Floats* to) {
+    const Floats even = e[0] + e[2];
+    to[0] = e[0];
+    to[1] = even + e[1];
+    to[2] = even - e[1];
+    to[3] = e[0] + all(2) * e[1] + all(4) * e[2];
+    to[4] = e[2];
+  }
+  static void weights(const Floats* w, Floats* to) {
+    const Floats ends = w[0] + w[2];
+    to[0] = w[0] * all(0.5F);
+    to[1] = (ends + w[1]) * all(-0.5F);
+    to[2] = (w[1] - ends) * all(1.F / 6);
+    to[3] = (w[0] + all(2) * w[1] + all(4) * w[2]) * all(1.F / 6);
+    to[4] = w[2];
+  }
+  static void outputs(const Floats* m, Floats* to) {
+    const Floats even = m[1] + m[2];
+    to[0] = m[0] + even + m[3];
+    to[1] = m[1] - m[2] + all(2) * m[3];
+    to[2] = even + all(4) * m[3] + m[4];
+  }
+  static void weight_gradients(const Floats* m, Floats* to) {
+    const Floats b = m[1] * all(-0.5F), d = m[2] * all(1.F / 6), e = m[3] * all(1.F / 6);
+    to[0] = m[0] * all(0.5F) + b - d + e;
+    to[1] = b + d + all(2) * e;
+    to[2] = b - d + all(4) * e + m[4];
+  }
+};
+
+template <>
 struct Axis<4> {
   static void pixels(const Floats* d, Floats* to) {
     const Floats four = all(4), five = all(5), two = all(2);
@@ -338,7 +378,7 @@ constexpr Transforms transforms_of() {
 constexpr Code kCode{kName,
                      kRows,
                      [](int columns) { return columns % (2 * kLanes) == 0 ? 2 * kLanes : kLanes; },
-                     {transforms_of<2>(), transforms_of<4>()},
+                     {transforms_of<2>(), transforms_of<3>(), transforms_of<4>()},
                      multiply<kChannels>,
                      multiply<1>};
 

@@ -228,13 +228,18 @@ TEST(Winograd, IsTakenWhereItIsQuicker) {
   EXPECT_FALSE(winograd_is_quicker(gradient, "jit:avx512_core"));
 }
 
-// f32 keeps the errors of a plain sum; only what is rounded to 16 bits anyway is cut into larger tiles.
-TEST(Winograd, CutsFloatsIntoSmallTiles) {
-  const ConvGeometry g = of(8, 16, 16, 64, 64, 1);
-  EXPECT_EQ(make_winograd({.geometry = g}, 1, winograd::kAvx2)->name(), "winograd F(2x2,3x3) AVX2");
-  for (const DType dtype : {DType::bf16, DType::f16})
-    EXPECT_EQ(make_winograd({.geometry = g, .dtype = dtype}, 1, winograd::kAvx512)->name(),
-              "winograd F(4x4,3x3) AVX-512");
+// As few products as the picture allows; only what is rounded to 16 bits anyway is cut into tiles of 4.
+TEST(Winograd, CutsPicturesIntoTheTilesOfFewestProducts) {
+  const auto name = [](int64_t side, DType dtype, const winograd::Code& code = winograd::kAvx512) {
+    return make_winograd({.geometry = of(8, side, side, 64, 64, 1), .dtype = dtype}, 1, code)->name();
+  };
+  EXPECT_EQ(name(24, DType::f32), "winograd F(3x3,3x3) AVX-512");
+  EXPECT_EQ(name(4, DType::f32, winograd::kAvx2), "winograd F(2x2,3x3) AVX2");
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    EXPECT_EQ(name(16, dtype), "winograd F(4x4,3x3) AVX-512");
+    EXPECT_EQ(name(9, dtype), "winograd F(3x3,3x3) AVX-512");
+    EXPECT_EQ(name(6, dtype), "winograd F(3x3,3x3) AVX-512");
+  }
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <deque>
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <tuple>
 
 #include "convolt/network_file.h"
@@ -140,8 +141,8 @@ auto reading(const std::string& path, const char* what, F read) {
   }
 }
 
-const std::string& metadata(const SafeTensors& file, const std::string& path, const std::string& key) {
-  const auto found = file.metadata().find(key);
+const std::string& metadata(const SafeTensors& file, const std::string& path, std::string_view key) {
+  const auto found = file.metadata().find(std::string(key));
   if (found == file.metadata().end())
     throw FormatError(fmt::format(
         "{}: not a Convolt checkpoint (it has no '{}' metadata); give --model and --weights for weights of others",

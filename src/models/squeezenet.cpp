@@ -1,6 +1,8 @@
 // F. N. Iandola et al., "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and <0.5MB model size",
 // arXiv 1602.07360, and version 1.1 of its repository; names as torchvision's.
 #include "convolt/layers.h"
+
+#include <algorithm>
 #include "models/builders.h"
 
 namespace convolt {

@@ -3,6 +3,7 @@
 #include "convolt/layers.h"
 
 #include <algorithm>
+
 #include "models/builders.h"
 
 namespace convolt {

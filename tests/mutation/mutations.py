@@ -258,6 +258,7 @@ MUTATIONS = {
         ("index", "(from, EightInts) - first);", "(from, EightInts));"),
     ]),
     "kernels/exec/sample.h": (AUGMENT, [
+        ("constant", "if (last - first > kSpan) return false;", ""),
         ("barrier", "s.weights[t] = axis.weight(row + t, centre);"),
         ("index", "sum += weights[k] * static_cast<float>(p[k * stride + j]);", "sum += weights[0] * static_cast<float>(p[k * stride + j]);"),
         ("index", "blended[(i - first) * S + c]", "blended[(i - first) * S]"),

@@ -276,6 +276,21 @@ TEST(OneDnn, PackingAndUnpackingIsARoundTrip) {
   EXPECT_GT(shared, 0);
 }
 
+// Packing the weights of a layer costs more than it gains, for each step of few rows.
+TEST(OneDnn, OffersPlainWeightsFirstWhereRowsAreFew) {
+  Context& context = context_of(Device::cpu());
+  const auto first_packs = [&](ConvPass pass, int64_t rows) {
+    const auto found = context.conv().candidates(LinearDesc{pass, rows, 96, 64});
+    EXPECT_EQ(found.size(), 2U);
+    EXPECT_NE(found[0]->packed_bytes() > 0, found[1]->packed_bytes() > 0);
+    return found[0]->packed_bytes() > 0;
+  };
+  for (const ConvPass pass : {ConvPass::dgrad, ConvPass::wgrad}) {
+    EXPECT_FALSE(first_packs(pass, 128));
+    EXPECT_TRUE(first_packs(pass, 2048));
+  }
+}
+
 TEST(OneDnn, SaysWhereItComputesInAWiderType) {
   Context& context = context_of(Device::cpu());
   const ConvGeometry g = geometries()[0];

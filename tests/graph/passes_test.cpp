@@ -1,6 +1,7 @@
 // Each pass alone off changes no bit where it moves no rounding, and leaves its mark where it applies.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <set>
@@ -200,6 +201,21 @@ TEST_F(PassLog, PartsOfAValueShareOneGradient) {
   const auto evaluation = plan("shuffled", false);
   EXPECT_EQ(count(*evaluation, "split"), 4);
   EXPECT_EQ(count(*evaluation, "concat"), 3);
+}
+
+// Weights are packed for each step of a training, but once for an evaluation: only there a layer of few rows packs
+// them.
+TEST_F(PassLog, EvaluationPacksTheWeightsOfFullyConnectedLayers) {
+  const auto training = plan("lenet", true), evaluation = plan("lenet", false);
+  const auto packs = [](const std::vector<Op>& ops, const char* layer) {
+    return std::any_of(ops.begin(), ops.end(),
+                       [&](const Op& op) { return op.def == &ops::pack_weights && op.layer == layer; });
+  };
+  EXPECT_TRUE(packs(PlanAccess::program(*evaluation).prepare, "fc1"));
+  for (const Op& op : PlanAccess::program(*training).step)
+    if (op.def == &ops::linear_dgrad) {
+      EXPECT_EQ(op.kernel->packed_bytes(), 0) << op.layer;
+    }
 }
 
 TEST_F(PassLog, EvaluationReservesNoIndexForMaxPools) {

@@ -1,4 +1,5 @@
-// The inner loops of the Winograd convolutions, compiled once for each instruction set.
+// The inner loops of the Winograd convolutions, compiled once for each instruction set. Functions of this header are
+// always inlined: the linker must not keep the AVX-512 copy of one for processors without it.
 #pragma once
 
 #include <cstdint>
@@ -25,9 +26,11 @@ struct Window {
   char* data = nullptr;
   int64_t offset = 0, row = 0, pixel = 0;
   int first_row = 0, end_row = 0, first_column = 0, end_column = 0;
-  bool has(int i, int j) const { return i >= first_row && i < end_row && j >= first_column && j < end_column; }
-  bool is_whole(int side) const { return has(0, 0) && has(side - 1, side - 1); }
-  char* at(int i, int j) const { return data + (offset + i * row + j * pixel); }
+  [[gnu::always_inline]] bool has(int i, int j) const {
+    return i >= first_row && i < end_row && j >= first_column && j < end_column;
+  }
+  [[gnu::always_inline]] bool is_whole(int side) const { return has(0, 0) && has(side - 1, side - 1); }
+  [[gnu::always_inline]] char* at(int i, int j) const { return data + (offset + i * row + j * pixel); }
 };
 
 struct Channels {
@@ -59,8 +62,8 @@ struct Product {
 // The matrices A, B and G are in winograd_loops.h.
 struct Transforms {
   int tile;
-  int side() const { return tile + 2; }
-  int points() const { return side() * side(); }
+  [[gnu::always_inline]] int side() const { return tile + 2; }
+  [[gnu::always_inline]] int points() const { return side() * side(); }
   // points = B^T d B of side x side pixels d; those that do not exist are 0.
   void (*pixels)(const Channels& channels, const Window& pixels, const Points& to);
   // points = A d A^T of tile x tile gradients d; those that do not exist are 0.

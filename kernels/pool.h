@@ -1,5 +1,5 @@
-// Pooling and slicing of NHWC pictures. Geometry as PyTorch's. Backward passes are gathers: each input
-// element is written once, so results repeat bit for bit.
+// Pooling and slicing of NHWC pictures. Geometry as PyTorch's. Backward passes write each input element once, as gathers
+// or, of max pools whose windows do not overlap, window by window: results repeat bit for bit.
 #pragma once
 
 #include "convolt/context.h"

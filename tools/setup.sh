@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the packages that building and testing need, as far as they are missing: tools/setup.sh [--cpu|--cuda]
-# --cuda adds pip, with which tools/fetch_cuda_deps.sh fetches. The names are those of Debian 12 and of Ubuntu 24.04 (from
+# --cuda adds pip, with which tools/fetch_cuda_deps.sh fetches. The names are those of Debian 12 and 13 and of Ubuntu 24.04 (from
 # its component universe). Where the caller may not install, it prints the line for an administrator and fails.
 set -euo pipefail
 

@@ -13,7 +13,6 @@ namespace {
 
 using namespace winograd;
 
-constexpr int kMostTiles = 256;  // of a block
 // Floats between points and between rows beyond their channels: a power of two apart, all would share a cache set.
 constexpr int64_t kSpread = 16;
 
@@ -283,7 +282,7 @@ public:
     columns_ = by_channels_ ? g.out_c / threads : g.out_c;
     const int64_t share = by_channels_ ? tiling_.count() : divided_up(tiling_.count(), threads);
     constexpr int64_t kBlockBytes = 512 << 10;
-    tiles_ = std::clamp<int64_t>(kBlockBytes / (point_bytes() * (g.in_c + columns_)), 96, kMostTiles);
+    tiles_ = std::clamp<int64_t>(kBlockBytes / (point_bytes() * (g.in_c + columns_)), 96, 256);
     tiles_ = divided_up(share, divided_up(share, tiles_));
   }
 

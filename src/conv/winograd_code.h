@@ -38,10 +38,10 @@ struct Channels {
   int count = 0;  // a multiple of kChannels
 };
 
-// (bias ? x + bias : x), at least `low` and at most `high`.
+// (bias ? x + bias : x), and where it clamps at least 0 and at most `high`.
 struct Finish {
   const float* bias = nullptr;
-  float low = 0, high = 0;
+  float high = 0;
   bool clamps = false;
 };
 

@@ -272,7 +272,7 @@ void transform_to_points(int channels, const Window& pixels, const Points& to) {
 // The order of arguments lets a NaN through.
 template <DType T, int M>
 void transform_output(int channels, const float* points, int64_t stride, const Window& pixels, const Finish& finish) {
-  const Floats low = all(finish.low), high = all(finish.high);
+  const Floats high = all(finish.high);
   const bool whole = pixels.is_whole(M);
   for (int c = 0; c < channels; c += kLanes) {
     const Floats bias = finish.bias ? load(finish.bias + c) : zeros();
@@ -281,7 +281,7 @@ void transform_output(int channels, const float* points, int64_t stride, const W
         [&](int i, int j, Floats v) {
           if (!whole && !pixels.has(i, j)) return;
           v = v + bias;
-          store_as<T>(pixels.at(i, j), c, finish.clamps ? smaller(high, larger(low, v)) : v);
+          store_as<T>(pixels.at(i, j), c, finish.clamps ? smaller(high, larger(zeros(), v)) : v);
         });
   }
 }

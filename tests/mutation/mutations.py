@@ -303,7 +303,7 @@ MUTATIONS = {
         ("index", "pixels.has(i, j) ? load_as<T>(pixels.at(i, j), c) : zeros()", "load_as<T>(pixels.at(pixels.first_row, pixels.first_column), c)"),
         ("index", "if (!whole && !pixels.has(i, j)) return;", "if (!whole && !pixels.has(j, i)) return;"),
         ("sign", "v = v + bias;", "v = v - bias;"),
-        ("sign", "smaller(high, larger(low, v))", "smaller(larger(v, low), high)"),
+        ("sign", "smaller(high, larger(zeros(), v))", "smaller(larger(v, zeros()), high)"),
         ("index", "const Floats row = all(left[r * RowStride]);", "const Floats row = all(left[0]);"),
         ("index", "run += p.left_jump", "run += 0"),
         ("constant", "p.adds ? load(p.sums + r * p.sums_row + v * kLanes) : zeros()", "zeros()"),

@@ -92,7 +92,7 @@ public:
   // Best first, packing of the weights included; empty where the library has none. Thread-safe.
   virtual std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) = 0;
   virtual std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) = 0;
-  // "oneDNN 2.6.3, avx512_core", "cuDNN 9.19.0".
+  // What the bits of a result depend on: "oneDNN 2.6.3, Winograd AVX-512, 2 threads", "cuDNN 9.19.0".
   virtual std::string describe() const = 0;
 };
 

@@ -336,7 +336,7 @@ public:
   std::string describe() const override {
     const auto* v = dnnl::version();
     return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch) +
-           ", " + std::to_string(threads_) + " threads";
+           ", Winograd " + winograd_code().name + ", " + std::to_string(threads_) + " threads";
   }
 
 private:

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "conv/run_kernel.h"
+#include "conv/winograd.h"
 #include "reference/conv.h"
 #include "reference/elementwise.h"
 #include "support/op_test.h"
@@ -297,6 +298,8 @@ TEST(OneDnn, SaysWhereItComputesInAWiderType) {
   EXPECT_FALSE(context.conv().candidates(ConvDesc{.geometry = g, .dtype = DType::f32})[0]->widened());
   EXPECT_TRUE(context.conv().candidates(ConvDesc{.geometry = g, .dtype = DType::f16})[0]->widened());
   EXPECT_EQ(context.conv().describe().find("oneDNN "), 0U);
+  // A training resumed with other instructions goes on to other bits: the checkpoint compares this.
+  EXPECT_NE(context.conv().describe().find(std::string("Winograd ") + winograd_code().name), std::string::npos);
 }
 
 TEST(ConvGeometryTest, ExtentsFlopsAndName) {

@@ -27,11 +27,13 @@ struct ChannelStats {
   }
 };
 
+// T: what scale and bias are rounded to.
+template <class T>
 struct Finalize {
   BnFinalizeArgs a;
   HD void operator()(int c, const double (&sums)[2]) const {
     const double n = static_cast<double>(a.rows), mean_shifted = sums[0] / n;
-    const double mean = static_cast<double>(a.stats[c]) + mean_shifted;
+    const double mean = (a.raw_sums ? 0. : static_cast<double>(a.stats[c])) + mean_shifted;
     const double spread = sums[1] / n - mean_shifted * mean_shifted;
     const double variance = spread < 0 ? 0 : spread;  // rounding may leave a constant channel just below 0; NaN stays
     const double m = static_cast<double>(a.momentum), unbiased = variance * n / (n - 1);
@@ -42,10 +44,16 @@ struct Finalize {
     }
     const double invstd = 1 / sqrt(variance + static_cast<double>(a.eps));
     const double scale = static_cast<double>(a.gamma[c]) * invstd;
+    const T low_scale(static_cast<float>(scale)),
+        low_bias(static_cast<float>(static_cast<double>(a.beta[c]) - mean * scale));
     a.coef[c] = static_cast<float>(mean);
     a.coef[a.channels + c] = static_cast<float>(invstd);
-    a.coef[2 * a.channels + c] = static_cast<float>(scale);
-    a.coef[3 * a.channels + c] = static_cast<float>(static_cast<double>(a.beta[c]) - mean * scale);
+    a.coef[2 * a.channels + c] = static_cast<float>(low_scale);
+    a.coef[3 * a.channels + c] = static_cast<float>(low_bias);
+    if (a.low.data) {
+      static_cast<T*>(a.low.data)[c] = low_scale;
+      static_cast<T*>(a.low.data)[a.channels + c] = low_bias;
+    }
   }
 };
 
@@ -176,6 +184,20 @@ void dispatch_incoming(const char* op, const Tensor& dy, const Tensor& x, const 
 }
 
 template <class T>
+struct RawSums {
+  const T* x;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+    const Floats<W> v = load<W>(x + row * channels + c);
+    for_lanes<W>([&](int j) {
+      sums[0][j] += v[j];
+      sums[1][j] += v[j] * v[j];
+    });
+  }
+};
+
+template <class T>
 struct ChannelSum {
   const T* x;
   int channels;
@@ -217,7 +239,10 @@ void bn_finalize(Stream s, const BnFinalizeArgs& args) {
   if (args.rows < 2)
     throw ShapeError("bn_finalize needs at least 2 values per channel to estimate a variance, found " +
                      std::to_string(args.rows) + "; use a larger batch or picture, or evaluate");
-  join_chunks<2>(s, args.chunks, args.channels, args.stats + args.channels, Finalize{args});
+  dispatch_float(args.low.data ? args.low.dtype : DType::f32, "bn_finalize", [&](auto t) {
+    join_chunks<2>(s, args.raw_sums ? 1 : args.chunks, args.channels, args.stats + (args.raw_sums ? 0 : args.channels),
+                   Finalize<decltype(t)>{args});
+  });
 }
 
 void bn_coefficients(Stream s, int channels, const float* gamma, const float* beta, const float* running_mean,
@@ -277,6 +302,15 @@ void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor
                           s, rows_of(x), channels_of(x),
                           BackwardApply<T, A, kStored>{in, dgamma, dbeta, inverse_rows, dx.as<T>(), dresidual.as<T>()});
                     });
+}
+
+void channel_sums(Stream s, const Tensor& x, float* scratch, float* sums) {
+  const int channels = channels_of(x);
+  dispatch_float(x.dtype, "channel_sums", [&](auto t) {
+    using T = decltype(t);
+    reduce_channels<2>(s, rows_of(x), channels, scratch, RawSums<T>{x.as<const T>(), channels});
+  });
+  join_chunks<2>(s, chunks_of(rows_of(x)), channels, scratch, StoreSums<2>{{sums, sums + channels}});
 }
 
 void channel_sum(Stream s, const Tensor& x, float* scratch, float* out) {

@@ -15,7 +15,9 @@ int64_t channel_stats_extent(int64_t rows);
 void channel_stats(Stream s, const Tensor& x, float* stats);
 
 struct BnFinalizeArgs {
-  const float* stats = nullptr;  // f32 [1 + 2 * chunks, C] as channel_stats writes it
+  // f32 [1 + 2 * chunks, C] as channel_stats writes it; [2, C] as channel_sums does, with raw_sums.
+  const float* stats = nullptr;
+  bool raw_sums = false;
   int64_t chunks = 0;
   int64_t rows = 0;  // at least 2
   int channels = 0;
@@ -27,6 +29,9 @@ struct BnFinalizeArgs {
   float* running_mean = nullptr;  // [C]
   float* running_var = nullptr;   // [C], with the unbiased variance
   float* coef = nullptr;          // [4, C], written
+  // [2, C] of any floating dtype, written: scale and bias, to which those of coef are then rounded too, so that whoever
+  // reads either computes the same. data may be null.
+  Tensor low;
 };
 void bn_finalize(Stream s, const BnFinalizeArgs& args);
 
@@ -54,6 +59,10 @@ void bn_backward_reduce(Stream s, const Tensor& dy, const Tensor& x, const Tenso
 void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
                        const float* dgamma, const float* dbeta, const Tensor& dx, const Tensor& dresidual,
                        bool frozen = false);
+
+// sums f32 [2, C]: the plain sums of x and of its square, as the epilogues of convolutions make them. They lose
+// accuracy as (mean / standard deviation)^2. scratch as bn_backward_scratch.
+void channel_sums(Stream s, const Tensor& x, float* scratch, float* sums);
 
 // out[c] = sum over rows of x[row, c] (bias gradient); scratch as bn_backward_scratch.
 void channel_sum(Stream s, const Tensor& x, float* scratch, float* out);

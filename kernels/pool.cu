@@ -1,26 +1,11 @@
 #include "pool.h"
 
-#include "exec/grid.h"
+#include "exec/pooling.h"
 #include "exec/reduce.h"
 
 namespace convolt {
 namespace {
 
-// The picture's side (in), the pooled side (out), and the window between them.
-struct Pooling {
-  Grid in, out;
-  int channels;
-  PoolWindow window;
-};
-
-struct Range {
-  int first, last;  // [first, last)
-};
-// The part of the window at `out` that lies inside the picture, as offsets from the window's start.
-HD Range inside(int out, int kernel, int stride, int pad, int extent) {
-  const int start = out * stride - pad;
-  return {start < 0 ? -start : 0, start + kernel < extent ? kernel : extent - start};
-}
 // How many rows or columns of the window an average divides by: those inside the picture, or inside the padded picture.
 HD int counted(int out, int kernel, int stride, int before, int extent, int after, bool include_pad) {
   const Range r = inside(out, kernel, stride, before, extent + (include_pad ? after : 0));
@@ -34,69 +19,22 @@ HD int counted_columns(const Pooling& p, int ow) {
   const PoolWindow& k = p.window;
   return counted(ow, k.kernel_w, k.stride_w, k.pad.left, p.in.w, k.pad.right, k.count_include_pad);
 }
-// The windows that cover `in`.
-HD Range covering(int in, int kernel, int stride, int pad, int windows) {
-  const int behind = in + pad - kernel;  // the last window start that no longer reaches
-  const int last = (in + pad) / stride + 1;
-  return {behind < 0 ? 0 : behind / stride + 1, last < windows ? last : windows};
-}
-
-template <class T, bool kIndex>
-struct MaxPool {
+template <class T>
+struct Elements {
   const T* x;
-  T* y;
-  uint8_t* index;
-  Pooling p;
   template <int W>
-  HD void run(int64_t row, int c) const {
-    const PoolWindow& k = p.window;
-    const Pixel o = p.out.pixel(row);
-    const Range rh = inside(o.h, k.kernel_h, k.stride_h, k.pad.top, p.in.h);
-    const Range rw = inside(o.w, k.kernel_w, k.stride_w, k.pad.left, p.in.w);
-    const int h0 = o.h * k.stride_h - k.pad.top, w0 = o.w * k.stride_w - k.pad.left;
-    Floats<W> best, where;
-    for_lanes<W>([&](int j) {
-      best[j] = -INFINITY;  // the first position stays where nothing is larger
-      where[j] = static_cast<float>(rh.first * k.kernel_w + rw.first);
-    });
-    for (int r = rh.first; r < rh.last; ++r)
-      for (int s = rw.first; s < rw.last; ++s) {
-        const Floats<W> v = load<W>(x + ((o.n * p.in.h + h0 + r) * p.in.w + w0 + s) * p.channels + c);
-        const auto position = static_cast<float>(r * k.kernel_w + s);
-        for_lanes<W>([&](int j) {
-          const bool take = (v[j] > best[j]) | ((v[j] != v[j]) & (best[j] == best[j]));  // the first NaN wins
-          best[j] = take ? v[j] : best[j];
-          if constexpr (kIndex) where[j] = take ? position : where[j];
-        });
-      }
-    store(y + row * p.channels + c, best);
-    if constexpr (kIndex) store(index + row * p.channels + c, where);
+  HD Floats<W> at(int64_t i, int /*c*/) const {
+    return load<W>(x + i);
   }
 };
 
-// dx of one picture element: the sum over the windows that cover it, of those gradients that came from it.
 template <class T>
 struct MaxPoolBackward {
-  const T* dy;
-  const uint8_t* index;
+  MaxPoolGather<T> gather;
   T* dx;
-  Pooling p;
   template <int W>
   HD void run(int64_t row, int c) const {
-    const PoolWindow& k = p.window;
-    const Pixel i = p.in.pixel(row);
-    const Range rh = covering(i.h, k.kernel_h, k.stride_h, k.pad.top, p.out.h);
-    const Range rw = covering(i.w, k.kernel_w, k.stride_w, k.pad.left, p.out.w);
-    Floats<W> sum = {};
-    for (int oh = rh.first; oh < rh.last; ++oh)
-      for (int ow = rw.first; ow < rw.last; ++ow) {
-        const int64_t o = ((i.n * p.out.h + oh) * p.out.w + ow) * p.channels + c;
-        const int r = i.h + k.pad.top - oh * k.stride_h, s = i.w + k.pad.left - ow * k.stride_w;
-        const auto position = static_cast<float>(r * k.kernel_w + s);
-        const Floats<W> g = load<W>(dy + o), where = load<W>(index + o);
-        for_lanes<W>([&](int j) { sum[j] += where[j] == position ? g[j] : 0.F; });
-      }
-    store(dx + row * p.channels + c, sum);
+    store(dx + row * gather.p.channels + c, gather.template at<W>(row, c));
   }
 };
 
@@ -308,19 +246,6 @@ struct SlicePad {
 
 int extent(const Tensor& x, int i) { return static_cast<int>(x.shape[i]); }
 
-Pooling pooling_of(const char* op, const Tensor& picture, const Tensor& pooled, const PoolWindow& k) {
-  const Pooling p{
-      {extent(picture, 1), extent(picture, 2)}, {extent(pooled, 1), extent(pooled, 2)}, extent(picture, 3), k};
-  if (!k.pad_fits())
-    throw ShapeError(std::string(op) + ": padding may be at most half of the window, found " + k.pad.to_string() +
-                     " for a window of " + std::to_string(k.kernel_h) + "x" + std::to_string(k.kernel_w));
-  const Shape expected = k.pooled(picture.shape);
-  if (pooled.shape != expected)
-    throw ShapeError(std::string(op) + " of " + picture.shape.to_string() + " expects the pooled shape " +
-                     expected.to_string() + ", found " + pooled.shape.to_string());
-  return p;
-}
-
 template <bool kSpread>
 void slice_pad_either(Stream s, const char* op, const Tensor& from, const Tensor& to, int stride, int shift) {
   dispatch_float(from.dtype, op, [&](auto t) {
@@ -346,6 +271,19 @@ int64_t pooled_extent(int64_t extent, int before, int after, int kernel, int str
 
 }  // namespace
 
+Pooling pooling_of(const char* op, const Tensor& picture, const Tensor& pooled, const PoolWindow& k) {
+  const Pooling p{
+      {extent(picture, 1), extent(picture, 2)}, {extent(pooled, 1), extent(pooled, 2)}, extent(picture, 3), k};
+  if (!k.pad_fits())
+    throw ShapeError(std::string(op) + ": padding may be at most half of the window, found " + k.pad.to_string() +
+                     " for a window of " + std::to_string(k.kernel_h) + "x" + std::to_string(k.kernel_w));
+  const Shape expected = k.pooled(picture.shape);
+  if (pooled.shape != expected)
+    throw ShapeError(std::string(op) + " of " + picture.shape.to_string() + " expects the pooled shape " +
+                     expected.to_string() + ", found " + pooled.shape.to_string());
+  return p;
+}
+
 bool PoolWindow::pad_fits() const {
   return pad.top >= 0 && pad.left >= 0 && pad.bottom >= 0 && pad.right >= 0 &&
          std::max(pad.top, pad.bottom) <= kernel_h / 2 && std::max(pad.left, pad.right) <= kernel_w / 2;
@@ -366,9 +304,10 @@ void max_pool(Stream s, const Tensor& x, const Tensor& y, const Tensor& index, c
     using T = decltype(t);
     if (index.data)
       for_each_channel_packet(s, rows, p.channels,
-                              MaxPool<T, true>{x.as<const T>(), y.as<T>(), index.as<uint8_t>(), p});
+                              MaxPool<T, Elements<T>, true>{{x.as<const T>()}, y.as<T>(), index.as<uint8_t>(), p});
     else
-      for_each_channel_packet(s, rows, p.channels, MaxPool<T, false>{x.as<const T>(), y.as<T>(), nullptr, p});
+      for_each_channel_packet(s, rows, p.channels,
+                              MaxPool<T, Elements<T>, false>{{x.as<const T>()}, y.as<T>(), nullptr, p});
   });
 }
 
@@ -383,7 +322,7 @@ void max_pool_backward(Stream s, const Tensor& dy, const Tensor& index, const Te
                               MaxPoolBackwardApart<T>{gradients, positions, dx.as<T>(), p});
     else
       for_each_channel_packet(s, dx.elements() / p.channels, p.channels,
-                              MaxPoolBackward<T>{gradients, positions, dx.as<T>(), p});
+                              MaxPoolBackward<T>{{gradients, positions, p}, dx.as<T>()});
   });
 }
 

@@ -44,18 +44,19 @@ struct Norm {
     params.beta = rounded(params.beta, DType::f32);
   }
 
-  void finalize(Stream s) const {
-    bn_finalize(s, {.stats = stats.as<float>(),
-                    .chunks = chunks_for(rows),
-                    .rows = rows,
-                    .channels = channels,
-                    .gamma = gamma.as<float>(),
-                    .beta = beta.as<float>(),
-                    .eps = static_cast<float>(params.eps),
-                    .momentum = 0.25F,
-                    .running_mean = running_mean.as<float>(),
-                    .running_var = running_var.as<float>(),
-                    .coef = coef.as<float>()});
+  void finalize(Stream s) const { bn_finalize(s, args()); }
+  BnFinalizeArgs args() const {
+    return {.stats = stats.as<float>(),
+            .chunks = chunks_for(rows),
+            .rows = rows,
+            .channels = channels,
+            .gamma = gamma.as<float>(),
+            .beta = beta.as<float>(),
+            .eps = static_cast<float>(params.eps),
+            .momentum = 0.25F,
+            .running_mean = running_mean.as<float>(),
+            .running_var = running_var.as<float>(),
+            .coef = coef.as<float>()};
   }
   void statistics(Stream s, const Tensor& x) const {
     channel_stats(s, x, stats.as<float>());
@@ -96,6 +97,43 @@ void expect_statistics(const Norm& norm, const Vector& x, double relative, const
   expect_near(norm.coefficient(3), bias, 1e-5, relative, what + ": bias");
   expect_near(norm.running_mean.values(), running.mean, 1e-7, relative, what + ": running mean");
   expect_near(norm.running_var.values(), running.variance, 0, relative, what + ": running variance");
+}
+
+// Plain sums, as a convolution's epilogue makes them, give the same but for the accuracy that they lose: over so many
+// rows the mean is less than the deviation.
+TEST_P(BatchNormTest, PlainSumsFinalizeAsShiftedOnes) {
+  for (const int64_t rows : {63, 64, 65, 200})
+    for (const int channels : kChannels) {
+      const Vector values = rounded(random_values(rows * channels, 3), dtype());
+      const DeviceTensor x(ctx(), dtype(), {rows, channels}, values), sums(ctx(), DType::f32, {2, channels});
+      const DeviceTensor low(ctx(), DType::f16, {2, channels});
+      const Norm norm(ctx(), rows, channels), exact(ctx(), rows, channels);
+      run(ctx(), [&](Stream s) {
+        channel_sums(s, x, norm.scratch.as<float>(), sums.as<float>());
+        BnFinalizeArgs args = norm.args();
+        args.stats = sums.as<float>();
+        args.raw_sums = true;
+        bn_finalize(s, args);
+        args = exact.args();
+        args.stats = sums.as<float>();
+        args.raw_sums = true;
+        args.low = low;
+        bn_finalize(s, args);
+      });
+      const std::string name = case_name("plain sums", rows, channels);
+      expect_statistics(norm, values, 1e-4, name);
+      norm.check_guards();
+      sums.check_guards();
+      low.check_guards();
+      // With low ones, scale and bias are those, everywhere.
+      Vector both = norm.coefficient(2), bias = norm.coefficient(3);
+      both.insert(both.end(), bias.begin(), bias.end());
+      for (double& v : both) v = test::rounded(v, DType::f16);
+      EXPECT_EQ(low.values(), both) << name;
+      Vector coefficients = exact.coefficient(2), biases = exact.coefficient(3);
+      coefficients.insert(coefficients.end(), biases.begin(), biases.end());
+      EXPECT_EQ(coefficients, both) << name;
+    }
 }
 
 TEST_P(BatchNormTest, ByHand) {

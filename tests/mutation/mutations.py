@@ -12,6 +12,7 @@ def of(*suites):
 
 ACTIVATION = of("ActivationTest", "DropoutTest")
 BATCH_NORM = of("BatchNormTest")
+BLOCK_END = of("BlockEndTest")
 CHANNELS = of("ChannelsTest")
 LOSS = of("LossTest", "AnyLossTest")
 OPTIMIZER = of("OptimizerTest", "LossScaleTest")
@@ -109,7 +110,11 @@ MUTATIONS = {
         ("sign", "scale[j] * (g[j] - r[j])", "scale[j] * (g[j] + r[j])"),
         ("index", "store(dresidual + i, g);", "store(dresidual + i, r);"),
         ("constant", "frozen ? 0.F : 1.F /", "frozen ? 1.F : 1.F /"),
-        ("sign", "sums[0][j] += v[j];", "sums[0][j] -= v[j];"),
+        ("sign", "{ sums[0][j] += v[j]; });", "{ sums[0][j] -= v[j]; });"),
+        ("sign", "sums[1][j] += v[j] * v[j];", "sums[1][j] += v[j];"),
+        ("constant", "args.raw_sums ? 1 : args.chunks", "args.chunks"),
+        ("index", "static_cast<T*>(a.low.data)[a.channels + c] = low_bias;", "static_cast<T*>(a.low.data)[c] = low_bias;"),
+        ("constant", "(a.raw_sums ? 0. : static_cast<double>(a.stats[c]))", "static_cast<double>(a.stats[c])"),
         ("sign", "v[j] += b[j];", "v[j] -= b[j];"),
     ]),
     "kernels/channels.cu": (CHANNELS, [
@@ -184,11 +189,39 @@ MUTATIONS = {
         ("constant", "BadStepPolicy::stop && status.first_bad_step >= 0", "BadStepPolicy::stop && status.first_bad_step > 0"),
         ("constant", "status.rate_factor /= 2;", "status.rate_factor /= 4;"),
     ]),
-    "kernels/pool.cu": (POOL, [
+    "kernels/exec/pooling.h": (POOL + ":" + BLOCK_END, [
         ("sign", "const int start = out * stride - pad;", "const int start = out * stride + pad;"),
         ("index", "behind / stride + 1, last", "behind / stride, last"),
         ("sign", "(v[j] > best[j])", "(v[j] >= best[j])"),
         ("sign", "sum[j] += where[j] == position ? g[j] : 0.F", "sum[j] += where[j] != position ? g[j] : 0.F"),
+        ("index", "p.channels + c, c);", "p.channels + c, 0);"),
+    ]),
+    "kernels/block_end.cu": (BLOCK_END, [
+        ("sign", "{ v[j] = v[j] * a[j] + b[j]; });", "{ v[j] = v[j] * a[j] - b[j]; });"),
+        ("index", "load<W>(coef + 2 * channels + c), b = load", "load<W>(coef + channels + c), b = load"),
+        ("index", "normalise(r, residual_coef, channels, c);", "normalise(r, coef, channels, c);"),
+        ("sign", "{ v[j] += r[j]; });", "{ v[j] -= r[j]; });"),
+        ("sign", "(v[j] > 0 ? 1U : 0U) << j", "(v[j] >= 0 ? 1U : 0U) << j"),
+        ("index", "(v[j] > 0 ? 1U : 0U) << j", "(v[j] > 0 ? 1U : 0U) << (7 - j)"),
+        ("index", "mask[i / 8] =", "mask[i / 8 + 1] ="),
+        ("sign", "{ g[j] += other[j]; });", "{ g[j] -= other[j]; });"),
+        ("index", "bits >> j & 1U", "bits >> (j ^ 1) & 1U"),
+        ("index", "g = gated(i, c, rounded<T>(g), v);", "g = gated(i, c, rounded<T>(v), v);"),
+        ("sign", "sums[0][j] += g[j] * ((v[j] - mean[j]) * invstd[j]);", "sums[0][j] += g[j] * ((v[j] + mean[j]) * invstd[j]);"),
+        ("index", "sums[2][j] += g[j] * ((v2[j] - mean2[j])", "sums[2][j] += g[j] * ((v2[j] - mean[j])"),
+        ("index", "dgamma2[c] = static_cast<float>(sums[2]);", "dgamma2[c] = static_cast<float>(sums[0]);"),
+        ("sign", "{ r[j] = scale[j] * (g[j] - r[j]); });", "{ r[j] = scale[j] * (g[j] + r[j]); });"),
+        ("index", "b = gradient(second, i, c, g);", "b = gradient(first, i, c, g);"),
+        ("index", "store(second.dx + i, b);", "store(second.dx + i, a);"),
+    ]),
+    "kernels/bn_pool.cu": (BLOCK_END, [
+        ("index", "b = load<W>(bias + c);", "b = load<W>(scale + c);"),
+        ("sign", "Relu{}.forward(v);", ""),
+        ("sign", "Relu{}.backward(z, g);", "Relu{}.backward(v, g);"),
+        ("sign", "sums[1][j] += g[j];", "sums[1][j] -= g[j];"),
+        ("constant", "1.F / static_cast<float>(rows), a.dx", "1.F / static_cast<float>(channels), a.dx"),
+    ]),
+    "kernels/pool.cu": (POOL, [
         ("sign", "v[j] = where[j] == position ? g[j] : 0.F", "v[j] = where[j] != position ? g[j] : 0.F"),
         ("index", "(o.n * p.in.h + o.h * k.kernel_h) * line", "(o.n * p.in.h + o.h) * line"),
         ("index", "first + r * line + int64_t{s} * p.channels", "first + s * line + int64_t{r} * p.channels"),

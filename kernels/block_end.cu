@@ -1,0 +1,234 @@
+#include "block_end.h"
+
+#include "exec/act.h"
+#include "exec/reduce.h"
+
+namespace convolt {
+namespace {
+
+int channels_of(const Tensor& x) { return static_cast<int>(x.shape[-1]); }
+int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
+
+// v * scale + bias of coef.
+template <int W>
+HD void normalise(Floats<W>& v, const float* coef, int channels, int c) {
+  const Floats<W> a = load<W>(coef + 2 * channels + c), b = load<W>(coef + 3 * channels + c);
+  for_lanes<W>([&](int j) { v[j] = v[j] * a[j] + b[j]; });
+}
+
+template <class T, class A, bool kScaled, bool kMask>
+struct End {
+  const T *x, *residual;
+  const float *coef, *residual_coef;
+  T* y;
+  uint8_t* mask;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const int64_t i = row * channels + c;
+    Floats<W> v = load<W>(x + i), r = load<W>(residual + i);
+    normalise(v, coef, channels, c);
+    if constexpr (kScaled) normalise(r, residual_coef, channels, c);
+    for_lanes<W>([&](int j) { v[j] += r[j]; });
+    A{}.forward(v);
+    store(y + i, v);
+    if constexpr (kMask && W == 8) {
+      unsigned bits = 0;
+      for (int j = 0; j < 8; ++j) bits |= (v[j] > 0 ? 1U : 0U) << j;
+      mask[i / 8] = static_cast<uint8_t>(bits);
+    }
+  }
+};
+
+template <class T, class A, bool kScaled, bool kMask>
+void run_end(Stream s, const BlockEndArgs& a) {
+  const int channels = channels_of(a.x);
+  const End<T, A, kScaled, kMask> end{
+      a.x.as<const T>(), a.residual.as<const T>(), a.coef, a.residual_coef, a.y.as<T>(), a.mask, channels};
+  if constexpr (kMask)
+    for_each_channel_packet_of<8>(s, rows_of(a.x), channels, end);
+  else
+    for_each_channel_packet(s, rows_of(a.x), channels, end);
+}
+
+template <class T, class A, bool kMask>
+void run_end(Stream s, const BlockEndArgs& a) {
+  if (a.residual_coef != nullptr)
+    run_end<T, A, true, kMask>(s, a);
+  else
+    run_end<T, A, false, kMask>(s, a);
+}
+
+// What is stored, as a float: later sums then see what later kernels read.
+template <class T, int W>
+HD Floats<W> rounded(const Floats<W>& v) {
+  if constexpr (sizeof(T) == sizeof(float)) return v;
+  Packet<T, W> kept;
+  store(kept.v, v);
+  return load<W>(kept.v);
+}
+
+// dz and, with x2, one more sum for a second batch norm of the same dz.
+template <class T, Gate kGate, bool kSecond>
+struct Join {
+  const T *dy, *dy2, *x, *x2;
+  const float *coef, *coef2;
+  const void* gate;
+  T* dz;
+  int channels;
+
+  template <int W>
+  HD Floats<W> gated(int64_t i, int c, Floats<W> g, const Floats<W>& v) const {
+    if constexpr (kGate == Gate::mask) {
+      if constexpr (W == 8) {
+        const unsigned bits = static_cast<const uint8_t*>(gate)[i / 8];
+        for_lanes<W>([&](int j) { g[j] = (bits >> j & 1U) != 0 ? g[j] : 0.F; });
+      }
+    } else if constexpr (kGate == Gate::output) {
+      const Floats<W> y = load<W>(static_cast<const T*>(gate) + i);
+      Fixed<Activation::relu>{}.backward(y, g);
+    } else if constexpr (kGate == Gate::recomputed) {
+      Floats<W> z = v;
+      normalise(z, coef, channels, c);
+      Fixed<Activation::relu>{}.backward(z, g);
+    }
+    return g;
+  }
+
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[kSecond ? 3 : 2]) const {
+    const int64_t i = row * channels + c;
+    const Floats<W> v = load<W>(x + i);
+    Floats<W> g = load<W>(dy + i);
+    if (dy2) {
+      const Floats<W> other = load<W>(dy2 + i);
+      for_lanes<W>([&](int j) { g[j] += other[j]; });
+    }
+    g = gated(i, c, rounded<T>(g), v);
+    store(dz + i, g);
+    const Floats<W> mean = load<W>(coef + c), invstd = load<W>(coef + channels + c);
+    for_lanes<W>([&](int j) {
+      sums[0][j] += g[j] * ((v[j] - mean[j]) * invstd[j]);
+      sums[1][j] += g[j];
+    });
+    if constexpr (kSecond) {
+      const Floats<W> v2 = load<W>(x2 + i), mean2 = load<W>(coef2 + c), invstd2 = load<W>(coef2 + channels + c);
+      for_lanes<W>([&](int j) { sums[2][j] += g[j] * ((v2[j] - mean2[j]) * invstd2[j]); });
+    }
+  }
+};
+
+struct StorePair {
+  float *dgamma, *dbeta, *dgamma2, *dbeta2;
+  HD void operator()(int c, const double (&sums)[3]) const {
+    dgamma[c] = static_cast<float>(sums[0]);
+    dbeta[c] = dbeta2[c] = static_cast<float>(sums[1]);
+    dgamma2[c] = static_cast<float>(sums[2]);
+  }
+};
+
+template <class T, Gate kGate>
+void run_join(Stream s, const GradientJoinArgs& a) {
+  const int channels = channels_of(a.x);
+  const int64_t rows = rows_of(a.x);
+  if constexpr (kGate != Gate::recomputed)
+    if (a.x2.data != nullptr) {
+      reduce_channels<3>(
+          s, rows, channels, a.scratch,
+          Join<T, kGate, true>{a.dy.as<const T>(), a.dy2.as<const T>(), a.x.as<const T>(), a.x2.as<const T>(), a.coef,
+                               a.coef2, a.gate_data, a.dz.as<T>(), channels});
+      return join_chunks<3>(s, chunks_of(rows), channels, a.scratch, StorePair{a.dgamma, a.dbeta, a.dgamma2, a.dbeta2});
+    }
+  reduce_channels<2>(s, rows, channels, a.scratch,
+                     Join<T, kGate, false>{a.dy.as<const T>(), a.dy2.as<const T>(), a.x.as<const T>(), nullptr, a.coef,
+                                           nullptr, a.gate_data, a.dz.as<T>(), channels});
+  join_chunks<2>(s, chunks_of(rows), channels, a.scratch, StoreSums<2>{{a.dgamma, a.dbeta}});
+}
+
+template <class T>
+struct PairBackward {
+  struct Branch {
+    const T* x;
+    const float *coef, *dgamma, *dbeta;
+    T* dx;
+  };
+  const T* dz;
+  Branch first, second;
+  float inverse_rows;
+  int channels;
+
+  template <int W>
+  HD Floats<W> gradient(const Branch& b, int64_t i, int c, const Floats<W>& g) const {
+    const Floats<W> v = load<W>(b.x + i), mean = load<W>(b.coef + c), invstd = load<W>(b.coef + channels + c);
+    const Floats<W> scale = load<W>(b.coef + 2 * channels + c);
+    const Floats<W> sum_xhat = load<W>(b.dgamma + c), sum = load<W>(b.dbeta + c);
+    Floats<W> r;
+    for_lanes<W>([&](int j) { r[j] = (sum[j] + (v[j] - mean[j]) * invstd[j] * sum_xhat[j]) * inverse_rows; });
+    for_lanes<W>([&](int j) { r[j] = scale[j] * (g[j] - r[j]); });
+    return r;
+  }
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const int64_t i = row * channels + c;
+    const Floats<W> g = load<W>(dz + i);
+    const Floats<W> a = gradient(first, i, c, g), b = gradient(second, i, c, g);
+    store(first.dx + i, a);
+    store(second.dx + i, b);
+  }
+};
+
+}  // namespace
+
+void block_end(Stream s, const BlockEndArgs& a) {
+  const bool relu = a.act.kind == Activation::relu;
+  if (!relu && (a.act.kind != Activation::none || a.mask != nullptr))
+    throw Error("block_end knows no activation or relu, and a mask of the latter alone");
+  if (a.mask != nullptr && channels_of(a.x) % 8 != 0)
+    throw ShapeError("block_end: a mask needs channels in eights, found " + std::to_string(channels_of(a.x)));
+  dispatch_float(a.x.dtype, "block_end", [&](auto t) {
+    using T = decltype(t);
+    if (!relu)
+      run_end<T, Fixed<Activation::none>, false>(s, a);
+    else if (a.mask != nullptr)
+      run_end<T, Fixed<Activation::relu>, true>(s, a);
+    else
+      run_end<T, Fixed<Activation::relu>, false>(s, a);
+  });
+}
+
+int64_t gradient_join_scratch(int64_t rows, int channels, bool second) {
+  return chunks_of(rows) * (second ? 3 : 2) * channels * static_cast<int64_t>(sizeof(float));
+}
+
+void gradient_join(Stream s, const GradientJoinArgs& a) {
+  if (a.gate == Gate::mask && channels_of(a.x) % 8 != 0)
+    throw ShapeError("gradient_join: a mask needs channels in eights, found " + std::to_string(channels_of(a.x)));
+  dispatch_float(a.x.dtype, "gradient_join", [&](auto t) {
+    using T = decltype(t);
+    switch (a.gate) {
+      case Gate::none:
+        return run_join<T, Gate::none>(s, a);
+      case Gate::mask:
+        return run_join<T, Gate::mask>(s, a);
+      case Gate::output:
+        return run_join<T, Gate::output>(s, a);
+      case Gate::recomputed:
+        return run_join<T, Gate::recomputed>(s, a);
+    }
+  });
+}
+
+void batch_norm_pair_backward(Stream s, const PairBackwardArgs& args) {
+  const float inverse_rows = 1.F / static_cast<float>(rows_of(args.dz));
+  dispatch_float(args.dz.dtype, "batch_norm_pair_backward", [&](auto t) {
+    using T = decltype(t);
+    const auto branch = [](const PairBackwardArgs::Branch& b) {
+      return typename PairBackward<T>::Branch{b.x.as<const T>(), b.coef, b.dgamma, b.dbeta, b.dx.as<T>()};
+    };
+    for_each_channel_packet(s, rows_of(args.dz), channels_of(args.dz),
+                            PairBackward<T>{args.dz.as<const T>(), branch(args.branch[0]), branch(args.branch[1]),
+                                            inverse_rows, channels_of(args.dz)});
+  });
+}
+
+}  // namespace convolt

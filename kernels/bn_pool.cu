@@ -1,0 +1,120 @@
+#include "bn_pool.h"
+
+#include "exec/act.h"
+#include "exec/pooling.h"
+#include "exec/reduce.h"
+
+namespace convolt {
+namespace {
+
+using Relu = Fixed<Activation::relu>;
+
+template <class T>
+struct Normalised {
+  const T* x;
+  const float *scale, *bias;
+  template <int W>
+  HD Floats<W> at(int64_t i, int c) const {
+    Floats<W> v = load<W>(x + i);
+    const Floats<W> a = load<W>(scale + c), b = load<W>(bias + c);
+    for_lanes<W>([&](int j) { v[j] = v[j] * a[j] + b[j]; });
+    Relu{}.forward(v);
+    return v;
+  }
+};
+
+// The gradient that arrives at the batch norm's output: gathered from the windows, through the ReLU.
+template <class T>
+struct Arriving {
+  MaxPoolGather<T> gather;
+  const T* x;
+  const float* coef;
+  template <int W>
+  HD Floats<W> at(int64_t row, int c, const Floats<W>& v) const {
+    const int channels = gather.p.channels;
+    Floats<W> g = gather.template at<W>(row, c), z;
+    const Floats<W> a = load<W>(coef + 2 * channels + c), b = load<W>(coef + 3 * channels + c);
+    for_lanes<W>([&](int j) { z[j] = v[j] * a[j] + b[j]; });
+    Relu{}.backward(z, g);
+    return g;
+  }
+};
+
+template <class T>
+struct Reduce {
+  Arriving<T> in;
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+    const int channels = in.gather.p.channels;
+    const Floats<W> v = load<W>(in.x + row * channels + c), g = in.template at<W>(row, c, v);
+    const Floats<W> mean = load<W>(in.coef + c), invstd = load<W>(in.coef + channels + c);
+    for_lanes<W>([&](int j) {
+      sums[0][j] += g[j] * ((v[j] - mean[j]) * invstd[j]);
+      sums[1][j] += g[j];
+    });
+  }
+};
+
+template <class T>
+struct ApplyBackward {
+  Arriving<T> in;
+  const float *dgamma, *dbeta;
+  float inverse_rows;
+  T* dx;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const int channels = in.gather.p.channels;
+    const int64_t i = row * channels + c;
+    const Floats<W> v = load<W>(in.x + i), g = in.template at<W>(row, c, v);
+    const Floats<W> mean = load<W>(in.coef + c), invstd = load<W>(in.coef + channels + c);
+    const Floats<W> scale = load<W>(in.coef + 2 * channels + c);
+    const Floats<W> sum_xhat = load<W>(dgamma + c), sum = load<W>(dbeta + c);
+    Floats<W> r;
+    for_lanes<W>([&](int j) { r[j] = (sum[j] + (v[j] - mean[j]) * invstd[j] * sum_xhat[j]) * inverse_rows; });
+    for_lanes<W>([&](int j) { r[j] = scale[j] * (g[j] - r[j]); });
+    store(dx + i, r);
+  }
+};
+
+template <class T>
+Arriving<T> arriving(const char* op, const BnMaxPoolBackwardArgs& a) {
+  return {{a.dy.as<const T>(), a.index.as<const uint8_t>(), pooling_of(op, a.x, a.dy, a.window)},
+          a.x.as<const T>(),
+          a.coef};
+}
+
+}  // namespace
+
+void bn_max_pool(Stream s, const Tensor& x, const float* coef, const Tensor& y, const Tensor& index,
+                 const PoolWindow& window) {
+  const Pooling p = pooling_of("bn_max_pool", x, y, window);
+  dispatch_float(x.dtype, "bn_max_pool", [&](auto t) {
+    using T = decltype(t);
+    const Normalised<T> source{x.as<const T>(), coef + 2 * p.channels, coef + 3 * p.channels};
+    for_each_channel_packet(s, y.elements() / p.channels, p.channels,
+                            MaxPool<T, Normalised<T>, true>{source, y.as<T>(), index.as<uint8_t>(), p});
+  });
+}
+
+void bn_max_pool_backward_reduce(Stream s, const BnMaxPoolBackwardArgs& a) {
+  const int channels = static_cast<int>(a.x.shape[3]);
+  const int64_t rows = a.x.elements() / channels;
+  dispatch_float(a.x.dtype, "bn_max_pool_backward_reduce", [&](auto t) {
+    using T = decltype(t);
+    reduce_channels<2>(s, rows, channels, a.scratch, Reduce<T>{arriving<T>("bn_max_pool_backward_reduce", a)});
+  });
+  join_chunks<2>(s, chunks_of(rows), channels, a.scratch, StoreSums<2>{{a.dgamma, a.dbeta}});
+}
+
+void bn_max_pool_backward_apply(Stream s, const BnMaxPoolBackwardArgs& a) {
+  const int channels = static_cast<int>(a.x.shape[3]);
+  const int64_t rows = a.x.elements() / channels;
+  dispatch_float(a.x.dtype, "bn_max_pool_backward_apply", [&](auto t) {
+    using T = decltype(t);
+    for_each_channel_packet(s, rows, channels,
+                            ApplyBackward<T>{arriving<T>("bn_max_pool_backward_apply", a), a.dgamma, a.dbeta,
+                                             1.F / static_cast<float>(rows), a.dx.as<T>()});
+  });
+}
+
+}  // namespace convolt

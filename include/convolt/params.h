@@ -52,6 +52,8 @@ public:
   Context& context() const { return *context_; }
   // Bytes asked of the device allocator so far, and the bytes up to the end of the trainable tensors.
   int64_t bytes() const;
+  // What bytes() is once there is a copy of that dtype.
+  int64_t bytes_with_copy(DType dtype) const;
   int64_t trainable_bytes() const { return trainable_bytes_; }
   // Byte offset of parameter i in the f32 slab.
   int64_t offset(int i) const { return offsets_[static_cast<size_t>(i)]; }

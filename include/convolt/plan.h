@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "convolt/augment.h"
 #include "convolt/graph.h"
@@ -23,6 +24,14 @@ struct Passes {
                           // max pools before activations
   bool in_place = true;   // an output takes the memory of an input that nobody reads again
   bool dead_code = true;  // ops whose results nobody reads
+  // Of training steps. The first three where the device's library has kernels for them.
+  bool statistics = true;  // batch statistics in the epilogue of the convolution before (plain sums)
+  bool prologue = true;    // scale-bias-ReLU on load of the convolutions behind a batch norm (rounds scale and bias)
+  bool dgrad = true;       // gradient of ReLU and sums of a batch norm's gradient in the epilogue of a convolution's
+  bool pool = true;        // batch norm, ReLU and max pool in one sweep
+  bool block_end = true;   // batch norms of both branches, addition and ReLU of a residual block in one sweep each way
+  // No rewrite at all.
+  static Passes none() { return {false, false, false, false, false, false, false, false, false}; }
 };
 
 // What a graph is compiled for.
@@ -44,6 +53,9 @@ struct PlanOptions {
   // After a step the logits lie as f32 at device_logits(), for StepInput::teacher of another plan on the same queue.
   bool expose_logits = false;
   Passes passes;  // which rewrites are on
+  // Fusions of convolutions that the device has no kernel for are made of plain ones all the same: a proof of the
+  // passes on any device, and no faster.
+  bool compose_fusions = false;
 };
 
 // Sums over the rows so far, weighted.
@@ -129,6 +141,25 @@ public:
 
 private:
   friend struct PlanAccess;  // tests/graph/plan_access.h: looks inside and plants faults
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// A plan for a CUDA device that need not be here, to be looked at and not run. Its kernels are those that the device's
+// libraries are known to offer, without their workspaces.
+class PlanOutline {
+public:
+  // Throws as Plan does, and UsageError for a device that is not described: h200, h100, a100.
+  PlanOutline(const Graph& graph, const Params& params, const PlanOptions& options, std::string_view device);
+  ~PlanOutline();
+  PlanOutline(const PlanOutline&) = delete;
+  PlanOutline& operator=(const PlanOutline&) = delete;
+  // As Plan's, and with the least time that the kernels can take, one after the other, each max(bytes / copy bandwidth,
+  // FLOPs / rate of matrix products).
+  std::string describe() const;
+  std::string describe_json() const;
+
+private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

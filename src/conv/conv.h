@@ -62,6 +62,17 @@ struct ConvArgs {
   void* w = nullptr;
   void* y = nullptr;
   const float* bias = nullptr;
+  // Prologue of fprop and wgrad: relu(x * scale + bias) in place of x; scale and bias, [2, in_c], f16 where the
+  // dtype is, else f32.
+  const void* prologue = nullptr;
+  // Epilogue stats of fprop: the plain sums over the rows of y and of its square, f32 [2, out_c].
+  float* sums = nullptr;
+  // Epilogue drelu_bn_reduce of dgrad: x becomes the gradient before relu(batch_norm(normalised_x)), and what that
+  // batch norm's gradient needs: dgamma = sum x * xhat, dbeta = sum x, f32 [in_c]. coef: f32 [4, in_c] as in
+  // kernels/batch_norm.h.
+  const void* normalised_x = nullptr;
+  const float *coef = nullptr, *gamma = nullptr, *beta = nullptr;
+  float *dgamma = nullptr, *dbeta = nullptr;
   void* workspace = nullptr;
 };
 

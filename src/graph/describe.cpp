@@ -3,38 +3,12 @@
 
 #include <nlohmann/json.hpp>
 
-#include "graph/lower.h"
+#include "conv/described_device.h"
+#include "graph/cost.h"
 #include "graph/plan_impl.h"
 
 namespace convolt {
 namespace {
-
-int launches(const Op& op) { return op.def->launches != nullptr ? op.def->launches(op) : 1; }
-int64_t flops(const Op& op, const Program& p) { return op.def->flops != nullptr ? op.def->flops(op, p) : 0; }
-
-// Bytes that the optimizer's ops move besides the gradients.
-int64_t optimizer_bytes(const Op& op, const Program& p) {
-  int64_t elements = 0;
-  for (const ValueId v : op.in) elements += p[v].shape.elements();
-  if (op.def == &ops::accumulate_gradients) return 8 * elements;
-  const auto& attrs = std::get<OptimizerAttrs>(op.attrs);
-  int64_t per_element = 8 + 8 * static_cast<int64_t>(attrs.optimizer->moments().size());
-  if (attrs.optimizer->average() != nullptr) per_element += 8;
-  if (attrs.rule.clip_adaptive > 0 || attrs.rule.kind == OptimizerKind::lars) per_element += 4;
-  return per_element * elements;
-}
-
-// Bytes that the op's kernels read and write: each operand once, the gradients twice where their norm is wanted.
-int64_t bytes(const Op& op, const Program& p) {
-  int64_t in = 0, out = 0;
-  for (const ValueId v : op.in)
-    if (v != kNoValue) in += p[v].bytes();
-  for (const ValueId v : op.out)
-    if (v != kNoValue) out += p[v].bytes();
-  if (!std::holds_alternative<OptimizerAttrs>(op.attrs)) return in + out;
-  const bool twice = op.def == &ops::optimizer_update && std::get<OptimizerAttrs>(op.attrs).rule.needs_norms();
-  return (twice ? 2 : 1) * in + optimizer_bytes(op, p);
-}
 
 std::string readable(double value, const char* unit) {
   const char* prefixes[] = {"", "K", "M", "G", "T"};
@@ -49,87 +23,116 @@ std::string kernel_name(const Op& op) {
          (op.note.empty() ? "" : " " + op.note);
 }
 
-}  // namespace
-
-int64_t Plan::kernels_per_step() const {
-  int64_t n = 0;
-  for (const Op& op : impl_->program.step) n += launches(op);
-  return n;
-}
-int64_t Plan::flops_per_step() const {
-  int64_t n = 0;
-  for (const Op& op : impl_->program.step) n += flops(op, impl_->program);
-  return n;
-}
-int64_t Plan::bytes_per_step() const {
-  int64_t n = 0;
-  for (const Op& op : impl_->program.step) n += bytes(op, impl_->program);
-  return n;
+std::string shape_of_output(const Op& op, const Program& p) {
+  return op.out.empty() || op.out[0] == kNoValue ? "" : p[op.out[0]].shape.to_string();
 }
 
-std::string Plan::describe() const {
-  const Impl& p = *impl_;
-  std::string out = fmt::format("plan: {}, batch {}, {}x{}, {}{}, {}\n", p.options.training ? "training" : "evaluation",
-                                p.options.batch, p.height, p.width, name_of(p.options.dtype),
-                                p.options.tf32 ? " (tf32)" : "", p.context.conv().describe());
-  for (const std::string& line : p.program.pass_log) out += "  pass " + line + "\n";
-  if (p.memory.in_place > 0)
-    out += fmt::format("  pass in-place: {} outputs in the memory of an input\n", p.memory.in_place);
-  out += fmt::format("\n{:<4} {:<19} {:<28} {:<22} {:>9} {:>10} {:>9}  {}\n", "#", "op", "layer", "output", "bytes",
-                     "FLOP", "live", "kernel");
+std::string ops_table(const CompiledPlan& p) {
+  std::string out = fmt::format("\n{:<4} {:<19} {:<28} {:<22} {:>9} {:>10} {:>9}  {}\n", "#", "op", "layer", "output",
+                                "bytes", "FLOP", "live", "kernel");
   for (size_t i = 0; i < p.program.step.size(); ++i) {
     const Op& op = p.program.step[i];
-    const std::string shape = op.out.empty() || op.out[0] == kNoValue ? "" : p.program[op.out[0]].shape.to_string();
-    const int64_t f = flops(op, p.program);
-    out += fmt::format("{:<4} {:<19} {:<28} {:<22} {:>9} {:>10} {:>9}  {}\n", i, op.def->name, op.layer, shape,
-                       readable(static_cast<double>(bytes(op, p.program)), "B"),
-                       f > 0 ? readable(static_cast<double>(f), "FLOP") : "",
+    const OpCost cost = cost_of(op, p.program);
+    out += fmt::format("{:<4} {:<19} {:<28} {:<22} {:>9} {:>10} {:>9}  {}\n", i, op.def->name, op.layer,
+                       shape_of_output(op, p.program), readable(static_cast<double>(cost.bytes), "B"),
+                       cost.flops > 0 ? readable(static_cast<double>(cost.flops), "FLOP") : "",
                        readable(static_cast<double>(p.memory.live_bytes[i]), "B"), kernel_name(op));
   }
-  out += fmt::format("\nper step: {} kernels, {}, {} moved; slab {}; prepare: {} ops\n", kernels_per_step(),
-                     readable(static_cast<double>(flops_per_step()), "FLOP"),
-                     readable(static_cast<double>(bytes_per_step()), "B"),
-                     readable(static_cast<double>(p.memory.bytes), "B"), p.program.prepare.size());
   return out;
 }
 
-std::string Plan::describe_json() const {
-  const Impl& p = *impl_;
+std::string text_of(const CompiledPlan& p, const DeviceRates* rates) {
+  std::string out = fmt::format("plan: {}, batch {}, {}x{}, {}{}, {}\n", p.options.training ? "training" : "evaluation",
+                                p.options.batch, p.height, p.width, name_of(p.options.dtype),
+                                p.options.tf32 ? " (tf32)" : "", p.provider);
+  for (const std::string& line : p.program.pass_log) out += "  pass " + line + "\n";
+  if (p.memory.in_place > 0)
+    out += fmt::format("  pass in-place: {} outputs in the memory of an input\n", p.memory.in_place);
+  out += ops_table(p);
+  const PlanCost cost = cost_of(p, rates);
+  out += fmt::format("\nper step: {} kernels, {}, {} moved; slab {}; prepare: {} ops\n", cost.total.launches,
+                     readable(static_cast<double>(cost.total.flops), "FLOP"),
+                     readable(static_cast<double>(cost.total.bytes), "B"),
+                     readable(static_cast<double>(p.memory.bytes), "B"), p.program.prepare.size());
+  out += fmt::format("memory: parameters {:.1f} MB, optimizer {:.1f} MB, slab {:.1f} MB\n",
+                     static_cast<double>(p.parameter_bytes) / 1e6, static_cast<double>(p.optimizer_bytes) / 1e6,
+                     static_cast<double>(p.memory.bytes) / 1e6);
+  if (p.options.training)
+    out += fmt::format("saved for the backward ops: {}\n",
+                       readable(static_cast<double>(cost.saved_for_backward_bytes), "B"));
+  if (rates != nullptr)
+    out += fmt::format("time bound: {:.2f} ms, {:.0f} pictures a second\n", cost.time_bound * 1e3,
+                       p.options.batch / cost.time_bound);
+  return out;
+}
+
+nlohmann::ordered_json json_of(const Op& op, int64_t live_bytes, const CompiledPlan& p, const DeviceRates* rates) {
+  const OpCost cost = cost_of(op, p.program);
+  nlohmann::ordered_json o{{"op", op.def->name},       {"layer", op.layer},         {"bytes", cost.bytes},
+                           {"flops", cost.flops},      {"launches", cost.launches}, {"live_bytes", live_bytes},
+                           {"kernel", kernel_name(op)}};
+  if (rates != nullptr) o["time_bound_us"] = time_bound(cost, *rates, p.options.dtype, p.options.tf32) * 1e6;
+  for (const ValueId v : op.out)
+    if (v != kNoValue) {
+      std::vector<int64_t> shape;
+      for (int k = 0; k < p.program[v].shape.rank(); ++k) shape.push_back(p.program[v].shape[k]);
+      o["outputs"].push_back({{"dtype", name_of(p.program[v].dtype)}, {"shape", shape}});
+    }
+  return o;
+}
+
+std::string json_of(const CompiledPlan& p, const DeviceRates* rates) {
+  const PlanCost cost = cost_of(p, rates);
   nlohmann::ordered_json json{{"training", p.options.training},
                               {"batch", p.options.batch},
                               {"height", p.height},
                               {"width", p.width},
                               {"dtype", name_of(p.options.dtype)},
-                              {"provider", p.context.conv().describe()},
-                              {"kernels_per_step", kernels_per_step()},
-                              {"flops_per_step", flops_per_step()},
-                              {"bytes_per_step", bytes_per_step()},
-                              {"slab_bytes", predicted_bytes()},
-                              {"passes", p.program.pass_log}};
-  for (size_t i = 0; i < p.program.step.size(); ++i) {
-    const Op& op = p.program.step[i];
-    nlohmann::ordered_json o{{"op", op.def->name},
-                             {"layer", op.layer},
-                             {"bytes", bytes(op, p.program)},
-                             {"flops", flops(op, p.program)},
-                             {"launches", launches(op)},
-                             {"live_bytes", p.memory.live_bytes[i]},
-                             {"kernel", kernel_name(op)}};
-    for (const ValueId v : op.out)
-      if (v != kNoValue) {
-        std::vector<int64_t> shape;
-        for (int k = 0; k < p.program[v].shape.rank(); ++k) shape.push_back(p.program[v].shape[k]);
-        o["outputs"].push_back({{"dtype", name_of(p.program[v].dtype)}, {"shape", shape}});
-      }
-    json["ops"].push_back(o);
-  }
+                              {"provider", p.provider},
+                              {"kernels_per_step", cost.total.launches},
+                              {"flops_per_step", cost.total.flops},
+                              {"bytes_per_step", cost.total.bytes},
+                              {"slab_bytes", p.memory.bytes},
+                              {"parameter_bytes", p.parameter_bytes},
+                              {"optimizer_bytes", p.optimizer_bytes},
+                              {"peak_bytes", p.memory.bytes + p.parameter_bytes + p.optimizer_bytes},
+                              {"saved_for_backward_bytes", cost.saved_for_backward_bytes}};
+  if (rates != nullptr) json["time_bound_ms"] = cost.time_bound * 1e3;
+  json["passes"] = p.program.pass_log;
+  for (size_t i = 0; i < p.program.step.size(); ++i)
+    json["ops"].push_back(json_of(p.program.step[i], p.memory.live_bytes[i], p, rates));
   return json.dump();
 }
+
+}  // namespace
+
+int64_t Plan::kernels_per_step() const { return cost_of(*impl_, nullptr).total.launches; }
+int64_t Plan::flops_per_step() const { return cost_of(*impl_, nullptr).total.flops; }
+int64_t Plan::bytes_per_step() const { return cost_of(*impl_, nullptr).total.bytes; }
+
+std::string Plan::describe() const { return text_of(*impl_, nullptr); }
+std::string Plan::describe_json() const { return json_of(*impl_, nullptr); }
+
+struct PlanOutline::Impl {
+  DescribedDevice device;
+  std::unique_ptr<ConvProvider> provider;
+  CompiledPlan plan;
+  Impl(const Graph& graph, const Params& params, const PlanOptions& options, std::string_view name)
+      : device(described_device(name)), provider(make_described_provider(device)), plan(graph, options, *provider) {
+    plan.belong_to(params);
+  }
+};
+
+PlanOutline::PlanOutline(const Graph& graph, const Params& params, const PlanOptions& options, std::string_view device)
+    : impl_(std::make_unique<Impl>(graph, params, options, device)) {}
+PlanOutline::~PlanOutline() = default;
+std::string PlanOutline::describe() const { return text_of(impl_->plan, &impl_->device.rates); }
+std::string PlanOutline::describe_json() const { return json_of(impl_->plan, &impl_->device.rates); }
 
 int64_t forward_multiply_adds(const Graph& graph) {
   const Program program = lower(graph, {.batch = 1});
   int64_t n = 0;
-  for (const Op& op : program.step) n += flops(op, program);
+  for (const Op& op : program.step) n += cost_of(op, program).flops;
   return n / 2;
 }
 

@@ -230,9 +230,19 @@ std::shared_ptr<ConvKernel> best_kernel(const Op& op, ConvProvider& provider, bo
       fmt::format("{} '{}': {} offers no implementation of {}", op.def->name, op.layer, provider.describe(), what));
 }
 
+// Takes fusions with batch norms out of a description for which there is no kernel; says whether it did.
+bool make_plain(ConvDesc& desc, ConvProvider& provider) {
+  const bool fused = desc.prologue != ConvPrologue::none || desc.epilogue == ConvEpilogue::stats ||
+                     desc.epilogue == ConvEpilogue::drelu_bn_reduce;
+  if (!fused || !provider.candidates(desc).empty()) return false;
+  desc.prologue = ConvPrologue::none;
+  desc.epilogue = ConvEpilogue::none;
+  return true;
+}
+
 }  // namespace
 
-void choose_kernels(Program& program, ConvProvider& provider, bool training) {
+void choose_kernels(Program& program, ConvProvider& provider, bool training, bool compose) {
   std::vector<Op> step;
   std::map<std::pair<ValueId, std::string>, ValueId> packed;
   for (Op& op : program.step) {
@@ -242,7 +252,13 @@ void choose_kernels(Program& program, ConvProvider& provider, bool training) {
       step.push_back(std::move(op));
       continue;
     }
-    op.kernel = best_kernel(op, provider, training);
+    if (compose && conv) {
+      Op plain = op;
+      op.composed = make_plain(std::get<ConvAttrs>(plain.attrs).desc, provider);
+      op.kernel = best_kernel(plain, provider, training);
+    } else {
+      op.kernel = best_kernel(op, provider, training);
+    }
     const ConvPass pass = conv ? std::get<ConvAttrs>(op.attrs).desc.pass : std::get<LinearAttrs>(op.attrs).desc.pass;
     if (op.kernel->packed_bytes() == 0) {
       step.push_back(std::move(op));

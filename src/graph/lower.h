@@ -11,13 +11,21 @@ namespace convolt {
 Program lower(const Graph& graph, const PlanOptions& options);
 // Appends the loss, and for training the backward ops and the optimizer's update.
 void lower_training(Program& program, const PlanOptions& options);
-// Gives each convolution and linear layer its kernel, and the packing ops that it wants. Throws DeviceError naming the
-// layer for which the library has none.
-void choose_kernels(Program& program, ConvProvider& provider, bool training);
+// Gives each convolution and linear layer its kernel, and the packing ops that it wants; with `compose`, fused ones for
+// which there is none become composed of plain ones. Throws DeviceError naming the layer for which the library has
+// none.
+void choose_kernels(Program& program, ConvProvider& provider, bool training, bool compose = false);
 
 // Passes; each logs what it did in program.pass_log.
 void fold_batch_norm(Program& program);
 void fuse(Program& program, ConvProvider& provider, bool training);
 void remove_dead_code(Program& program);
+// Of training steps, gradients included (passes/fusion.h).
+struct Fusions;
+void fuse_statistics(Program& program, const Fusions& fusions);
+void fuse_prologues(Program& program, const Fusions& fusions);
+void fuse_dgrad(Program& program, const Fusions& fusions);
+void fuse_bn_pool(Program& program);
+void fuse_block_ends(Program& program);
 
 }  // namespace convolt

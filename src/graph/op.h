@@ -48,6 +48,8 @@ struct OpDef {
   void (*gradient)(const Op& op, GradientBuilder& builder) = nullptr;
   // Multiply-adds times two, and more than nothing only where it matters.
   int64_t (*flops)(const Op& op, const Program& program) = nullptr;
+  // Bytes that its kernels read and write, besides scratch; each operand once unless said.
+  int64_t (*bytes)(const Op& op, const Program& program) = nullptr;
   // Bytes of memory it needs while it runs.
   int64_t (*scratch)(const Op& op, const Program& program) = nullptr;
   // Kernel launches; 1 unless said.
@@ -92,7 +94,8 @@ extern const OpDef augment, load_images, cast_weights, cast;
 extern const OpDef conv_fprop, conv_dgrad, conv_wgrad, pack_weights, unpack_gradient, linear_fprop, linear_dgrad,
     linear_wgrad, add_bias, channel_sum;
 extern const OpDef channel_stats, bn_finalize, bn_coefficients, bn_fold, bn_apply, bn_backward_reduce,
-    bn_backward_apply;
+    bn_backward_apply, bn_backward_join, bn_backward_pair, bn_max_pool, bn_max_pool_backward_reduce,
+    bn_max_pool_backward_apply;
 extern const OpDef activation, activation_backward, add, dropout, dropout_backward;
 extern const OpDef max_pool, max_pool_backward, avg_pool, avg_pool_backward, global_avg_pool, global_avg_pool_backward,
     slice_pad, slice_pad_backward, flatten, flatten_backward;

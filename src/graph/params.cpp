@@ -167,4 +167,8 @@ int64_t Params::bytes() const {
   return n;
 }
 
+int64_t Params::bytes_with_copy(DType dtype) const {
+  return bytes() + (dtype == DType::f32 || copies_.contains(dtype) ? 0 : trainable_bytes_ / 2);
+}
+
 }  // namespace convolt

@@ -13,18 +13,9 @@
 
 namespace convolt {
 
-Plan::Impl::Impl(const Graph& graph, Params& p, const PlanOptions& o) : context(p.context()), params(p), options(o) {
-  if (options.batch < 1) throw UsageError("a plan needs a batch of at least 1, found " + std::to_string(options.batch));
-  if (options.dtype != DType::f32 && options.dtype != DType::bf16 && options.dtype != DType::f16)
-    throw UsageError("a plan computes in f32, bf16 or f16, found " + std::string(name_of(options.dtype)));
-  if (options.optimizer != nullptr && !options.training)
-    throw UsageError("a plan with an optimizer must be a training plan");
-  if (options.optimizer != nullptr && &options.optimizer->params() != &params)
-    throw UsageError("the optimizer of a plan belongs to other Params");
-  if (options.accumulate < 1 || (options.accumulate > 1 && options.optimizer == nullptr))
-    throw UsageError("a plan accumulates at least 1 micro-batch, and more only with an optimizer; found " +
-                     std::to_string(options.accumulate));
-  compile(graph);
+Plan::Impl::Impl(const Graph& graph, Params& p, const PlanOptions& o)
+    : CompiledPlan(graph, o, p.context().conv()), context(p.context()), params(p) {
+  belong_to(params);
   allocate();
   bind_all();
   upload_tables();
@@ -39,60 +30,6 @@ Plan::Impl::~Impl() {
   if (!context.device().is_cuda() && slab.data() != nullptr)
     __asan_unpoison_memory_region(slab.data(), static_cast<size_t>(slab.bytes()));
 #endif
-}
-
-void Plan::Impl::compile(const Graph& graph) {
-  program = lower(graph, options);
-  const Shape image = program[program.step[0].out[0]].shape;  // a copy: values grow below
-  height = static_cast<int>(image[1]);
-  width = static_cast<int>(image[2]);
-  ConvProvider& provider = context.conv();
-  if (options.passes.fold && !options.training) {
-    fold_batch_norm(program);
-    if (options.passes.dead_code) remove_dead_code(program);
-  }
-  if (options.passes.fuse) fuse(program, provider, options.training);
-  lower_training(program, options);
-  if (options.passes.dead_code) remove_dead_code(program);
-  choose_kernels(program, provider, options.training);
-
-  const auto block = [&](const char* name, int64_t bytes) {
-    return program.add({.name = name, .dtype = DType::u8, .shape = {bytes}, .persistent = true});
-  };
-  program.step_input = block("step input", sizeof(StepInput));
-  program.step_status = block("step status", sizeof(StepStatus));
-  program.meters = block("meters", sizeof(Meters));
-  if (!options.augment) {
-    images = program.add({.name = "images", .dtype = DType::f32, .shape = image, .persistent = true});
-    labels = program.add({.name = "labels", .dtype = DType::i32, .shape = {image[0]}, .persistent = true});
-    weights = program.add({.name = "weights", .dtype = DType::f32, .shape = {image[0]}, .persistent = true});
-  }
-  plan_scratch();
-  plan_tables();
-  memory = plan_memory(program, options.passes.in_place);
-  verify(program, memory);
-}
-
-void Plan::Impl::plan_scratch() {
-  const auto add = [&](Op& op, bool persistent) {
-    const int64_t bytes = op.def->scratch != nullptr ? op.def->scratch(op, program) : 0;
-    if (bytes > 0)
-      op.scratch =
-          program.add({.name = op.layer + " scratch", .dtype = DType::u8, .shape = {bytes}, .persistent = persistent});
-  };
-  for (Op& op : program.step) add(op, false);
-  for (Op& op : program.prepare) add(op, true);
-}
-
-void Plan::Impl::plan_tables() {
-  if (options.optimizer == nullptr) return;
-  tables = optimizer_tables(std::get<OptimizerAttrs>(program.step.back().attrs));
-  const auto table = [&](const char* name, size_t bytes) {
-    return program.add({.name = name, .dtype = DType::u8, .shape = {static_cast<int64_t>(bytes)}, .persistent = true});
-  };
-  device_tensors = table("optimizer tensors", tables.tensors.size() * sizeof(OptimizerTensor));
-  device_tiles = table("optimizer tiles", tables.tiles.size() * sizeof(OptimizerPiece));
-  device_pieces = table("optimizer pieces", tables.pieces.size() * sizeof(OptimizerPiece));
 }
 
 void Plan::Impl::allocate() {

@@ -1,18 +1,14 @@
-// The inside of a plan: program, memory, launches and the ring of step inputs.
+// The inside of a plan that runs: what was compiled, its memory, launches and the ring of step inputs.
 #pragma once
 
 #include <array>
 
-#include "convolt/plan.h"
-#include "graph/lower.h"
-#include "graph/memory_plan.h"
-#include "graph/op.h"
-#include "graph/optimizer_tables.h"
+#include "graph/compiled_plan.h"
 #include "loss.h"
 
 namespace convolt {
 
-struct Plan::Impl final : Binding {
+struct Plan::Impl final : CompiledPlan, Binding {
   Impl(const Graph& graph, Params& params, const PlanOptions& options);
   ~Impl() override;
 
@@ -20,9 +16,6 @@ struct Plan::Impl final : Binding {
   Tensor tensor(ValueId id) const override;
   UpdateArgs update_args(const Op& op) const override;
 
-  void compile(const Graph& graph);
-  void plan_scratch();
-  void plan_tables();
   void allocate();
   void bind_all();
   void point(OptimizerTensor& t, int param, ValueId gradient_value) const;
@@ -49,21 +42,10 @@ struct Plan::Impl final : Binding {
 
   Context& context;
   Params& params;
-  PlanOptions options;
-  Program program;
-  MemoryPlan memory;
-  int height = 0, width = 0;
   Buffer slab;
   std::vector<Buffer> separate;  // CONVOLT_SLAB=separate: one allocation for each group of values
   std::vector<Launch> prepare_launches, step_launches;
   int64_t prepared_version = 0;
-
-  // Of the optimizer's ops; the device copies are values of the slab.
-  OptimizerTables tables;
-  ValueId device_tensors = kNoValue, device_tiles = kNoValue, device_pieces = kNoValue;
-
-  // Staging of run(images, labels, ...): in the slab of plans without an augment op.
-  ValueId images = kNoValue, labels = kNoValue, weights = kNoValue;
 
   // A step's input is written to a pinned place that the copy reads later: four places, of which two can be in use.
   static constexpr size_t kRing = 4;

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "activation.h"
+#include "block_end.h"
 #include "conv/conv.h"
 #include "convolt/augment.h"
 #include "convolt/loss.h"
@@ -53,6 +55,10 @@ struct BnAttrs {
   int64_t rows = 0;                           // of the batch that bn_finalize divides by
   bool frozen = false;                        // the statistics are constants
   bool residual_gradient = false;             // bn_backward_apply has a second output, the gradient of the residual
+  bool raw_sums = false;                      // bn_finalize reads those of a convolution's epilogue
+  std::optional<DType> low;                   // bn_finalize has a second output, [2, C]: scale and bias of this dtype
+  bool mask = false;                          // bn_apply has a second output, the bits of its ReLU
+  Gate gate = Gate::none;                     // of bn_backward_join
 };
 struct ActAttrs {
   Act act;
@@ -118,6 +124,7 @@ struct Op {
   std::string layer;                   // the graph layer it came from
   ValueId scratch = kNoValue;          // memory of its own while it runs
   std::shared_ptr<ConvKernel> kernel;  // of convolutions, linear layers and their packing
+  bool composed = false;               // a fused convolution that runs as plain kernels: the provider has no other
   std::string note;                    // what a pass did here, for describe()
 };
 

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "block_end.h"
 #include "convolt/layers.h"
 #include "graph/layer.h"
 
@@ -75,6 +76,18 @@ void bn_apply_gradient(const Op& op, GradientBuilder& b) {
   if (residual_wanted) b.flow(residual, masked ? out[1] : dy);
 }
 
+Launch bind_apply(const Op& op, const Binding& b) {
+  const BlockEndArgs end{.x = b.in(op, 0),
+                         .coef = b.in(op, 1).as<const float>(),
+                         .residual = b.in(op, 2),
+                         .residual_coef = b.in(op, 3).as<const float>(),
+                         .y = b.out(op, 0),
+                         .mask = b.out(op, 1).as<uint8_t>(),
+                         .act = bn(op).act};
+  if (end.residual_coef != nullptr || end.mask != nullptr) return [end](Stream s) { block_end(s, end); };
+  return [end](Stream s) { convolt::bn_apply(s, end.x, end.coef, end.residual, end.y, end.act); };
+}
+
 }  // namespace
 
 Value batch_norm(Value x, BatchNormOptions options) {
@@ -99,12 +112,15 @@ const OpDef channel_stats{.name = "channel_stats",
 
 const OpDef bn_finalize{.name = "bn_finalize",
                         .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                          return {{DType::f32, {4, p[op.in[0]].shape[-1]}}};
+                          const int64_t c = p[op.in[0]].shape[-1];
+                          if (!bn(op).low) return {{DType::f32, {4, c}}};
+                          return {{DType::f32, {4, c}}, {*bn(op).low, {2, c}}};
                         },
                         .bind = [](const Op& op, const Binding& b) -> Launch {
                           const Tensor stats = b.in(op, 0);
                           BnFinalizeArgs args;
                           args.stats = stats.as<float>();
+                          args.raw_sums = bn(op).raw_sums;
                           args.chunks = (stats.shape[0] - 1) / 2;
                           args.rows = bn(op).rows;
                           args.channels = static_cast<int>(stats.shape[-1]);
@@ -115,6 +131,7 @@ const OpDef bn_finalize{.name = "bn_finalize",
                           args.eps = bn(op).eps;
                           args.momentum = bn(op).momentum;
                           args.coef = b.out(op, 0).as<float>();
+                          args.low = b.out(op, 1);
                           return [args](Stream s) { convolt::bn_finalize(s, args); };
                         },
                         .effects = true};
@@ -146,15 +163,14 @@ const OpDef bn_fold{.name = "bn_fold",
                           };
                     }};
 
+// (x, coef, residual or none, its coef or none) -> (y, mask where attrs ask for it)
 const OpDef bn_apply{.name = "bn_apply",
                      .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                       return {{p[op.in[0]].dtype, p[op.in[0]].shape}};
+                       const ValueInfo& x = p[op.in[0]];
+                       if (!bn(op).mask) return {{x.dtype, x.shape}};
+                       return {{x.dtype, x.shape}, {DType::u8, {x.shape.elements() / 8}}};
                      },
-                     .bind = [](const Op& op, const Binding& b) -> Launch {
-                       return [x = b.in(op, 0), coef = b.in(op, 1).as<const float>(), residual = b.in(op, 2),
-                               y = b.out(op, 0),
-                               act = bn(op).act](Stream s) { convolt::bn_apply(s, x, coef, residual, y, act); };
-                     },
+                     .bind = bind_apply,
                      .gradient = bn_apply_gradient,
                      .in_place = {{0, 0}, {2, 0}}};
 

@@ -1,7 +1,6 @@
-// Convolution and fully connected layers.
+// Convolution and fully connected layers; their ops are in conv_ops.cpp.
 #include <fmt/format.h>
 
-#include "batch_norm.h"
 #include "graph/layer.h"
 #include "graph/layer_attributes.h"
 
@@ -171,18 +170,15 @@ const LayerDef kConvTranspose2d{.kind = "conv_transpose2d",
                                 .lower = lower_conv_transpose,
                                 .attributes = conv_transpose_attributes};
 
-Shape with_last(Shape s, int64_t extent) {
-  s.set(-1, extent);
-  return s;
-}
-
 Shape linear_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const auto& [o, units, features] = std::any_cast<const LinearLayer&>(layer.attributes);
   if (units < 1) layer_error(layer, fmt::format("units must be positive, found {}", units));
   if (inputs[0][-1] != features)
     layer_error(layer, fmt::format("its weights take {} features, found {}: this network is tied to one picture size",
                                    features, inputs[0][-1]));
-  return with_last(inputs[0], units);
+  Shape y = inputs[0];
+  y.set(-1, units);
+  return y;
 }
 
 // The flatten layer that the input of `layer` comes from, through layers that keep the order of elements; null where
@@ -231,97 +227,6 @@ const LayerDef kLinear{.kind = "linear",
                        .attributes = linear_attributes,
                        .complete = complete_linear};
 
-// Operands: fprop (x, w [, bias]) -> y; dgrad (dy, w) -> dx; wgrad (x, dy) -> dw. w may be in the library's packed
-// form.
-const ConvDesc& conv(const Op& op) { return std::get<ConvAttrs>(op.attrs).desc; }
-const LinearDesc& lin(const Op& op) { return std::get<LinearAttrs>(op.attrs).desc; }
-
-template <ConvPass P>
-Launch bind_kernel(const Op& op, const Binding& b) {
-  ConvArgs args;
-  args.workspace = b.scratch(op);
-  if constexpr (P == ConvPass::fprop) {
-    args.x = b.in(op, 0).data;
-    args.w = b.in(op, 1).data;
-    args.bias = b.in(op, 2).as<const float>();
-    args.y = b.out(op, 0).data;
-  } else if constexpr (P == ConvPass::dgrad) {
-    args.y = b.in(op, 0).data;
-    args.w = b.in(op, 1).data;
-    args.x = b.out(op, 0).data;
-  } else {
-    args.x = b.in(op, 0).data;
-    args.y = b.in(op, 1).data;
-    args.w = b.out(op, 0).data;
-  }
-  return [kernel = op.kernel, args](Stream s) { kernel->run(s, args); };
-}
-
-int64_t kernel_workspace(const Op& op, const Program&) { return op.kernel ? op.kernel->workspace_bytes() : 0; }
-
-int64_t conv_flops(const Op& op, const Program&) { return conv(op).geometry.flops(); }
-int64_t linear_flops(const Op& op, const Program&) { return 2 * lin(op).rows * lin(op).in * lin(op).out; }
-
-// The gradient of the sums that bias and activation were fused into; that of the bias is made on the way.
-ValueId gradient_of_sums(const Op& op, ConvEpilogue epilogue, GradientBuilder& b) {
-  ValueId dy = b.gradient_of(op.out[0]);
-  if (epilogue == ConvEpilogue::bias_relu || epilogue == ConvEpilogue::bias_relu6) {
-    const Act act = epilogue == ConvEpilogue::bias_relu ? Activation::relu : Activation::relu6;
-    dy = b.emit({.def = &ops::activation_backward, .in = {dy, op.out[0]}, .attrs = ActAttrs{act}, .layer = op.layer},
-                "dsums")[0];
-  }
-  if (epilogue != ConvEpilogue::none && b.wanted(op.in[2]))
-    b.flow_to_param(op.in[2], b.emit({.def = &ops::channel_sum, .in = {dy}, .layer = op.layer}, "dbias")[0]);
-  return dy;
-}
-
-void conv_gradient(const Op& op, GradientBuilder& b) {
-  const ValueId dy = gradient_of_sums(op, conv(op).epilogue, b);
-  ConvAttrs attrs{conv(op)};
-  attrs.desc.epilogue = ConvEpilogue::none;
-  attrs.desc.pass = ConvPass::wgrad;
-  if (b.wanted(op.in[1]))
-    b.flow_to_param(
-        op.in[1], b.emit({.def = &ops::conv_wgrad, .in = {op.in[0], dy}, .attrs = attrs, .layer = op.layer}, "dw")[0]);
-  if (!b.wanted(op.in[0])) return;
-  attrs.desc.pass = ConvPass::dgrad;
-  b.flow(op.in[0], b.emit({.def = &ops::conv_dgrad, .in = {dy, op.in[1]}, .attrs = attrs, .layer = op.layer}, "dx")[0]);
-}
-
-// Of conv_dgrad as a forward op: it is linear in both operands, as the convolution it belongs to.
-void conv_dgrad_gradient(const Op& op, GradientBuilder& b) {
-  const ValueId dy = b.gradient_of(op.out[0]);
-  ConvAttrs attrs{conv(op)};
-  attrs.desc.pass = ConvPass::wgrad;
-  b.flow_to_param(op.in[1],
-                  b.emit({.def = &ops::conv_wgrad, .in = {dy, op.in[0]}, .attrs = attrs, .layer = op.layer}, "dw")[0]);
-  if (!b.wanted(op.in[0])) return;
-  attrs.desc.pass = ConvPass::fprop;
-  b.flow(op.in[0], b.emit({.def = &ops::conv_fprop, .in = {dy, op.in[1]}, .attrs = attrs, .layer = op.layer}, "dx")[0]);
-}
-
-void linear_gradient(const Op& op, GradientBuilder& b) {
-  const ValueId dy = gradient_of_sums(op, lin(op).epilogue, b);
-  LinearAttrs attrs{lin(op)};
-  attrs.desc.epilogue = ConvEpilogue::none;
-  attrs.desc.pass = ConvPass::wgrad;
-  if (b.wanted(op.in[1]))
-    b.flow_to_param(
-        op.in[1],
-        b.emit({.def = &ops::linear_wgrad, .in = {op.in[0], dy}, .attrs = attrs, .layer = op.layer}, "dw")[0]);
-  if (!b.wanted(op.in[0])) return;
-  attrs.desc.pass = ConvPass::dgrad;
-  b.flow(op.in[0],
-         b.emit({.def = &ops::linear_dgrad, .in = {dy, op.in[1]}, .attrs = attrs, .layer = op.layer}, "dx")[0]);
-}
-
-void add_bias_gradient(const Op& op, GradientBuilder& b) {
-  const ValueId dy = b.gradient_of(op.out[0]);
-  if (b.wanted(op.in[1]))
-    b.flow_to_param(op.in[1], b.emit({.def = &ops::channel_sum, .in = {dy}, .layer = op.layer}, "dbias")[0]);
-  if (b.wanted(op.in[0])) b.flow(op.in[0], dy);
-}
-
 }  // namespace
 
 Value conv2d(Value x, int64_t channels, Conv2dOptions options) {
@@ -342,99 +247,4 @@ Value linear(Value x, int64_t units, LinearOptions options) {
 
 std::vector<const LayerDef*> convolution_kinds() { return {&kConv2d, &kConvTranspose2d, &kLinear}; }
 
-namespace ops {
-
-const OpDef conv_fprop{.name = "conv_fprop",
-                       .infer = [](const Op& op, const Program&) -> std::vector<TensorType> {
-                         return {{conv(op).dtype, conv(op).geometry.y_shape()}};
-                       },
-                       .bind = bind_kernel<ConvPass::fprop>,
-                       .gradient = conv_gradient,
-                       .flops = conv_flops,
-                       .scratch = kernel_workspace};
-const OpDef conv_dgrad{.name = "conv_dgrad",
-                       .infer = [](const Op& op, const Program&) -> std::vector<TensorType> {
-                         return {{conv(op).dtype, conv(op).geometry.x_shape()}};
-                       },
-                       .bind = bind_kernel<ConvPass::dgrad>,
-                       .gradient = conv_dgrad_gradient,
-                       .flops = conv_flops,
-                       .scratch = kernel_workspace};
-const OpDef conv_wgrad{.name = "conv_wgrad",
-                       .infer = [](const Op& op, const Program&) -> std::vector<TensorType> {
-                         return {{conv(op).dtype, conv(op).geometry.w_shape()}};
-                       },
-                       .bind = bind_kernel<ConvPass::wgrad>,
-                       .flops = conv_flops,
-                       .scratch = kernel_workspace};
-
-const OpDef linear_fprop{.name = "linear_fprop",
-                         .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                           return {{lin(op).dtype, with_last(p[op.in[0]].shape, lin(op).out)}};
-                         },
-                         .bind = bind_kernel<ConvPass::fprop>,
-                         .gradient = linear_gradient,
-                         .flops = linear_flops,
-                         .scratch = kernel_workspace};
-const OpDef linear_dgrad{.name = "linear_dgrad",
-                         .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                           return {{lin(op).dtype, with_last(p[op.in[0]].shape, lin(op).in)}};
-                         },
-                         .bind = bind_kernel<ConvPass::dgrad>,
-                         .flops = linear_flops,
-                         .scratch = kernel_workspace};
-const OpDef linear_wgrad{.name = "linear_wgrad",
-                         .infer = [](const Op& op, const Program&) -> std::vector<TensorType> {
-                           return {{lin(op).dtype, {lin(op).out, lin(op).in}}};
-                         },
-                         .bind = bind_kernel<ConvPass::wgrad>,
-                         .flops = linear_flops,
-                         .scratch = kernel_workspace};
-
-// (w) -> the library's own form, bytes.
-const OpDef pack_weights{.name = "pack_weights",
-                         .infer = [](const Op& op, const Program&) -> std::vector<TensorType> {
-                           return {{DType::u8, {op.kernel->packed_bytes()}}};
-                         },
-                         .bind = [](const Op& op, const Binding& b) -> Launch {
-                           return [kernel = op.kernel, plain = b.in(op, 0).data, packed = b.out(op, 0).data](Stream s) {
-                             kernel->pack(s, plain, packed);
-                           };
-                         }};
-// (packed dw, of the weight gradient's kernel) -> dw; the type of the result is set by whoever emits it.
-const OpDef unpack_gradient{.name = "unpack_gradient",
-                            .infer = [](const Op&, const Program&) -> std::vector<TensorType> { return {}; },
-                            .bind = [](const Op& op, const Binding& b) -> Launch {
-                              return [kernel = op.kernel, packed = b.in(op, 0).data,
-                                      plain = b.out(op, 0).data](Stream s) { kernel->unpack(s, packed, plain); };
-                            }};
-
-const OpDef add_bias{.name = "add_bias",
-                     .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                       return {{p[op.in[0]].dtype, p[op.in[0]].shape}};
-                     },
-                     .bind = [](const Op& op, const Binding& b) -> Launch {
-                       return [x = b.in(op, 0), bias = b.in(op, 1).as<const float>(), y = b.out(op, 0)](Stream s) {
-                         convolt::add_bias(s, x, bias, y);
-                       };
-                     },
-                     .gradient = add_bias_gradient,
-                     .in_place = {{0, 0}}};
-const OpDef channel_sum{.name = "channel_sum",
-                        .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                          return {{DType::f32, {p[op.in[0]].shape[-1]}}};
-                        },
-                        .bind = [](const Op& op, const Binding& b) -> Launch {
-                          return
-                              [x = b.in(op, 0), scratch = static_cast<float*>(b.scratch(op)),
-                               out = b.out(op, 0).as<float>()](Stream s) { convolt::channel_sum(s, x, scratch, out); };
-                        },
-                        .scratch =
-                            [](const Op& op, const Program& p) {
-                              const Shape& x = p[op.in[0]].shape;
-                              return bn_backward_scratch(x.elements() / x[-1], static_cast<int>(x[-1]));
-                            },
-                        .launches = [](const Op&) { return 2; }};
-
-}  // namespace ops
 }  // namespace convolt

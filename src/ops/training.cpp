@@ -1,5 +1,6 @@
 // What surrounds the network in a step: the batch comes in, the loss goes out, the optimizer updates.
 #include "augment/policy.h"
+#include "convolt/optimizer.h"
 #include "graph/op.h"
 #include "graph/optimizer_tables.h"
 #include "loss.h"
@@ -49,6 +50,31 @@ Launch bind_loss(const Op& op, const Binding& b) {
 
 const OptimizerAttrs& optimizer(const Op& op) { return std::get<OptimizerAttrs>(op.attrs); }
 
+int64_t elements_of(const std::vector<ValueId>& values, const Program& p) {
+  int64_t n = 0;
+  for (const ValueId v : values) n += p[v].shape.elements();
+  return n;
+}
+int64_t gradient_bytes(const Op& op, const Program& p) {
+  int64_t n = 0;
+  for (const ValueId v : op.in) n += p[v].bytes();
+  return n;
+}
+
+// Weights, moments and averages are read and written, copies written, and gradients read twice where the update needs
+// to know them all first.
+int64_t update_bytes(const Op& op, const Program& p) {
+  const OptimizerAttrs& attrs = optimizer(op);
+  int64_t per_element = 8 + 8 * static_cast<int64_t>(attrs.optimizer->moments().size());
+  if (attrs.optimizer->average() != nullptr) per_element += 8;
+  if (attrs.rule.clip_adaptive > 0 || attrs.rule.kind == OptimizerKind::lars) per_element += 4;
+  int64_t gradients = gradient_bytes(op, p), copies = 0;
+  if (p.gradient_sums != kNoValue) gradients = 4 * elements_of(op.in, p);
+  for (const ValueId v : op.in)
+    if (p[v].dtype != DType::f32) copies += p[v].bytes();
+  return (attrs.rule.needs_norms() ? 2 : 1) * gradients + per_element * elements_of(op.in, p) + copies;
+}
+
 }  // namespace
 
 namespace ops {
@@ -56,6 +82,12 @@ namespace ops {
 const OpDef augment{.name = "augment",
                     .infer = preset,
                     .bind = bind_augment,
+                    // Pictures have sizes of their own; each is counted with one byte for a channel of the result.
+                    .bytes =
+                        [](const Op& op, const Program& p) {
+                          const ValueInfo& y = p[op.out[0]];
+                          return y.bytes() + (uses_contrast(op) ? 2 : 1) * y.shape.elements();
+                        },
                     .scratch =
                         [](const Op& op, const Program& p) {
                           const Shape& y = p[op.out[0]].shape;
@@ -63,9 +95,16 @@ const OpDef augment{.name = "augment",
                         },
                     .launches = [](const Op& op) { return uses_contrast(op) ? 2 : 1; }};
 
-const OpDef load_images{.name = "load_images", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
+const OpDef load_images{.name = "load_images",
+                        .infer = preset,
+                        .bind = [](const Op& op, const Binding& b) -> Launch {
                           return [input = b.input, y = b.out(op, 0)](Stream s) { convolt::load_images(s, input, y); };
-                        }};
+                        },
+                        .bytes =
+                            [](const Op& op, const Program& p) {
+                              const ValueInfo& y = p[op.out[0]];
+                              return y.bytes() + 4 * y.shape.elements();
+                            }};
 
 const OpDef cast_weights{.name = "cast_weights", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
                            return [x = b.in(op, 0), y = b.out(op, 0)](Stream s) { convolt::cast(s, x, y); };
@@ -85,13 +124,14 @@ const OpDef loss{.name = "loss",
                  .effects = true};
 
 // (gradients...): adds them to the program's gradient_sums.
-const OpDef accumulate_gradients{.name = "accumulate_gradients",
-                                 .infer = preset,
-                                 .bind = [](const Op& op, const Binding& b) -> Launch {
-                                   return
-                                       [args = b.update_args(op)](Stream s) { convolt::accumulate_gradients(s, args); };
-                                 },
-                                 .effects = true};
+const OpDef accumulate_gradients{
+    .name = "accumulate_gradients",
+    .infer = preset,
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [args = b.update_args(op)](Stream s) { convolt::accumulate_gradients(s, args); };
+    },
+    .bytes = [](const Op& op, const Program& p) { return gradient_bytes(op, p) + 8 * elements_of(op.in, p); },
+    .effects = true};
 
 // (gradients...): updates weights and their 16-bit copies in Params, moments and average in the optimizer, and the
 // loss scale.
@@ -100,6 +140,7 @@ const OpDef optimizer_update{.name = "optimizer_update",
                              .bind = [](const Op& op, const Binding& b) -> Launch {
                                return [args = b.update_args(op)](Stream s) { convolt::optimizer_update(s, args); };
                              },
+                             .bytes = update_bytes,
                              .scratch =
                                  [](const Op& op, const Program&) {
                                    const OptimizerTables t = optimizer_tables(optimizer(op));

@@ -111,12 +111,12 @@ protected:
 };
 
 TEST_F(PassLog, TrainingFusesResidualsAndActivationsIntoBatchNorms) {
-  const auto resnet = plan("resnet", true);
+  const auto resnet = plan("resnet", true, {.pool = false, .block_end = false});
   EXPECT_EQ(count(*resnet, "bn_apply"), 7);
   EXPECT_EQ(count(*resnet, "activation"), 0);  // stem, a1, a, b1, b2, b
   EXPECT_EQ(count(*resnet, "activation_backward"), 0);
   EXPECT_EQ(count(*resnet, "add"), 2);  // of gradients, behind the stem and behind block a; both forward ones are fused
-  const auto plain = plan("resnet", true, {.fuse = false});
+  const auto plain = plan("resnet", true, {.fuse = false, .pool = false, .block_end = false});
   EXPECT_EQ(count(*plain, "activation"), 6);
   EXPECT_EQ(count(*plain, "add"), 4);
 }
@@ -244,7 +244,7 @@ TEST_F(PassLog, TheLogSaysWhatWasDone) {
   EXPECT_NE(training->describe().find("pass fuse: 2 residual additions into batch norms"), std::string::npos);
   EXPECT_NE(training->describe().find("pass fuse: 6 activations into the op before"), std::string::npos);
   EXPECT_NE(training->describe().find("pass in-place: "), std::string::npos);
-  EXPECT_EQ(plan("resnet", true, {false, false, false, false})->describe().find("  pass "), std::string::npos);
+  EXPECT_EQ(plan("resnet", true, Passes::none())->describe().find("  pass "), std::string::npos);
 }
 
 }  // namespace

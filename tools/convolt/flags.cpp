@@ -5,13 +5,16 @@
 #include <algorithm>
 #include <thread>
 
+#include "conv/described_device.h"
 #include "data/picture_header.h"
 
 namespace convolt::cli {
 
-void DeviceFlags::add(FlagSet& flags) {
+void DeviceFlags::add(FlagSet& flags, bool described) {
   flags.group("Device");
-  flags.option("--device", device, "auto, cpu, cuda or cuda:N");
+  flags.option("--device", device,
+               described ? "auto, cpu, cuda or cuda:N; or the plan for an h200, h100 or a100 that need not be here"
+                         : "auto, cpu, cuda or cuda:N");
   flags.option("--dtype", dtype, "type of activations: f32, tf32, bf16 or f16")
       .check(one_of({"f32", "tf32", "bf16", "f16"}));
   flags.toggle("--amp", amp, "the same as --dtype bf16");
@@ -24,6 +27,8 @@ void DeviceFlags::add(FlagSet& flags) {
 std::unique_ptr<Context> DeviceFlags::make_context() const {
   return Context::create({device == "auto" ? Device::best() : Device::parse(device), threads});
 }
+
+bool DeviceFlags::is_described() const { return is_described_device(device); }
 
 DType DeviceFlags::type() const {
   if (amp) return DType::bf16;
@@ -213,6 +218,20 @@ AugmentOptions evaluation_of(const ModelInfo& model, ModelInfo::Recipe recipe, i
   return e;
 }
 
+void add_usual_augmentation(AugmentOptions& t, ModelInfo::Recipe recipe, bool as_is) {
+  using Geometry = AugmentOptions::Geometry;
+  if (recipe == ModelInfo::Recipe::cifar) {
+    t.hflip = 0.5F;
+    if (as_is) {
+      t.geometry = Geometry::crop_with_padding;
+      t.crop_padding = 4;
+    }
+  } else if (recipe == ModelInfo::Recipe::imagenet) {
+    t.geometry = Geometry::random_resized_crop;
+    t.hflip = 0.5F;
+  }
+}
+
 }  // namespace
 
 Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const PictureFlags& pictures,
@@ -237,19 +256,15 @@ Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const Pictur
   p.training.interpolation = e.interpolation;
   p.training.border = e.border;
 
-  AugmentOptions& t = p.training;
-  if (!augment.none && recipe == Recipe::cifar) {
-    t.hflip = 0.5F;
-    if (as_is) {
-      t.geometry = Geometry::crop_with_padding;
-      t.crop_padding = 4;
-    }
-  } else if (!augment.none && recipe == Recipe::imagenet) {
-    t.geometry = Geometry::random_resized_crop;
-    t.hflip = 0.5F;
-  }
-  set_augmentation(t, augment);
+  if (!augment.none) add_usual_augmentation(p.training, recipe, as_is);
+  set_augmentation(p.training, augment);
   return p;
+}
+
+AugmentOptions usual_pictures(const ModelInfo& model, int side, int channels) {
+  AugmentOptions o = evaluation_of(model, model.recipe, side, channels);
+  add_usual_augmentation(o, model.recipe, true);
+  return o;
 }
 
 void resolve(const Pipeline& pipeline, Resolved& r) {

@@ -18,7 +18,9 @@ struct DeviceFlags {
   bool amp = false;
   int threads = 0;
 
-  void add(FlagSet& flags);
+  // `described`: devices of conv/described_device.h may be named too.
+  void add(FlagSet& flags, bool described = false);
+  bool is_described() const;
   std::unique_ptr<Context> make_context() const;
   DType type() const;  // f32 for tf32
   bool tf32() const { return dtype == "tf32"; }
@@ -63,6 +65,8 @@ struct Pipeline {
 };
 Pipeline make_pipeline(const ModelInfo& model, const Dataset& data, const PictureFlags& pictures,
                        const AugmentFlags& augment);
+// How a model's training sees pictures where nothing is said, of that size.
+AugmentOptions usual_pictures(const ModelInfo& model, int side, int channels);
 // The flags of pictures and augmentation that give the same pipeline whatever the model's recipe.
 void resolve(const Pipeline& pipeline, Resolved& resolved);
 

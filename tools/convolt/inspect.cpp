@@ -25,6 +25,15 @@ int write_json(const InspectCommand& c, const ModelInfo& model, const ModelCard&
   return 0;
 }
 
+template <class AnyPlan>
+void print(const InspectCommand& c, const ModelCard& card, const Graph& graph, const AnyPlan& plan) {
+  if (c.json)
+    fmt::print("{}\n", plan.describe_json());
+  else
+    fmt::print("{}: {} parameters, {} classes, {}x{}x{}\n{}", card.model, graph.parameter_count(), card.classes,
+               card.height, card.width, card.channels, plan.describe());
+}
+
 int run_inspect(const InspectCommand& c) {
   if (c.list) return list_models(c.json);
   if (c.model.empty() == c.checkpoint.empty()) throw UsageError("give --model NAME, --checkpoint FILE or --list");
@@ -40,7 +49,8 @@ int run_inspect(const InspectCommand& c) {
   if (!c.export_json.empty()) return write_json(c, model, card);
   Graph graph;
   build_model(graph, model, {card.classes, card.height, card.width, card.channels});
-  const auto context = c.device.make_context();
+  const bool described = c.device.is_described();
+  const auto context = described ? Context::create(Device::cpu()) : c.device.make_context();
   Params params = Params::zeros(*context, graph);
   Optimizer sgd(params);
   PlanOptions options;
@@ -49,17 +59,16 @@ int run_inspect(const InspectCommand& c) {
   options.tf32 = c.device.tf32();
   options.training = c.training;
   options.height = options.width = c.size;
-  if (c.training) options.optimizer = &sgd;
-  if (c.no_passes) options.passes = {false, false, false, false};
-  const Plan plan(graph, params, options);
-  if (c.json) {
-    fmt::print("{}\n", plan.describe_json());
+  if (c.training) {
+    options.optimizer = &sgd;
+    options.augment = usual_pictures(model, c.size > 0 ? c.size : card.height, card.channels);
+  }
+  if (c.no_passes) options.passes = Passes::none();
+  if (described) {
+    const PlanOutline outline(graph, params, options, c.device.device);
+    print(c, card, graph, outline);
   } else {
-    fmt::print("{}: {} parameters, {} classes, {}x{}x{}\n{}", card.model, graph.parameter_count(), card.classes,
-               card.height, card.width, card.channels, plan.describe());
-    fmt::print("memory: parameters {:.1f} MB, optimizer {:.1f} MB, slab {:.1f} MB\n",
-               static_cast<double>(params.bytes()) / 1e6, c.training ? static_cast<double>(sgd.bytes()) / 1e6 : 0.0,
-               static_cast<double>(plan.slab_bytes()) / 1e6);
+    print(c, card, graph, Plan(graph, params, options));
   }
   return 0;
 }
@@ -80,10 +89,12 @@ Subcommand add_inspect(CLI::App& program) {
       .hide_default();
   flags.option("--export-json", c->export_json, "write the network as FILE.json, for --model, and do nothing else");
   flags.toggle("--training", c->training, "the plan of a training step instead of evaluation");
-  flags.toggle("--no-passes", c->no_passes, "without fold, fuse, in-place and dead code");
+  flags.toggle("--no-passes", c->no_passes, "without any pass");
   flags.toggle("--json", c->json, "one JSON object");
-  c->device.add(flags);
-  flags.footer("Example:\n  convolt inspect --model resnet50 -b 64 --training");
+  c->device.add(flags, true);
+  flags.footer(
+      "Example:\n  convolt inspect --model resnet50 -b 64 --training\n"
+      "  convolt inspect --model resnet50 -b 256 --dtype f16 --training --device h200 --json");
   return {flags, [c] { return run_inspect(*c); }};
 }
 

@@ -14,7 +14,8 @@ void remove_dead_code(Program& p) {
   const auto sweep = [&](std::vector<Op>& ops) {
     std::vector<Op> kept;
     for (auto op = ops.rbegin(); op != ops.rend(); ++op) {
-      const bool read = std::any_of(op->out.begin(), op->out.end(), [&](ValueId v) { return v != kNoValue && live.count(v) > 0; });
+      const bool read =
+          std::any_of(op->out.begin(), op->out.end(), [&](ValueId v) { return v != kNoValue && live.count(v) > 0; });
       if (!read && !op->def->effects) {
         ++removed;
         continue;

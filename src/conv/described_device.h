@@ -1,0 +1,33 @@
+// GPUs by description: how fast they are, and what their libraries offer, so that plans for them can be made and looked
+// at where there is none.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "conv/conv.h"
+
+namespace convolt {
+
+// The speeds that bound a kernel: bytes read and written per second by a copy within the device's memory, and
+// operations per second of large matrix products.
+struct DeviceRates {
+  double copy = 0;
+  double f16 = 0, bf16 = 0, tf32 = 0, f32 = 0;
+};
+
+struct DescribedDevice {
+  std::string name;
+  DeviceRates rates;
+};
+
+// "h200", "h100", "a100"; throws UsageError for others.
+DescribedDevice described_device(std::string_view name);
+bool is_described_device(std::string_view name);
+
+// Answers as cuDNN 9.19, cuBLASLt and our own kernels would on the device (docs/conv-coverage.md; a test of CUDA builds
+// compares). Its kernels have names and no workspace, and throw when they are run.
+std::unique_ptr<ConvProvider> make_described_provider(const DescribedDevice& device);
+
+}  // namespace convolt

@@ -1,0 +1,38 @@
+// A graph compiled for one provider of convolutions: everything about a plan that needs no device and no memory.
+#pragma once
+
+#include "convolt/plan.h"
+#include "graph/lower.h"
+#include "graph/memory_plan.h"
+#include "graph/op.h"
+#include "graph/optimizer_tables.h"
+
+namespace convolt {
+
+struct CompiledPlan {
+  // Throws UsageError, ShapeError or DeviceError for what cannot be done. The graph need not outlive it.
+  CompiledPlan(const Graph& graph, const PlanOptions& options, ConvProvider& provider);
+  // Which Params it is for. Throws UsageError where the optimizer belongs to others.
+  void belong_to(const Params& params);
+
+  PlanOptions options;
+  Program program;
+  MemoryPlan memory;
+  int height = 0, width = 0;
+  std::string provider;
+  int64_t parameter_bytes = 0, optimizer_bytes = 0;  // asked of the device besides the slab
+
+  // Of the optimizer's ops; the device copies are values of the slab.
+  OptimizerTables tables;
+  ValueId device_tensors = kNoValue, device_tiles = kNoValue, device_pieces = kNoValue;
+
+  // Staging of run(images, labels, ...): in the slab of plans without an augment op.
+  ValueId images = kNoValue, labels = kNoValue, weights = kNoValue;
+
+private:
+  void fuse_batch_norms(ConvProvider& convolutions);
+  void add_scratch();
+  void add_tables();
+};
+
+}  // namespace convolt

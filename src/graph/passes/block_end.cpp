@@ -1,0 +1,163 @@
+// The end of a residual block in one sweep each way: both branches' batch norms, the addition and the ReLU; on the way
+// back the join of the gradients, the ReLU's gate from stored bits and the sums for both batch norms, then both
+// gradients.
+#include "block_end.h"
+
+#include <algorithm>
+
+#include "graph/lower.h"
+#include "graph/passes/fusion.h"
+
+namespace convolt {
+namespace {
+
+BnAttrs& bn(Op& op) { return std::get<BnAttrs>(op.attrs); }
+bool is_plain_or_relu(const Act& act) { return act.kind == Activation::none || act.kind == Activation::relu; }
+
+// bn_apply(x, residual = bn_apply(r)) reads r itself.
+void fuse_branches(Program& p) {
+  PassReport report(p, "block end", "projections normalised where they are added");
+  for (size_t i = 0; i < p.step.size(); ++i) {
+    if (p.step[i].def != &ops::bn_apply || p.step[i].in[2] == kNoValue) continue;
+    const Uses uses(p);
+    Op& end = p.step[i];
+    Op* const branch = uses.writer(end.in[2]);
+    if (branch == nullptr || branch->def != &ops::bn_apply || branch->in[2] != kNoValue ||
+        uses.readers(end.in[2]).size() != 1 || bn(*branch).act.kind != Activation::none ||
+        !is_plain_or_relu(bn(end).act))
+      continue;
+    end.in[2] = branch->in[0];
+    end.in.push_back(branch->in[1]);
+    end.note += " of batch norm";
+    *branch = {};
+    report.applied();
+  }
+  remove_emptied(p);
+}
+
+// Everything that one join replaces.
+struct Arrival {
+  Op *sum = nullptr, *reduce = nullptr, *apply = nullptr;
+};
+
+// The ops that a gradient meets at the end of a block, if a join gains anything there.
+Arrival arrival(const Program& p, const Uses& uses, Op& reduce) {
+  const ValueId dy = reduce.in[0];
+  Arrival a{.reduce = &reduce};
+  for (Op* op : uses.readers(dy))
+    if (op->def == &ops::bn_backward_apply && op->in[0] == dy && op->in[1] == reduce.in[1]) a.apply = op;
+  Op* const writer = uses.writer(dy);
+  if (writer != nullptr && writer->def == &ops::add && writer->in[0] != writer->in[1]) a.sum = writer;
+  const bool gated = reduce.in[3] != kNoValue, relu = bn(reduce).act.kind == Activation::relu;
+  if (a.apply == nullptr || bn(reduce).frozen || gated != relu || !is_plain_or_relu(bn(reduce).act)) return {};
+  // A gated gradient replaces the ungated one: nobody else may want that. An ungated one gains only by the addition.
+  if (relu && uses.readers(dy).size() != 2) return {};
+  if (!relu && a.sum == nullptr) return {};
+  return dy == p.logits ? Arrival{} : a;
+}
+
+// The bits of the ReLU that wrote y, in place of y.
+void use_mask(Program& p, const Uses& uses, Op& join, ValueId y) {
+  const Shape shape = p[y].shape;
+  Op* const end = uses.writer(y);
+  bn(join).gate = Gate::output;
+  if (end == nullptr || end->def != &ops::bn_apply || shape[-1] % 8 != 0) return;
+  if (end->out.size() == 1) {
+    bn(*end).mask = true;
+    end->in.resize(4, kNoValue);
+    end->out.push_back(p.add({.name = end->layer + ".mask", .dtype = DType::u8, .shape = {shape.elements() / 8}}));
+  }
+  join.in[4] = end->out[1];
+  bn(join).gate = Gate::mask;
+}
+
+void replace(Program& p, ValueId from, ValueId to) {
+  for (Op& op : p.step) std::replace(op.in.begin(), op.in.end(), from, to);
+}
+
+void join(Program& p, const Uses& uses, const Arrival& a) {
+  Op made{.def = &ops::bn_backward_join,
+          .in = {a.reduce->in[0], kNoValue, a.reduce->in[1], a.reduce->in[2], a.reduce->in[3], kNoValue, kNoValue},
+          .attrs = a.reduce->attrs,
+          .layer = a.reduce->layer};
+  const ValueInfo x = p[made.in[2]];
+  const ValueId dy = made.in[0];
+  if (a.sum != nullptr) {
+    made.in[0] = a.sum->in[0];
+    made.in[1] = a.sum->in[1];
+    made.note = "joins two gradients";
+  }
+  if (made.in[4] != kNoValue) use_mask(p, uses, made, made.in[4]);
+  const ValueId dz = p.add({.name = a.reduce->layer + ".dz", .dtype = x.dtype, .shape = x.shape});
+  made.out = {dz, a.reduce->out[0], a.reduce->out[1]};
+  const ValueId residual = a.apply->out.size() > 1 ? a.apply->out[1] : kNoValue;
+  a.apply->in = {dz, a.apply->in[1], a.apply->in[2], kNoValue, a.apply->in[4], a.apply->in[5]};
+  a.apply->out.resize(1);
+  bn(*a.apply).act = Activation::none;
+  bn(*a.apply).residual_gradient = false;
+  if (a.sum != nullptr) *a.sum = {};
+  *a.reduce = std::move(made);
+  replace(p, dy, dz);
+  // The join itself reads what arrived where there is no addition.
+  if (a.reduce->in[0] == dz) a.reduce->in[0] = dy;
+  if (residual != kNoValue) replace(p, residual, dz);
+}
+
+void fuse_joins(Program& p) {
+  PassReport report(p, "block end", "gradients joined, gated and summed in one sweep");
+  for (size_t i = 0; i < p.step.size(); ++i) {
+    if (p.step[i].def != &ops::bn_backward_reduce) continue;
+    const Uses uses(p);
+    const Arrival a = arrival(p, uses, p.step[i]);
+    if (a.reduce == nullptr) continue;
+    join(p, uses, a);
+    report.applied();
+  }
+  remove_emptied(p);
+}
+
+// A second batch norm of the same dz: its sums in the join, its gradient beside the first one's.
+void fuse_pairs(Program& p) {
+  PassReport report(p, "block end", "pairs of batch norms with one gradient");
+  for (size_t i = 0; i < p.step.size(); ++i) {
+    if (p.step[i].def != &ops::bn_backward_join) continue;
+    const Uses uses(p);
+    Op& joined = p.step[i];
+    const ValueId dz = joined.out[0];
+    Op *first = nullptr, *reduce = nullptr, *second = nullptr;
+    for (Op* op : uses.readers(dz)) {
+      if (op->in[0] != dz) continue;
+      const bool own = op->in[1] == joined.in[2];
+      if (op->def == &ops::bn_backward_reduce && bn(*op).act.kind == Activation::none && !bn(*op).frozen) reduce = op;
+      if (op->def == &ops::bn_backward_apply) (own ? first : second) = op;
+    }
+    if (first == nullptr || reduce == nullptr || second == nullptr || second->in[1] != reduce->in[1] ||
+        second->out.size() != 1)
+      continue;
+    joined.in[5] = reduce->in[1];
+    joined.in[6] = reduce->in[2];
+    joined.out.insert(joined.out.end(), reduce->out.begin(), reduce->out.end());
+    Op pair{.def = &ops::bn_backward_pair,
+            .in = {dz, first->in[1], first->in[2], first->in[4], first->in[5], second->in[1], second->in[2],
+                   second->in[4], second->in[5]},
+            .out = {first->out[0], second->out[0]},
+            .attrs = first->attrs,
+            .layer = first->layer,
+            .note = "and " + second->layer};
+    *first = std::move(pair);
+    *reduce = {};
+    *second = {};
+    report.applied();
+  }
+  remove_emptied(p);
+}
+
+}  // namespace
+
+void fuse_block_ends(Program& p) {
+  fuse_branches(p);
+  fuse_joins(p);
+  fuse_pairs(p);
+}
+
+}  // namespace convolt

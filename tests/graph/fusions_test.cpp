@@ -1,0 +1,188 @@
+// Batch norms fused with their neighbours: whole networks with each of those passes alone and with all of them, against
+// none, with fusions of convolutions composed where the library has no kernel; and the plans that they make for an
+// H200.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "convolt/models.h"
+#include "graph/networks.h"
+#include "graph/plan_access.h"
+#include "support/op_test.h"
+
+namespace convolt::test {
+namespace {
+
+// What one step leaves behind: logits, every gradient, every running statistic.
+struct StepResult {
+  std::vector<std::string> names;
+  std::vector<std::vector<double>> values;
+};
+
+StepResult step_of(Context& ctx, const Network& network, DType dtype, const Passes& passes) {
+  Graph graph;
+  network.build(graph);
+  Params params(ctx, graph, 5);
+  randomise(params, 8);
+  const DeviceBatch batch(ctx, graph, random_input(graph, 4, 13));
+  Plan plan(graph, params, {.batch = 4, .dtype = dtype, .training = true, .passes = passes, .compose_fusions = true});
+  if (dtype == DType::f16) plan.set_status({.loss_scale = 256});
+  plan.run(batch.step_input(0));
+  StepResult result{{"logits"}, {doubles(plan.logits())}};
+  for (size_t i = 0; i < params.specs().size(); ++i) {
+    const ParamSpec& spec = params.specs()[i];
+    result.names.push_back(spec.name);
+    result.values.push_back(
+        doubles(spec.trainable ? plan.gradient(static_cast<int>(i)) : params.values(static_cast<int>(i))));
+  }
+  return result;
+}
+
+// Relative to the norm of each tensor, or to a thousandth of the largest one: some gradients are 0 but for rounding.
+void expect_close(const StepResult& found, const StepResult& expected, double tolerance, const std::string& what) {
+  double largest = 0;
+  for (const auto& v : expected.values) largest = std::max(largest, norm(v));
+  for (size_t i = 0; i < expected.values.size(); ++i)
+    EXPECT_LE(relative_error(found.values[i], expected.values[i], 1e-3 * largest), tolerance)
+        << what << ": " << expected.names[i];
+}
+
+struct NamedPasses {
+  const char* name;
+  Passes passes;
+};
+std::vector<NamedPasses> fusions() {
+  Passes none;
+  none.statistics = none.prologue = none.dgrad = none.pool = none.block_end = false;
+  std::vector<NamedPasses> all{{"none", none}, {"all", {}}};
+  const std::pair<const char*, bool Passes::*> each[] = {{"statistics", &Passes::statistics},
+                                                         {"prologue", &Passes::prologue},
+                                                         {"dgrad", &Passes::dgrad},
+                                                         {"pool", &Passes::pool},
+                                                         {"block_end", &Passes::block_end}};
+  for (const auto& [name, member] : each) {
+    all.push_back({name, none});
+    all.back().passes.*member = true;
+  }
+  return all;
+}
+
+class FusionTest : public OpTest {};
+
+TEST_P(FusionTest, WholeNetworksAgreeWithAndWithout) {
+  // In 16 bits fused sweeps do not round what they do not store; in f32 only plain sums round otherwise.
+  const double tolerance = dtype() == DType::f32 ? 3e-4 : dtype() == DType::f16 ? 2e-2 : 1e-1;
+  const bool exact = dtype() == DType::f32 && !ctx().device().is_cuda();
+  for (const Network& network : networks()) {
+    const std::vector<NamedPasses> all = fusions();
+    const StepResult plain = step_of(ctx(), network, dtype(), all[0].passes);
+    for (size_t i = 1; i < all.size(); ++i) {
+      const StepResult fused = step_of(ctx(), network, dtype(), all[i].passes);
+      const std::string name = network.name + ", " + all[i].name;
+      expect_close(fused, plain, tolerance, name);
+      if (exact && !all[i].passes.statistics) {
+        EXPECT_EQ(fused.values, plain.values) << name;
+      }
+    }
+  }
+}
+
+INSTANTIATE_OP_TEST(FusionTest);
+
+class FusionLog : public testing::Test {
+protected:
+  Plan& plan(const char* name, const Passes& passes = {}, bool compose = true) {
+    plan_.reset();
+    graph_ = std::make_unique<Graph>();
+    network(name).build(*graph_);
+    params_ = std::make_unique<Params>(context_of(Device::cpu()), *graph_, 1);
+    plan_ = std::make_unique<Plan>(
+        *graph_, *params_, PlanOptions{.batch = 2, .training = true, .passes = passes, .compose_fusions = compose});
+    return *plan_;
+  }
+  int count(std::string_view op) {
+    int n = 0;
+    for (const Op& o : PlanAccess::program(*plan_).step) n += o.def->name == op;
+    return n;
+  }
+  bool says(const std::string& text) { return plan_->describe().find(text) != std::string::npos; }
+
+private:
+  std::unique_ptr<Graph> graph_;
+  std::unique_ptr<Params> params_;
+  std::unique_ptr<Plan> plan_;
+};
+
+// stem, a1, a2, b1, b2, b3, b.down: seven batch norms, two blocks, the second with a projection.
+TEST_F(FusionLog, AResidualNetworkFusesEverywhere) {
+  plan("resnet");
+  EXPECT_EQ(count("channel_stats"), 0);
+  EXPECT_EQ(count("bn_apply"), 2);  // the ends of the blocks
+  EXPECT_EQ(count("bn_max_pool"), 1);
+  EXPECT_EQ(count("max_pool_backward"), 0);
+  EXPECT_EQ(count("bn_backward_reduce"), 0);
+  EXPECT_EQ(count("bn_backward_join"), 2);
+  EXPECT_EQ(count("bn_backward_pair"), 1);
+  EXPECT_EQ(count("bn_backward_apply"), 4);
+  EXPECT_EQ(count("add"), 1);  // of the gradients behind the stem's pool, where no batch norm is
+  EXPECT_TRUE(says("pass statistics: 7 in the epilogues of convolutions\n"));
+  EXPECT_TRUE(says("pass prologue: 3 batch norms on load of the convolutions behind them; 2 not: a residual is added"));
+  EXPECT_TRUE(says("pass dgrad: 3 gradients of ReLU and batch norm"));
+  EXPECT_TRUE(says("pass pool: 1 batch norms and ReLUs into max pools\n"));
+  EXPECT_TRUE(says("pass block end: 2 gradients joined, gated and summed in one sweep\n"));
+}
+
+TEST_F(FusionLog, WithoutAKernelOnlyOurOwnSweepsAreFused) {
+  plan("resnet", {}, false);
+  EXPECT_EQ(count("channel_stats"), 7);
+  EXPECT_TRUE(says("pass statistics: 0 in the epilogues of convolutions; 7 not: no kernel (stem.conv .. b.down.conv)"));
+  EXPECT_EQ(count("bn_backward_join"), 2);
+  plan("resnet", Passes::none());
+  EXPECT_EQ(count("bn_backward_join"), 0);
+  EXPECT_EQ(count("max_pool"), 1);
+}
+
+// What is not a plain ReLU behind a batch norm stays as it is and is named.
+TEST_F(FusionLog, ReasonsAreGiven) {
+  plan("mobilenet");
+  EXPECT_TRUE(says("not: its activation is not relu"));
+  EXPECT_TRUE(says("not through relu alone"));
+}
+
+// The contract of the GPU engine's plan, in bytes, launches and memory.
+TEST(DescribedDevice, ResNet50MovesWhatTheRooflineAllows) {
+  Graph graph;
+  build_model(graph, "resnet50", {.classes = 1000});
+  Params params = Params::zeros(context_of(Device::cpu()), graph);
+  Optimizer sgd(params);
+  AugmentOptions pictures;
+  pictures.height = pictures.width = 224;
+  pictures.geometry = AugmentOptions::Geometry::random_resized_crop;
+  const auto outline = [&](DType dtype) {
+    const PlanOptions options{.batch = 256, .dtype = dtype, .training = true, .optimizer = &sgd, .augment = pictures};
+    return nlohmann::json::parse(PlanOutline(graph, params, options, "h200").describe_json());
+  };
+  const auto f16 = outline(DType::f16), bf16 = outline(DType::bf16);
+  EXPECT_LE(f16["bytes_per_step"].get<int64_t>(), 76'000'000'000);
+  EXPECT_LE(f16["kernels_per_step"].get<int64_t>(), 330);
+  EXPECT_LE(f16["peak_bytes"].get<int64_t>(), 10'000'000'000);
+  EXPECT_LE(bf16["bytes_per_step"].get<int64_t>(), 86'000'000'000);
+  // 3 * 8.178 GFLOP a picture less the stem's dgrad.
+  EXPECT_NEAR(f16["flops_per_step"].get<double>() / 256, 24.3e9, 0.01e9);
+  double bound = 0;
+  for (const auto& op : f16["ops"]) bound += op["time_bound_us"].get<double>();
+  EXPECT_NEAR(f16["time_bound_ms"].get<double>(), bound / 1e3, 1e-6);
+  EXPECT_GT(bound, f16["bytes_per_step"].get<double>() / 4.3e12 * 1e6);
+}
+
+TEST(DescribedDevice, OnlyDescribedOnesAreKnown) {
+  Graph graph;
+  network("resnet").build(graph);
+  Params params = Params::zeros(context_of(Device::cpu()), graph);
+  EXPECT_THROW(PlanOutline(graph, params, {}, "h2000"), UsageError);
+}
+
+}  // namespace
+}  // namespace convolt::test

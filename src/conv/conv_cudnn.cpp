@@ -3,12 +3,12 @@
 #include <cudnn_frontend.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <mutex>
 #include <optional>
 
 #include "conv/cuda_provider.h"
+#include "conv/cudnn_graphs.h"
 #include "device/dynamic_library.h"
 
 namespace cudnn_frontend {
@@ -18,16 +18,12 @@ void* cudnn_dlhandle = nullptr;  // the frontend wants this variable; load_cudnn
 namespace convolt {
 namespace {
 
-namespace fe = cudnn_frontend;
-using TensorPtr = std::shared_ptr<fe::graph::Tensor_attributes>;
+using namespace cudnn_graphs;
 
 // More than this many plans for one shape only cost tuning time.
 constexpr size_t kMaxCandidates = 8;
 // Plans that want more come after those that do not: some weight gradients of depthwise layers ask for over a gigabyte.
 constexpr int64_t kLargeWorkspace = int64_t{512} << 20;
-
-// The order of ConvArgs; a plan takes its pointers in the order of these numbers.
-enum Uid : int64_t { kX = 1, kW, kY, kBias };
 
 void load_cudnn() {
   static const bool loaded = [] {
@@ -69,100 +65,6 @@ struct Target {
   std::shared_ptr<fe::DeviceProperties> description;
   int sm_version = 0;  // 90
 };
-
-// The frontend shows the notes of a plan only to its own classes.
-class Graph : public fe::graph::Graph {
-public:
-  bool has(int64_t index, fe::NumericalNote_t note) const { return contains(plans.numeric_notes, index, note); }
-  bool has(int64_t index, fe::BehaviorNote_t note) const { return contains(plans.behavior_notes, index, note); }
-
-private:
-  template <class Note>
-  static bool contains(const std::vector<std::vector<Note>>& notes, int64_t index, Note note) {
-    const auto& of_plan = notes[static_cast<size_t>(index)];
-    return std::find(of_plan.begin(), of_plan.end(), note) != of_plan.end();
-  }
-};
-
-fe::DataType_t cudnn_type(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return fe::DataType_t::FLOAT;
-    case DType::bf16:
-      return fe::DataType_t::BFLOAT16;
-    case DType::f16:
-      return fe::DataType_t::HALF;
-    default:
-      throw DeviceError("cuDNN convolutions take f32, bf16 or f16, found " + std::string(name_of(dtype)));
-  }
-}
-
-// [N, H, W, C] memory as cuDNN wants it told: extents in the order N, C, H, W, strides of the channels-last layout.
-// OHWI weights are the same with O for N.
-template <class Attributes>
-Attributes& channels_last(Attributes& tensor, const Shape& s) {
-  tensor.set_dim({s[0], s[3], s[1], s[2]}).set_stride({s[1] * s[2] * s[3], 1, s[2] * s[3], s[3]});
-  return tensor;
-}
-TensorPtr input(Graph& graph, const Shape& shape, Uid uid) {
-  fe::graph::Tensor_attributes tensor;
-  channels_last(tensor, shape).set_uid(uid);
-  return graph.tensor(tensor);
-}
-void output(const TensorPtr& tensor, const Shape& shape, Uid uid, fe::DataType_t type) {
-  channels_last(*tensor, shape).set_output(true).set_uid(uid).set_data_type(type);
-}
-
-template <class Attributes>
-Attributes attributes_of(const ConvGeometry& g) {
-  return Attributes()
-      .set_pre_padding({g.pad.top, g.pad.left})
-      .set_post_padding({g.pad.bottom, g.pad.right})
-      .set_stride({g.stride_h, g.stride_w})
-      .set_dilation({g.dilation_h, g.dilation_w});
-}
-
-// y + bias (f32, one per channel), then the activation; everything before the store stays f32.
-TensorPtr add_epilogue(Graph& graph, TensorPtr y, const ConvDesc& desc) {
-  const int64_t channels = desc.geometry.out_c;
-  auto bias = graph.tensor(fe::graph::Tensor_attributes()
-                               .set_dim({1, channels, 1, 1})
-                               .set_stride({channels, 1, channels, channels})
-                               .set_uid(kBias)
-                               .set_data_type(fe::DataType_t::FLOAT));
-  y = graph.pointwise(y, bias, fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::ADD));
-  if (desc.epilogue == ConvEpilogue::bias) return y;
-  auto relu = fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::RELU_FWD);
-  if (desc.epilogue == ConvEpilogue::bias_relu6) relu.set_relu_upper_clip(6.F);
-  return graph.pointwise(y, relu);
-}
-
-void describe_operation(Graph& graph, const ConvDesc& desc) {
-  const ConvGeometry& g = desc.geometry;
-  const fe::DataType_t type = cudnn_type(desc.dtype);
-  if (desc.pass == ConvPass::fprop) {
-    auto y = graph.conv_fprop(input(graph, g.x_shape(), kX), input(graph, g.w_shape(), kW),
-                              attributes_of<fe::graph::Conv_fprop_attributes>(g));
-    if (desc.epilogue != ConvEpilogue::none) y = add_epilogue(graph, y, desc);
-    output(y, g.y_shape(), kY, type);
-  } else if (desc.pass == ConvPass::dgrad) {
-    output(graph.conv_dgrad(input(graph, g.y_shape(), kY), input(graph, g.w_shape(), kW),
-                            attributes_of<fe::graph::Conv_dgrad_attributes>(g)),
-           g.x_shape(), kX, type);
-  } else {
-    output(graph.conv_wgrad(input(graph, g.y_shape(), kY), input(graph, g.x_shape(), kX),
-                            attributes_of<fe::graph::Conv_wgrad_attributes>(g)),
-           g.w_shape(), kW, type);
-  }
-}
-
-bool is_offered(const ConvDesc& desc) {
-  if (desc.prologue != ConvPrologue::none) return false;
-  if (desc.epilogue == ConvEpilogue::none) return true;
-  return desc.pass == ConvPass::fprop &&
-         (desc.epilogue == ConvEpilogue::bias || desc.epilogue == ConvEpilogue::bias_relu ||
-          desc.epilogue == ConvEpilogue::bias_relu6);
-}
 
 // f32 means f32: products on tensor cores round their inputs to tf32. Sums are f32 in every type.
 bool keeps_precision(const Graph& graph, int64_t index, const ConvDesc& desc) {
@@ -218,7 +120,7 @@ Search search(const ConvDesc& desc, const Target& target) {
   if (!is_offered(desc)) return result;
   Graph& graph = *result.graph;
   graph.set_io_data_type(cudnn_type(desc.dtype))
-      .set_intermediate_data_type(fe::DataType_t::FLOAT)
+      .set_intermediate_data_type(intermediate_type(desc))
       .set_compute_data_type(fe::DataType_t::FLOAT);
   graph.set_sm_version(target.sm_version);
   // A captured step lives no longer than the plan that owns these kernels.
@@ -250,21 +152,21 @@ auto translating_errors(F f) {
 
 class CudnnKernel final : public ConvKernel {
 public:
-  CudnnKernel(std::shared_ptr<Handle> handle, std::shared_ptr<Graph> graph, BuiltPlan plan, bool has_bias)
-      : handle_(std::move(handle)), graph_(std::move(graph)), plan_(std::move(plan)), has_bias_(has_bias) {}
+  CudnnKernel(std::shared_ptr<Handle> handle, std::shared_ptr<Graph> graph, BuiltPlan plan, const ConvDesc& desc)
+      : handle_(std::move(handle)), graph_(std::move(graph)), plan_(std::move(plan)), desc_(desc) {}
 
   std::string name() const override { return plan_.report.name; }
-  int64_t workspace_bytes() const override { return plan_.report.workspace_bytes; }
+  int64_t workspace_bytes() const override { return plan_.report.workspace_bytes + unused_bytes(desc_); }
   bool repeatable() const override { return plan_.report.repeatable; }
 
   void run(Stream s, const ConvArgs& args) const override {
-    // The frontend takes pointers as void*, also those it only reads.
-    std::array<void*, 4> pointers = {args.x, args.w, args.y, const_cast<float*>(args.bias)};
+    Pointers pointers = pointers_of(desc_, args);
     const std::lock_guard lock(handle_->mutex());
     check(fe::detail::set_stream(handle_->get(), static_cast<cudaStream_t>(s.handle)), "giving cuDNN a stream");
     translating_errors([&] {
-      check(graph_->execute_plan_at_index(handle_->get(), pointers.data(), has_bias_ ? 4 : 3, args.workspace,
-                                          plan_.index),
+      check(graph_->execute_plan_at_index(
+                handle_->get(), pointers.p.data(), pointers.n,
+                args.workspace ? static_cast<char*>(args.workspace) + unused_bytes(desc_) : nullptr, plan_.index),
             plan_.report.name.c_str());
     });
   }
@@ -273,7 +175,7 @@ private:
   std::shared_ptr<Handle> handle_;
   std::shared_ptr<Graph> graph_;  // shared by the plans of one description
   BuiltPlan plan_;
-  bool has_bias_;
+  ConvDesc desc_;
 };
 
 class Cudnn final : public ConvLibrary {
@@ -291,8 +193,7 @@ public:
     std::vector<std::unique_ptr<ConvKernel>> kernels;
     kernels.reserve(found.plans.size());
     for (BuiltPlan& plan : found.plans)
-      kernels.push_back(
-          std::make_unique<CudnnKernel>(handle_, found.graph, std::move(plan), desc.epilogue != ConvEpilogue::none));
+      kernels.push_back(std::make_unique<CudnnKernel>(handle_, found.graph, std::move(plan), desc));
     return kernels;
   }
   std::string version() const override { return cudnn_version(); }

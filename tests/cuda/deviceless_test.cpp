@@ -162,10 +162,11 @@ TEST_F(DevicelessTest, BiasAndActivationAreFusedInFloat32) {
 
 TEST_F(DevicelessTest, FusionsThatAreNotOfferedHaveNoPlans) {
   const ConvGeometry g = square(8, 64, 14);
-  EXPECT_TRUE(deviceless_plans({.geometry = g, .prologue = ConvPrologue::scale_bias_relu}, h200()).empty());
   EXPECT_TRUE(deviceless_plans({.geometry = g, .epilogue = ConvEpilogue::stats}, h200()).empty());
   EXPECT_TRUE(
       deviceless_plans({.pass = ConvPass::dgrad, .geometry = g, .epilogue = ConvEpilogue::bias}, h200()).empty());
+  EXPECT_TRUE(deviceless_plans({.geometry = g, .dtype = DType::f16, .prologue = ConvPrologue::scale_bias_relu}, h200())
+                  .empty());
 }
 
 TEST_F(DevicelessTest, ADescriptionThatIsNoneIsAFormatError) {

@@ -235,13 +235,62 @@ void channel_stats(Stream s, const Tensor& x, float* stats) {
   });
 }
 
+namespace {
+
+void check_rows(const char* op, int64_t rows) {
+  if (rows < 2)
+    throw ShapeError(std::string(op) + " needs at least 2 values per channel to estimate a variance, found " +
+                     std::to_string(rows) + "; use a larger batch or picture, or evaluate");
+}
+
+// One batch norm or two, from sums that need no joining.
+template <class T>
+struct FinalizeSums {
+  Finalize<T> first, second;
+  HD void operator()(int64_t i) const {
+    const bool other = i >= first.a.channels;
+    const Finalize<T>& f = other ? second : first;
+    const int c = static_cast<int>(i) - (other ? first.a.channels : 0);
+    const double sums[2] = {static_cast<double>(f.a.stats[c]), static_cast<double>(f.a.stats[f.a.channels + c])};
+    f(c, sums);
+  }
+};
+
+template <class F>
+void dispatch_low(const BnFinalizeArgs& args, F f) {
+  dispatch_float(args.low.data ? args.low.dtype : DType::f32, "bn_finalize", f);
+}
+
+}  // namespace
+
 void bn_finalize(Stream s, const BnFinalizeArgs& args) {
-  if (args.rows < 2)
-    throw ShapeError("bn_finalize needs at least 2 values per channel to estimate a variance, found " +
-                     std::to_string(args.rows) + "; use a larger batch or picture, or evaluate");
-  dispatch_float(args.low.data ? args.low.dtype : DType::f32, "bn_finalize", [&](auto t) {
-    join_chunks<2>(s, args.raw_sums ? 1 : args.chunks, args.channels, args.stats + (args.raw_sums ? 0 : args.channels),
-                   Finalize<decltype(t)>{args});
+  check_rows("bn_finalize", args.rows);
+  dispatch_low(args, [&](auto t) {
+    using F = Finalize<decltype(t)>;
+    if (args.raw_sums)
+      for_each(s, args.channels, FinalizeSums<decltype(t)>{F{args}, F{args}});
+    else
+      join_chunks<2>(s, args.chunks, args.channels, args.stats + args.channels, F{args});
+  });
+}
+
+void bn_finalize_pair(Stream s, const BnFinalizeArgs& first, const BnFinalizeArgs& second) {
+  for (const BnFinalizeArgs* args : {&first, &second}) {
+    check_rows("bn_finalize_pair", args->rows);
+    if (!args->raw_sums || args->low.data) throw Error("bn_finalize_pair takes plain sums and rounds nothing");
+  }
+  using F = Finalize<float>;
+  for_each(s, first.channels + second.channels, FinalizeSums<float>{F{first}, F{second}});
+}
+
+void bn_statistics(Stream s, const Tensor& x, float* stats, BnFinalizeArgs args) {
+  check_rows("bn_statistics", args.rows);
+  args.stats = stats;
+  const int channels = channels_of(x);
+  dispatch_float(x.dtype, "bn_statistics", [&](auto t) {
+    using T = decltype(t);
+    reduce_channels_then<2>(s, rows_of(x), channels, stats + channels,
+                            ChannelStats<T>{x.as<const T>(), stats, channels}, Finalize<float>{args});
   });
 }
 
@@ -287,9 +336,9 @@ void bn_backward_reduce(Stream s, const Tensor& dy, const Tensor& x, const Tenso
   const int64_t rows = rows_of(x);
   dispatch_incoming("bn_backward_reduce", dy, x, y, coef, act,
                     [&]<class T, class A, bool kStored>(const Incoming<T, A, kStored>& in) {
-                      reduce_channels<2>(s, rows, channels, scratch, BackwardReduce<T, A, kStored>{in});
+                      reduce_channels_then<2>(s, rows, channels, scratch, BackwardReduce<T, A, kStored>{in},
+                                              StoreSums<2>{{dgamma, dbeta}});
                     });
-  join_chunks<2>(s, chunks_of(rows), channels, scratch, StoreSums<2>{{dgamma, dbeta}});
 }
 
 void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
@@ -308,18 +357,18 @@ void channel_sums(Stream s, const Tensor& x, float* scratch, float* sums) {
   const int channels = channels_of(x);
   dispatch_float(x.dtype, "channel_sums", [&](auto t) {
     using T = decltype(t);
-    reduce_channels<2>(s, rows_of(x), channels, scratch, RawSums<T>{x.as<const T>(), channels});
+    reduce_channels_then<2>(s, rows_of(x), channels, scratch, RawSums<T>{x.as<const T>(), channels},
+                            StoreSums<2>{{sums, sums + channels}});
   });
-  join_chunks<2>(s, chunks_of(rows_of(x)), channels, scratch, StoreSums<2>{{sums, sums + channels}});
 }
 
 void channel_sum(Stream s, const Tensor& x, float* scratch, float* out) {
   const int channels = channels_of(x);
   dispatch_float(x.dtype, "channel_sum", [&](auto t) {
     using T = decltype(t);
-    reduce_channels<1>(s, rows_of(x), channels, scratch, ChannelSum<T>{x.as<const T>(), channels});
+    reduce_channels_then<1>(s, rows_of(x), channels, scratch, ChannelSum<T>{x.as<const T>(), channels},
+                            StoreSums<1>{{out}});
   });
-  join_chunks<1>(s, chunks_of(rows_of(x)), channels, scratch, StoreSums<1>{{out}});
 }
 
 void add_bias(Stream s, const Tensor& x, const float* bias, const Tensor& y) {

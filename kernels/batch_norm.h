@@ -34,6 +34,11 @@ struct BnFinalizeArgs {
   Tensor low;
 };
 void bn_finalize(Stream s, const BnFinalizeArgs& args);
+// Of two batch norms at once, both with plain sums and without `low`.
+void bn_finalize_pair(Stream s, const BnFinalizeArgs& first, const BnFinalizeArgs& second);
+// channel_stats and bn_finalize at once, without `low`; on the GPU in one launch. stats: f32
+// [channel_stats_extent(rows), C], overwritten. args without its stats.
+void bn_statistics(Stream s, const Tensor& x, float* stats, BnFinalizeArgs args);
 
 // coef from the running statistics (inference).
 void bn_coefficients(Stream s, int channels, const float* gamma, const float* beta, const float* running_mean,

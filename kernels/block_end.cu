@@ -76,6 +76,17 @@ struct Join {
   const void* gate;
   T* dz;
   int channels;
+  bool spread;  // dy is one row for each picture
+  Divisor by_pixels;
+  float share;
+
+  template <int W>
+  HD Floats<W> arriving(int64_t row, int c) const {
+    if (!spread) return load<W>(dy + row * channels + c);
+    Floats<W> g = load<W>(dy + by_pixels.quotient(row) * channels + c);
+    for_lanes<W>([&](int j) { g[j] *= share; });
+    return rounded<T>(g);
+  }
 
   template <int W>
   HD Floats<W> gated(int64_t i, int c, Floats<W> g, const Floats<W>& v) const {
@@ -99,7 +110,7 @@ struct Join {
   HD void run(int64_t row, int c, Floats<W> (&sums)[kSecond ? 3 : 2]) const {
     const int64_t i = row * channels + c;
     const Floats<W> v = load<W>(x + i);
-    Floats<W> g = load<W>(dy + i);
+    Floats<W> g = arriving<W>(row, c);
     if (dy2) {
       const Floats<W> other = load<W>(dy2 + i);
       for_lanes<W>([&](int j) { g[j] += other[j]; });
@@ -127,22 +138,32 @@ struct StorePair {
   }
 };
 
+template <class T, Gate kGate, bool kSecond>
+Join<T, kGate, kSecond> join_of(const GradientJoinArgs& a) {
+  const int64_t pixels = a.spread > 0 ? a.spread : 1;
+  return {a.dy.as<const T>(),
+          a.dy2.as<const T>(),
+          a.x.as<const T>(),
+          a.x2.as<const T>(),
+          a.coef,
+          a.coef2,
+          a.gate_data,
+          a.dz.as<T>(),
+          channels_of(a.x),
+          a.spread > 0,
+          Divisor(pixels),
+          1.F / static_cast<float>(pixels)};
+}
+
 template <class T, Gate kGate>
 void run_join(Stream s, const GradientJoinArgs& a) {
   const int channels = channels_of(a.x);
-  const int64_t rows = rows_of(a.x);
   if constexpr (kGate != Gate::recomputed)
-    if (a.x2.data != nullptr) {
-      reduce_channels<3>(
-          s, rows, channels, a.scratch,
-          Join<T, kGate, true>{a.dy.as<const T>(), a.dy2.as<const T>(), a.x.as<const T>(), a.x2.as<const T>(), a.coef,
-                               a.coef2, a.gate_data, a.dz.as<T>(), channels});
-      return join_chunks<3>(s, chunks_of(rows), channels, a.scratch, StorePair{a.dgamma, a.dbeta, a.dgamma2, a.dbeta2});
-    }
-  reduce_channels<2>(s, rows, channels, a.scratch,
-                     Join<T, kGate, false>{a.dy.as<const T>(), a.dy2.as<const T>(), a.x.as<const T>(), nullptr, a.coef,
-                                           nullptr, a.gate_data, a.dz.as<T>(), channels});
-  join_chunks<2>(s, chunks_of(rows), channels, a.scratch, StoreSums<2>{{a.dgamma, a.dbeta}});
+    if (a.x2.data != nullptr)
+      return reduce_channels_then<3>(s, rows_of(a.x), channels, a.scratch, join_of<T, kGate, true>(a),
+                                     StorePair{a.dgamma, a.dbeta, a.dgamma2, a.dbeta2});
+  reduce_channels_then<2>(s, rows_of(a.x), channels, a.scratch, join_of<T, kGate, false>(a),
+                          StoreSums<2>{{a.dgamma, a.dbeta}});
 }
 
 template <class T>

@@ -32,7 +32,8 @@ enum class Gate : uint8_t {
 // dgamma[c] = sum dz * (x - mean) * invstd, dbeta[c] = sum dz. dz may be dy or dy2. Sums are those of the stored dz.
 // Moves 3 elements per element, 1 more for dy2, x2 and a stored output each.
 struct GradientJoinArgs {
-  Tensor dy, dy2;  // dy2.data may be null
+  Tensor dy, dy2;      // dy2.data may be null
+  int64_t spread = 0;  // > 0: dy is [N, C], the gradient of the mean over so many pixels of each picture
   Tensor x;
   const float* coef = nullptr;
   Gate gate = Gate::none;

@@ -101,9 +101,9 @@ void bn_max_pool_backward_reduce(Stream s, const BnMaxPoolBackwardArgs& a) {
   const int64_t rows = a.x.elements() / channels;
   dispatch_float(a.x.dtype, "bn_max_pool_backward_reduce", [&](auto t) {
     using T = decltype(t);
-    reduce_channels<2>(s, rows, channels, a.scratch, Reduce<T>{arriving<T>("bn_max_pool_backward_reduce", a)});
+    reduce_channels_then<2>(s, rows, channels, a.scratch, Reduce<T>{arriving<T>("bn_max_pool_backward_reduce", a)},
+                            StoreSums<2>{{a.dgamma, a.dbeta}});
   });
-  join_chunks<2>(s, chunks_of(rows), channels, a.scratch, StoreSums<2>{{a.dgamma, a.dbeta}});
 }
 
 void bn_max_pool_backward_apply(Stream s, const BnMaxPoolBackwardArgs& a) {

@@ -303,7 +303,7 @@ struct LossRow {
 
 // One block adds the rows to the meters, in double and in a fixed order, and notes a bad step.
 struct AddMeters {
-  static constexpr int kRows = 256;
+  static constexpr int kRows = kThreads;
   struct Shared {
     double sums[4][kRows];
     int bad[kRows];
@@ -380,12 +380,12 @@ void loss_and_gradient(Stream s, const LossArgs& args) {
   const auto classes = static_cast<int>(args.logits.shape[1]);
   dispatch_float(args.logits.dtype, "loss", [&](auto t) {
     using T = decltype(t);
-    for_each_block<kThreads>(s, rows,
-                             LossRow<T>{args.logits.as<const T>(), args.dlogits.as<T>(), rows, classes,
-                                        1.F / static_cast<float>(classes), 1.F / args.temperature, args});
+    for_each_block_then<kThreads>(
+        s, rows,
+        LossRow<T>{args.logits.as<const T>(), args.dlogits.as<T>(), rows, classes, 1.F / static_cast<float>(classes),
+                   1.F / args.temperature, args},
+        AddMeters{args.row_values, rows, args.input, args.meters, args.status, args.leaves_out_bad});
   });
-  for_each_block<AddMeters::kRows>(
-      s, 1, AddMeters{args.row_values, rows, args.input, args.meters, args.status, args.leaves_out_bad});
 }
 
 void softmax(Stream s, const Tensor& logits, float* probabilities) {

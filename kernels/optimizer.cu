@@ -188,7 +188,7 @@ struct ClipUnits {
 
 // One block settles what holds for all tensors: whether the update takes place, its number, the clipping of the whole.
 struct BeginUpdate {
-  static constexpr int kThreads = 256;
+  static constexpr int kThreads = SumSquares::kThreads;
   struct Shared {
     double sums[kThreads];
   };
@@ -447,19 +447,23 @@ int64_t update_scratch_bytes(const UpdateRule& rule, int64_t tensors, int64_t pi
 }
 
 int update_launches(const UpdateRule& rule) {
-  return 2 + (rule.needs_norms() ? 1 : 0) + (rule.clip_adaptive > 0 ? 1 : 0) +
-         (rule.kind == OptimizerKind::lars ? 1 : 0);
+  // What begins the update is the end of the pass over the gradients, unless another pass comes between.
+  return 2 + (rule.clip_adaptive > 0 ? 2 : 0) + (rule.kind == OptimizerKind::lars ? 1 : 0);
 }
 
 void optimizer_update(Stream s, const UpdateArgs& args) {
   const UpdateRule& rule = args.rule;
   const bool lars = rule.kind == OptimizerKind::lars;
   const Scratch scratch(args.scratch, args.piece_count);
-  if (rule.needs_norms())
-    for_each_block<SumSquares::kThreads>(s, args.piece_count,
-                                         SumSquares{args, scratch, lars || rule.clip_adaptive > 0});
-  if (rule.clip_adaptive > 0) for_each(s, args.piece_count, ClipUnits{args, scratch});
-  for_each_block<BeginUpdate::kThreads>(s, 1, BeginUpdate{args, scratch, rule.needs_norms() ? args.piece_count : 0});
+  const SumSquares sums{args, scratch, lars || rule.clip_adaptive > 0};
+  const BeginUpdate begin{args, scratch, rule.needs_norms() ? args.piece_count : 0};
+  if (rule.needs_norms() && rule.clip_adaptive == 0) {
+    for_each_block_then<SumSquares::kThreads>(s, args.piece_count, sums, begin);
+  } else {
+    if (rule.needs_norms()) for_each_block<SumSquares::kThreads>(s, args.piece_count, sums);
+    if (rule.clip_adaptive > 0) for_each(s, args.piece_count, ClipUnits{args, scratch});
+    for_each_block<BeginUpdate::kThreads>(s, 1, begin);
+  }
   if (lars) for_each_block<TrustRatio::kThreads>(s, args.tensor_count, TrustRatio{args, scratch});
   switch (rule.kind) {
     case OptimizerKind::sgd:

@@ -46,9 +46,11 @@ std::string cuda_unavailable_reason();
 // the OpenMP threads it leads) when `cuda` is false. Code inside Queue::run receives one; nobody else makes one but
 // tests.
 struct Stream {
-  bool cuda = false;       // on a CUDA stream
-  void* handle = nullptr;  // cudaStream_t
+  bool cuda = false;            // on a CUDA stream
+  void* handle = nullptr;       // cudaStream_t
+  int32_t* counters = nullptr;  // kStreamCounters zeros in device memory, for kernels that leave them zero; CUDA
 };
+constexpr int kStreamCounters = 4096;
 
 struct EventState;
 

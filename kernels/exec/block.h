@@ -46,6 +46,31 @@ struct Block {
 };
 
 #if defined(__CUDACC__)
+// True in all threads of the last of `blocks` blocks to get here, which then sees what the others wrote before, and in
+// no other. Leaves the counter zero, as it was.
+__device__ inline bool is_last_block(int32_t* counter, unsigned blocks) {
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    last = atomicAdd(counter, 1) == static_cast<int>(blocks) - 1;
+    if (last) *counter = 0;
+  }
+  __syncthreads();
+  if (last) __threadfence();
+  return last;
+}
+
+template <int B, class K, class L>
+__global__ void __launch_bounds__(B) block_then_kernel(K k, L last, int32_t* counter) {
+  __shared__ union {
+    typename K::Shared first;
+    typename L::Shared second;
+  } shared;
+  k(Block<B>{static_cast<int64_t>(blockIdx.x), false}, shared.first);
+  if (is_last_block(counter, gridDim.x)) last(Block<B>{0, false}, shared.second);
+}
+
 template <int B, class K>
 __global__ void __launch_bounds__(B) block_kernel(K k) {
   __shared__ typename K::Shared shared;
@@ -70,6 +95,21 @@ void for_each_block(Stream s, int64_t blocks, K k) {
     typename K::Shared shared;
     k(Block<B>{b, phases_backwards}, shared);
   }
+}
+
+// for_each_block(k), then `last` as one block of as many threads that sees all that k wrote; on the GPU in one launch,
+// by the block that ends last.
+template <int B, class K, class L>
+void for_each_block_then(Stream s, int64_t blocks, K k, L last) {
+#if defined(__CUDACC__)
+  if (s.cuda && blocks > 0) {
+    block_then_kernel<B>
+        <<<static_cast<unsigned>(blocks), B, 0, static_cast<cudaStream_t>(s.handle)>>>(k, last, s.counters);
+    return check_launch("block kernel launch");
+  }
+#endif
+  for_each_block<B>(s, blocks, k);
+  for_each_block<B>(s, 1, last);
 }
 
 }  // namespace convolt

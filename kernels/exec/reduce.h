@@ -16,8 +16,7 @@ inline int64_t chunks_of(int64_t rows) {
 // A block of 256 threads sums `lanes` packets of channels (a power of two, at most 32) over the rows of one chunk, with
 // 256 / lanes rows in flight, then joins those in a fixed tree.
 template <int K, int W, class P, class F>
-__global__ void __launch_bounds__(256)
-    reduce_channels_kernel(F f, int64_t rows, int channels, int64_t per_chunk, int lanes, P* partials) {
+__device__ void reduce_chunk(const F& f, int64_t rows, int channels, int64_t per_chunk, int lanes, P* partials) {
   __shared__ float tree[K][W][256];
   const int t = threadIdx.x, lane = t % lanes, slice = t / lanes, slices = 256 / lanes;
   const int c = (blockIdx.y * lanes + lane) * W;
@@ -38,6 +37,39 @@ __global__ void __launch_bounds__(256)
     for (int k = 0; k < K; ++k)
       for (int j = 0; j < W; ++j)
         partials[(blockIdx.x * K + k) * static_cast<int64_t>(channels) + c + j] = static_cast<P>(tree[k][j][t]);
+}
+
+template <int K, int W, class P, class F>
+__global__ void __launch_bounds__(256)
+    reduce_channels_kernel(F f, int64_t rows, int channels, int64_t per_chunk, int lanes, P* partials) {
+  reduce_chunk<K, W>(f, rows, channels, per_chunk, lanes, partials);
+}
+
+// The same, and the block that ends last of those of its channels joins their partials: slice i of its threads sums
+// every slices-th chunk from i, in double, then the slices are summed in order.
+template <int K, int W, class F, class G>
+__global__ void __launch_bounds__(256) reduce_then_kernel(F f, G finish, int64_t rows, int channels, int64_t per_chunk,
+                                                          int lanes, float* partials, int32_t* counters) {
+  reduce_chunk<K, W>(f, rows, channels, per_chunk, lanes, partials);
+  if (!is_last_block(counters + blockIdx.y, gridDim.x)) return;
+  __shared__ double joined[K][256];
+  const int width = lanes * W, t = threadIdx.x, slice = t / width, slices = 256 / width;
+  const int c = blockIdx.y * width + t % width;
+  for (int k = 0; k < K; ++k) {
+    double sum = 0;
+    if (c < channels)
+      for (unsigned chunk = slice; chunk < gridDim.x; chunk += slices)
+        sum += static_cast<double>(partials[(chunk * int64_t{K} + k) * channels + c]);
+    joined[k][t] = sum;
+  }
+  __syncthreads();
+  if (slice != 0 || c >= channels) return;
+  double sums[K];
+  for (int k = 0; k < K; ++k) {
+    sums[k] = 0;
+    for (int i = 0; i < slices; ++i) sums[k] += joined[k][i * width + t];
+  }
+  finish(c, sums);
 }
 #endif
 
@@ -153,6 +185,28 @@ template <int K, class F>
 void join_chunks(Stream s, int64_t chunks, int channels, const float* partials, F finish) {
   for_each_block<JoinChunks<K, F>::kThreads>(s, (channels + 31) / 32,
                                              JoinChunks<K, F>{partials, chunks, channels, finish});
+}
+
+// reduce_channels and join_chunks; on the GPU in one launch.
+template <int K, class F, class G>
+void reduce_channels_then(Stream s, int64_t rows, int channels, float* partials, F f, G finish) {
+#if defined(__CUDACC__)
+  // Eight packets of 16 bytes fill a line of memory, and few channels leave many threads to join their chunks.
+  const int width = channels % 8 == 0 ? 64 : 32, tiles = (channels + width - 1) / width;
+  if (s.cuda && rows > 0 && tiles <= kStreamCounters) {
+    const dim3 grid(static_cast<unsigned>(chunks_of(rows)), static_cast<unsigned>(tiles));
+    const auto stream = static_cast<cudaStream_t>(s.handle);
+    if (channels % 8 == 0)
+      reduce_then_kernel<K, 8>
+          <<<grid, 256, 0, stream>>>(f, finish, rows, channels, rows_per_chunk(rows), 8, partials, s.counters);
+    else
+      reduce_then_kernel<K, 1>
+          <<<grid, 256, 0, stream>>>(f, finish, rows, channels, rows_per_chunk(rows), 32, partials, s.counters);
+    return check_launch("channel reduction launch");
+  }
+#endif
+  reduce_channels<K>(s, rows, channels, partials, f);
+  join_chunks<K>(s, chunks_of(rows), channels, partials, finish);
 }
 
 // A finish that stores sum k at out[k][c].

@@ -103,11 +103,15 @@ public:
   CudaQueue(std::shared_ptr<EventPool> pool, bool counts_submissions)
       : pool_(std::move(pool)), counts_submissions_(counts_submissions) {
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a CUDA stream");
+    constexpr size_t kBytes = kStreamCounters * sizeof(int32_t);
+    check(cudaMalloc(&counters_, kBytes), "allocating the counters of a queue");
+    check(cudaMemset(counters_, 0, kBytes), "clearing the counters of a queue");
   }
   ~CudaQueue() override {
     cudaSetDevice(pool_->device());
     cudaStreamSynchronize(stream_);
     cudaStreamDestroy(stream_);
+    cudaFree(counters_);
   }
   CudaQueue(const CudaQueue&) = delete;
   CudaQueue& operator=(const CudaQueue&) = delete;
@@ -120,7 +124,7 @@ public:
     if (counts_submissions_) ++pool_->counters().submissions;
     if (error_) return;
     try {
-      work(Stream{true, stream_});
+      work(Stream{true, stream_, static_cast<int32_t*>(counters_)});
     } catch (...) {
       error_ = std::current_exception();
     }
@@ -172,6 +176,7 @@ private:
   std::shared_ptr<EventPool> pool_;
   const bool counts_submissions_;
   cudaStream_t stream_ = nullptr;
+  void* counters_ = nullptr;
   std::recursive_mutex mutex_;  // `work` may submit to its own queue
   std::exception_ptr error_;
 };

@@ -59,6 +59,7 @@ struct BnAttrs {
   std::optional<DType> low;                   // bn_finalize has a second output, [2, C]: scale and bias of this dtype
   bool mask = false;                          // bn_apply has a second output, the bits of its ReLU
   Gate gate = Gate::none;                     // of bn_backward_join
+  int64_t spread = 0;                         // of bn_backward_join: what arrives is the gradient of a mean
 };
 struct ActAttrs {
   Act act;

@@ -76,6 +76,26 @@ void bn_apply_gradient(const Op& op, GradientBuilder& b) {
   if (residual_wanted) b.flow(residual, masked ? out[1] : dy);
 }
 
+// Of the k-th batch norm of an op.
+BnFinalizeArgs finalize_args(const Op& op, const Binding& b, size_t k) {
+  const Tensor stats = b.in(op, 5 * k);
+  BnFinalizeArgs args;
+  args.stats = stats.as<float>();
+  args.raw_sums = bn(op).raw_sums;
+  args.chunks = (stats.shape[0] - 1) / 2;
+  args.rows = bn(op).rows;
+  args.channels = static_cast<int>(stats.shape[-1]);
+  args.gamma = b.in(op, 5 * k + 1).as<float>();
+  args.beta = b.in(op, 5 * k + 2).as<float>();
+  args.running_mean = b.in(op, 5 * k + 3).as<float>();
+  args.running_var = b.in(op, 5 * k + 4).as<float>();
+  args.eps = bn(op).eps;
+  args.momentum = bn(op).momentum;
+  args.coef = b.out(op, k).as<float>();
+  if (bn(op).low) args.low = b.out(op, 1);
+  return args;
+}
+
 Launch bind_apply(const Op& op, const Binding& b) {
   const BlockEndArgs end{.x = b.in(op, 0),
                          .coef = b.in(op, 1).as<const float>(),
@@ -117,24 +137,40 @@ const OpDef bn_finalize{.name = "bn_finalize",
                           return {{DType::f32, {4, c}}, {*bn(op).low, {2, c}}};
                         },
                         .bind = [](const Op& op, const Binding& b) -> Launch {
-                          const Tensor stats = b.in(op, 0);
-                          BnFinalizeArgs args;
-                          args.stats = stats.as<float>();
-                          args.raw_sums = bn(op).raw_sums;
-                          args.chunks = (stats.shape[0] - 1) / 2;
-                          args.rows = bn(op).rows;
-                          args.channels = static_cast<int>(stats.shape[-1]);
-                          args.gamma = b.in(op, 1).as<float>();
-                          args.beta = b.in(op, 2).as<float>();
-                          args.running_mean = b.in(op, 3).as<float>();
-                          args.running_var = b.in(op, 4).as<float>();
-                          args.eps = bn(op).eps;
-                          args.momentum = bn(op).momentum;
-                          args.coef = b.out(op, 0).as<float>();
-                          args.low = b.out(op, 1);
+                          const BnFinalizeArgs args = finalize_args(op, b, 0);
                           return [args](Stream s) { convolt::bn_finalize(s, args); };
                         },
                         .effects = true};
+
+// (sums, gamma, beta, running mean, running var) twice, plain sums -> (coef, coef)
+const OpDef bn_finalize_pair{
+    .name = "bn_finalize_pair",
+    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+      return {{DType::f32, {4, p[op.in[0]].shape[-1]}}, {DType::f32, {4, p[op.in[5]].shape[-1]}}};
+    },
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      const BnFinalizeArgs first = finalize_args(op, b, 0), second = finalize_args(op, b, 1);
+      return [first, second](Stream s) { convolt::bn_finalize_pair(s, first, second); };
+    },
+    .effects = true};
+
+// (x, gamma, beta, running mean, running var) -> coef: channel_stats and bn_finalize
+const OpDef bn_statistics{.name = "bn_statistics",
+                          .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                            return {{DType::f32, {4, p[op.in[0]].shape[-1]}}};
+                          },
+                          .bind = [](const Op& op, const Binding& b) -> Launch {
+                            BnFinalizeArgs args = finalize_args(op, b, 0);
+                            return [args, x = b.in(op, 0), stats = static_cast<float*>(b.scratch(op))](Stream s) {
+                              convolt::bn_statistics(s, x, stats, args);
+                            };
+                          },
+                          .scratch =
+                              [](const Op& op, const Program& p) {
+                                const Shape& x = p[op.in[0]].shape;
+                                return channel_stats_extent(rows_of(x)) * x[-1] * int64_t{4};
+                              },
+                          .effects = true};
 
 const OpDef bn_coefficients{.name = "bn_coefficients",
                             .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
@@ -191,8 +227,7 @@ const OpDef bn_backward_reduce{.name = "bn_backward_reduce",
                                    [](const Op& op, const Program& p) {
                                      const Shape& x = p[op.in[0]].shape;
                                      return bn_backward_scratch(rows_of(x), static_cast<int>(x[-1]));
-                                   },
-                               .launches = [](const Op&) { return 2; }};
+                                   }};
 
 const OpDef bn_backward_apply{.name = "bn_backward_apply",
                               .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {

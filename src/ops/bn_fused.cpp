@@ -13,7 +13,6 @@ TensorType type_of(const ValueInfo& v) { return {v.dtype, v.shape}; }
 TensorType per_channel(const Shape& s) { return {DType::f32, {s[-1]}}; }
 
 int64_t partial_sums(const Shape& x) { return bn_backward_scratch(rows_of(x), static_cast<int>(x[-1])); }
-int two(const Op&) { return 2; }
 
 // (dy, dy2 or none, x, coef, gate or none, x2 or none, coef2) -> (dz, dgamma, dbeta [, dgamma2, dbeta2])
 std::vector<TensorType> infer_join(const Op& op, const Program& p) {
@@ -25,6 +24,7 @@ std::vector<TensorType> infer_join(const Op& op, const Program& p) {
 Launch bind_join(const Op& op, const Binding& b) {
   const GradientJoinArgs args{.dy = b.in(op, 0),
                               .dy2 = b.in(op, 1),
+                              .spread = bn(op).spread,
                               .x = b.in(op, 2),
                               .coef = b.in(op, 3).as<const float>(),
                               .gate = bn(op).gate,
@@ -77,7 +77,6 @@ const OpDef bn_backward_join{.name = "bn_backward_join",
                                    return gradient_join_scratch(rows_of(x), static_cast<int>(x[-1]),
                                                                 op.in[5] != kNoValue);
                                  },
-                             .launches = two,
                              .in_place = {{0, 0}, {1, 0}}};
 
 const OpDef bn_backward_pair{.name = "bn_backward_pair",
@@ -111,8 +110,7 @@ const OpDef bn_max_pool_backward_reduce{
       args.dbeta = b.out(op, 1).as<float>();
       return [args](Stream s) { convolt::bn_max_pool_backward_reduce(s, args); };
     },
-    .scratch = [](const Op& op, const Program& p) { return partial_sums(p[op.in[2]].shape); },
-    .launches = two};
+    .scratch = [](const Op& op, const Program& p) { return partial_sums(p[op.in[2]].shape); }};
 
 const OpDef bn_max_pool_backward_apply{
     .name = "bn_max_pool_backward_apply",

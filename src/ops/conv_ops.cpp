@@ -106,7 +106,7 @@ Launch compose(const Op& op, const Binding& b) {
 }
 int composed_launches(const Op& op) {
   if (!op.composed) return 1;
-  return 1 + (conv(op).prologue != ConvPrologue::none ? 2 : 0) + (conv(op).epilogue != ConvEpilogue::none ? 2 : 0);
+  return 1 + (conv(op).prologue != ConvPrologue::none ? 2 : 0) + (conv(op).epilogue != ConvEpilogue::none ? 1 : 0);
 }
 
 template <ConvPass P>
@@ -319,8 +319,7 @@ const OpDef channel_sum{.name = "channel_sum",
                             [](const Op& op, const Program& p) {
                               const Shape& x = p[op.in[0]].shape;
                               return bn_backward_scratch(x.elements() / x[-1], static_cast<int>(x[-1]));
-                            },
-                        .launches = [](const Op&) { return 2; }};
+                            }};
 
 }  // namespace ops
 }  // namespace convolt

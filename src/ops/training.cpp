@@ -120,7 +120,6 @@ const OpDef loss{.name = "loss",
                  },
                  .bind = bind_loss,
                  .scratch = [](const Op& op, const Program& p) { return p[op.in[0]].shape[0] * int64_t{16}; },
-                 .launches = [](const Op&) { return 2; },
                  .effects = true};
 
 // (gradients...): adds them to the program's gradient_sums.

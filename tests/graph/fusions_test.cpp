@@ -125,6 +125,9 @@ TEST_F(FusionLog, AResidualNetworkFusesEverywhere) {
   EXPECT_EQ(count("bn_backward_reduce"), 0);
   EXPECT_EQ(count("bn_backward_join"), 2);
   EXPECT_EQ(count("bn_backward_pair"), 1);
+  EXPECT_EQ(count("bn_finalize"), 5);
+  EXPECT_EQ(count("bn_finalize_pair"), 1);
+  EXPECT_EQ(count("global_avg_pool_backward"), 0);
   EXPECT_EQ(count("bn_backward_apply"), 4);
   EXPECT_EQ(count("add"), 1);  // of the gradients behind the stem's pool, where no batch norm is
   EXPECT_TRUE(says("pass statistics: 7 in the epilogues of convolutions\n"));
@@ -136,8 +139,9 @@ TEST_F(FusionLog, AResidualNetworkFusesEverywhere) {
 
 TEST_F(FusionLog, WithoutAKernelOnlyOurOwnSweepsAreFused) {
   plan("resnet", {}, false);
-  EXPECT_EQ(count("channel_stats"), 7);
-  EXPECT_TRUE(says("pass statistics: 0 in the epilogues of convolutions; 7 not: no kernel (stem.conv .. b.down.conv)"));
+  EXPECT_EQ(count("channel_stats"), 0);
+  EXPECT_EQ(count("bn_statistics"), 7);
+  EXPECT_TRUE(says("pass statistics: 0 in the epilogues of convolutions; 7 not: no kernel (stem.bn .. b.down.bn)"));
   EXPECT_EQ(count("bn_backward_join"), 2);
   plan("resnet", Passes::none());
   EXPECT_EQ(count("bn_backward_join"), 0);
@@ -166,7 +170,7 @@ TEST(DescribedDevice, ResNet50MovesWhatTheRooflineAllows) {
   };
   const auto f16 = outline(DType::f16), bf16 = outline(DType::bf16);
   EXPECT_LE(f16["bytes_per_step"].get<int64_t>(), 76'000'000'000);
-  EXPECT_LE(f16["kernels_per_step"].get<int64_t>(), 330);
+  EXPECT_LE(f16["kernels_per_step"].get<int64_t>(), 300);
   EXPECT_LE(f16["peak_bytes"].get<int64_t>(), 10'000'000'000);
   EXPECT_LE(bf16["bytes_per_step"].get<int64_t>(), 86'000'000'000);
   // 3 * 8.178 GFLOP a picture less the stem's dgrad.

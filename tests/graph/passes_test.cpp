@@ -230,7 +230,7 @@ TEST_F(PassLog, EvaluationReservesNoIndexForMaxPools) {
 
 TEST_F(PassLog, AFrozenBatchNormHasNoStatistics) {
   const auto enlarged = plan("enlarged", true);
-  EXPECT_EQ(count(*enlarged, "channel_stats"), 1);
+  EXPECT_EQ(count(*enlarged, "bn_statistics"), 1);
   EXPECT_EQ(count(*enlarged, "bn_coefficients"), 3);
   const auto evaluation = plan("enlarged", false);
   EXPECT_EQ(count(*evaluation, "bn_coefficients"), 0);  // in `prepare`

@@ -127,7 +127,7 @@ TEST_F(TrainingTest, FindNonFiniteNamesTheLayer) {
   plant("b2.conv.weight", std::numeric_limits<float>::infinity());
   EXPECT_EQ(plan.find_non_finite(step(1)), "layer 'b2.conv' (conv_fprop)");
   plant("a1.bn.weight", std::numeric_limits<float>::quiet_NaN());
-  EXPECT_EQ(plan.find_non_finite(step(1)), "layer 'a1.bn' (bn_finalize)");
+  EXPECT_EQ(plan.find_non_finite(step(1)), "layer 'a1.bn' (bn_statistics)");
 }
 
 TEST_F(TrainingTest, AnOpThatFailsIsNamedWhenTheQueueIsSynchronised) {

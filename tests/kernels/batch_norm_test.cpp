@@ -136,6 +136,51 @@ TEST_P(BatchNormTest, PlainSumsFinalizeAsShiftedOnes) {
     }
 }
 
+TEST_P(BatchNormTest, StatisticsAreSumsAndCoefficients) {
+  for (const int64_t rows : kRows)
+    for (const int channels : kChannels) {
+      const Vector values = rounded(random_values(rows * channels, 3, 50, 51), dtype());
+      const DeviceTensor x(ctx(), dtype(), {rows, channels}, values);
+      const Norm apart(ctx(), rows, channels), together(ctx(), rows, channels);
+      run(ctx(), [&](Stream s) {
+        apart.statistics(s, x);
+        bn_statistics(s, x, together.stats.as<float>(), together.args());
+      });
+      const std::string name = case_name("statistics", rows, channels);
+      const double order = ctx().device().is_cuda() ? 1e-6 : 0;  // of the double sums
+      expect_near(together.coef.values(), apart.coef.values(), 0, order, name);
+      expect_near(together.running_var.values(), apart.running_var.values(), 0, order, name);
+      together.check_guards();
+    }
+}
+
+TEST_P(BatchNormTest, APairIsFinalizedAsTwo) {
+  const int64_t rows = 65;
+  const DeviceTensor x(ctx(), dtype(), {rows, 40}, random_values(rows * 40, 3)),
+      x2(ctx(), dtype(), {rows, 3}, random_values(rows * 3, 4));
+  const Norm first(ctx(), rows, 40), second(ctx(), rows, 3), alone(ctx(), rows, 40), alone2(ctx(), rows, 3);
+  const DeviceTensor sums(ctx(), DType::f32, {2, 40}), sums2(ctx(), DType::f32, {2, 3});
+  run(ctx(), [&](Stream s) {
+    const auto args = [](const Norm& norm, const DeviceTensor& from) {
+      BnFinalizeArgs a = norm.args();
+      a.stats = from.as<float>();
+      a.raw_sums = true;
+      return a;
+    };
+    channel_sums(s, x, first.scratch.as<float>(), sums.as<float>());
+    channel_sums(s, x2, second.scratch.as<float>(), sums2.as<float>());
+    bn_finalize_pair(s, args(first, sums), args(second, sums2));
+    bn_finalize(s, args(alone, sums));
+    bn_finalize(s, args(alone2, sums2));
+  });
+  EXPECT_EQ(first.coef.values(), alone.coef.values());
+  EXPECT_EQ(second.coef.values(), alone2.coef.values());
+  EXPECT_EQ(first.running_mean.values(), alone.running_mean.values());
+  EXPECT_EQ(second.running_var.values(), alone2.running_var.values());
+  first.check_guards();
+  second.check_guards();
+}
+
 TEST_P(BatchNormTest, ByHand) {
   // Two channels: 1, 3 with mean 2 and variance 1; 10, 20 with mean 15 and variance 25.
   const DeviceTensor x(ctx(), dtype(), {2, 2}, {1, 10, 3, 20}), y(ctx(), dtype(), {2, 2});

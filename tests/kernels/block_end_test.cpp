@@ -152,6 +152,41 @@ TEST_P(BlockEndTest, AJoinIsAdditionGateAndSums) {
       }
 }
 
+TEST_P(BlockEndTest, AJoinSpreadsTheGradientOfAMean) {
+  for (const int64_t channels : kChannels) {
+    const Shape shape{3, 5, 2, channels};
+    const DeviceTensor dy = values({3, channels}, 1), x = values(shape, 2), y = values(shape, 3);
+    const DeviceTensor coef = coefficients(channels, 4), found = empty(shape), expected = empty(shape);
+    const DeviceTensor everywhere = empty(shape), sums = floats({4, channels});
+    const DeviceTensor scratch = floats({gradient_join_scratch(30, static_cast<int>(channels), false) / 4});
+    float* const f = sums.as<float>();
+    run(ctx(), [&](Stream s) {
+      GradientJoinArgs args{.dy = dy,
+                            .spread = 10,
+                            .x = x,
+                            .coef = coef.as<float>(),
+                            .gate = Gate::output,
+                            .gate_data = y.tensor().data,
+                            .dz = found,
+                            .scratch = scratch.as<float>(),
+                            .dgamma = f,
+                            .dbeta = f + channels};
+      gradient_join(s, args);
+      global_avg_pool_backward(s, dy, everywhere);
+      args.dy = everywhere;
+      args.spread = 0;
+      args.dz = expected;
+      args.dgamma = f + 2 * channels;
+      args.dbeta = f + 3 * channels;
+      gradient_join(s, args);
+    });
+    expect_same(found, expected, std::to_string(channels) + " channels");
+    const Vector all = sums.values();
+    const auto half = static_cast<std::ptrdiff_t>(all.size() / 2);
+    expect_near({all.begin(), all.begin() + half}, {all.begin() + half, all.end()}, 1e-6, 1e-6, "sums");
+  }
+}
+
 TEST_P(BlockEndTest, APairIsTwoGradients) {
   for (const int64_t rows : kRows)
     for (const int64_t channels : kChannels) {

@@ -35,9 +35,37 @@ void fuse_branches(Program& p) {
   remove_emptied(p);
 }
 
+// The coefficients of both branches in one launch, where both come from convolutions' epilogues.
+void fuse_finalizes(Program& p) {
+  PassReport report(p, "block end", "pairs of batch norms finalized together");
+  for (size_t i = 0; i < p.step.size(); ++i) {
+    if (p.step[i].def != &ops::bn_apply || p.step[i].in.size() < 4 || p.step[i].in[3] == kNoValue) continue;
+    const Uses uses(p);
+    Op *first = uses.writer(p.step[i].in[1]), *second = uses.writer(p.step[i].in[3]);
+    if (first > second) std::swap(first, second);
+    const auto alone = [](const Op* op) {
+      if (op == nullptr || op->def != &ops::bn_finalize) return false;
+      const BnAttrs& a = std::get<BnAttrs>(op->attrs);
+      return a.raw_sums && !a.low;
+    };
+    if (!alone(first) || !alone(second)) continue;
+    const BnAttrs &a = bn(*first), &b = bn(*second);
+    // Nobody may want the first before the second is known.
+    const bool early = uses.readers(first->out[0])[0] < second;
+    if (early || a.eps != b.eps || a.momentum != b.momentum || a.rows != b.rows) continue;
+    second->def = &ops::bn_finalize_pair;
+    second->in.insert(second->in.begin(), first->in.begin(), first->in.end());
+    second->out.insert(second->out.begin(), first->out[0]);
+    second->note = "and " + first->layer;
+    *first = {};
+    report.applied();
+  }
+  remove_emptied(p);
+}
+
 // Everything that one join replaces.
 struct Arrival {
-  Op *sum = nullptr, *reduce = nullptr, *apply = nullptr;
+  Op *sum = nullptr, *spread = nullptr, *reduce = nullptr, *apply = nullptr;
 };
 
 // The ops that a gradient meets at the end of a block, if a join gains anything there.
@@ -48,11 +76,13 @@ Arrival arrival(const Program& p, const Uses& uses, Op& reduce) {
     if (op->def == &ops::bn_backward_apply && op->in[0] == dy && op->in[1] == reduce.in[1]) a.apply = op;
   Op* const writer = uses.writer(dy);
   if (writer != nullptr && writer->def == &ops::add && writer->in[0] != writer->in[1]) a.sum = writer;
+  if (writer != nullptr && writer->def == &ops::global_avg_pool_backward && uses.readers(dy).size() == 2)
+    a.spread = writer;
   const bool gated = reduce.in[3] != kNoValue, relu = bn(reduce).act.kind == Activation::relu;
   if (a.apply == nullptr || bn(reduce).frozen || gated != relu || !is_plain_or_relu(bn(reduce).act)) return {};
   // A gated gradient replaces the ungated one: nobody else may want that. An ungated one gains only by the addition.
   if (relu && uses.readers(dy).size() != 2) return {};
-  if (!relu && a.sum == nullptr) return {};
+  if (!relu && a.sum == nullptr && a.spread == nullptr) return {};
   return dy == p.logits ? Arrival{} : a;
 }
 
@@ -87,6 +117,11 @@ void join(Program& p, const Uses& uses, const Arrival& a) {
     made.in[1] = a.sum->in[1];
     made.note = "joins two gradients";
   }
+  if (a.spread != nullptr) {
+    made.in[0] = a.spread->in[0];
+    bn(made).spread = x.shape.elements() / (x.shape[0] * x.shape[-1]);
+    made.note = "spreads the gradient of the mean";
+  }
   if (made.in[4] != kNoValue) use_mask(p, uses, made, made.in[4]);
   const ValueId dz = p.add({.name = a.reduce->layer + ".dz", .dtype = x.dtype, .shape = x.shape});
   made.out = {dz, a.reduce->out[0], a.reduce->out[1]};
@@ -95,11 +130,12 @@ void join(Program& p, const Uses& uses, const Arrival& a) {
   a.apply->out.resize(1);
   bn(*a.apply).act = Activation::none;
   bn(*a.apply).residual_gradient = false;
-  if (a.sum != nullptr) *a.sum = {};
+  for (Op* op : {a.sum, a.spread})
+    if (op != nullptr) *op = {};
+  const ValueId arrived = made.in[0];
   *a.reduce = std::move(made);
   replace(p, dy, dz);
-  // The join itself reads what arrived where there is no addition.
-  if (a.reduce->in[0] == dz) a.reduce->in[0] = dy;
+  a.reduce->in[0] = arrived;
   if (residual != kNoValue) replace(p, residual, dz);
 }
 
@@ -156,6 +192,7 @@ void fuse_pairs(Program& p) {
 
 void fuse_block_ends(Program& p) {
   fuse_branches(p);
+  fuse_finalizes(p);
   fuse_joins(p);
   fuse_pairs(p);
 }

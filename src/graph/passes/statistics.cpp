@@ -1,8 +1,20 @@
-// Batch statistics into the epilogue of the convolution that makes the values.
+// Batch statistics into the epilogue of the convolution that makes the values; else sums and coefficients in one sweep.
 #include "graph/lower.h"
 #include "graph/passes/fusion.h"
 
 namespace convolt {
+namespace {
+
+// Why not, empty if it can be done.
+std::string obstacle(const Op* conv, const Op* finalize, const Fusions& fusions) {
+  if (conv == nullptr || conv->def != &ops::conv_fprop || finalize == nullptr) return "not behind a convolution";
+  ConvDesc desc = std::get<ConvAttrs>(conv->attrs).desc;
+  if (desc.epilogue != ConvEpilogue::none) return "the convolution has a bias";
+  desc.epilogue = ConvEpilogue::stats;
+  return fusions.offer(desc) ? "" : "no kernel";
+}
+
+}  // namespace
 
 void fuse_statistics(Program& p, const Fusions& fusions) {
   PassReport report(p, "statistics", "in the epilogues of convolutions");
@@ -12,18 +24,16 @@ void fuse_statistics(Program& p, const Fusions& fusions) {
     Op& stats = p.step[i];
     Op* const conv = uses.writer(stats.in[0]);
     Op* const finalize = uses.sole_reader(stats.out[0], ops::bn_finalize);
-    if (conv == nullptr || conv->def != &ops::conv_fprop || finalize == nullptr) {
-      report.refused("not behind a convolution", stats.layer);
+    if (const std::string why = obstacle(conv, finalize, fusions); !why.empty()) {
+      report.refused(why, stats.layer);
+      if (finalize == nullptr) continue;
+      finalize->def = &ops::bn_statistics;
+      finalize->in[0] = stats.in[0];
+      stats = {};
       continue;
     }
     auto& desc = std::get<ConvAttrs>(conv->attrs).desc;
-    ConvDesc fused = desc;
-    fused.epilogue = ConvEpilogue::stats;
-    if (desc.epilogue != ConvEpilogue::none || !fusions.offer(fused)) {
-      report.refused(desc.epilogue != ConvEpilogue::none ? "the convolution has a bias" : "no kernel", conv->layer);
-      continue;
-    }
-    desc = fused;
+    desc.epilogue = ConvEpilogue::stats;
     const ValueId sums = p.add({.name = conv->layer + ".sums", .dtype = DType::f32, .shape = {2, desc.geometry.out_c}});
     conv->out.push_back(sums);
     conv->note += " + statistics";

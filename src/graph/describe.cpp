@@ -21,7 +21,7 @@ int64_t optimizer_bytes(const Op& op, const Program& p) {
   int64_t per_element = 8 + 8 * static_cast<int64_t>(attrs.optimizer->moments().size());
   if (attrs.optimizer->average() != nullptr) per_element += 8;
   if (attrs.rule.clip_adaptive > 0 || attrs.rule.kind == OptimizerKind::lars) per_element += 4;
-  return per_element * elements;
+  return per_element * elements + muon_bytes(optimizer_tables(attrs).tensors, attrs.rule);
 }
 
 // Bytes that the op's kernels read and write: each operand once, the gradients twice where their norm is wanted.

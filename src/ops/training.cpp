@@ -95,20 +95,22 @@ const OpDef accumulate_gradients{.name = "accumulate_gradients",
 
 // (gradients...): updates weights and their 16-bit copies in Params, moments and average in the optimizer, and the
 // loss scale.
-const OpDef optimizer_update{.name = "optimizer_update",
-                             .infer = preset,
-                             .bind = [](const Op& op, const Binding& b) -> Launch {
-                               return [args = b.update_args(op)](Stream s) { convolt::optimizer_update(s, args); };
-                             },
-                             .scratch =
-                                 [](const Op& op, const Program&) {
-                                   const OptimizerTables t = optimizer_tables(optimizer(op));
-                                   return update_scratch_bytes(optimizer(op).rule,
-                                                               static_cast<int64_t>(t.tensors.size()),
-                                                               static_cast<int64_t>(t.pieces.size()));
-                                 },
-                             .launches = [](const Op& op) { return update_launches(optimizer(op).rule); },
-                             .effects = true};
+const OpDef optimizer_update{
+    .name = "optimizer_update",
+    .infer = preset,
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [args = b.update_args(op)](Stream s) { convolt::optimizer_update(s, args); };
+    },
+    .flops = [](const Op& op,
+                const Program&) { return muon_flops(optimizer_tables(optimizer(op)).tensors, optimizer(op).rule); },
+    .scratch =
+        [](const Op& op, const Program&) {
+          const OptimizerTables t = optimizer_tables(optimizer(op));
+          return update_scratch_bytes(optimizer(op).rule, static_cast<int64_t>(t.tensors.size()),
+                                      static_cast<int64_t>(t.pieces.size()), t.matrices.sizes);
+        },
+    .launches = [](const Op& op) { return update_launches(optimizer(op).rule); },
+    .effects = true};
 
 }  // namespace ops
 

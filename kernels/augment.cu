@@ -75,9 +75,9 @@ struct SumGreys {
   Rows<C> rows;
   float* sums;
   HD void operator()(const Block<kThreads>& block, Shared& s) const {
-    const SampleRecord& record = rows.input->records[rows.picture(block)];
-    if (record.contrast == 1.F) return;
-    begin_row(block, s, record, rows.reading);
+    const int n = rows.picture(block);
+    if (rows.input->records[n].contrast == 1.F) return;
+    begin_row(block, s, *rows.input, n, rows.width, rows.reading);
     block.phase([&](int t) { s.tree[t] = 0; });
     rows.for_each_pixel(block, s, rows.row(block),
                         [&](int t, int, const Sampled& v) { s.tree[t] += grey_of(rows.bright(v, s.record)); });
@@ -126,7 +126,7 @@ struct AugmentRow {
 
   HD void operator()(const Block<kThreads>& block, Shared& s) const {
     const int n = rows.picture(block), row = rows.row(block);
-    begin_row(block, s, rows.input->records[n], rows.reading);
+    begin_row(block, s, *rows.input, n, rows.width, rows.reading);
     const SampleRecord& r = s.record;
     const bool contrast = sums && r.contrast != 1.F;
     const float grey = contrast ? mean_grey(block, s, n) : 0.F;

@@ -1,6 +1,7 @@
 #include "optimizer.h"
 
-#include "exec/block.h"
+#include "exec/update.h"
+#include "muon.h"
 
 namespace convolt {
 namespace {
@@ -8,23 +9,10 @@ namespace {
 constexpr int kPackets = kOptimizerTile / 8;  // of one tile
 
 template <int W>
-HD Floats<W> load_as(const void* p, DType dtype, int64_t i) {
-  if (dtype == DType::bf16) return load<W>(static_cast<const bf16*>(p) + i);
-  if (dtype == DType::f16) return load<W>(static_cast<const f16*>(p) + i);
-  return load<W>(static_cast<const float*>(p) + i);
-}
-
-template <int W>
 HD void store_as(void* p, DType dtype, int64_t i, const Floats<W>& v) {
   if (dtype == DType::bf16) return store(static_cast<bf16*>(p) + i, v);
   if (dtype == DType::f16) return store(static_cast<f16*>(p) + i, v);
   store(static_cast<float*>(p) + i, v);
-}
-
-template <int W>
-HD Floats<W> load_gradient(const OptimizerTensor& t, int64_t i) {
-  if (t.gradient_sum) return load<W>(t.gradient_sum + i);
-  return load_as<W>(t.gradient, t.gradient_dtype, i);
 }
 
 // On the CPU eight at once: g++ does not vectorise sqrtf, which may set errno.
@@ -39,55 +27,6 @@ HD Floats<W> square_root(Floats<W> x) {
   for_lanes<W>([&](int j) { x[j] = sqrtf(x[j]); });
   return x;
 }
-
-// In double, pairwise, so that the sums of packets do not wait for each other.
-template <int W>
-HD double sum_of_squares(const Floats<W>& x) {
-  const auto square = [&](int j) { return static_cast<double>(x[j]) * static_cast<double>(x[j]); };
-  if constexpr (W == 8) {
-    double pairs[4];
-    for_lanes<4>([&](int j) { pairs[j] = square(j) + square(j + 4); });
-    return (pairs[0] + pairs[1]) + (pairs[2] + pairs[3]);
-  } else {
-    return square(0);
-  }
-}
-
-HD bool last_micro_batch(const StepInput& in) { return in.micro_batch + 1 == in.micro_batches; }
-
-// What a gradient as it lies in memory is multiplied by.
-HD float unscale(const StepInput& in, const StepStatus& status) {
-  if (in.micro_batches == 1) return 1.F / status.loss_scale;
-  return in.gradient_weight > 0 ? 1.F / (status.loss_scale * in.gradient_weight) : 0.F;
-}
-
-// What the update launch is told by the launches before it.
-struct UpdateScalars {
-  int32_t apply;
-  float rate;
-  float gradient_scale;
-  float correction1, correction2;  // 1 / (1 - beta1^t), 1 / sqrt(1 - beta2^t)
-};
-
-// Sums of squares over a piece, of the gradient as it lies in memory and of the weight.
-struct PieceSums {
-  double gradient, weight;
-};
-
-struct Scratch {
-  UpdateScalars* scalars;
-  PieceSums* sums;  // [pieces]
-  float* factors;   // [pieces], of adaptive clipping
-  float* ratios;    // [tensors], of LARS
-
-  Scratch(void* p, int64_t pieces) {
-    scalars = static_cast<UpdateScalars*>(p);
-    sums = reinterpret_cast<PieceSums*>(static_cast<char*>(p) + 256);
-    factors = reinterpret_cast<float*>(sums + pieces);
-    ratios = factors + pieces;
-  }
-};
-static_assert(sizeof(UpdateScalars) <= 256);
 
 template <class F>
 struct ForPackets {
@@ -160,12 +99,7 @@ struct SumSquares {
       for (int64_t i = packed + t; i < piece.count; i += kThreads) add<1>(tensor, piece.first + i, sums);
       shared.sums[t] = sums;
     });
-    for (int width = kThreads / 2; width > 0; width /= 2)
-      block.phase([&](int t) {
-        if (t >= width) return;
-        shared.sums[t].gradient += shared.sums[t + width].gradient;
-        shared.sums[t].weight += shared.sums[t + width].weight;
-      });
+    join_sums(block, shared.sums);
     block.phase([&](int t) {
       if (t == 0) scratch.sums[block.index] = shared.sums[0];
     });
@@ -236,7 +170,8 @@ struct BeginUpdate {
       scale *= static_cast<float>(fmin(1.0, static_cast<double>(a.rule.clip_norm) / (norm + 1e-6)));
     const auto number = static_cast<double>(++*a.updates);
     scalars.apply = 1;
-    scalars.rate = a.input->learning_rate * status.rate_factor;
+    scalars.rates[0] = a.input->learning_rate * status.rate_factor;
+    for (int i = 0; i < kOwnRates; ++i) scalars.rates[1 + i] = a.input->own_rates[i] * status.rate_factor;
     scalars.gradient_scale = scale;
     scalars.correction1 = static_cast<float>(1 / (1 - pow(a.rule.beta1, number)));
     scalars.correction2 = static_cast<float>(1 / sqrt(1 - pow(a.rule.beta2, number)));
@@ -281,12 +216,7 @@ struct TrustRatio {
       }
       shared.sums[t] = sums;
     });
-    for (int width = kThreads / 2; width > 0; width /= 2)
-      block.phase([&](int t) {
-        if (t >= width) return;
-        shared.sums[t].gradient += shared.sums[t + width].gradient;
-        shared.sums[t].weight += shared.sums[t + width].weight;
-      });
+    join_sums(block, shared.sums);
     block.phase([&](int t) {
       if (t == 0) scratch.ratios[block.index] = ratio(tensor, shared.sums[0]);
     });
@@ -308,6 +238,8 @@ struct Update {
   const UpdateScalars* scalars;
   const float* factors;  // of adaptive clipping, or null
   const float* ratios;
+  const float* keeps;
+  const float* directions;  // muon's
   float momentum, beta1, rest1, beta2, rest2, alpha, rest_alpha, eps, average_rest;
   bool nesterov;
 
@@ -317,6 +249,8 @@ struct Update {
         scalars(scratch.scalars),
         factors(a.rule.clip_adaptive > 0 ? scratch.factors : nullptr),
         ratios(scratch.ratios),
+        keeps(scratch.keeps),
+        directions(scratch.values[a.rule.iterations % 2]),
         momentum(a.rule.momentum),
         beta1(static_cast<float>(a.rule.beta1)),
         rest1(static_cast<float>(1 - a.rule.beta1)),  // in double: 1 - 0.999F is off by 5e-5 of itself
@@ -326,7 +260,7 @@ struct Update {
         rest_alpha(static_cast<float>(1 - a.rule.alpha)),
         eps(static_cast<float>(a.rule.eps)),
         average_rest(static_cast<float>(1 - a.rule.average_decay)),
-        nesterov(a.rule.nesterov) {}
+        nesterov(a.rule.nesterov || K == OptimizerKind::muon) {}
 
   HD bool active() const { return scalars->apply != 0; }
 
@@ -357,9 +291,13 @@ struct Update {
 
   template <int W>
   HD void step(const OptimizerTensor& t, int32_t index, int64_t i, Floats<W>& w, Floats<W>& g) const {
-    const float rate = scalars->rate * t.rate_scale, decay = t.weight_decay;
+    const float rate = rate_of(*scalars, t), decay = t.weight_decay;
     if constexpr (K == OptimizerKind::sgd) {
       sgd(t, i, rate, w, g);
+    } else if constexpr (K == OptimizerKind::muon) {
+      if (t.rows == 0) return sgd(t, i, rate, w, g);
+      const float keep = keeps[index] - rate * decay * keeps[index];
+      for (int j = 0; j < W; ++j) w[j] = keep * w[j] - rate * directions[t.values + place_in_matrix(t, i + j)];
     } else if constexpr (K == OptimizerKind::adam || K == OptimizerKind::adamw) {
       adam(t, i, rate, w, g);
     } else if constexpr (K == OptimizerKind::rmsprop) {
@@ -440,21 +378,21 @@ void run_update(Stream s, const UpdateArgs& args, const Scratch& scratch) {
 
 }  // namespace
 
-int64_t update_scratch_bytes(const UpdateRule& rule, int64_t tensors, int64_t pieces) {
-  if (!rule.needs_norms()) return 256;
-  return 256 + pieces * static_cast<int64_t>(sizeof(PieceSums) + sizeof(float)) +
-         tensors * static_cast<int64_t>(sizeof(float));
+int64_t update_scratch_bytes(const UpdateRule& rule, int64_t tensors, int64_t pieces, const MatrixSizes& matrices) {
+  if (!rule.needs_sums()) return 256;
+  return 256 + Scratch::sums_bytes(tensors, pieces) + 8 * (matrices.values + matrices.grams);
 }
 
 int update_launches(const UpdateRule& rule) {
   // What begins the update is the end of the pass over the gradients, unless another pass comes between.
-  return 2 + (rule.clip_adaptive > 0 ? 2 : 0) + (rule.kind == OptimizerKind::lars ? 1 : 0);
+  return 2 + (rule.clip_adaptive > 0 ? 2 : 0) + (rule.kind == OptimizerKind::lars ? 1 : 0) +
+         (rule.kind == OptimizerKind::muon ? muon_launches(rule) : 0);
 }
 
 void optimizer_update(Stream s, const UpdateArgs& args) {
   const UpdateRule& rule = args.rule;
   const bool lars = rule.kind == OptimizerKind::lars;
-  const Scratch scratch(args.scratch, args.piece_count);
+  const Scratch scratch(args);
   const SumSquares sums{args, scratch, lars || rule.clip_adaptive > 0};
   const BeginUpdate begin{args, scratch, rule.needs_norms() ? args.piece_count : 0};
   if (rule.needs_norms() && rule.clip_adaptive == 0) {
@@ -465,7 +403,10 @@ void optimizer_update(Stream s, const UpdateArgs& args) {
     for_each_block<BeginUpdate::kThreads>(s, 1, begin);
   }
   if (lars) for_each_block<TrustRatio::kThreads>(s, args.tensor_count, TrustRatio{args, scratch});
+  if (rule.kind == OptimizerKind::muon) muon_directions(s, args);
   switch (rule.kind) {
+    case OptimizerKind::muon:
+      return run_update<OptimizerKind::muon>(s, args, scratch);
     case OptimizerKind::sgd:
       return run_update<OptimizerKind::sgd>(s, args, scratch);
     case OptimizerKind::adam:

@@ -48,8 +48,10 @@ struct AugmentOptions {
   std::array<float, 2> scale{0.08F, 1.F};             // area of the crop relative to the picture's
   std::array<float, 2> ratio{3.F / 4, 4.F / 3};       // width / height of the crop, log-uniform
   float hflip = 0;                                    // probability
-  float vflip = 0;                                    // probability
-  float rotate = 0;                                   // uniform in [-rotate, rotate] degrees, counter-clockwise
+  bool alternating_flip = false;  // hflip is drawn once for all epochs, and every second epoch mirrors all against it
+                                  // (K. Jordan, arXiv 2404.00498)
+  float vflip = 0;                // probability
+  float rotate = 0;               // uniform in [-rotate, rotate] degrees, counter-clockwise
   std::array<float, 2> shear{0, 0};  // uniform in [-shear, shear] degrees along x and along y, below 90
   float translate = 0;  // uniform in [-translate, translate] of the height and of the width, to whole output pixels
   std::array<float, 2> zoom{1.F, 1.F};                 // uniform in [zoom[0], zoom[1]], above 1 enlarges; 0.01 to 100

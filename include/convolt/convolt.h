@@ -24,6 +24,7 @@
 #include "convolt/synth.h"
 #include "convolt/tensor.h"
 #include "convolt/trainer.h"
+#include "convolt/whitening.h"
 
 // Everything of Convolt.
 namespace convolt {}

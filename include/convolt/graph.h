@@ -25,8 +25,9 @@ struct Value {
 // torch.nn.init; fans count kernel positions. The last four are shorthands: torch's default of convolutions, linear
 // layers and their biases is uniform_fan_in().
 struct Init {
-  // truncated_normal: at +-2
-  enum class Kind : uint8_t { constant, normal, uniform, truncated_normal } kind = Kind::constant;
+  // truncated_normal: at +-2. identity: of a convolution, each of the first outputs is the input of the same number, as
+  // many as there are; the rest as uniform.
+  enum class Kind : uint8_t { constant, normal, uniform, truncated_normal, identity } kind = Kind::constant;
   float gain = 0;  // the value, standard deviation or bound, before it is divided
   // What gain is divided by the root of.
   enum class Fan : uint8_t { none, in, out } fan = Fan::none;
@@ -39,6 +40,7 @@ struct Init {
   static constexpr Init kaiming_normal_fan_in() { return {Kind::normal, 1.41421356F, Fan::in}; }
   static constexpr Init kaiming_uniform_fan_in() { return {Kind::uniform, 2.44948974F, Fan::in}; }
   static constexpr Init uniform_fan_in() { return {Kind::uniform, 1, Fan::in}; }
+  static constexpr Init identity() { return {Kind::identity, 1, Fan::in}; }
   // All fields.
   friend bool operator==(const Init&, const Init&) = default;
 };

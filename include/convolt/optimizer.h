@@ -18,15 +18,17 @@ struct ParamGroup {
   float lr_scale = 1;                 // factor of the learning rate
   std::optional<float> weight_decay;  // in place of the optimizer's
   bool frozen = false;                // neither gradient nor update
+  // > 0: trains for so many epochs only, with the learning rates of a training of that length; then its rate is 0.
+  double epochs = 0;
 };
 
 // Which optimizer, and its numbers.
 struct OptimizerOptions {
   using Kind = OptimizerKind;  // the formulas there are
   Kind kind = Kind::sgd;       // the formula
-  float momentum = 0.9F;       // sgd, lars, rmsprop
-  bool nesterov = false;       // sgd
-  float weight_decay = 0;      // decoupled for adamw and lion
+  float momentum = 0.9F;       // sgd, lars, rmsprop; muon: of what is no matrix
+  bool nesterov = false;       // sgd; muon always has it
+  float weight_decay = 0;      // decoupled for adamw, lion and the matrices of muon
   // Weight decay of norms' scales and biases, and of the biases of convolutions and linear layers; negative: as
   // weight_decay.
   float norm_weight_decay = -1, bias_weight_decay = -1;
@@ -34,6 +36,9 @@ struct OptimizerOptions {
   double eps = 1e-8;                           // adam, adamw, rmsprop
   double alpha = 0.99;                         // rmsprop
   float trust = 0.001F;                        // lars: the trust coefficient
+  float muon_momentum = 0.95F;                 // muon: of the matrices
+  int muon_iterations = 3;                     // muon: of Newton and Schulz
+  bool muon_renormalise = false;               // muon: matrices are scaled to the norm sqrt(rows) before each update
   float clip_norm = 0;      // > 0: all gradients together are shortened to this norm (torch's clip_grad_norm_)
   float clip_adaptive = 0;  // > 0: the gradient of each unit (a row of a weight, or a whole vector) is shortened to
                             // this part of the norm of its weights, but for the last layer (A. Brock et al., arXiv
@@ -48,8 +53,9 @@ struct OptimizerOptions {
 };
 
 // The formulas are PyTorch's for sgd, adam, adamw and rmsprop, those of arXiv 1708.03888 for lars (vectors are not
-// adapted) and of arXiv 2302.06675 for lion; kernels/optimizer.h spells them out. The learning rate comes with each
-// step (StepInput). Params must outlive it.
+// adapted), of arXiv 2302.06675 for lion and of K. Jordan's "Muon" (2024) for muon, whose matrices are the weights of
+// convolutions, [outputs, all else], while linear layers and vectors learn by sgd; kernels/optimizer.h spells them out.
+// The learning rates come with each step (StepInput). Params must outlive it.
 class Optimizer {
 public:
   // Throws UsageError for options that make no sense together and for a pattern that matches nothing.
@@ -64,11 +70,17 @@ public:
     float lr_scale = 1, weight_decay = 0;  // factor of the learning rate; in force for it
     bool frozen = false;                   // neither gradient nor update
     bool clipped = true;                   // by clip_adaptive
+    int rate = 0;  // which learning rate: 0 the common one, 1 + i that of own_epochs()[i] (StepInput::own_rates)
   };
   // Of parameter i.
   const Settings& settings(int i) const { return settings_[static_cast<size_t>(i)]; }
   // A trainable parameter that is not frozen.
   bool updates(int i) const;
+
+  // The different ParamGroup::epochs, at most kOwnRates.
+  const std::vector<double>& own_epochs() const { return own_epochs_; }
+  // Whether muon makes parameter i orthogonal.
+  bool is_matrix(int i) const;
 
   // Names of the moments that the kind keeps, in order: momentum | exp_avg, exp_avg_sq | square_avg ...
   const std::vector<std::string>& moments() const { return moments_; }
@@ -94,6 +106,7 @@ private:
   Params* params_;
   OptimizerOptions options_;
   std::vector<Settings> settings_;
+  std::vector<double> own_epochs_;
   std::vector<std::string> moments_;
   Buffer slab_;  // each moment as the trainable part of Params
   Buffer count_;

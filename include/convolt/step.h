@@ -8,6 +8,8 @@ namespace convolt {
 
 struct SampleRecord;  // of the loader; kernels/augment.h
 
+constexpr int kOwnRates = 3;  // learning rates beside the common one
+
 // Written by the host before each step (one small copy in the order of the compute queue).
 struct StepInput {
   int64_t step = 0;         // update: counts from 0 over the whole training
@@ -15,11 +17,14 @@ struct StepInput {
   uint64_t seed = 0;        // of dropout and stochastic depth
   int64_t first_row = 0;    // of this batch in the global batch; plans that accumulate add that of the micro-batch
   float learning_rate = 0;  // of parameters whose own factor is 1
-  float weight_sum = 0;     // sum of `weights`; 0 is allowed (nothing counts)
+  float own_rates[kOwnRates] = {};  // in its place for parameters of groups that end early (Optimizer::own_epochs)
+  float weight_sum = 0;             // sum of `weights`; 0 is allowed (nothing counts)
   // Filled in by plans that accumulate: which micro-batch of how many, and the weights of all so far.
   int32_t micro_batch = 0, micro_batches = 1;
   float gradient_weight = 0;
-  int32_t pad = 0;  // unused
+  // How the augment op shows the pictures of an evaluation: moved by so many pixels of the output to the left and up
+  // (what comes in is the picture or its border), then mirrored.
+  int32_t view_x = 0, view_y = 0, view_mirrored = 0;
   // Where the batch lies, all in device memory.
   const SampleRecord* records = nullptr;  // [N], for the augment op
   const uint8_t* pixels = nullptr;        // base of SampleRecord::offset

@@ -37,6 +37,10 @@ struct EvalOptions {
   bool tf32 = false;
   int max_side = 0;
   BadSamplePolicy bad_samples = BadSamplePolicy::skip;
+  // What each picture's logits are the mean of. 1: itself. 2: itself and its mirror image. 6: those, which count half,
+  // and both once more moved by a pixel towards either end of the diagonal (K. Jordan, arXiv 2404.00498). What moves in
+  // is the picture's border, as preprocessing.border has it.
+  int views = 1;
   // What is done to the pictures.
   AugmentOptions preprocessing;
 };
@@ -51,8 +55,15 @@ public:
   std::vector<BadSample> bad_samples() const { return loader_->bad_samples(); }
 
 private:
+  std::vector<float> logits_of(StepInput input);
+  void count_host(EvalResult& result) const;
+
+  const Dataset* data_;
+  int views_, threads_;
   Plan plan_;
   std::unique_ptr<Loader> loader_;
+  std::vector<float> seen_;      // more than one view: the mean logits of this run,
+  std::vector<int32_t> labels_;  // and the labels, -1 for what was skipped
 };
 
 // What tells which epoch is the best: a number of the validation.
@@ -83,6 +94,7 @@ struct TrainOptions {
   Params* teacher_params = nullptr;
   AugmentOptions augment;
   AugmentOptions preprocessing;  // of validation, prediction
+  int views = 1;                 // of validation, as EvalOptions'
   int max_side = 0;
   BadSamplePolicy bad_samples = BadSamplePolicy::replace;
   uint64_t seed = 0;

@@ -23,10 +23,26 @@ struct RowShared {
 #endif
 };
 
-HD void begin_row(const Block<kThreads>& block, RowShared& s, const SampleRecord& record, Reading reading) {
+// The record's map after what StepInput says of the view.
+HD void show(const StepInput& input, int width, SampleRecord& record) {
+  const auto x = static_cast<float>(input.view_x), y = static_cast<float>(input.view_y);
+  float* const m = record.map;
+  m[2] += m[0] * x + m[1] * y;
+  m[5] += m[3] * x + m[4] * y;
+  if (!input.view_mirrored) return;
+  m[2] += m[0] * static_cast<float>(width);
+  m[5] += m[3] * static_cast<float>(width);
+  m[0] = -m[0];
+  m[3] = -m[3];
+}
+
+HD void begin_row(const Block<kThreads>& block, RowShared& s, const StepInput& input, int picture, int width,
+                  Reading reading) {
   block.phase([&](int t) {
     if (t > 0) return;
-    s.record = record;
+    s.record = input.records[picture];
+    show(input, width, s.record);
+    const SampleRecord& record = s.record;
     s.columns = Axis::of(record.map[0], record.map[1], record.box[0], record.box[2], reading);
     s.rows = Axis::of(record.map[3], record.map[4], record.box[1], record.box[3], reading);
   });

@@ -122,7 +122,9 @@ Placement place(const AugmentOptions& options, const Window& whole, const Dice& 
 
 Affine flips(const AugmentOptions& options, const Dice& dice) {
   Affine map;
-  if (dice.decide(Draw::hflip, options.hflip)) {
+  const bool odd_epoch = options.alternating_flip && dice.epoch % 2 == 1;
+  const Dice drawn{dice.seed, options.alternating_flip ? 0 : dice.epoch, dice.sample};
+  if (drawn.decide(Draw::hflip, options.hflip) != odd_epoch) {
     map.m[0] = -1;
     map.m[2] = options.width;
   }

@@ -84,6 +84,9 @@ void CompiledPlan::add_tables() {
   device_tensors = table("optimizer tensors", tables.tensors.size() * sizeof(OptimizerTensor));
   device_tiles = table("optimizer tiles", tables.tiles.size() * sizeof(OptimizerPiece));
   device_pieces = table("optimizer pieces", tables.pieces.size() * sizeof(OptimizerPiece));
+  if (tables.matrices.grams.empty()) return;
+  device_gram_tiles = table("tiles of Gram matrices", tables.matrices.grams.size() * sizeof(MatrixTile));
+  device_matrix_tiles = table("tiles of matrices", tables.matrices.matrices.size() * sizeof(MatrixTile));
 }
 
 }  // namespace convolt

@@ -25,6 +25,7 @@ struct CompiledPlan {
   // Of the optimizer's ops; the device copies are values of the slab.
   OptimizerTables tables;
   ValueId device_tensors = kNoValue, device_tiles = kNoValue, device_pieces = kNoValue;
+  ValueId device_gram_tiles = kNoValue, device_matrix_tiles = kNoValue;
 
   // Staging of run(images, labels, ...): in the slab of plans without an augment op.
   ValueId images = kNoValue, labels = kNoValue, weights = kNoValue;

@@ -7,18 +7,20 @@
 #include <cmath>
 #include <regex>
 
+#include "convolt/step.h"
 #include "graph/file_layout.h"
 
 namespace convolt {
 
 namespace {
 
-constexpr std::array<std::pair<OptimizerKind, std::string_view>, 6> kNames{{{OptimizerKind::sgd, "sgd"},
+constexpr std::array<std::pair<OptimizerKind, std::string_view>, 7> kNames{{{OptimizerKind::sgd, "sgd"},
                                                                             {OptimizerKind::adam, "adam"},
                                                                             {OptimizerKind::adamw, "adamw"},
                                                                             {OptimizerKind::rmsprop, "rmsprop"},
                                                                             {OptimizerKind::lars, "lars"},
-                                                                            {OptimizerKind::lion, "lion"}}};
+                                                                            {OptimizerKind::lion, "lion"},
+                                                                            {OptimizerKind::muon, "muon"}}};
 
 void require(bool good, const std::string& message) {
   if (!good) throw UsageError("optimizer: " + message);
@@ -37,13 +39,17 @@ void check(const OptimizerOptions& o) {
       require(in_range(beta, 0, 1), fmt::format("a beta is {}: expected 0 <= beta < 1", beta));
   require(in_range(o.alpha, 0, 1), fmt::format("alpha is {}: expected 0 <= alpha < 1", o.alpha));
   require(o.eps >= 0, fmt::format("eps is {}: expected at least 0", o.eps));
+  require(in_range(o.muon_momentum, 0, 1),
+          fmt::format("muon's momentum is {}: expected 0 <= momentum < 1", o.muon_momentum));
+  require(o.muon_iterations >= 1 && o.muon_iterations <= 100,
+          fmt::format("muon's iterations are {}: expected 1 to 100", o.muon_iterations));
   require(o.trust > 0, fmt::format("the trust coefficient is {}: expected above 0", o.trust));
   require(o.weight_decay >= 0, fmt::format("weight decay is {}: expected at least 0", o.weight_decay));
   require(o.clip_norm >= 0 && o.clip_adaptive >= 0, "a clipping limit is negative: expected at least 0, 0 for none");
   require(o.clip_norm == 0 || o.clip_adaptive == 0,
           "clipping by the global norm and adaptive clipping exclude each other; give one");
-  require(o.clip_adaptive == 0 || o.kind != Kind::lars,
-          "adaptive clipping and lars both scale by the norms of the weights; give one");
+  require(o.clip_adaptive == 0 || (o.kind != Kind::lars && o.kind != Kind::muon),
+          "adaptive clipping and " + kind + " both scale the gradients by norms; give one");
   require(o.layer_decay > 0 && o.layer_decay <= 1,
           fmt::format("layer decay is {}: expected 0 < decay <= 1", o.layer_decay));
   require(in_range(o.ema_decay, 0, 1), fmt::format("the EMA's decay is {}: expected 0 <= decay < 1", o.ema_decay));
@@ -60,6 +66,7 @@ std::vector<std::string> moment_names(const OptimizerOptions& o) {
       return o.momentum > 0 ? std::vector<std::string>{"square_avg", "momentum"}
                             : std::vector<std::string>{"square_avg"};
     case OptimizerKind::lars:
+    case OptimizerKind::muon:
       return {"momentum"};
     case OptimizerKind::lion:
       return {"exp_avg"};
@@ -96,8 +103,17 @@ std::vector<int> layers_of(const std::vector<ParamSpec>& specs) {
   return layers;
 }
 
+// The number of the rate of a group that trains for so many epochs.
+int rate_of_own(double epochs, std::vector<double>& own) {
+  const auto found = std::find(own.begin(), own.end(), epochs);
+  const auto index = static_cast<int>(found - own.begin());
+  if (found == own.end()) own.push_back(epochs);
+  require(index < kOwnRates, fmt::format("groups train for more than {} different numbers of epochs", kOwnRates));
+  return 1 + index;
+}
+
 void apply_groups(const std::vector<ParamGroup>& groups, const std::vector<ParamSpec>& specs,
-                  std::vector<Optimizer::Settings>& settings) {
+                  std::vector<Optimizer::Settings>& settings, std::vector<double>& own_epochs) {
   for (const ParamGroup& group : groups) {
     std::regex pattern;
     try {
@@ -107,6 +123,9 @@ void apply_groups(const std::vector<ParamGroup>& groups, const std::vector<Param
     }
     require(group.lr_scale >= 0 && group.weight_decay.value_or(0) >= 0,
             fmt::format("the group '{}' has a negative rate or decay: expected at least 0", group.pattern));
+    require(group.epochs >= 0 && std::isfinite(group.epochs),
+            fmt::format("the group '{}' trains for {} epochs: expected at least 0", group.pattern, group.epochs));
+    const int rate = group.epochs > 0 ? rate_of_own(group.epochs, own_epochs) : 0;
     bool any = false;
     for (size_t i = 0; i < specs.size(); ++i) {
       if (!specs[i].trainable || !std::regex_search(specs[i].name, pattern)) continue;
@@ -114,6 +133,7 @@ void apply_groups(const std::vector<ParamGroup>& groups, const std::vector<Param
       settings[i].lr_scale *= group.lr_scale;
       settings[i].weight_decay = group.weight_decay.value_or(settings[i].weight_decay);
       settings[i].frozen = settings[i].frozen || group.frozen;
+      if (rate > 0) settings[i].rate = rate;
     }
     if (!any)
       throw UsageError(fmt::format("no parameter's name has '{}' in it; the names are like '{}' and '{}'",
@@ -121,7 +141,8 @@ void apply_groups(const std::vector<ParamGroup>& groups, const std::vector<Param
   }
 }
 
-std::vector<Optimizer::Settings> settings_of(const OptimizerOptions& o, const std::vector<ParamSpec>& specs) {
+std::vector<Optimizer::Settings> settings_of(const OptimizerOptions& o, const std::vector<ParamSpec>& specs,
+                                             std::vector<double>& own_epochs) {
   std::vector<Optimizer::Settings> settings(specs.size());
   const std::vector<int> layers = layers_of(specs);
   std::string last_layer;
@@ -137,7 +158,7 @@ std::vector<Optimizer::Settings> settings_of(const OptimizerOptions& o, const st
     settings[i].lr_scale = static_cast<float>(std::pow(static_cast<double>(o.layer_decay), layers.back() - layers[i]));
     settings[i].clipped = !specs[i].name.starts_with(last_layer);
   }
-  apply_groups(o.groups, specs, settings);
+  apply_groups(o.groups, specs, settings, own_epochs);
   return settings;
 }
 
@@ -156,12 +177,12 @@ std::string_view name_of(OptimizerKind kind) { return kNames[static_cast<size_t>
 OptimizerKind optimizer_kind_from_name(std::string_view name) {
   for (const auto& [kind, known] : kNames)
     if (name == known) return kind;
-  throw UsageError(fmt::format("unknown optimizer '{}': expected sgd, adam, adamw, rmsprop, lars or lion", name));
+  throw UsageError(fmt::format("unknown optimizer '{}': expected sgd, adam, adamw, rmsprop, lars, lion or muon", name));
 }
 
 Optimizer::Optimizer(Params& params, OptimizerOptions options) : params_(&params), options_(std::move(options)) {
   check(options_);
-  settings_ = settings_of(options_, params.specs());
+  settings_ = settings_of(options_, params.specs(), own_epochs_);
   moments_ = moment_names(options_);
   if (!moments_.empty())
     slab_ = zeros(params.context(), params.trainable_bytes() * static_cast<int64_t>(moments_.size()));
@@ -175,6 +196,10 @@ std::array<double, 2> Optimizer::betas() const {
 
 bool Optimizer::updates(int i) const {
   return params_->specs()[static_cast<size_t>(i)].trainable && !settings(i).frozen;
+}
+
+bool Optimizer::is_matrix(int i) const {
+  return options_.kind == OptimizerKind::muon && params_->specs()[static_cast<size_t>(i)].file == ParamSpec::File::oihw;
 }
 
 Tensor Optimizer::moment(size_t which, int i) const {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "graph/program.h"
+#include "muon.h"
 
 namespace convolt {
 
@@ -11,6 +12,7 @@ namespace convolt {
 struct OptimizerTables {
   std::vector<OptimizerTensor> tensors;  // the attributes' params, then averaged
   std::vector<OptimizerPiece> tiles, pieces;
+  MatrixTables matrices;  // muon's
 };
 
 OptimizerTables optimizer_tables(const OptimizerAttrs& attrs);

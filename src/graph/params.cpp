@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <numbers>
+#include <optional>
 
 #include "activation.h"
 #include "core/philox.h"
@@ -22,6 +23,15 @@ float standard_normal(const Philox4& r) {
   return static_cast<float>(std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v));
 }
 
+// Of element [o, i, h, w] of a convolution in file layout; none beyond the inputs.
+std::optional<float> identity_value(const ParamSpec& spec, int64_t element) {
+  const Shape file = spec.file_shape();
+  if (file.rank() != 4) return {};
+  const int64_t pixels = file[2] * file[3], o = element / (file[1] * pixels), i = element / pixels % file[1];
+  if (o >= file[1]) return {};
+  return i == o && element % pixels == file[2] / 2 * file[3] + file[3] / 2 ? 1.F : 0.F;
+}
+
 float initial_value(const ParamSpec& spec, uint64_t seed, int param, int64_t element) {
   const auto bits = [&](uint32_t attempt) {
     return random4(seed, RandomUse::initialise, static_cast<uint32_t>(param), static_cast<uint64_t>(element), attempt);
@@ -34,6 +44,9 @@ float initial_value(const ParamSpec& spec, uint64_t seed, int param, int64_t ele
       return init.gain;
     case Init::Kind::normal:
       return standard_normal(bits(0)) * scale;
+    case Init::Kind::identity:
+      if (const std::optional<float> value = identity_value(spec, element)) return *value;
+      return (2 * uniform(bits(0).v[0]) - 1) * scale;
     case Init::Kind::uniform:
       return (2 * uniform(bits(0).v[0]) - 1) * scale;
     case Init::Kind::truncated_normal:

@@ -78,6 +78,11 @@ UpdateArgs Plan::Impl::update_args(const Op& op) const {
   args.tile_count = static_cast<int64_t>(tables.tiles.size());
   args.pieces = tensor(device_pieces).as<OptimizerPiece>();
   args.piece_count = static_cast<int64_t>(tables.pieces.size());
+  args.gram_tiles = tensor(device_gram_tiles).as<MatrixTile>();
+  args.gram_tile_count = static_cast<int64_t>(tables.matrices.grams.size());
+  args.matrix_tiles = tensor(device_matrix_tiles).as<MatrixTile>();
+  args.matrix_tile_count = static_cast<int64_t>(tables.matrices.matrices.size());
+  args.matrices = tables.matrices.sizes;
   args.input = input;
   args.status = status;
   args.updates = options.optimizer->device_update_count();
@@ -126,11 +131,13 @@ void Plan::Impl::upload_tables() {
       if (average != nullptr) t.average = average->tensor(param).as<float>();
     }
     const auto upload = [&](ValueId to, const void* from) {
-      context.compute().copy(tensor(to).data, from, tensor(to).bytes());
+      if (to != kNoValue) context.compute().copy(tensor(to).data, from, tensor(to).bytes());
     };
     upload(device_tensors, tables.tensors.data());
     upload(device_tiles, tables.tiles.data());
     upload(device_pieces, tables.pieces.data());
+    upload(device_gram_tiles, tables.matrices.grams.data());
+    upload(device_matrix_tiles, tables.matrices.matrices.data());
   }
   for (const Constant& c : program.constants)
     context.compute().copy(tensor(c.value).data, c.data.data(), tensor(c.value).bytes());

@@ -8,6 +8,7 @@
 
 namespace convolt {
 
+void build_airbench(Graph& graph, const ModelInfo& info, const ModelOptions& options);
 void build_alexnet(Graph& graph, const ModelInfo& info, const ModelOptions& options);
 void build_cifar_resnet(Graph& graph, const ModelInfo& info, const ModelOptions& options);
 void build_convnext(Graph& graph, const ModelInfo& info, const ModelOptions& options);

@@ -27,7 +27,7 @@ constexpr size_t kMostLayers = 10000, kLongestName = 256, kLongestList = 4096;
 // margin; the elements of a value or of all parameters.
 constexpr int64_t kLargestNumber = int64_t{1} << 20, kLargestSide = 1024, kMostElements = int64_t{1} << 40;
 
-constexpr std::string_view kInitKinds[] = {"constant", "normal", "uniform", "truncated_normal"};
+constexpr std::string_view kInitKinds[] = {"constant", "normal", "uniform", "truncated_normal", "identity"};
 constexpr std::string_view kFans[] = {"none", "in", "out"};
 constexpr std::string_view kFilters[] = {"nearest", "bilinear", "bicubic"};
 constexpr std::string_view kRecipes[] = {"digits", "cifar", "imagenet"};

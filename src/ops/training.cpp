@@ -72,7 +72,8 @@ int64_t update_bytes(const Op& op, const Program& p) {
   if (p.gradient_sums != kNoValue) gradients = 4 * elements_of(op.in, p);
   for (const ValueId v : op.in)
     if (p[v].dtype != DType::f32) copies += p[v].bytes();
-  return (attrs.rule.needs_norms() ? 2 : 1) * gradients + per_element * elements_of(op.in, p) + copies;
+  return (attrs.rule.needs_norms() ? 2 : 1) * gradients + per_element * elements_of(op.in, p) + copies +
+         muon_bytes(optimizer_tables(attrs).tensors, attrs.rule);
 }
 
 }  // namespace
@@ -134,21 +135,23 @@ const OpDef accumulate_gradients{
 
 // (gradients...): updates weights and their 16-bit copies in Params, moments and average in the optimizer, and the
 // loss scale.
-const OpDef optimizer_update{.name = "optimizer_update",
-                             .infer = preset,
-                             .bind = [](const Op& op, const Binding& b) -> Launch {
-                               return [args = b.update_args(op)](Stream s) { convolt::optimizer_update(s, args); };
-                             },
-                             .bytes = update_bytes,
-                             .scratch =
-                                 [](const Op& op, const Program&) {
-                                   const OptimizerTables t = optimizer_tables(optimizer(op));
-                                   return update_scratch_bytes(optimizer(op).rule,
-                                                               static_cast<int64_t>(t.tensors.size()),
-                                                               static_cast<int64_t>(t.pieces.size()));
-                                 },
-                             .launches = [](const Op& op) { return update_launches(optimizer(op).rule); },
-                             .effects = true};
+const OpDef optimizer_update{
+    .name = "optimizer_update",
+    .infer = preset,
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [args = b.update_args(op)](Stream s) { convolt::optimizer_update(s, args); };
+    },
+    .flops = [](const Op& op,
+                const Program&) { return muon_flops(optimizer_tables(optimizer(op)).tensors, optimizer(op).rule); },
+    .bytes = update_bytes,
+    .scratch =
+        [](const Op& op, const Program&) {
+          const OptimizerTables t = optimizer_tables(optimizer(op));
+          return update_scratch_bytes(optimizer(op).rule, static_cast<int64_t>(t.tensors.size()),
+                                      static_cast<int64_t>(t.pieces.size()), t.matrices.sizes);
+        },
+    .launches = [](const Op& op) { return update_launches(optimizer(op).rule); },
+    .effects = true};
 
 }  // namespace ops
 

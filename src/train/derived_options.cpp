@@ -50,6 +50,7 @@ EvalOptions validation_of(const TrainOptions& o) {
   e.tf32 = o.tf32;
   e.max_side = o.max_side;
   e.bad_samples = o.bad_samples;
+  e.views = o.views;
   e.preprocessing = o.preprocessing;
   return e;
 }

@@ -104,6 +104,13 @@ private:
 
   double rate_of(int64_t step) const { return learning_rate(o_.schedule, step, state_.plateau); }
 
+  // The rate in a training of so many epochs, 0 when they are over.
+  double own_rate_of(int64_t step, double epochs) const {
+    ScheduleOptions own = o_.schedule;
+    own.total_steps = std::max<int64_t>(1, std::llround(epochs * static_cast<double>(per_epoch_)));
+    return step < own.total_steps ? learning_rate(own, step, state_.plateau) : 0;
+  }
+
   void step() {
     for (int i = 0; i < o_.accumulate; ++i) {
       Batch batch;
@@ -112,6 +119,8 @@ private:
         log_->picture(state_.step + 1, picture_grid(params_.context(), o_.augment, batch));
       StepInput input = prepared_input(batch);
       input.learning_rate = static_cast<float>(rate_of(state_.step));
+      for (size_t k = 0; k < optimizer_.own_epochs().size(); ++k)
+        input.own_rates[k] = static_cast<float>(own_rate_of(state_.step, optimizer_.own_epochs()[k]));
       plan_.run(input);
       loader_->release(batch);
     }

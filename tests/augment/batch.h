@@ -41,7 +41,7 @@ inline Buffer uploaded(Context& context, const void* data, size_t bytes) {
 
 // The batch [N, H, W, C] as the kernel writes it, one sample after another. Offsets count from the sample's pixels.
 inline std::vector<double> augmented(Context& context, DType dtype, std::vector<AugmentSample> samples,
-                                     const AugmentOutput& output) {
+                                     const AugmentOutput& output, StepInput input = {}) {
   std::vector<uint8_t> pixels;
   std::vector<SampleRecord> records;
   AugmentArgs args;
@@ -54,7 +54,6 @@ inline std::vector<double> augmented(Context& context, DType dtype, std::vector<
   if (pixels.empty()) pixels.push_back(0);
   const Buffer device_pixels = uploaded(context, pixels.data(), pixels.size());
   const Buffer device_records = uploaded(context, records.data(), records.size() * sizeof(SampleRecord));
-  StepInput input;
   input.records = device_records.as<const SampleRecord>();
   input.pixels = device_pixels.as<const uint8_t>();
   const Buffer device_input = uploaded(context, &input, sizeof input);

@@ -204,6 +204,26 @@ TEST(Policy, FlipsHaveTheirProbabilityAndDocumentedNumbers) {
   EXPECT_NEAR(vertical, 0.6 * kSamples, 4 * std::sqrt(kSamples * 0.24));
 }
 
+// The same pictures in every even epoch, all others in every odd one; about half in each.
+TEST(Policy, AlternatingFlipsTakeTurns) {
+  auto options = sized(Geometry::none, 4, 4);
+  options.hflip = 0.5F;
+  options.alternating_flip = true;
+  int mirrored = 0;
+  for (uint64_t sample = 0; sample < kSamples; ++sample) {
+    const auto flipped = [&](uint32_t epoch) { return record_of(options, 4, 4, sample, epoch).map[0] < 0; };
+    mirrored += flipped(0) ? 1 : 0;
+    EXPECT_EQ(flipped(0), uniform(random4(kSeed, RandomUse::augment, 0, sample, 16).v[0]) < 0.5F);
+    EXPECT_NE(flipped(1), flipped(0));
+    EXPECT_EQ(flipped(2), flipped(0));
+    EXPECT_NE(flipped(7), flipped(0));
+  }
+  EXPECT_NEAR(mirrored, 0.5 * kSamples, 4 * std::sqrt(kSamples * 0.25));
+  options.hflip = 0;
+  EXPECT_GT(record_of(options, 4, 4, 1, 0).map[0], 0);
+  EXPECT_LT(record_of(options, 4, 4, 1, 1).map[0], 0);
+}
+
 TEST(Policy, RotationTurnsAboutTheCentre) {
   auto options = sized(Geometry::none, 30, 20);
   options.rotate = 40;

@@ -66,10 +66,12 @@ struct Known {
   double multiply_adds = 0;  // 10^9
 };
 // CIFAR: Y. Idelbayev's pytorch_resnet_cifar10 (the paper says 0.27 M, 0.46 M, 0.66 M, 0.85 M and 1.7 M); lenet: Y.
-// LeCun's 156 + 2416 + 48120 + 10164 + 850, with full connections in the second convolution; all others: models.tsv.
+// LeCun's 156 + 2416 + 48120 + 10164 + 850, with full connections in the second convolution; airbench94: the
+// CifarNet of K. Jordan's airbench94_muon.py; all others: models.tsv.
 std::vector<Known> known_models() {
-  std::vector<Known> known{{"resnet20", 10, 269722}, {"resnet32", 10, 464154},   {"resnet44", 10, 658586},
-                           {"resnet56", 10, 853018}, {"resnet110", 10, 1727962}, {"lenet", 10, 61706, 1}};
+  std::vector<Known> known{{"resnet20", 10, 269722},   {"resnet32", 10, 464154},   {"resnet44", 10, 658586},
+                           {"resnet56", 10, 853018},   {"resnet110", 10, 1727962}, {"lenet", 10, 61706, 1},
+                           {"airbench94", 10, 1972792}};
   for (const auto& row : read_tsv("models"))
     known.push_back({row.at(0), 1000, std::stoll(row.at(1)), 3, row.at(2), std::stod(row.at(3))});
   return known;
@@ -168,6 +170,26 @@ TEST(Models, InitialWeightsHaveTheirSpread) {
   check("resnet20", {{"layer3.1.conv1.weight", {std::sqrt(2.0 / (64 * 9)), 6e-4}}});
   check("mobilenet_v2",
         {{"features.2.conv.1.0.weight", {std::sqrt(2.0 / (96 * 9)), 4e-3}}, {"classifier.1.weight", {0.01, 1e-4}}});
+}
+
+// The first 24 of the 64 filters of layers.1.conv1 are the identity, the others uniform to 1 / sqrt(24 * 9).
+TEST(Models, IdentityFiltersComeFirst) {
+  Graph graph;
+  build_model(graph, "airbench94", {.classes = 10});
+  const Params params(context_of(Device::cpu()), graph, 1);
+  const std::vector<double> w = doubles(params.values(params.find("layers.1.conv1.weight")));
+  ASSERT_EQ(w.size(), 64U * 24 * 9);
+  double squares = 0;
+  for (size_t i = 0; i < w.size(); ++i) {
+    const size_t o = i / 216, in = i / 9 % 24, pixel = i % 9;
+    if (o < 24)
+      EXPECT_EQ(w[i], in == o && pixel == 4 ? 1 : 0) << i;
+    else
+      squares += w[i] * w[i];
+  }
+  EXPECT_NEAR(std::sqrt(squares / (40 * 216)), 1 / std::sqrt(3.0 * 216), 1e-3);
+  const std::vector<double> head = doubles(params.values(params.find("head.weight")));
+  EXPECT_NEAR(norm(head) / std::sqrt(2560.0) * 256, 1, 0.03);
 }
 
 TEST(Models, InitialWeightsAreTheSameForAnyNumberOfThreads) {

@@ -1,5 +1,5 @@
 // Whole networks against PyTorch in double: logits, and for the cheaper ones a step of training; and small networks
-// through 20 steps under SGD and AdamW. Weights and pictures are a function of (name, index) that
+// through 20 steps under SGD and AdamW, one under Muon. Weights and pictures are a function of (name, index) that
 // tools/golden/formula.py computes too; what network_steps.py and training.py there recorded lies in golden/steps and
 // golden/training.
 #include <gtest/gtest.h>
@@ -156,7 +156,7 @@ INSTANTIATE_TEST_SUITE_P(Networks, NetworkStep,
                          testing::Values("alexnet", "vgg11_bn", "squeezenet1_1", "resnext50_32x4d", "se_resnet50",
                                          "densenet121", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5",
                                          "mnasnet0_5", "efficientnet_b0", "efficientnet_v2_s", "regnet_x_400mf",
-                                         "regnet_y_400mf", "convnext_tiny"),
+                                         "regnet_y_400mf", "convnext_tiny", "airbench94"),
                          [](const auto& test) { return test.param; });
 
 // The networks of tools/golden/training.py.
@@ -244,6 +244,15 @@ std::vector<TrainingCase> training_cases() {
     cases.push_back({name, build, "sgd", {.momentum = 0.9F, .weight_decay = 1e-3F}, 0.02F});
     cases.push_back({name, build, "adamw", {.kind = OptimizerKind::adamw, .weight_decay = 0.05F, .eps = 1e-3}, 0.002F});
   }
+  cases.push_back({"resnet",
+                   build_resnet,
+                   "muon",
+                   {.kind = OptimizerKind::muon,
+                    .momentum = 0.85F,
+                    .weight_decay = 1e-3F,
+                    .muon_momentum = 0.6F,
+                    .muon_renormalise = true},
+                   0.02F});
   return cases;
 }
 

@@ -76,6 +76,32 @@ TEST_F(OptimizerSettings, AdaptiveClippingLeavesTheHeadAlone) {
   EXPECT_FALSE(of(o, "fc.bias").clipped);
 }
 
+// Muon's matrices are the convolutions, not the head, though behind flatten() it has four extents in memory.
+TEST_F(OptimizerSettings, MatricesAreConvolutions) {
+  const Optimizer muon(*params_, {.kind = OptimizerKind::muon}), sgd(*params_);
+  EXPECT_TRUE(muon.is_matrix(params_->find("layer1.0.conv1.weight")));
+  EXPECT_TRUE(muon.is_matrix(params_->find("layer2.0.downsample.0.weight")));
+  EXPECT_FALSE(muon.is_matrix(params_->find("fc.weight")));
+  EXPECT_FALSE(muon.is_matrix(params_->find("bn1.bias")));
+  EXPECT_FALSE(sgd.is_matrix(params_->find("conv1.weight")));
+  Graph graph;
+  build_model(graph, "airbench94", {.classes = 10});
+  Params params(context_of(Device::cpu()), graph, 1);
+  EXPECT_FALSE(Optimizer(params, {.kind = OptimizerKind::muon}).is_matrix(params.find("head.weight")));
+}
+
+TEST_F(OptimizerSettings, GroupsThatEndEarlyHaveRatesOfTheirOwn) {
+  const OptimizerOptions o{.groups = {{.pattern = "bias$", .epochs = 3},
+                                      {.pattern = "^fc", .lr_scale = 2},
+                                      {.pattern = "^conv1", .epochs = 0.5},
+                                      {.pattern = "^layer1.0.bn1.bias", .epochs = 3}}};
+  EXPECT_EQ(Optimizer(*params_, o).own_epochs(), (std::vector<double>{3, 0.5}));
+  EXPECT_EQ(of(o, "fc.bias").rate, 1);
+  EXPECT_EQ(of(o, "layer1.0.bn1.bias").rate, 1);
+  EXPECT_EQ(of(o, "conv1.weight").rate, 2);
+  EXPECT_EQ(of(o, "fc.weight").rate, 0);
+}
+
 TEST_F(OptimizerSettings, MomentsHaveTorchsNames) {
   const auto moments = [&](const OptimizerOptions& o) { return Optimizer(*params_, o).moments(); };
   using Names = std::vector<std::string>;
@@ -94,6 +120,16 @@ TEST_F(OptimizerSettings, WhatMakesNoSenseIsRefused) {
   EXPECT_THAT(refused({.momentum = 0, .nesterov = true}), HasSubstr("a momentum above 0"));
   EXPECT_THAT(refused({.clip_norm = 1, .clip_adaptive = 0.01F}), HasSubstr("exclude each other"));
   EXPECT_THAT(refused({.kind = OptimizerKind::lars, .clip_adaptive = 0.01F}), HasSubstr("lars"));
+  EXPECT_THAT(refused({.kind = OptimizerKind::muon, .clip_adaptive = 0.01F}), HasSubstr("adaptive clipping and muon"));
+  EXPECT_THAT(refused({.kind = OptimizerKind::muon, .nesterov = true}), HasSubstr("Nesterov momentum is for sgd"));
+  EXPECT_THAT(refused({.kind = OptimizerKind::muon, .muon_iterations = 0}), HasSubstr("iterations are 0"));
+  EXPECT_THAT(refused({.kind = OptimizerKind::muon, .muon_momentum = 1}), HasSubstr("muon's momentum is 1"));
+  EXPECT_THAT(refused({.groups = {{.pattern = "bias", .epochs = -1}}}), HasSubstr("trains for -1 epochs"));
+  EXPECT_THAT(refused({.groups = {{.pattern = "fc", .epochs = 1},
+                                  {.pattern = "fc", .epochs = 2},
+                                  {.pattern = "fc", .epochs = 3},
+                                  {.pattern = "fc", .epochs = 4}}}),
+              HasSubstr("more than 3 different numbers of epochs"));
   EXPECT_THAT(refused({.betas = std::array{0.9, 1.0}}), HasSubstr("beta is 1"));
   EXPECT_THAT(refused({.ema_decay = 1}), HasSubstr("EMA"));
   EXPECT_THAT(refused({.groups = {{.pattern = "nothing"}}}), HasSubstr("no parameter's name has 'nothing'"));

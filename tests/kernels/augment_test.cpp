@@ -65,6 +65,43 @@ TEST_P(AugmentTest, Mirrors) {
   expect_near(show({sample}, {2, 3, 1}), stored({6, 5, 4, 3, 2, 1}), 0, 0, "both ways");
 }
 
+// A view moves the output's window first, and mirrors what it shows.
+TEST_P(AugmentTest, ViewsOfAPicture) {
+  const AugmentSample sample = plain_sample({10, 20, 30, 40, 50, 60, 70, 80, 90}, 3, 3, 1);
+  AugmentOutput output{3, 3, 1};
+  output.border = AugmentOptions::Border::reflect;
+  const auto view = [&](int x, int y, int mirrored) {
+    StepInput input;
+    input.view_x = x;
+    input.view_y = y;
+    input.view_mirrored = mirrored;
+    return augmented(ctx(), dtype(), {sample}, output, input);
+  };
+  expect_near(view(0, 0, 1), stored({30, 20, 10, 60, 50, 40, 90, 80, 70}), 0, 0, "mirrored");
+  expect_near(view(-1, -1, 0), stored({50, 40, 50, 20, 10, 20, 50, 40, 50}), 0, 0, "to the lower right");
+  expect_near(view(1, 0, 0), stored({20, 30, 20, 50, 60, 50, 80, 90, 80}), 0, 0, "to the left");
+  expect_near(view(1, 1, 1), stored({50, 60, 50, 80, 90, 80, 50, 60, 50}), 0, 0, "to the upper left, mirrored");
+}
+
+// A turned picture, which the general way of sampling shows: the view of an output is that output, moved and mirrored.
+TEST_P(AugmentTest, ViewsOfATurnedPicture) {
+  AugmentSample sample = golden_sample(40, 30, 3);
+  SampleRecord& r = sample.record;
+  const float map[6] = {0.8F, 0.5F, 2, -0.5F, 0.8F, 9};
+  std::copy(map, map + 6, r.map);
+  r.axis_aligned = 0;
+  const AugmentOutput output{6, 10, 3};
+  StepInput input;
+  input.view_x = 2;
+  input.view_y = 1;
+  input.view_mirrored = 1;
+  const auto plain = show({sample}, {7, 12, 3}), seen = augmented(ctx(), dtype(), {sample}, output, input);
+  for (size_t y = 0; y < 6; ++y)
+    for (size_t x = 0; x < 10; ++x)
+      for (size_t c = 0; c < 3; ++c)
+        EXPECT_NEAR(seen[(y * 10 + x) * 3 + c], plain[((y + 1) * 12 + 9 - x + 2) * 3 + c], augment_tolerance(dtype()));
+}
+
 // The window begins one pixel above and two to the left of the picture.
 TEST_P(AugmentTest, PixelsOutsideAreFill) {
   AugmentSample sample = plain_sample({10, 20, 30, 40, 50, 60}, 2, 3, 1);

@@ -4,18 +4,63 @@
 #include <cmath>
 
 namespace convolt::reference {
+namespace {
+
+using Matrix = std::vector<std::vector<double>>;
+
+Matrix transposed(const Matrix& a) {
+  Matrix t(a[0].size(), std::vector<double>(a.size()));
+  for (size_t i = 0; i < a.size(); ++i)
+    for (size_t j = 0; j < a[0].size(); ++j) t[j][i] = a[i][j];
+  return t;
+}
+
+Matrix product(const Matrix& a, const Matrix& b) {
+  Matrix c(a.size(), std::vector<double>(b[0].size()));
+  for (size_t i = 0; i < a.size(); ++i)
+    for (size_t k = 0; k < b.size(); ++k)
+      for (size_t j = 0; j < b[0].size(); ++j) c[i][j] += a[i][k] * b[k][j];
+  return c;
+}
+
+Matrix sum(double p, const Matrix& a, double q, const Matrix& b) {
+  Matrix c = a;
+  for (size_t i = 0; i < a.size(); ++i)
+    for (size_t j = 0; j < a[0].size(); ++j) c[i][j] = p * a[i][j] + q * b[i][j];
+  return c;
+}
+
+}  // namespace
+
+// The polynomial in X X^T even of tall matrices: a X + b (X X^T) X is the same either way.
+std::vector<double> orthogonalised(const std::vector<double>& g, size_t rows, int iterations) {
+  const size_t columns = g.size() / rows;
+  const double length = norm(g) + 1e-7;
+  Matrix x(rows, std::vector<double>(columns));
+  for (size_t i = 0; i < g.size(); ++i) x[i / columns][i % columns] = g[i] / length;
+  for (int i = 0; i < iterations; ++i) {
+    const Matrix gram = product(x, transposed(x)), polynomial = sum(-4.7750, gram, 2.0315, product(gram, gram));
+    x = sum(3.4445, x, 1, product(polynomial, x));
+  }
+  std::vector<double> all;
+  for (const auto& row : x) all.insert(all.end(), row.begin(), row.end());
+  return all;
+}
 
 void Optimizer::step(std::vector<double>& w, std::vector<double>& first, std::vector<double>& second,
                      const std::vector<double>& gradient, int64_t number) const {
+  if (kind == OptimizerKind::muon && rows > 0) return matrix_step(w, first, gradient);
+  const bool nesterov_too = nesterov || kind == OptimizerKind::muon;
   const double weight_norm = norm(w), gradient_norm = norm(gradient), t = static_cast<double>(number);
   for (size_t i = 0; i < w.size(); ++i) {
     double g = gradient[i];
     double &a = first[i], &b = second[i];
     switch (kind) {
       case OptimizerKind::sgd:
+      case OptimizerKind::muon:
         g += weight_decay * w[i];
         a = momentum * a + g;
-        w[i] -= rate * (nesterov ? g + momentum * a : a);
+        w[i] -= rate * (nesterov_too ? g + momentum * a : a);
         break;
       case OptimizerKind::adam:
       case OptimizerKind::adamw: {
@@ -50,6 +95,17 @@ void Optimizer::step(std::vector<double>& w, std::vector<double>& first, std::ve
       }
     }
   }
+}
+
+void Optimizer::matrix_step(std::vector<double>& w, std::vector<double>& v, const std::vector<double>& g) const {
+  std::vector<double> u(g.size());
+  for (size_t i = 0; i < g.size(); ++i) {
+    v[i] = matrix_momentum * v[i] + g[i];
+    u[i] = g[i] + matrix_momentum * v[i];
+  }
+  const std::vector<double> direction = orthogonalised(u, rows, iterations);
+  const double keep = renormalise && rate > 0 ? std::sqrt(static_cast<double>(rows)) / norm(w) : 1;
+  for (size_t i = 0; i < w.size(); ++i) w[i] = w[i] * keep * (1 - rate * weight_decay) - rate * direction[i];
 }
 
 double norm(const std::vector<double>& v) {

@@ -39,6 +39,7 @@ std::string describe(const AugmentOptions& o) {
     parts.push_back(fmt::format("random resized crop of {:g} to {:g}", o.scale[0], o.scale[1]));
   if (o.geometry == Geometry::crop_with_padding) parts.push_back(fmt::format("crop with padding {}", o.crop_padding));
   amount("hflip", o.hflip);
+  if (o.alternating_flip) parts.emplace_back("alternating flip");
   amount("vflip", o.vflip);
   amount("rotate", o.rotate);
   if (o.shear[0] != 0 || o.shear[1] != 0) parts.push_back(fmt::format("shear {:g},{:g}", o.shear[0], o.shear[1]));

@@ -19,7 +19,7 @@ struct EvalCommand {
   NetworkFlags network;
   std::string logits;
   std::vector<std::string> confusion;
-  int top_k = 5;
+  int top_k = 5, views = 1;
   bool per_class = false, json = false, quiet = false;
 };
 
@@ -122,7 +122,9 @@ int run_eval(const EvalCommand& c) {
   const auto context = c.device.make_context();
   const Network n = load_network(c.network, c.pictures, *context, data.get());
   for (const std::string& path : c.confusion) check_confusion_path(path, n.card.classes);
-  const Scores s = score(n, *data, c.data.path, eval_options(c.device, c.data, n), c.top_k, c.quiet);
+  EvalOptions options = eval_options(c.device, c.data, n);
+  options.views = c.views;
+  const Scores s = score(n, *data, c.data.path, options, c.top_k, c.quiet);
   report_bad_samples(s.bad_samples);
   if (s.evaluation.samples == 0) throw DataError("'" + c.data.path + "': no picture could be read");
 
@@ -152,6 +154,7 @@ Subcommand add_eval(CLI::App& program) {
   c->data.add(flags, false);
   c->network.add(flags);
   c->pictures.add(flags, false);
+  add_views(flags, c->views);
   c->device.add(flags);
   flags.group("Output");
   flags.option("--topk", c->top_k, "how many classes may hold the true one for the second accuracy").check(at_least(1));

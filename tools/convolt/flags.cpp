@@ -128,6 +128,14 @@ void PictureFlags::apply_to(AugmentOptions& o) const {
   if (border) o.border = value_of(*border, kBorders);
 }
 
+void add_views(FlagSet& flags, int& views) {
+  flags
+      .option("--views", views,
+              "logits of validation are the mean of so many views of each picture: 1, 2 with its mirror image, 6 with "
+              "both moved by a pixel too; --border says what moves in")
+      .check(one_of({"1", "2", "6"}));
+}
+
 void AugmentFlags::add(FlagSet& flags) {
   flags.group("Augmentation");
   flags.toggle("--no-augment", none,
@@ -139,6 +147,8 @@ void AugmentFlags::add(FlagSet& flags) {
   flags.option("--scale", scale, "area of the random crop, LOW,HIGH [0.08,1]").delimiter(',').expected(2);
   flags.option("--ratio", ratio, "aspect ratio of the random crop, LOW,HIGH [0.75,1.3333]").delimiter(',').expected(2);
   flags.option("--hflip", hflip, "probability of mirroring left and right [0.5]").check(between(0.0, 1.0));
+  flags.toggle("--alternating-flip", alternating_flip,
+               "draw --hflip once for each picture, and mirror all of them against that in every second epoch");
   flags.option("--vflip", vflip, "probability of mirroring top and bottom [0]").check(between(0.0, 1.0));
   flags.option("--rotate", rotate, "degrees, uniform in [-R, R] [0]").check(between(0.0, 180.0));
   flags.option("--translate", translate, "part of the side, uniform in [-T, T] [0]").check(between(0.0, 1.0));
@@ -186,6 +196,7 @@ void set_augmentation(AugmentOptions& o, const AugmentFlags& f) {
   take_pair(f.ratio, o.ratio);
   take_pair(f.zoom, o.zoom);
   if (f.hflip) o.hflip = *f.hflip;
+  o.alternating_flip = f.alternating_flip;
   if (f.vflip) o.vflip = *f.vflip;
   if (f.rotate) o.rotate = *f.rotate;
   if (f.translate) o.translate = *f.translate;
@@ -289,6 +300,7 @@ void resolve(const Pipeline& pipeline, Resolved& r) {
     set("ratio", t.ratio[0], t.ratio[1]);
   }
   set("hflip", t.hflip);
+  set("alternating-flip", t.alternating_flip);
   set("vflip", t.vflip);
   set("rotate", t.rotate);
   set("translate", t.translate);

@@ -47,8 +47,11 @@ struct PictureFlags {
   void apply_to(AugmentOptions& evaluation) const;
 };
 
+// --views of evaluation and validation.
+void add_views(FlagSet& flags, int& views);
+
 struct AugmentFlags {
-  bool none = false;
+  bool none = false, alternating_flip = false;
   std::optional<int> crop_padding;
   std::vector<float> scale, ratio, zoom, shear, color_jitter;
   std::optional<float> hflip, vflip, rotate, translate, grayscale, erase;

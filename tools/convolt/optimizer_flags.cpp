@@ -19,9 +19,15 @@ struct Belongs {
 
 using BelongsTable = std::vector<Belongs>;
 
-const BelongsTable kOptimizerFlags = {
-    {"--momentum", {"sgd", "rmsprop", "lars"}}, {"--nesterov", {"sgd"}},  {"--betas", {"adam", "adamw", "lion"}},
-    {"--eps", {"adam", "adamw", "rmsprop"}},    {"--alpha", {"rmsprop"}}, {"--trust-coefficient", {"lars"}}};
+const BelongsTable kOptimizerFlags = {{"--momentum", {"sgd", "rmsprop", "lars", "muon"}},
+                                      {"--nesterov", {"sgd"}},
+                                      {"--betas", {"adam", "adamw", "lion"}},
+                                      {"--eps", {"adam", "adamw", "rmsprop"}},
+                                      {"--alpha", {"rmsprop"}},
+                                      {"--trust-coefficient", {"lars"}},
+                                      {"--muon-momentum", {"muon"}},
+                                      {"--muon-iterations", {"muon"}},
+                                      {"--muon-renormalize", {"muon"}}};
 
 const BelongsTable kScheduleFlags = {{"--lr-step-size", {"step", "exponential"}},
                                      {"--lr-milestones", {"multistep"}},
@@ -67,7 +73,7 @@ float number_of(const std::string& text, const std::string& whole) {
 ParamGroup parse_param_group(const std::string& text) {
   const size_t colon = text.rfind(':');
   if (colon == std::string::npos || colon == 0)
-    throw UsageError("--param-group '" + text + "': expected 'PATTERN:lr=0.1,wd=0'");
+    throw UsageError("--param-group '" + text + "': expected 'PATTERN:lr=0.1,wd=0,epochs=3'");
   ParamGroup group{.pattern = text.substr(0, colon)};
   std::istringstream settings(text.substr(colon + 1));
   for (std::string setting; std::getline(settings, setting, ',');) {
@@ -78,18 +84,21 @@ ParamGroup parse_param_group(const std::string& text) {
       group.lr_scale = number_of(value, text);
     else if (key == "wd")
       group.weight_decay = number_of(value, text);
+    else if (key == "epochs")
+      group.epochs = static_cast<double>(number_of(value, text));
     else
       throw UsageError("--param-group '" + text + "': unknown setting '" + setting +
-                       "'; expected lr=FACTOR or wd=DECAY");
+                       "'; expected lr=FACTOR, wd=DECAY or epochs=N");
   }
   return group;
 }
 
 void OptimizerFlags::add(FlagSet& flags) {
   flags.group("Optimizer");
-  flags.option("--opt", kind, "sgd, adam, adamw, rmsprop, lars or lion")
-      .check(one_of({"sgd", "adam", "adamw", "rmsprop", "lars", "lion"}));
-  flags.option("--momentum", momentum, "of sgd, rmsprop and lars").check(between(0.0, 1.0));
+  flags.option("--opt", kind, "sgd, adam, adamw, rmsprop, lars, lion or muon")
+      .check(one_of({"sgd", "adam", "adamw", "rmsprop", "lars", "lion", "muon"}));
+  flags.option("--momentum", momentum, "of sgd, rmsprop and lars, and of what muon leaves to sgd")
+      .check(between(0.0, 1.0));
   flags.toggle("--nesterov", nesterov, "Nesterov momentum (sgd)");
   flags.option("--betas,--opt-betas", betas, "B1,B2 of adam and adamw [0.9,0.999] and lion [0.9,0.99]")
       .delimiter(',')
@@ -97,6 +106,15 @@ void OptimizerFlags::add(FlagSet& flags) {
   flags.option("--eps,--opt-eps", eps, "of adam, adamw and rmsprop [1e-8]").check(at_least(0));
   flags.option("--alpha", alpha, "smoothing of rmsprop [0.99]").check(between(0.0, 1.0));
   flags.option("--trust-coefficient", trust, "of lars [0.001]").check(above(0));
+  flags
+      .option(
+          "--muon-momentum", muon_momentum,
+          "of the weights of convolutions, which muon makes orthogonal; linear layers and vectors learn by sgd with "
+          "Nesterov momentum [0.95]")
+      .check(between(0.0, 1.0));
+  flags.option("--muon-iterations", muon_iterations, "of Newton and Schulz in muon [3]").check(at_least(1));
+  flags.toggle("--muon-renormalize", muon_renormalise,
+               "muon scales the weights of a convolution to the norm sqrt(outputs) before each update");
   flags.option("--wd,--weight-decay", weight_decay, "weight decay").check(at_least(0));
   flags.option("--norm-weight-decay", norm_weight_decay, "weight decay of batch norms [--wd]")
       .check(at_least(0))
@@ -110,7 +128,8 @@ void OptimizerFlags::add(FlagSet& flags) {
       .check(between(0.0, 1.0));
   flags.option("--freeze", freeze, "do not train parameters whose name matches this regular expression; repeatable");
   flags.option("--param-group", groups,
-               "'PATTERN:lr=FACTOR,wd=DECAY' for parameters whose name matches the regular expression; repeatable");
+               "'PATTERN:lr=FACTOR,wd=DECAY,epochs=N' for parameters whose name matches the regular expression; with "
+               "epochs they learn for so long only, with the rates of a training of that length; repeatable");
   flags.option("--clip-grad,--clip-grad-norm", clip, "largest norm of all gradients together, 0 for any")
       .check(at_least(0));
   flags
@@ -137,6 +156,9 @@ OptimizerOptions OptimizerFlags::options(const FlagSet& flags) const {
   o.eps = eps.value_or(o.eps);
   o.alpha = alpha.value_or(o.alpha);
   o.trust = trust.value_or(o.trust);
+  o.muon_momentum = muon_momentum.value_or(o.muon_momentum);
+  o.muon_iterations = muon_iterations.value_or(o.muon_iterations);
+  o.muon_renormalise = muon_renormalise;
   o.clip_norm = clip;
   o.clip_adaptive = adaptive_clip;
   o.layer_decay = layer_decay;

@@ -17,7 +17,9 @@ struct OptimizerFlags {
   bool nesterov = false;
   std::vector<double> betas;
   std::optional<double> eps, alpha;
-  std::optional<float> trust;
+  std::optional<float> trust, muon_momentum;
+  std::optional<int> muon_iterations;
+  bool muon_renormalise = false;
   float clip = 0, adaptive_clip = 0, layer_decay = 1;
   double ema_decay = 0;
   int accumulate = 1;
@@ -47,7 +49,7 @@ struct ScheduleFlags {
   void leave_out_unread(Resolved& resolved) const;
 };
 
-// "PATTERN:lr=0.1,wd=0" of --param-group; throws UsageError.
+// "PATTERN:lr=0.1,wd=0,epochs=3" of --param-group; throws UsageError.
 ParamGroup parse_param_group(const std::string& text);
 
 }  // namespace convolt::cli

@@ -27,7 +27,8 @@ struct TrainCommand {
   ScheduleFlags schedule;
   RunFlags run;
   std::string model = "resnet18", weights, finetune;
-  int64_t classes = 0, steps = 0;
+  int64_t classes = 0, steps = 0, whiten = 0;
+  int views = 1;
   int epochs = 10;
   bool strict = true, quiet = false, json = false;
   uint64_t seed = 0;
@@ -44,6 +45,12 @@ void add_flags(FlagSet& flags, TrainCommand& c) {
       .option("--finetune", c.finetune,
               "the same, but a last layer of another number of outputs keeps its initial values")
       .excludes(weights);
+  flags
+      .option("--whiten", c.whiten,
+              "start with a first convolution that whitens the patches of so many training pictures (airbench94)")
+      .check(at_least(1))
+      .hide_default()
+      .excludes(weights);
   flags.toggle("--strict,!--no-strict", c.strict,
                "every name must agree [yes]; else what is missing keeps its initial values");
   flags.option("--num-classes", c.classes, "outputs [classes of the data set]").check(at_least(1)).hide_default();
@@ -58,6 +65,7 @@ void add_flags(FlagSet& flags, TrainCommand& c) {
   c.optimizer.add(flags);
   c.schedule.add(flags);
   c.pictures.add(flags, true);
+  add_views(flags, c.views);
   c.augment.add(flags);
   c.device.add(flags);
   add_config(flags);
@@ -107,6 +115,7 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
   c.schedule.apply_to(o, flags);
   o.augment = pipeline.training;
   o.preprocessing = pipeline.evaluation;
+  o.views = c.views;
   o.max_side = c.data.max_side;
   o.seed = c.seed;
   c.run.apply_to(o);
@@ -200,6 +209,7 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   build_model(graph, model, {card.classes, card.height, card.width, card.channels});
   Params params(*context, graph, c.seed);
   load_initial_weights(c, params);
+  if (c.whiten > 0 && options.resume.empty()) whiten(graph, params, *data, pipeline.evaluation, c.whiten);
   if (!c.quiet)
     fmt::print(stderr, "{}: {} parameters, {}x{}x{}, {}\n{}: {} pictures for training, {} for validation, {} classes\n",
                c.model, graph.parameter_count(), card.height, card.width, card.channels, context->describe(),

@@ -37,7 +37,7 @@ class Kinks:
         windows = functional.pad(x.detach(), room, value=-float("inf")).unfold(2, kernel_size, stride).unfold(3, kernel_size, stride)
         largest = windows.flatten(4).topk(2).values.double()
         # Windows of zeros alone pass no gradient through the relu before them.
-        apart = torch.where(largest[..., 0] > 0, largest[..., 0] - largest[..., 1], torch.inf)
+        apart = torch.where(largest[..., 0] != 0, largest[..., 0] - largest[..., 1], torch.inf)
         self.distances.append(apart[None])
         return self.originals["max_pool2d"](x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 

@@ -1,4 +1,4 @@
-"""Writes what torchvision's networks (and timm's seresnet50) compute, one file for each.
+"""Writes what torchvision's networks (and timm's seresnet50, and K. Jordan's airbench94) compute, one file for each.
 
     python tools/golden/network_steps.py tests/graph/golden/steps [NETWORK...]
 
@@ -16,6 +16,7 @@ import sys
 import timm
 import torch
 import torchvision
+from airbench import CifarNet
 from formula import numbers, uniform, values
 from kinks import clearance, distances, rounding_of
 from torch.nn import functional
@@ -26,11 +27,13 @@ NETWORKS = {  # picture size, batch, whether to train; squared gain of the weigh
     "alexnet": (96, 2, False), "vgg11_bn": (64, 2, False), "squeezenet1_1": (70, 2, True), "resnext50_32x4d": (64, 2, False),
     "se_resnet50": (64, 4, True, 1, 2), "densenet121": (64, 4, True, 1, 2), "mobilenet_v2": (64, 4, True, 1, 2),
     "mobilenet_v3_small": (64, 4, True), "shufflenet_v2_x0_5": (64, 4, True, 1, 2), "mnasnet0_5": (64, 4, True, 1, 2),
-    "efficientnet_b0": (64, 4, True), "efficientnet_v2_s": (64, 2, False, 2, 0), "regnet_x_400mf": (64, 4, True, 1, 2),
+    "airbench94": (32, 4, True), "efficientnet_b0": (64, 4, True), "efficientnet_v2_s": (64, 2, False, 2, 0), "regnet_x_400mf": (64, 4, True, 1, 2),
     "regnet_y_400mf": (64, 4, True, 1, 2), "convnext_tiny": (64, 2, True)}
 
 
 def build(model):
+    if model == "airbench94":
+        return CifarNet(CLASSES)
     if model == "se_resnet50":
         return timm.create_model("seresnet50", num_classes=CLASSES)
     return torchvision.models.get_model(model, weights=None, num_classes=CLASSES)

@@ -2,7 +2,8 @@
 
     python tools/golden/training.py tests/graph/golden/training
 
-A ResNet, a MobileNetV2 and a ConvNeXt, each under SGD and AdamW (eps 1e-3, so that gradients near zero do not become full steps).
+A ResNet, a MobileNetV2 and a ConvNeXt, each under SGD and AdamW (eps 1e-3, so that gradients near zero do not become full steps), the ResNet
+under Muon too.
 Weights and batches come from formula.py; step n learns from pictures that keep clear of kinks (kinks.py says why), "image<n>" or the first
 of "image<n>.1", "image<n>.2" ..., with the labels (3 i + n) mod 10. Computed in double. Rows: the setting; the pictures and the loss of each
 step; of each parameter and running statistic after the last step the Euclidean norm of what it became and of how far it moved, then of
@@ -16,6 +17,7 @@ import sys
 import torch
 from formula import numbers, uniform, values
 from kinks import clearance, distances, rounding_of
+from muon import Muon
 from torch import nn
 from torch.nn import functional
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
@@ -27,6 +29,7 @@ CLASSES, STEPS, SIZE, BATCH, GAIN, CLEAR = 10, 20, 32, 8, 3, 3
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, weight_decay=1e-3),
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.002, weight_decay=0.05, eps=1e-3),
+    "muon": lambda p: Muon(p, lr=0.02, momentum=0.85, matrix_momentum=0.6, renormalise=True, weight_decay=1e-3),
 }
 
 
@@ -136,6 +139,8 @@ def movement(before, after):
 def write(name, folder):
     rows = [["setting", str(SIZE), str(BATCH), str(GAIN)]]
     for optimizer in OPTIMIZERS:
+        if optimizer == "muon" and name != "resnet":
+            continue
         exact, rough, pictures, clear = train(NETWORKS[name], optimizer)
         losses, before, after, rough_after = exact.losses, exact.before, state(exact.network), state(rough.network)
         of_losses = max(abs(a / b - 1) for a, b in zip(rough.losses, losses))

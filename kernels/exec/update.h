@@ -1,0 +1,116 @@
+// What the launches of an optimizer's update share: gradients as they lie in memory, and the scratch through which one
+// launch tells the next.
+#pragma once
+
+#include "exec/block.h"
+#include "optimizer.h"
+
+namespace convolt {
+
+template <int W>
+HD Floats<W> load_as(const void* p, DType dtype, int64_t i) {
+  if (dtype == DType::bf16) return load<W>(static_cast<const bf16*>(p) + i);
+  if (dtype == DType::f16) return load<W>(static_cast<const f16*>(p) + i);
+  return load<W>(static_cast<const float*>(p) + i);
+}
+
+template <int W>
+HD Floats<W> load_gradient(const OptimizerTensor& t, int64_t i) {
+  if (t.gradient_sum) return load<W>(t.gradient_sum + i);
+  return load_as<W>(t.gradient, t.gradient_dtype, i);
+}
+
+// In double, pairwise, so that the sums of packets do not wait for each other.
+template <int W>
+HD double sum_of_squares(const Floats<W>& x) {
+  const auto square = [&](int j) { return static_cast<double>(x[j]) * static_cast<double>(x[j]); };
+  if constexpr (W == 8) {
+    double pairs[4];
+    for_lanes<4>([&](int j) { pairs[j] = square(j) + square(j + 4); });
+    return (pairs[0] + pairs[1]) + (pairs[2] + pairs[3]);
+  } else {
+    return square(0);
+  }
+}
+
+HD bool last_micro_batch(const StepInput& in) { return in.micro_batch + 1 == in.micro_batches; }
+
+// What a gradient as it lies in memory is multiplied by.
+HD float unscale(const StepInput& in, const StepStatus& status) {
+  if (in.micro_batches == 1) return 1.F / status.loss_scale;
+  return in.gradient_weight > 0 ? 1.F / (status.loss_scale * in.gradient_weight) : 0.F;
+}
+
+// What the update launch is told by the launches before it.
+struct UpdateScalars {
+  int32_t apply;
+  float gradient_scale;
+  float rates[1 + kOwnRates];      // by OptimizerTensor::rate
+  float correction1, correction2;  // 1 / (1 - beta1^t), 1 / sqrt(1 - beta2^t)
+};
+
+HD float rate_of(const UpdateScalars& scalars, const OptimizerTensor& t) {
+  return scalars.rates[t.rate] * t.rate_scale;
+}
+
+// Sums of squares over a piece, of the gradient as it lies in memory (muon: of the momentum too) and of the weight.
+struct PieceSums {
+  double gradient, weight;
+};
+
+struct Scratch {
+  UpdateScalars* scalars;
+  PieceSums* sums;  // [pieces]
+  float* factors;   // [pieces], of adaptive clipping
+  float* ratios;    // [tensors], LARS's; muon's: 1 / norm of the momentum
+  float* keeps;     // [tensors], muon's: of the weights
+  // Of muon: two of all matrices, in turns the input and the output of an iteration, and two of all Gram matrices.
+  float* values[2];
+  float* grams[2];
+
+  explicit Scratch(const UpdateArgs& a) {
+    scalars = static_cast<UpdateScalars*>(a.scratch);
+    char* const base = static_cast<char*>(a.scratch) + 256;
+    sums = reinterpret_cast<PieceSums*>(base);
+    factors = reinterpret_cast<float*>(sums + a.piece_count);
+    ratios = factors + a.piece_count;
+    keeps = ratios + a.tensor_count;
+    values[0] = reinterpret_cast<float*>(base + sums_bytes(a.tensor_count, a.piece_count));
+    values[1] = values[0] + a.matrices.values;
+    grams[0] = values[1] + a.matrices.values;
+    grams[1] = grams[0] + a.matrices.grams;
+  }
+  // Up to the matrices, which start on 256 bytes.
+  static int64_t sums_bytes(int64_t tensors, int64_t pieces) {
+    return (pieces * static_cast<int64_t>(sizeof(PieceSums) + sizeof(float)) +
+            tensors * static_cast<int64_t>(2 * sizeof(float)) + 255) /
+           256 * 256;
+  }
+};
+static_assert(sizeof(UpdateScalars) <= 256);
+
+// Muon's layout of a tensor: as many rows as its smaller side, each a multiple of eight long and 0 at its end.
+HD int smaller_side(const OptimizerTensor& t) { return t.rows < t.columns ? t.rows : t.columns; }
+HD int larger_side(const OptimizerTensor& t) { return t.rows < t.columns ? t.columns : t.rows; }
+HD int matrix_stride(const OptimizerTensor& t) { return (larger_side(t) + 7) / 8 * 8; }
+HD int gram_stride(const OptimizerTensor& t) { return (smaller_side(t) + 7) / 8 * 8; }
+// Of element i.
+HD int64_t place_in_matrix(const OptimizerTensor& t, int64_t i) {
+  const auto columns = static_cast<uint32_t>(t.columns);
+  const uint32_t row = static_cast<uint32_t>(i) / columns, column = static_cast<uint32_t>(i) - row * columns;
+  const bool wide = t.rows <= t.columns;
+  return static_cast<int64_t>(wide ? row : column) * matrix_stride(t) + (wide ? column : row);
+}
+
+// sums[0] = the sum over all threads of the block, in a fixed order.
+template <int B>
+HD void join_sums(Block<B> block, PieceSums (&sums)[B]) {
+  for (int width = B / 2; width > 0; width /= 2)
+    block.phase([&](int t) {
+      if (t >= width) return;
+      sums[t].gradient += sums[t + width].gradient;
+      sums[t].weight += sums[t + width].weight;
+    });
+}
+
+}  // namespace convolt

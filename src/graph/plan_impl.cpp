@@ -7,6 +7,8 @@
 #include <string_view>
 #include <utility>
 
+#include "conv/autotune.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
@@ -46,7 +48,8 @@ void Plan::Impl::compile(const Graph& graph) {
   const Shape image = program[program.step[0].out[0]].shape;  // a copy: values grow below
   height = static_cast<int>(image[1]);
   width = static_cast<int>(image[2]);
-  ConvProvider& provider = context.conv();
+  Autotuner tuner(context, context.conv(), options.kernels, options.training);
+  ConvProvider& provider = tuner.allowed();
   if (options.passes.fold && !options.training) {
     fold_batch_norm(program);
     if (options.passes.dead_code) remove_dead_code(program);
@@ -54,7 +57,8 @@ void Plan::Impl::compile(const Graph& graph) {
   if (options.passes.fuse) fuse(program, provider, options.training);
   lower_training(program, options);
   if (options.passes.dead_code) remove_dead_code(program);
-  choose_kernels(program, provider, options.training);
+  choose_kernels(program, tuner, options.training);
+  kernels = tuner.choices();
 
   const auto block = [&](const char* name, int64_t bytes) {
     return program.add({.name = name, .dtype = DType::u8, .shape = {bytes}, .persistent = true});

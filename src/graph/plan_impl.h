@@ -52,6 +52,7 @@ struct Plan::Impl final : Binding {
   PlanOptions options;
   Program program;
   MemoryPlan memory;
+  KernelChoices kernels;
   int height = 0, width = 0;
   Buffer slab;
   std::vector<Buffer> separate;  // CONVOLT_SLAB=separate: one allocation for each group of values

@@ -20,7 +20,8 @@ LoaderOptions loader_options(const EvalOptions& o) {
 }  // namespace
 
 Evaluator::Evaluator(const Graph& graph, Params& params, const Dataset& data, const EvalOptions& options)
-    : plan_(graph, params, inference_plan(options.preprocessing, options.batch, options.dtype, options.tf32)),
+    : plan_(graph, params,
+            inference_plan(options.preprocessing, options.batch, options.dtype, options.tf32, options.kernels)),
       loader_(Loader::create(params.context(), data, loader_options(options))) {}
 
 EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>& on_logits) {

@@ -58,7 +58,8 @@ PlainSums::PlainSums(const ConvDesc& desc)
       shape_(result_of(desc)),
       first_(1, 1, desc.dtype),
       second_(2, scale_of(terms_), desc.dtype),
-      bias_(3, 1, DType::f32) {}
+      // Wider where results are cut at 6, so that some are.
+      bias_(3, desc.epilogue == ConvEpilogue::bias_relu6 ? 8.F : 1.F, DType::f32) {}
 
 double PlainSums::operator()(int64_t i) const {
   const int64_t d = i % shape_[3], c = i / shape_[3] % shape_[2], b = i / (shape_[3] * shape_[2]) % shape_[1],

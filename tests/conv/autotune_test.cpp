@@ -133,6 +133,16 @@ TEST_F(AutotuneTest, AWrongResultMayNotWin) {
 TEST_F(AutotuneTest, TheFirstMayBeTheWrongOne) {
   provider_.specs = {{.name = "wrong", .cost = kMs, .spoil = [](auto& y) { y[0] += 1; }}, {"right", 2 * kMs}};
   EXPECT_EQ(choice(small_conv()), "right");
+  provider_.specs[0].spoil = [](auto& y) { y.back() = NAN; };
+  provider_.version = "fake 2";
+  EXPECT_EQ(choice(small_conv()), "right");
+}
+
+// Of a result that is not looked at whole the end is.
+TEST_F(AutotuneTest, TheEndOfALongResultIsLookedAt) {
+  const LinearDesc desc{.rows = 1100, .in = 1, .out = 1000};
+  provider_.specs = {{"right", 2 * kMs}, {.name = "wrong", .cost = kMs, .spoil = [](auto& y) { y.end()[-2] += 1; }}};
+  EXPECT_EQ(choice(desc), "right");
 }
 
 TEST_F(AutotuneTest, RoundingToTf32IsRightWhereItIsAllowed) {

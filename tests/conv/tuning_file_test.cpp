@@ -63,8 +63,8 @@ TEST(TuningFile, SaysWhatIsWrong) {
   EXPECT_EQ(refusal(with_first_line("e\td\tk\tquick\t5\n")), "");
   for (const char* line :
        {"e\td\tk\tquick", "e\td\tk\tquick\t5\t6", "\td\tk\tquick\t5", "e\td\tk\tslow\t5", "e\td\tk\tquick\t0",
-        "e\td\tk\tquick\t-1", "e\td\tk\tquick\t5x", "e\td\tk\tquick\t9223372036854775808", "", "e\td\tk\tquick\t5"})
-    EXPECT_EQ(refusal(with_first_line("e\td\tk\tquick\t5\n" + std::string(line) + "\n")),
+        "e\td\tk\tquick\t-1", "e\td\tk\tquick\t5x", "e\td\tk\tquick\t9223372036854775808", "", "e\td\tk0\tquick\t5"})
+    EXPECT_EQ(refusal(with_first_line("e\td\tk0\tquick\t5\n" + std::string(line) + "\n")),
               "file:3: it is no kernel timing")
         << line;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "convolt/augment.h"
+#include "convolt/autotune.h"
 #include "convolt/models.h"
 #include "convolt/optimizer.h"
 #include "convolt/params.h"
@@ -62,6 +63,9 @@ struct TrainingState {
   MeterValues meters, reported, epoch_base;
   // Bits repeat for one instruction set and number of compute threads.
   std::string device;  // "cpu avx512, 2 threads"
+  // What convolutions and linear layers are computed by, of training, validation and teacher: bits repeat for the same
+  // kernels.
+  KernelChoices kernels;
 };
 
 // Weights and card; with an optimizer also its moments ("optim.<moment>.<parameter>"), its average ("ema.<parameter>")

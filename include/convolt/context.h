@@ -96,6 +96,11 @@ struct Counters {
   std::atomic<int64_t> device_allocations{0};
   std::atomic<int64_t> device_bytes{0};
   std::atomic<int64_t> device_bytes_peak{0};
+  // Device memory that is held for a while, to time kernels in; the device_* above leave it out. How many convolutions
+  // and linear layers had their kernels timed.
+  std::atomic<int64_t> tuning_bytes{0};
+  std::atomic<int64_t> tuning_bytes_peak{0};
+  std::atomic<int64_t> tunings{0};
   std::atomic<int64_t> pinned_allocations{0};
   std::atomic<int64_t> pinned_bytes{0};
   std::atomic<int64_t> host_waits{0};   // times a host thread really blocked on the device
@@ -122,6 +127,8 @@ public:
   const Device& device() const { return device_; }
   // "AMD EPYC (2 threads)", "NVIDIA H200".
   virtual std::string describe() const = 0;
+  // The driver of the device, "driver for CUDA 13.0"; empty where there is none.
+  virtual std::string driver() const { return {}; }
   // CPU compute threads.
   int threads() const { return threads_; }
   // The queue of kernels, the queue of copies beside it, and what was asked of both. The context's own.
@@ -134,6 +141,9 @@ public:
   // Memory of the device, 256-byte aligned, uninitialised; bytes may be 0 (returns nullptr). Throws OutOfMemoryError.
   void* allocate(int64_t bytes);
   void free(void* memory, int64_t bytes) noexcept;
+  // The same for tuning, which is counted apart.
+  void* allocate_for_tuning(int64_t bytes);
+  void free_of_tuning(void* memory, int64_t bytes) noexcept;
   // Host memory that copies to and from the device asynchronously. On the CPU: ordinary aligned memory.
   void* allocate_pinned(int64_t bytes);
   void free_pinned(void* memory, int64_t bytes) noexcept;
@@ -151,6 +161,7 @@ protected:
   virtual std::string memory_report() const = 0;  // for the message of OutOfMemoryError
 
 private:
+  void* device_memory(int64_t bytes, std::atomic<int64_t>& held, std::atomic<int64_t>& peak);
   Device device_;
   int threads_;
   bool synchronous_;
@@ -160,8 +171,8 @@ private:
 // Owns device memory (or pinned host memory) of a context. Move-only.
 class Buffer {
 public:
-  // Of the device, or of the host and pinned.
-  enum class Kind : uint8_t { device, pinned };
+  // Of the device; of the host and pinned; of the device, for tuning.
+  enum class Kind : uint8_t { device, pinned, tuning };
   Buffer() = default;
   // Uninitialised memory; the context must outlive it. Throws OutOfMemoryError.
   Buffer(Context& context, int64_t bytes, Kind kind = Kind::device);

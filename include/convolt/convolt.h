@@ -2,6 +2,7 @@
 #pragma once
 
 #include "convolt/augment.h"
+#include "convolt/autotune.h"
 #include "convolt/checkpoint.h"
 #include "convolt/context.h"
 #include "convolt/dataset.h"

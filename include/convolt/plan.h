@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "convolt/augment.h"
+#include "convolt/autotune.h"
 #include "convolt/graph.h"
 #include "convolt/loss.h"
 #include "convolt/optimizer.h"
@@ -52,7 +53,8 @@ struct PlanOptions {
   std::optional<AugmentOptions> augment;
   // After a step the logits lie as f32 at device_logits(), for StepInput::teacher of another plan on the same queue.
   bool expose_logits = false;
-  Passes passes;  // which rewrites are on
+  Passes passes;          // which rewrites are on
+  KernelOptions kernels;  // how convolutions and linear layers get theirs
   // Fusions of convolutions that the device has no kernel for are made of plain ones all the same: a proof of the
   // passes on any device, and no faster.
   bool compose_fusions = false;
@@ -79,8 +81,8 @@ struct MeterReading {
 // All calls from one thread. Params (and optimizer) must outlive the plan.
 class Plan {
 public:
-  // Compiles and allocates everything. Throws UsageError, ShapeError or DeviceError for what cannot be done, and
-  // OutOfMemoryError. The graph need not outlive it.
+  // Compiles and allocates everything, after timing kernels where the options ask for it. Throws UsageError, ShapeError
+  // or DeviceError for what cannot be done, and OutOfMemoryError. The graph need not outlive it.
   Plan(const Graph& graph, Params& params, const PlanOptions& options);
   ~Plan();
   Plan(const Plan&) = delete;
@@ -123,6 +125,8 @@ public:
 
   // What it was compiled for: height and width of the pictures, and outputs.
   const PlanOptions& options() const;
+  // What each shape is computed by; as KernelOptions::recorded it makes another plan choose the same.
+  const KernelChoices& kernels() const;
   int height() const;
   int width() const;
   int64_t classes() const;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "convolt/autotune.h"
 #include "convolt/checkpoint.h"
 #include "convolt/context.h"
 #include "convolt/dataset.h"
@@ -23,6 +24,7 @@ struct PredictorOptions {
   DType dtype = DType::f32;  // of activations: f32, bf16 or f16
   bool tf32 = false;         // f32 on CUDA may multiply in tf32
   int max_side = 0;          // larger pictures are shrunk while they are decoded; 0: 8 x the network's input
+  KernelOptions kernels;     // how convolutions and linear layers get theirs
 };
 
 // What the network says about one picture.

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "convolt/autotune.h"
 #include "convolt/checkpoint.h"
 #include "convolt/context.h"
 #include "convolt/dataset.h"
@@ -43,6 +44,7 @@ struct EvalOptions {
   int views = 1;
   // What is done to the pictures.
   AugmentOptions preprocessing;
+  KernelOptions kernels;  // how convolutions and linear layers get theirs
 };
 
 // Evaluates a network on a data set: every readable sample counts once. Reusable: plan and loader are made once.
@@ -53,6 +55,8 @@ public:
   // on_logits: called with (sample index, K logits, skipped) in order of the data set; may be empty.
   EvalResult run(const std::function<void(int64_t, const float*, bool)>& on_logits = {});
   std::vector<BadSample> bad_samples() const { return loader_->bad_samples(); }
+  // Those of its plan.
+  const KernelChoices& kernels() const { return plan_.kernels(); }
 
 private:
   std::vector<float> logits_of(StepInput input);
@@ -80,6 +84,9 @@ struct TrainOptions {
   int workers = 2;
   DType dtype = DType::f32;
   bool tf32 = false;
+  // How convolutions and linear layers get their kernels. A training that goes on keeps those that its checkpoint
+  // names.
+  KernelOptions kernels;
   OptimizerOptions optimizer;
   int accumulate = 1;  // micro-batches of `batch` in an update
   // total_steps, warmup_steps, cooldown_steps, step_size and milestones are filled in from the epochs below.

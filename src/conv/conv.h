@@ -81,6 +81,8 @@ class ConvKernel {
 public:
   virtual ~ConvKernel() = default;
   // The library's name of the implementation ("jit:avx512_core", "cudnn engine 47"); contains "ref" for reference code.
+  // Among the candidates of a description one name, with packed weights or without, is one computation: choices are
+  // kept by it from one start to the next.
   virtual std::string name() const = 0;
   virtual int64_t workspace_bytes() const { return 0; }
   // The same bits each time.

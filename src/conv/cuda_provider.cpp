@@ -5,6 +5,17 @@
 namespace convolt {
 namespace {
 
+// A convolution of single pixels: each is a row of a matrix.
+bool is_product(const ConvDesc& d) {
+  const ConvGeometry& g = d.geometry;
+  return g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad == Padding() &&
+         g.groups == 1 && d.prologue == ConvPrologue::none;
+}
+LinearDesc as_product(const ConvDesc& d) {
+  const ConvGeometry& g = d.geometry;
+  return {d.pass, g.n * g.in_h * g.in_w, g.in_c, g.out_c, d.dtype, d.tf32, d.epilogue};
+}
+
 class CudaProvider final : public ConvProvider {
 public:
   explicit CudaProvider(int index) : index_(index) {
@@ -14,7 +25,11 @@ public:
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override {
     use_device();
-    return conv_->candidates(desc);
+    Kernels kernels = conv_->candidates(desc);
+    // Last: whether products are quicker is for the tuning to say.
+    if (is_product(desc))
+      for (auto& kernel : matmul_->candidates(as_product(desc))) kernels.push_back(std::move(kernel));
+    return kernels;
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override {
     use_device();
@@ -23,6 +38,8 @@ public:
   std::string describe() const override { return conv_->version() + ", " + matmul_->version(); }
 
 private:
+  using Kernels = std::vector<std::unique_ptr<ConvKernel>>;
+
   // Any thread may ask, and the current device is a property of each.
   void use_device() const {
     if (const cudaError_t status = cudaSetDevice(index_); status != cudaSuccess)

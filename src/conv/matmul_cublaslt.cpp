@@ -196,14 +196,19 @@ public:
   LtKernel(std::shared_ptr<Descriptors> descriptors, cublasLtMatmulHeuristicResult_t algorithm, ConvPass pass)
       : descriptors_(std::move(descriptors)), algorithm_(algorithm), pass_(pass) {}
 
+  // All that tells one from another: algorithm, tile and stages, then the parts that K is split into and how they are
+  // joined, the order of the blocks, the algorithm's own variant, and the shapes of instruction and cluster.
   std::string name() const override {
-    int id = -1;
-    uint32_t tile = 0;
-    size_t written = 0;
-    const Api& api = descriptors_->api();
-    api.get_algorithm(&algorithm_.algo, CUBLASLT_ALGO_CONFIG_ID, &id, sizeof id, &written);
-    api.get_algorithm(&algorithm_.algo, CUBLASLT_ALGO_CONFIG_TILE_ID, &tile, sizeof tile, &written);
-    return "cublasLt algorithm " + std::to_string(id) + " tile " + std::to_string(tile);
+    std::string text = "cublasLt algorithm " + setting(CUBLASLT_ALGO_CONFIG_ID);
+    text += " tile " + setting(CUBLASLT_ALGO_CONFIG_TILE_ID) + " stages " + setting(CUBLASLT_ALGO_CONFIG_STAGES_ID);
+    const char* divider = " (";
+    for (const auto attribute : {CUBLASLT_ALGO_CONFIG_SPLITK_NUM, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
+                                 CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING, CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION,
+                                 CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID, CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID}) {
+      text += divider + setting(attribute);
+      divider = ",";
+    }
+    return text + ")";
   }
   int64_t workspace_bytes() const override { return static_cast<int64_t>(algorithm_.workspaceSize); }
 
@@ -220,6 +225,18 @@ public:
   }
 
 private:
+  // The library refuses another number of bytes than it stores: four, and of the two shapes two.
+  std::string setting(cublasLtMatmulAlgoConfigAttributes_t attribute) const {
+    uint16_t two = 0;
+    uint32_t four = 0;
+    size_t written = 0;
+    const auto get = descriptors_->api().get_algorithm;
+    if (get(&algorithm_.algo, attribute, &four, sizeof four, &written) == CUBLAS_STATUS_SUCCESS)
+      return std::to_string(four);
+    get(&algorithm_.algo, attribute, &two, sizeof two, &written);
+    return std::to_string(two);
+  }
+
   std::shared_ptr<Descriptors> descriptors_;
   cublasLtMatmulHeuristicResult_t algorithm_;
   ConvPass pass_;

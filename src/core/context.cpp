@@ -47,24 +47,39 @@ std::unique_ptr<Context> Context::create(const Options& options) {
   return options.device.is_cuda() ? make_cuda_context(options) : make_cpu_context(options);
 }
 
-void* Context::allocate(int64_t bytes) {
-  if (bytes == 0) return nullptr;
+void* Context::device_memory(int64_t bytes, std::atomic<int64_t>& held, std::atomic<int64_t>& peak) {
   void* memory = raw_allocate(bytes);
   if (memory == nullptr)
     throw OutOfMemoryError("out of memory on " + device_.to_string() + ": asked for " + std::to_string(bytes) +
                            " bytes, " + memory_report() + "; try a smaller batch (-b)");
-  ++counters_.device_allocations;
-  const int64_t now = counters_.device_bytes += bytes;
-  for (int64_t peak = counters_.device_bytes_peak;
-       now > peak && !counters_.device_bytes_peak.compare_exchange_weak(peak, now);) {
+  const int64_t now = held += bytes;
+  for (int64_t most = peak; now > most && !peak.compare_exchange_weak(most, now);) {
   }
   return memory;
+}
+
+void* Context::allocate(int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  void* memory = device_memory(bytes, counters_.device_bytes, counters_.device_bytes_peak);
+  ++counters_.device_allocations;
+  return memory;
+}
+
+void* Context::allocate_for_tuning(int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  return device_memory(bytes, counters_.tuning_bytes, counters_.tuning_bytes_peak);
 }
 
 void Context::free(void* memory, int64_t bytes) noexcept {
   if (memory == nullptr) return;
   raw_free(memory);
   counters_.device_bytes -= bytes;
+}
+
+void Context::free_of_tuning(void* memory, int64_t bytes) noexcept {
+  if (memory == nullptr) return;
+  raw_free(memory);
+  counters_.tuning_bytes -= bytes;
 }
 
 void* Context::allocate_pinned(int64_t bytes) {
@@ -86,7 +101,9 @@ void Context::free_pinned(void* memory, int64_t bytes) noexcept {
 
 Buffer::Buffer(Context& context, int64_t bytes, Kind kind)
     : context_(&context),
-      data_(kind == Kind::device ? context.allocate(bytes) : context.allocate_pinned(bytes)),
+      data_(kind == Kind::device   ? context.allocate(bytes)
+            : kind == Kind::pinned ? context.allocate_pinned(bytes)
+                                   : context.allocate_for_tuning(bytes)),
       bytes_(bytes),
       kind_(kind) {}
 
@@ -94,8 +111,10 @@ Buffer::~Buffer() {
   if (data_ == nullptr) return;
   if (kind_ == Kind::device)
     context_->free(data_, bytes_);
-  else
+  else if (kind_ == Kind::pinned)
     context_->free_pinned(data_, bytes_);
+  else
+    context_->free_of_tuning(data_, bytes_);
 }
 
 Buffer::Buffer(Buffer&& other) noexcept

@@ -181,6 +181,10 @@ private:
   std::exception_ptr error_;
 };
 
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
 class CudaContext final : public Context {
 public:
   explicit CudaContext(const Options& options)
@@ -193,6 +197,11 @@ public:
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, device().index), "reading the properties of the CUDA device");
     return properties.name;
+  }
+  std::string driver() const override {
+    int version = 0;
+    check(cudaDriverGetVersion(&version), "asking for the version of the driver");
+    return "driver for CUDA " + version_text(version);
   }
   Queue& compute() override { return compute_; }
   Queue& copies() override { return copies_; }
@@ -256,10 +265,6 @@ private:
   std::mutex conv_mutex_;
   std::unique_ptr<ConvProvider> conv_;  // destroyed before the streams
 };
-
-std::string version_text(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
 
 }  // namespace
 

@@ -1,13 +1,15 @@
 #include "graph/compiled_plan.h"
 
+#include "conv/autotune.h"
 #include "graph/passes/fusion.h"
 #include "loss.h"
 #include "step_state.h"
 
 namespace convolt {
 
-CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, ConvProvider& convolutions)
-    : options(o), provider(convolutions.describe()) {
+CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& tuner)
+    : options(o), provider(tuner.allowed().describe()) {
+  ConvProvider& convolutions = tuner.allowed();
   if (options.batch < 1) throw UsageError("a plan needs a batch of at least 1, found " + std::to_string(options.batch));
   if (options.dtype != DType::f32 && options.dtype != DType::bf16 && options.dtype != DType::f16)
     throw UsageError("a plan computes in f32, bf16 or f16, found " + std::string(name_of(options.dtype)));
@@ -28,7 +30,8 @@ CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, ConvProvide
   lower_training(program, options);
   if (options.passes.dead_code) remove_dead_code(program);
   if (options.training) fuse_batch_norms(convolutions);
-  choose_kernels(program, convolutions, options.training, options.compose_fusions);
+  choose_kernels(program, tuner, options.training, options.compose_fusions);
+  kernels = tuner.choices();
 
   const auto block = [&](const char* name, int64_t bytes) {
     return program.add({.name = name, .dtype = DType::u8, .shape = {bytes}, .persistent = true});

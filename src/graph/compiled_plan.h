@@ -1,4 +1,4 @@
-// A graph compiled for one provider of convolutions: everything about a plan that needs no device and no memory.
+// A graph compiled with the kernels that a tuner chooses: everything about a plan that needs no device and no memory.
 #pragma once
 
 #include "convolt/plan.h"
@@ -11,13 +11,14 @@ namespace convolt {
 
 struct CompiledPlan {
   // Throws UsageError, ShapeError or DeviceError for what cannot be done. The graph need not outlive it.
-  CompiledPlan(const Graph& graph, const PlanOptions& options, ConvProvider& provider);
+  CompiledPlan(const Graph& graph, const PlanOptions& options, Autotuner& tuner);
   // Which Params it is for. Throws UsageError where the optimizer belongs to others.
   void belong_to(const Params& params);
 
   PlanOptions options;
   Program program;
   MemoryPlan memory;
+  KernelChoices kernels;
   int height = 0, width = 0;
   std::string provider;
   int64_t parameter_bytes = 0, optimizer_bytes = 0;  // asked of the device besides the slab

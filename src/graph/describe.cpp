@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "conv/autotune.h"
 #include "conv/described_device.h"
 #include "graph/cost.h"
 #include "graph/plan_impl.h"
@@ -116,6 +117,8 @@ std::string Plan::describe_json() const { return json_of(*impl_, nullptr); }
 struct PlanOutline::Impl {
   DescribedDevice device;
   std::unique_ptr<ConvProvider> provider;
+  KernelOptions kernels;  // nothing can be timed
+  Autotuner tuner;
   CompiledPlan plan;
   Impl(const Graph& graph, const Params& params, const PlanOptions& options, std::string_view name)
       : device(described_device(name)), provider(make_described_provider(device)), plan(graph, options, *provider) {

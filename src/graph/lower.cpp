@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "conv/autotune.h"
 #include "graph/layer.h"
 
 namespace convolt {
@@ -219,18 +220,18 @@ void lower_training(Program& program, const PlanOptions& options) {
 
 namespace {
 
-std::shared_ptr<ConvKernel> best_kernel(const Op& op, ConvProvider& provider, bool training) {
-  auto found = std::holds_alternative<ConvAttrs>(op.attrs) ? provider.candidates(std::get<ConvAttrs>(op.attrs).desc)
-                                                           : provider.candidates(std::get<LinearAttrs>(op.attrs).desc);
-  // Without training weights are packed once, and packing costs nothing.
-  const auto packs = [](const auto& kernel) { return kernel->packed_bytes() > 0; };
-  if (const auto best = training ? found.end() : std::find_if(found.begin(), found.end(), packs); best != found.end())
-    return std::move(*best);
-  if (!found.empty()) return std::move(found.front());
+std::shared_ptr<ConvKernel> best_kernel(Op& op, Autotuner& tuner) {
+  auto [kernel, origin] = std::holds_alternative<ConvAttrs>(op.attrs)
+                              ? tuner.choose(std::get<ConvAttrs>(op.attrs).desc)
+                              : tuner.choose(std::get<LinearAttrs>(op.attrs).desc);
+  if (origin != Autotuner::Origin::order)
+    op.note +=
+        std::string(op.note.empty() ? "" : " ") + (origin == Autotuner::Origin::tuned ? "(tuned)" : "(recorded)");
+  if (kernel != nullptr) return kernel;
   const std::string what =
       std::holds_alternative<ConvAttrs>(op.attrs) ? std::get<ConvAttrs>(op.attrs).desc.geometry.to_string() : "linear";
-  throw DeviceError(
-      fmt::format("{} '{}': {} offers no implementation of {}", op.def->name, op.layer, provider.describe(), what));
+  throw DeviceError(fmt::format("{} '{}': {} offers no implementation of {}", op.def->name, op.layer,
+                                tuner.allowed().describe(), what));
 }
 
 // Takes fusions with batch norms out of a description for which there is no kernel; says whether it did.
@@ -245,7 +246,7 @@ bool make_plain(ConvDesc& desc, ConvProvider& provider) {
 
 }  // namespace
 
-void choose_kernels(Program& program, ConvProvider& provider, bool training, bool compose) {
+void choose_kernels(Program& program, Autotuner& tuner, bool training, bool compose) {
   std::vector<Op> step;
   std::map<std::pair<ValueId, std::string>, ValueId> packed;
   for (Op& op : program.step) {
@@ -257,10 +258,10 @@ void choose_kernels(Program& program, ConvProvider& provider, bool training, boo
     }
     if (compose && conv) {
       Op plain = op;
-      op.composed = make_plain(std::get<ConvAttrs>(plain.attrs).desc, provider);
-      op.kernel = best_kernel(plain, provider, training);
+      op.composed = make_plain(std::get<ConvAttrs>(plain.attrs).desc, tuner.allowed());
+      op.kernel = best_kernel(plain, tuner);
     } else {
-      op.kernel = best_kernel(op, provider, training);
+      op.kernel = best_kernel(op, tuner);
     }
     const ConvPass pass = conv ? std::get<ConvAttrs>(op.attrs).desc.pass : std::get<LinearAttrs>(op.attrs).desc.pass;
     if (op.kernel->packed_bytes() == 0) {
@@ -290,6 +291,7 @@ void choose_kernels(Program& program, ConvProvider& provider, bool training, boo
     }
   }
   program.step = std::move(step);
+  tuner.finish();
 }
 
 }  // namespace convolt

@@ -7,6 +7,8 @@
 
 namespace convolt {
 
+class Autotuner;
+
 // Forward ops of the step, and what `prepare` must compute before them.
 Program lower(const Graph& graph, const PlanOptions& options);
 // Appends the loss, and for training the backward ops and the optimizer's update.
@@ -14,7 +16,7 @@ void lower_training(Program& program, const PlanOptions& options);
 // Gives each convolution and linear layer its kernel, and the packing ops that it wants; with `compose`, fused ones for
 // which there is none become composed of plain ones. Throws DeviceError naming the layer for which the library has
 // none.
-void choose_kernels(Program& program, ConvProvider& provider, bool training, bool compose = false);
+void choose_kernels(Program& program, Autotuner& tuner, bool training, bool compose = false);
 
 // Passes; each logs what it did in program.pass_log.
 void fold_batch_norm(Program& program);

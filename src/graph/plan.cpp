@@ -184,6 +184,7 @@ std::string Plan::find_non_finite(const StepInput& input) {
 }
 
 const PlanOptions& Plan::options() const { return impl_->options; }
+const KernelChoices& Plan::kernels() const { return impl_->kernels; }
 int Plan::height() const { return impl_->height; }
 int Plan::width() const { return impl_->width; }
 int64_t Plan::classes() const { return impl_->program[impl_->program.logits].shape[1]; }

@@ -7,14 +7,22 @@
 #include <string_view>
 #include <utility>
 
+#include "conv/autotune.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
 
 namespace convolt {
 
+namespace {
+std::unique_ptr<Autotuner> tuner_of(Context& context, const PlanOptions& o) {
+  return std::make_unique<Autotuner>(context, context.conv(), o.kernels, o.training);
+}
+}  // namespace
+
 Plan::Impl::Impl(const Graph& graph, Params& p, const PlanOptions& o)
-    : CompiledPlan(graph, o, p.context().conv()), context(p.context()), params(p) {
+    : CompiledPlan(graph, o, *tuner_of(p.context(), o)), context(p.context()), params(p) {
   belong_to(params);
   allocate();
   bind_all();

@@ -60,7 +60,7 @@ struct Predictor::Impl {
         context(params.context()),
         limits(limits_of(c, o)),
         workers(o.workers),
-        plan(graph, params, inference_plan(c.preprocessing, o.batch, o.dtype, o.tf32)) {
+        plan(graph, params, inference_plan(c.preprocessing, o.batch, o.dtype, o.tf32, o.kernels)) {
     prepare_decoder();
   }
   Impl(Network n, const PredictorOptions& o) : Impl(*n.graph, *n.params, n.card, o) { network = std::move(n); }

@@ -102,7 +102,8 @@ json to_json(const TrainingState& s) {
           {"meters", to_json(s.meters)},
           {"reported", to_json(s.reported)},
           {"epoch_base", to_json(s.epoch_base)},
-          {"device", s.device}};
+          {"device", s.device},
+          {"kernels", s.kernels}};
 }
 
 TrainingState state_from(const json& j) {
@@ -128,6 +129,7 @@ TrainingState state_from(const json& j) {
   s.reported = meters_from(j.at("reported"));
   s.epoch_base = meters_from(j.at("epoch_base"));
   s.device = j.at("device");
+  s.kernels = j.value("kernels", KernelChoices());  // checkpoints from before tuning have none
   return s;
 }
 

@@ -2,7 +2,8 @@
 
 namespace convolt {
 
-PlanOptions inference_plan(const AugmentOptions& pictures, int batch, DType dtype, bool tf32) {
+PlanOptions inference_plan(const AugmentOptions& pictures, int batch, DType dtype, bool tf32,
+                           const KernelOptions& kernels) {
   PlanOptions p;
   p.batch = batch;
   p.dtype = dtype;
@@ -10,11 +11,12 @@ PlanOptions inference_plan(const AugmentOptions& pictures, int batch, DType dtyp
   p.height = pictures.height;
   p.width = pictures.width;
   p.augment = pictures;
+  p.kernels = kernels;
   return p;
 }
 
 PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer) {
-  PlanOptions p = inference_plan(o.augment, o.batch, o.dtype, o.tf32);
+  PlanOptions p = inference_plan(o.augment, o.batch, o.dtype, o.tf32, o.kernels);
   p.training = true;
   p.loss = o.loss;
   p.optimizer = &optimizer;
@@ -23,7 +25,7 @@ PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer) {
 }
 
 PlanOptions teacher_plan(const TrainOptions& o) {
-  PlanOptions p = inference_plan(o.augment, o.batch, o.dtype, o.tf32);
+  PlanOptions p = inference_plan(o.augment, o.batch, o.dtype, o.tf32, o.kernels);
   p.expose_logits = true;
   return p;
 }
@@ -52,6 +54,7 @@ EvalOptions validation_of(const TrainOptions& o) {
   e.bad_samples = o.bad_samples;
   e.views = o.views;
   e.preprocessing = o.preprocessing;
+  e.kernels = o.kernels;
   return e;
 }
 

@@ -6,7 +6,8 @@
 namespace convolt {
 
 // A plan that looks at augmented pictures and trains nothing.
-PlanOptions inference_plan(const AugmentOptions& pictures, int batch, DType dtype, bool tf32);
+PlanOptions inference_plan(const AugmentOptions& pictures, int batch, DType dtype, bool tf32,
+                           const KernelOptions& kernels);
 PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer);
 // The teacher looks at the very pictures of the step: augmentation is a pure function of the batch's records.
 PlanOptions teacher_plan(const TrainOptions& o);

@@ -45,7 +45,8 @@ Evaluator::Evaluator(const Graph& graph, Params& params, const Dataset& data, co
     : data_(&data),
       views_(static_cast<int>(views_of(options.views).size())),
       threads_(options.workers),
-      plan_(graph, params, inference_plan(options.preprocessing, options.batch, options.dtype, options.tf32)),
+      plan_(graph, params,
+            inference_plan(options.preprocessing, options.batch, options.dtype, options.tf32, options.kernels)),
       loader_(Loader::create(params.context(), data, loader_options(options))) {}
 
 // The mean over the views.

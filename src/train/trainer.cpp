@@ -34,12 +34,17 @@ public:
         o_(options),
         observer_(observer),
         optimizer_(params, options.optimizer),
-        plan_(graph, params, training_plan(options, optimizer_)) {
+        state_(o_.resume.empty() ? TrainingState() : load_training(o_.resume, params_, optimizer_)),
+        plan_(graph, params, training_plan(with_recorded_kernels(), optimizer_)) {
+    record(plan_.kernels());
     if (o_.loss.distill_alpha > 0) hire_teacher();
     if (!o_.resume.empty()) resume();
     keeper_.emplace(o_, card_, state_, validation != nullptr);
     loader_ = Loader::create(params.context(), data, training_loader(o_, state_.step));
-    if (validation != nullptr) evaluator_.emplace(graph, trained(), *validation, validation_of(o_));
+    if (validation != nullptr) {
+      evaluator_.emplace(graph, trained(), *validation, validation_of(o_));
+      record(evaluator_->kernels());
+    }
     per_epoch_ = loader_->steps_per_epoch() / o_.accumulate;
     total_steps_ = o_.steps > 0 ? o_.steps : per_epoch_ * o_.epochs;
     plan_schedule();
@@ -64,10 +69,22 @@ public:
   }
 
 private:
+  // The options of the training's plans: what the checkpoint names is chosen again, and what one plan has chosen by the
+  // next.
+  const TrainOptions& with_recorded_kernels() {
+    if (!o_.kernels.warning) o_.kernels.warning = observer_.warning;
+    record(state_.kernels);
+    return o_;
+  }
+  void record(const KernelChoices& chosen) {
+    for (const auto& [shape, kernel] : chosen) o_.kernels.recorded[shape] = state_.kernels[shape] = kernel;
+  }
+
   void hire_teacher() {
     if (o_.teacher == nullptr || o_.teacher_params == nullptr)
       throw UsageError("distillation needs a teacher: its graph and its weights");
     teacher_.emplace(*o_.teacher, *o_.teacher_params, teacher_plan(o_));
+    record(teacher_->kernels());
     if (teacher_->classes() != plan_.classes())
       throw UsageError(fmt::format("the teacher knows {} classes, the student {}; distillation needs the same",
                                    teacher_->classes(), plan_.classes()));
@@ -252,7 +269,6 @@ private:
   }
 
   void resume() {
-    state_ = load_training(o_.resume, params_, optimizer_);
     if (state_.device != device_text() && observer_.warning)
       observer_.warning("resuming on '" + device_text() + "' what was trained on '" + state_.device +
                         "': the training goes on, but not to the same bits");
@@ -322,11 +338,11 @@ private:
   TrainOptions o_;
   const TrainObserver& observer_;
   Optimizer optimizer_;
+  TrainingState state_;
   Plan plan_;
   std::optional<Plan> teacher_;
   std::unique_ptr<Loader> loader_;
   std::optional<Evaluator> evaluator_;
-  TrainingState state_;
   std::optional<CheckpointKeeper> keeper_;
   std::optional<RunLog> log_;
   int64_t per_epoch_ = 0, total_steps_ = 0, first_step_ = 0, report_step_ = 0;

@@ -99,6 +99,17 @@ const Case kCases[] = {
     {"report @missing", 3, "is no run: expected the --output-dir of convolt train"},
     {"report @run", 3, "is no run"},
     {"report", 2, "run is required"},
+    {"tune", 2, "give one of --model NAME, --checkpoint FILE, --list, --clear, --export FILE and --import FILE"},
+    {"tune --list --clear", 2, "give one of"},
+    {"tune --model lenet --autotune off", 2, "--autotune off times nothing"},
+    {"tune --model lenet --autotune fast", 2, "expected one of off, quick, full, found fast"},
+    {"tune --model lenet --workspace-limit 12X", 2, "expected a size such as 64K, 512M or 2G, found '12X'"},
+    {"tune --model lenet --workspace-limit 8589934592G", 2, "expected a size"},
+    {"tune --model lenet --dtype f16 --workspace-limit 0", 4, "a workspace of at most 0 bytes (--workspace-limit)"},
+    {"tune --model lenet --dtype f16 --workspace-limit 2K", 4, "a workspace of at most 2048 bytes"},
+    {"tune --import @missing", 3, "missing"},
+    {"tune --import @text.txt", 3, "text.txt: it holds no kernel timings of Convolt"},
+    {"tune --export @run", 1, "it is a directory"},
 };
 
 class Errors : public testing::TestWithParam<Case> {
@@ -145,7 +156,8 @@ TEST(Device, CudaWhereThereIsNone) {
 }
 
 TEST(Help, EveryCommandHasOne) {
-  for (const char* command : {"", "train", "eval", "predict", "inspect", "synth", "models", "augment", "report"}) {
+  for (const char* command :
+       {"", "train", "eval", "predict", "inspect", "synth", "models", "augment", "report", "tune"}) {
     const Outcome o = convolt(std::string(command) + " --help");
     EXPECT_EQ(o.code, 0);
     EXPECT_THAT(o.out, HasSubstr("Example"));
@@ -217,6 +229,9 @@ TEST(Help, EveryCommandHasOne) {
                            "--std",
                            "--max-side",
                            "--threads",
+                           "--autotune",
+                           "--workspace-limit",
+                           "--deterministic",
                            "--seed",
                            "--resume",
                            "--checkpoint-every",

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "conv/tuning_file.h"
 #include "convolt/checkpoint.h"
 #include "convolt/dataset.h"
 #include "convolt/error.h"
@@ -182,6 +183,26 @@ void read_cifar(std::span<const uint8_t> bytes) {
   }
 }
 
+std::vector<Bytes> tuning_seeds() {
+  return {bytes_of(format_tuning({{{"card, driver", "fprop n1"}, {{"engine 1", {1234, true}}, {"engine 2", {}}}},
+                                  {{"another", "dgrad n1"}, {{"engine 1", {.nanoseconds = 99}}}}})),
+          bytes_of(format_tuning({}))};
+}
+
+// The checksum would refuse all that is not a seed: the lines are read behind one that fits. What is read and written
+// again reads back the same.
+void read_tuning_text(std::span<const uint8_t> bytes) {
+  const std::string text = text_of(bytes);
+  const std::string lines = text.substr(std::min(text.size(), text.find('\n') + 1));
+  for (const std::string& file : {text, with_first_line(lines)}) {
+    try {
+      const TuningTable table = parse_tuning(file, "fuzz");
+      demand(parse_tuning(format_tuning(table), "again") == table);
+    } catch (const FormatError&) {
+    }
+  }
+}
+
 }  // namespace
 
 const std::vector<FuzzTarget>& fuzz_targets() {
@@ -189,7 +210,8 @@ const std::vector<FuzzTarget>& fuzz_targets() {
                                                {"network", read_network_text, network_seeds},
                                                {"configuration", read_configuration, configuration_seeds},
                                                {"idx", read_idx, idx_seeds},
-                                               {"cifar", read_cifar, cifar_seeds}};
+                                               {"cifar", read_cifar, cifar_seeds},
+                                               {"tuning", read_tuning_text, tuning_seeds}};
   return targets;
 }
 

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "conv/autotune.h"
 #include "convolt/models.h"
 #include "graph/networks.h"
 #include "graph/plan_access.h"
@@ -23,7 +24,9 @@ using reference::NetworkInput;
 
 // Nothing is allocated.
 CompiledPlan compiled(const Graph& graph, const PlanOptions& options) {
-  return {graph, options, context_of(Device::cpu()).conv()};
+  Context& context = context_of(Device::cpu());
+  Autotuner tuner(context, context.conv(), options.kernels, options.training);
+  return {graph, options, tuner};
 }
 
 TEST(MemoryPlanTest, NoTwoTensorsOfAnyModelShareLiveMemory) {

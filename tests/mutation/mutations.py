@@ -22,6 +22,7 @@ NORM = of("NormTest")
 RESAMPLE = of("ResampleTest")
 
 WINOGRAD = "Codes/WinogradTest.*:Winograd.*"
+TUNING = "Autotune*:Tuning*:PlainSums.*:KernelTrial.*"
 
 # file: (filter of test_kernels, or of test_conv for files in src/conv; mutations)
 MUTATIONS = {
@@ -346,6 +347,48 @@ MUTATIONS = {
         ("sign", "_mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q)", "_mm512_cmp_ps_mask(v, v, _CMP_EQ_OQ)"),
         ("constant", "_mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))", "_mm256_set1_epi32(0x8000)"),
         ("sign", "_mm256_cmp_ps(v, v, _CMP_UNORD_Q)", "_mm256_cmp_ps(v, v, _CMP_EQ_OQ)"),
+    ]),
+    "src/conv/autotune.cpp": (TUNING, [
+        ("constant", "race(*trial, runners, mode_ == Autotune::full ? 10 : 3);", "race(*trial, runners, 3);"),
+        ("sign", "r.median() / 2 > best", "r.median() / 2 < best"),
+        ("index", "(known->second.full || mode_ == Autotune::quick);", "true;"),
+        ("sign", "(options_.deterministic && !k->repeatable())", "(options_.deterministic && k->repeatable())"),
+        ("constant", "k->workspace_bytes() > *options_.workspace_limit", "k->workspace_bytes() >= *options_.workspace_limit"),
+        ("index", "if (training_) return 0;", "return 0;"),
+        ("index", "timing->second.nanoseconds == Timing::kWrong) continue;", "false) continue;"),
+        ("sign", "if (timing->second.nanoseconds >= least) continue;", "if (timing->second.nanoseconds <= least) continue;"),
+        ("index", "(kernel.packed_bytes() > 0 ? \", packed weights\" : \"\")", "\"\""),
+        ("constant", "constexpr int64_t kSample = 1'000'000;", "constexpr int64_t kSample = 1;"),
+        ("index", "merge(fresh_, found);", ""),
+        ("index", "missing_.push_back(", "(void)("),
+        ("index", "environment_ = plain(context_.describe() + (driver.empty() ? \"\" : \", \" + driver) + \", \" + provider_.describe());",
+         "environment_ = plain(context_.describe());"),
+    ]),
+    "src/conv/kernel_trial.cpp": (TUNING, [
+        ("index", "return wrong.empty() ? differs(ends.last, right_.last) : wrong;", "return wrong;"),
+        ("index", "std::string wrong = differs(ends.first, right_.first);", "std::string wrong;"),
+        ("index", "if (options_.packs_each_step) pack(s, kernel);", ""),
+        ("sign", "if (!(error <= sums_.tolerance(expected_[i])))", "if (error > sums_.tolerance(expected_[i]))"),
+        ("index", "spoil(desc_.pass == ConvPass::fprop ? y_", "spoil(desc_.pass == ConvPass::dgrad ? y_"),
+        ("index", "(options_.clock() - start) / runs)", "options_.clock() - start)"),
+    ]),
+    "src/conv/plain_sums.cpp": (TUNING, [
+        ("sign", "ih = oh * g.stride_h - g.pad.top + kh * g.dilation_h;\n      const int64_t iw", "ih = oh * g.stride_h + g.pad.top + kh * g.dilation_h;\n      const int64_t iw"),
+        ("index", "if (oh >= y[1] || ow >= y[2]) continue;", "if (oh > y[1] || ow >= y[2]) continue;"),
+        ("index", "second_(flat(w, k, kh, kw, c % w[3]))", "second_(flat(w, k, kh, kw, c))"),
+        ("index", "k / (g.out_c / g.groups) * (g.in_c / g.groups) + c", "c"),
+        ("constant", "std::clamp(y, 0.0, 6.0)", "std::clamp(y, 0.0, 7.0)"),
+        ("constant", ": 0x1p-15;", ": 0x1p-8;"),
+        ("constant", "corner < 16", "corner < 15"),
+    ]),
+    "src/conv/tuning_file.cpp": (TUNING, [
+        ("sign", "(timing.full || !known->second.full)", "(timing.full || known->second.full)"),
+        ("index", "if (header != checksum(text))", "if (false)"),
+        ("index", "while (::flock(file_.get(), LOCK_EX) != 0)", "while (false)"),
+        ("constant", "timing.nanoseconds < 1) return false;", "timing.nanoseconds < -1) return false;"),
+        ("index", "if (!line.empty() || (mode", "if ((mode"),
+        ("index", "merge(table, measured);", "table = measured;"),
+        ("index", "value != nullptr && *value == '/'", "value != nullptr"),
     ]),
     "src/conv/winograd.cpp": (WINOGRAD, [
         ("index", "if (++row_ < tiling_.rows) return;", "if (++row_ <= tiling_.rows) return;"),

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
+#include <limits>
 
 namespace convolt::cli {
 namespace {
@@ -38,6 +39,24 @@ Rule one_of(std::vector<std::string> words) {
             if (std::find(words.begin(), words.end(), text) != words.end()) return std::string{};
             return fmt::format("expected one of {}, found {}", fmt::join(words, ", "), text);
           }};
+}
+
+Rule size_rule() {
+  return {"", [](const std::string& text) {
+            if (to_bytes(text)) return std::string{};
+            return fmt::format("expected a size such as 64K, 512M or 2G, found '{}'", text);
+          }};
+}
+
+std::optional<int64_t> to_bytes(const std::string& text) {
+  int64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  const size_t unit = std::string_view("KMG").find(rest == end ? 'K' : *rest);
+  if (error != std::errc{} || value < 0 || unit == std::string_view::npos || end - rest > 1) return std::nullopt;
+  const int shift = rest == end ? 0 : 10 * (static_cast<int>(unit) + 1);
+  if (value > (std::numeric_limits<int64_t>::max() >> shift)) return std::nullopt;
+  return value << shift;
 }
 
 std::optional<double> to_number(const std::string& text) {

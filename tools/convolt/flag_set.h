@@ -1,6 +1,7 @@
 // The flags of a subcommand. A thin face of CLI11, whose header takes seconds to compile wherever it is included.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -22,9 +23,12 @@ Rule at_least(double low);
 Rule above(double low);
 Rule between(double low, double high);
 Rule one_of(std::vector<std::string> words);
+Rule size_rule();  // what to_bytes() takes
 
 // The number that the whole text is, if it is one.
 std::optional<double> to_number(const std::string& text);
+// The size that the whole text is, if it is one: 4096, 64K, 512M or 2G, of 1024 each.
+std::optional<int64_t> to_bytes(const std::string& text);
 
 // One flag. Belongs to its FlagSet.
 class Flag {

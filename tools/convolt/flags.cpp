@@ -3,12 +3,37 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <thread>
 
 #include "conv/described_device.h"
 #include "data/picture_header.h"
 
 namespace convolt::cli {
+
+void KernelFlags::add(FlagSet& flags) {
+  flags
+      .option("--autotune", autotune,
+              "time the kernels of each convolution once and take the quickest: off, quick or full [off; cuda: quick]")
+      .check(one_of({"off", "quick", "full"}));
+  flags
+      .option("--workspace-limit", workspace_limit,
+              "bytes that a kernel may use beside its operands, such as 512M [any number]")
+      .check(size_rule());
+  flags.toggle("--deterministic", deterministic, "only kernels that give the same bits each time");
+}
+
+KernelOptions KernelFlags::options() const {
+  KernelOptions o;
+  for (const Autotune mode : {Autotune::off, Autotune::quick, Autotune::full})
+    if (autotune == convolt::name_of(mode)) o.autotune = mode;
+  if (workspace_limit) o.workspace_limit = to_bytes(*workspace_limit);
+  o.deterministic = deterministic;
+  o.warning = [told = std::make_shared<std::set<std::string>>()](const std::string& message) {
+    if (told->insert(message).second) warn(message);
+  };
+  return o;
+}
 
 void DeviceFlags::add(FlagSet& flags, bool described) {
   flags.group("Device");
@@ -22,6 +47,7 @@ void DeviceFlags::add(FlagSet& flags, bool described) {
       .option("--threads", threads,
               "CPU compute threads, 0 for all cores; results on the CPU repeat for one number of threads")
       .check(at_least(0));
+  kernels.add(flags);
 }
 
 std::unique_ptr<Context> DeviceFlags::make_context() const {

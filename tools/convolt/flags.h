@@ -12,11 +12,22 @@
 
 namespace convolt::cli {
 
+// How convolutions and linear layers get their kernels.
+struct KernelFlags {
+  std::optional<std::string> autotune, workspace_limit;
+  bool deterministic = false;
+
+  void add(FlagSet& flags);
+  // Warns of one thing once, whatever number of plans comes upon it.
+  KernelOptions options() const;
+};
+
 struct DeviceFlags {
   std::string device = "auto";
   std::string dtype = "f32";
   bool amp = false;
   int threads = 0;
+  KernelFlags kernels;
 
   // `described`: devices of conv/described_device.h may be named too.
   void add(FlagSet& flags, bool described = false);

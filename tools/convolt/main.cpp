@@ -65,8 +65,9 @@ int run(int argc, char** argv) {
       "Examples:\n  convolt train --data-path DATA --model resnet20 --epochs 10 -b 128 --output-dir run\n"
       "  convolt eval --checkpoint run/best.safetensors --data-path DATA\n  convolt predict --checkpoint "
       "run/best.safetensors picture.jpg");
-  const Subcommand commands[] = {add_train(program), add_eval(program),   add_predict(program), add_inspect(program),
-                                 add_synth(program), add_models(program), add_augment(program), add_report(program)};
+  const Subcommand commands[] = {add_train(program),   add_eval(program),   add_predict(program),
+                                 add_inspect(program), add_synth(program),  add_models(program),
+                                 add_augment(program), add_report(program), add_tune(program)};
   std::vector<std::string> words = with_config(program, {argv + 1, argv + argc});
   std::reverse(words.begin(), words.end());  // as CLI11 wants them
   try {

@@ -90,6 +90,7 @@ int run_predict(const PredictCommand& c) {
   options.workers = c.workers;
   options.dtype = c.device.type();
   options.tf32 = c.device.tf32();
+  options.kernels = c.device.kernels.options();
   options.max_side = c.max_side;
   Predictor predictor(*n.graph, *n.params, n.card, options);
   const Printer printer(n.card, c.top_k, c.json);

@@ -62,6 +62,7 @@ EvalOptions eval_options(const DeviceFlags& device, const DataFlags& data, const
   options.workers = data.worker_count();
   options.dtype = device.type();
   options.tf32 = device.tf32();
+  options.kernels = device.kernels.options();
   options.max_side = data.max_side;
   options.preprocessing = network.card.preprocessing;
   return options;

@@ -110,6 +110,7 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
   o.workers = c.data.worker_count();
   o.dtype = c.device.type();
   o.tf32 = c.device.tf32();
+  o.kernels = c.device.kernels.options();
   o.optimizer = c.optimizer.options(flags);
   o.accumulate = c.optimizer.accumulate;
   c.schedule.apply_to(o, flags);

@@ -1,0 +1,124 @@
+// Kernels that compute rightly, or not, and take as long as they say by a clock of their own.
+#pragma once
+
+#include <atomic>
+#include <cstring>
+#include <functional>
+#include <map>
+
+#include "conv/autotune.h"
+#include "reference/conv.h"
+
+namespace convolt::test {
+
+struct FakeSpec {
+  std::string name;
+  int64_t cost = 1'000'000;  // nanoseconds of a run
+  int64_t workspace = 0;
+  bool repeatable = true;
+  int64_t pack_cost = -1;  // of packing or unpacking; negative: takes plain weights
+  // What is done to the right result, f32, before it is written; an exception is one that the kernel throws.
+  std::function<void(std::vector<double>&)> spoil = {};
+  bool leaves_out_last = false;  // does not write the last element
+  bool rounds_to_tf32 = false;
+};
+
+// What the fakes share.
+struct FakeDevice {
+  std::atomic<int64_t> now{0};
+  std::map<std::string, int> runs;  // touched by the queue's thread, read after a synchronisation
+  Clock clock() {
+    return [this] { return now.load(); };
+  }
+};
+
+class FakeKernel final : public ConvKernel {
+public:
+  FakeKernel(FakeSpec spec, const ConvDesc& desc, FakeDevice& device)
+      : spec_(std::move(spec)), desc_(desc), device_(device) {}
+  std::string name() const override { return spec_.name; }
+  int64_t workspace_bytes() const override { return spec_.workspace; }
+  bool repeatable() const override { return spec_.repeatable; }
+  int64_t packed_bytes() const override { return spec_.pack_cost >= 0 ? weights() * 4 : 0; }
+  void pack(Stream, const void* plain, void* packed) const override { convert(plain, packed); }
+  void unpack(Stream, const void* packed, void* plain) const override { convert(packed, plain); }
+
+  void run(Stream, const ConvArgs& a) const override {
+    ++device_.runs[spec_.name];
+    device_.now += spec_.cost;
+    const ConvGeometry& g = desc_.geometry;
+    const int64_t xs = g.x_shape().elements(), ys = g.y_shape().elements();
+    switch (desc_.pass) {
+      case ConvPass::fprop:
+        return write(reference::conv_fprop(g, read(a.x, xs), read_weights(a.w), nullptr), a.y);
+      case ConvPass::dgrad:
+        return write(reference::conv_dgrad(g, read(a.y, ys), read_weights(a.w)), a.x);
+      case ConvPass::wgrad: {
+        std::vector<double> dw = reference::conv_wgrad(g, read(a.x, xs), read(a.y, ys));
+        if (packed_bytes() > 0)
+          for (double& v : dw) v = -v;
+        return write(std::move(dw), a.w);
+      }
+    }
+  }
+
+private:
+  int64_t weights() const { return desc_.geometry.w_shape().elements(); }
+  // The packed form: with the sign turned.
+  void convert(const void* from, void* to) const {
+    device_.now += spec_.pack_cost;
+    for (int64_t i = 0; i < weights(); ++i) static_cast<float*>(to)[i] = -static_cast<const float*>(from)[i];
+  }
+  std::vector<double> read_weights(const void* from) const {
+    std::vector<double> w = read(from, weights());
+    if (packed_bytes() > 0)
+      for (double& v : w) v = -v;
+    return w;
+  }
+  std::vector<double> read(const void* from, int64_t count) const {
+    const auto* values = static_cast<const float*>(from);
+    std::vector<double> read(values, values + count);
+    if (spec_.rounds_to_tf32)
+      for (double& v : read) v = static_cast<double>(tf32(static_cast<float>(v)));
+    return read;
+  }
+  static float tf32(float f) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, &f, 4);
+    bits = (bits + 0x1000U) & ~0x1fffU;
+    std::memcpy(&f, &bits, 4);
+    return f;
+  }
+  void write(std::vector<double> values, void* to) const {
+    if (spec_.spoil) spec_.spoil(values);
+    for (size_t i = 0; i + (spec_.leaves_out_last ? 1 : 0) < values.size(); ++i)
+      static_cast<float*>(to)[i] = static_cast<float>(values[i]);
+  }
+
+  FakeSpec spec_;
+  ConvDesc desc_;
+  FakeDevice& device_;
+};
+
+class FakeProvider final : public ConvProvider {
+public:
+  std::vector<FakeSpec> specs;
+  std::string version = "fake 1";
+  FakeDevice device;
+
+  std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override {
+    std::vector<std::unique_ptr<ConvKernel>> kernels;
+    for (const FakeSpec& spec : specs) kernels.push_back(std::make_unique<FakeKernel>(spec, desc, device));
+    return kernels;
+  }
+  std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& d) override {
+    ConvDesc same{.pass = d.pass, .dtype = d.dtype};
+    same.geometry.n = d.rows;
+    same.geometry.in_c = d.in;
+    same.geometry.out_c = d.out;
+    return candidates(same);
+  }
+  std::string describe() const override { return version; }
+};
+
+}  // namespace convolt::test

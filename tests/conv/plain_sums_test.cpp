@@ -1,0 +1,133 @@
+// The sums that kernels are held against: as the references have them, and as every kernel of the CPU has them.
+#include "conv/plain_sums.h"
+
+#include <gtest/gtest.h>
+
+#include "conv/kernel_trial.h"
+#include "reference/conv.h"
+#include "support/device.h"
+
+namespace convolt::test {
+namespace {
+
+using Values = std::vector<double>;
+
+std::vector<ConvGeometry> geometries() {
+  return {{.n = 2, .in_h = 7, .in_w = 9, .in_c = 16, .out_c = 32, .kernel_h = 3, .kernel_w = 3, .pad = 1},
+          {.n = 3,
+           .in_h = 17,
+           .in_w = 15,
+           .in_c = 3,
+           .out_c = 16,
+           .kernel_h = 7,
+           .kernel_w = 7,
+           .stride_h = 2,
+           .stride_w = 2,
+           .pad = 3},
+          {.n = 2,
+           .in_h = 6,
+           .in_w = 11,
+           .in_c = 8,
+           .out_c = 8,
+           .kernel_h = 3,
+           .kernel_w = 4,
+           .stride_h = 1,
+           .stride_w = 2,
+           .pad = {0, 1, 1, 2}},
+          {.n = 2,
+           .in_h = 9,
+           .in_w = 8,
+           .in_c = 8,
+           .out_c = 16,
+           .kernel_h = 3,
+           .kernel_w = 3,
+           .dilation_h = 2,
+           .dilation_w = 3,
+           .pad = 2,
+           .groups = 4},
+          {.n = 4, .in_c = 40, .out_c = 10}};
+}
+
+Values operand(const Pattern& pattern, const Shape& shape) {
+  Values v;
+  for (int64_t i = 0; i < shape.elements(); ++i) v.push_back(pattern(i));
+  return v;
+}
+
+Values expected(const ConvDesc& d, const PlainSums& sums) {
+  const ConvGeometry& g = d.geometry;
+  const Values bias = operand(sums.bias(), {g.out_c});
+  switch (d.pass) {
+    case ConvPass::fprop:
+      return reference::conv_fprop(g, operand(sums.first(), g.x_shape()), operand(sums.second(), g.w_shape()),
+                                   d.epilogue == ConvEpilogue::none ? nullptr : &bias);
+    case ConvPass::dgrad:
+      return reference::conv_dgrad(g, operand(sums.first(), g.y_shape()), operand(sums.second(), g.w_shape()));
+    default:
+      return reference::conv_wgrad(g, operand(sums.first(), g.x_shape()), operand(sums.second(), g.y_shape()));
+  }
+}
+
+TEST(PlainSums, AreTheReferences) {
+  for (const ConvGeometry& g : geometries())
+    for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad, ConvPass::wgrad}) {
+      SCOPED_TRACE(g.to_string());
+      ConvDesc desc{.pass = pass, .geometry = g, .dtype = DType::bf16};
+      if (pass == ConvPass::fprop) desc.epilogue = ConvEpilogue::bias;
+      const PlainSums sums(desc);
+      const Values all = expected(desc, sums);
+      ASSERT_EQ(static_cast<int64_t>(all.size()), sums.result_shape().elements());
+      for (size_t i = 0; i < all.size(); ++i) ASSERT_NEAR(sums(static_cast<int64_t>(i)), all[i], 1e-12);
+    }
+}
+
+TEST(PlainSums, ApplyTheActivation) {
+  ConvDesc desc{.geometry = geometries()[0], .epilogue = ConvEpilogue::bias};
+  const PlainSums plain(desc);
+  desc.epilogue = ConvEpilogue::bias_relu;
+  const PlainSums relu(desc);
+  desc.epilogue = ConvEpilogue::bias_relu6;
+  const PlainSums relu6(desc);
+  int cut = 0;
+  for (int64_t i = 0; i < 200; ++i) {
+    EXPECT_EQ(relu(i), std::max(plain(i), 0.0));
+    const double with_its_bias = plain(i) - plain.bias()(i % 32) + relu6.bias()(i % 32);
+    EXPECT_NEAR(relu6(i), std::clamp(with_its_bias, 0.0, 6.0), 1e-12);
+    cut += relu6(i) == 6 ? 1 : 0;
+  }
+  EXPECT_GT(cut, 10);  // else a kernel that cuts elsewhere would pass
+}
+
+TEST(PlainSums, LookAtAllCorners) {
+  const PlainSums sums({.geometry = geometries()[0]});
+  const std::vector<int64_t> places = sums.places();
+  EXPECT_EQ(places.size(), 256U);
+  for (const int64_t corner :
+       {int64_t{0}, int64_t{31}, int64_t{8 * 32}, int64_t{6 * 9 * 32}, int64_t{2 * 7 * 9 * 32 - 1}})
+    EXPECT_NE(std::find(places.begin(), places.end(), corner), places.end()) << corner;
+}
+
+// No kernel that there is may be taken for a wrong one: also where sums are long, and by Winograd's algorithm.
+TEST(KernelTrial, EveryKernelOfTheCpuIsRight) {
+  Context& context = context_of(Device::cpu());
+  std::vector<ConvGeometry> all = geometries();
+  all.push_back({.n = 1, .in_h = 4, .in_w = 4, .in_c = 512, .out_c = 64, .kernel_h = 3, .kernel_w = 3, .pad = 1});
+  all.push_back({.n = 8, .in_h = 40, .in_w = 40, .in_c = 16, .out_c = 16, .kernel_h = 3, .kernel_w = 3, .pad = 1});
+  int kernels = 0;
+  for (const ConvGeometry& g : all)
+    for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad, ConvPass::wgrad})
+      for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+        ConvDesc desc{.pass = pass, .geometry = g, .dtype = dtype};
+        if (pass == ConvPass::fprop && g.groups == 1) desc.epilogue = ConvEpilogue::bias_relu6;
+        for (const auto& kernel : context.conv().candidates(desc)) {
+          KernelTrial trial(context, desc,
+                            {.workspace_bytes = kernel->workspace_bytes(), .packed_bytes = kernel->packed_bytes()});
+          EXPECT_EQ(trial.check(*kernel), "") << kernel->name() << ", " << g.to_string() << ", " << name_of(dtype);
+          ++kernels;
+        }
+      }
+  EXPECT_GT(kernels, 70);
+}
+
+}  // namespace
+}  // namespace convolt::test

@@ -5,8 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/build.sh --cuda
-programs=(tests/test_kernels tests/test_conv tests/test_graph tests/cuda/test_gpu convolt training_step)
-targets=(test_kernels test_conv test_graph test_gpu convolt_program training_step)
+programs=(tests/test_kernels tests/test_conv tests/test_graph tests/cuda/test_gpu convolt)
+targets=(test_kernels test_conv test_graph test_gpu convolt_program)
 cmake --build build/cuda -j "$(nproc)" --target "${targets[@]}"
 rm -rf build/gpu
 mkdir -p build/gpu/bin build/gpu/lib

@@ -106,8 +106,23 @@ def last_object(text):
 for dtype in ("f16", "bf16", "tf32"):
     @stage("resnet50_" + dtype)
     def _():
-        code, text = run("resnet50_" + dtype, [os.path.join(bin_folder, "training_step"), "--model", "resnet50", "-b", "256", "--dtype", dtype], 120)
-        return code == 0, last_object(text) if code == 0 else {"exit": code, "tail": text[-800:]}
+        record = os.path.join(logs, "resnet50_" + dtype + ".json")
+        code, text = run("resnet50_" + dtype, [os.path.join(bin_folder, "convolt"), "bench", "step", "--device", "cuda", "--model", "resnet50", "-b",
+                                               "256", "--dtype", dtype, "--steps", "20", "--output", record], 120)
+        return code == 0, json.load(open(record)) if code == 0 else {"exit": code, "tail": text[-800:]}
+
+
+for dtype in ("f32", "f16", "bf16"):
+    @stage("bench_kernels_" + dtype)
+    def _():
+        record = out_file.removesuffix(".json") + "-kernels-" + dtype + ".json"
+        code, text = run("bench_kernels_" + dtype, [os.path.join(bin_folder, "convolt"), "bench", "kernels", "--device", "cuda", "--dtype", dtype,
+                                                    "--output", record], 240)
+        if code != 0:
+            return False, {"exit": code, "tail": text[-800:]}
+        kernels = json.load(open(record))
+        slow = {row["name"]: round(row["timings"]["cold"]["fraction"], 2) for row in kernels["rows"] if row["timings"]["cold"]["fraction"] < 0.9}
+        return True, {"copy": kernels["copy"], "below_0.9_of_it": slow}
 
 
 @stage("training")

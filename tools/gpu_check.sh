@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Proves Convolt on a machine with a GPU and nothing else: no network, no packages. tools/gpu_check.sh [RESULTS_DIR]
 # Uses build/gpu/bundle.tar.xz (tools/gpu_bundle.sh), else build/cuda. Runs the op tests on `cuda` in all types, the parity of ten training
-# steps of four networks between CPU and CUDA, compute-sanitizer over the op tests, a short real training with its accuracy, and the time of
-# a ResNet-50 step; writes <results>/<gpu>/<date>-<commit>.json after every stage, so that a cut-off run leaves what it had.
+# steps of four networks between CPU and CUDA, compute-sanitizer over the op tests, a short real training with its accuracy, the time of
+# a ResNet-50 step, and every kernel's fraction of the bandwidth of a copy; writes <results>/<gpu>/<date>-<commit>.json after every stage, so that a cut-off run leaves what it had.
 # CONVOLT_GPU_STAGES="kernels conv" runs those stages only.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -14,7 +14,7 @@ if [ -e build/gpu/bundle.tar.xz ]; then
   export LD_LIBRARY_PATH=$PWD/build/gpu/unpacked/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 elif [ -e build/cuda/tests/cuda/test_gpu ]; then
   bin=$PWD/build/gpu/bin
-  mkdir -p "$bin" && ln -sf "$PWD"/build/cuda/tests/test_* "$PWD"/build/cuda/tests/cuda/test_gpu "$PWD"/build/cuda/convolt "$PWD"/build/cuda/training_step "$bin"
+  mkdir -p "$bin" && ln -sf "$PWD"/build/cuda/tests/test_* "$PWD"/build/cuda/tests/cuda/test_gpu "$PWD"/build/cuda/convolt "$bin"
 else
   echo "gpu_check: nothing is built: run tools/gpu_bundle.sh first, on a machine with the CUDA toolkit" >&2
   exit 2

@@ -2,10 +2,10 @@
 
     python benchmarks/peers/cpu_training.py [--rounds 7] [--threads 2] [--case resnet20-f32] > result.json
 
-Wants PyTorch in this Python and build/cpu/training_step (cmake --build build/cpu --target training_step). Both programs
-build the same network, from the files that Convolt reads (benchmarks/networks, or inspect --export-json). In each round
-Convolt and then PyTorch in both memory layouts run a window of a few steps, so that a slow moment of the machine
-strikes all three; the ratio of a round takes PyTorch's faster layout. Memory: what Convolt's plan, parameters and
+Wants PyTorch in this Python and build/cpu/convolt. Both programs build the same network, from the files that Convolt
+reads (benchmarks/networks, or inspect --export-json). In each round Convolt and then PyTorch in both memory layouts run
+three windows of a few steps and give the median, so that a slow moment of the machine strikes all three; the ratio of a
+round takes PyTorch's faster layout. Memory: what Convolt's plan, parameters and
 optimizer hold (exactly; nothing is allocated later) against the growth of PyTorch's resident set over its imports, in a
 process of its own for each layout.
 """
@@ -25,6 +25,8 @@ from torch import nn
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.join(HERE, "..", "..", "build", "cpu")
 NETWORKS = os.path.join(HERE, "..", "networks")
+
+WINDOWS = 3  # of which a round takes the median
 
 # name, network, batch, dtype, steps in a window
 CASES = [
@@ -148,9 +150,9 @@ class Peer:
 
 
 def convolt_window(model, batch, dtype, steps, threads):
-    out = subprocess.run([os.path.join(BUILD, "training_step"), "--device", "cpu", "--model", model, "-b", str(batch), "--dtype",
-                          dtype, "--steps", str(steps), "--windows", "1", "--threads", str(threads)],
-                         check=True, capture_output=True, text=True, env={**os.environ, "OMP_WAIT_POLICY": "passive"})
+    out = subprocess.run([os.path.join(BUILD, "convolt"), "bench", "step", "--device", "cpu", "--model", model, "-b", str(batch),
+                          "--dtype", dtype, "--steps", str(steps), "--samples", str(WINDOWS), "--threads", str(threads), "--json"],
+                         check=True, capture_output=True, text=True)
     return json.loads(out.stdout)
 
 
@@ -189,16 +191,17 @@ def measure(case, rounds, threads):
     ours, theirs, ratios = [], {layout: [] for layout in layouts}, []
     for _ in range(rounds):
         result = convolt_window(model, batch, dtype, steps, threads)
-        ours.append(result["ms_median"])
+        row = result["rows"][0]
+        ours.append(row["timings"]["step"]["ms_median"])
         for layout, peer in layouts.items():
-            theirs[layout].append(peer.window(steps))
+            theirs[layout].append(statistics.median(peer.window(steps) for _ in range(WINDOWS)))
         ratios.append(min(times[-1] for times in theirs.values()) / ours[-1])
     memory = {layout: peer_memory(name, layout == "channels_last") for layout in layouts}
     return {"case": name, "batch": batch, "rounds": rounds, "steps_in_a_window": steps, "device": result["device"],
             "provider": result["provider"], "convolt_ms": spread(ours),
             "pytorch_ms": {layout: spread(times) for layout, times in theirs.items()}, "speed_ratio": spread(ratios),
-            "convolt_planned_bytes": result["planned_bytes"], "pytorch_bytes": memory,
-            "memory_ratio": result["planned_bytes"] / min(memory.values())}
+            "convolt_planned_bytes": row["memory"], "pytorch_bytes": memory,
+            "memory_ratio": row["memory"] / min(memory.values())}
 
 
 def main():

@@ -47,6 +47,14 @@ std::unique_ptr<Context> Context::create(const Options& options) {
   return options.device.is_cuda() ? make_cuda_context(options) : make_cpu_context(options);
 }
 
+std::unique_ptr<DeviceTimer> make_timer(const Device& device) {
+  return device.is_cuda() ? make_cuda_timer(device.index) : make_cpu_timer();
+}
+
+int64_t last_cache_bytes(const Device& device) {
+  return device.is_cuda() ? cuda_last_cache_bytes(device.index) : cpu_last_cache_bytes();
+}
+
 void* Context::device_memory(int64_t bytes, std::atomic<int64_t>& held, std::atomic<int64_t>& peak) {
   void* memory = raw_allocate(bytes);
   if (memory == nullptr)

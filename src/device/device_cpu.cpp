@@ -1,6 +1,8 @@
 // The CPU as a device: two in-order worker threads (compute, copies), events between them, sticky errors.
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
@@ -211,7 +213,39 @@ private:
   CpuQueue copies_;
 };
 
+// Work runs where it is queued.
+class CpuTimer final : public DeviceTimer {
+public:
+  void start(Stream) override { start_ = Clock::now(); }
+  void stop(Stream) override { stop_ = Clock::now(); }
+  double milliseconds() override { return std::chrono::duration<double, std::milli>(stop_ - start_).count(); }
+
+private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point start_, stop_;
+};
+
+// As Linux tells it of the first core, "32768K".
+int64_t read_last_cache_bytes() {
+  constexpr int64_t kUnknown = int64_t{32} << 20;
+  int64_t largest = 0;
+  for (int i = 0; i < 8; ++i) {
+    std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) + "/size");
+    int64_t size = 0;
+    char unit = ' ';
+    if (file >> size >> unit) largest = std::max(largest, size << (unit == 'M' ? 20 : 10));
+  }
+  return largest > 0 ? largest : kUnknown;
+}
+
 }  // namespace
+
+std::unique_ptr<DeviceTimer> make_cpu_timer() { return std::make_unique<CpuTimer>(); }
+
+int64_t cpu_last_cache_bytes() {
+  static const int64_t bytes = read_last_cache_bytes();
+  return bytes;
+}
 
 std::unique_ptr<Context> make_cpu_context(const Context::Options& options) {
   if (__builtin_cpu_supports("avx2") == 0 || __builtin_cpu_supports("fma") == 0)

@@ -266,6 +266,39 @@ private:
   std::unique_ptr<ConvProvider> conv_;  // destroyed before the streams
 };
 
+class CudaTimer final : public DeviceTimer {
+public:
+  explicit CudaTimer(int device) {
+    use_device(device);
+    check(cudaEventCreate(&start_), "creating a CUDA event");
+    check(cudaEventCreate(&stop_), "creating a CUDA event");
+  }
+  ~CudaTimer() override {
+    cudaEventDestroy(start_);
+    cudaEventDestroy(stop_);
+  }
+  CudaTimer(const CudaTimer&) = delete;
+  CudaTimer& operator=(const CudaTimer&) = delete;
+
+  void start(Stream s) override { record(start_, s); }
+  void stop(Stream s) override { record(stop_, s); }
+  double milliseconds() override {
+    float time = 0;
+    check(cudaEventElapsedTime(&time, start_, stop_), "reading the time between two CUDA events");
+    return static_cast<double>(time);
+  }
+
+private:
+  static void record(cudaEvent_t event, Stream s) {
+    check(cudaEventRecord(event, static_cast<cudaStream_t>(s.handle)), "recording a CUDA event");
+  }
+  cudaEvent_t start_ = nullptr, stop_ = nullptr;
+};
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
 }  // namespace
 
 int cuda_device_count() {
@@ -291,6 +324,14 @@ std::string cuda_unavailable_reason() {
     return "the NVIDIA driver shows no device: check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu";
   return std::string("CUDA could not start: ") + cudaGetErrorString(status) +
          "; check the driver with nvidia-smi, or use --device cpu";
+}
+
+std::unique_ptr<DeviceTimer> make_cuda_timer(int index) { return std::make_unique<CudaTimer>(index); }
+
+int64_t cuda_last_cache_bytes(int index) {
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, index), "reading the size of the L2 cache");
+  return bytes;
 }
 
 std::unique_ptr<Context> make_cuda_context(const Context::Options& options) {

@@ -11,5 +11,7 @@ std::string cuda_unavailable_reason() {
 }
 
 std::unique_ptr<Context> make_cuda_context(const Context::Options&) { throw DeviceError(cuda_unavailable_reason()); }
+std::unique_ptr<DeviceTimer> make_cuda_timer(int) { throw DeviceError(cuda_unavailable_reason()); }
+int64_t cuda_last_cache_bytes(int) { throw DeviceError(cuda_unavailable_reason()); }
 
 }  // namespace convolt

@@ -110,6 +110,27 @@ const Case kCases[] = {
     {"tune --import @missing", 3, "missing"},
     {"tune --import @text.txt", 3, "text.txt: it holds no kernel timings of Convolt"},
     {"tune --export @run", 1, "it is a directory"},
+    {"bench", 2, "subcommand"},
+    {"bench krenels", 2, "unknown word 'krenels', did you mean 'kernels'?"},
+    {"bench kernels --sample 9", 2,
+     "unknown flag '--sample', did you mean '--samples'?\nsee convolt bench kernels --help"},
+    {"bench kernels --samples 2", 2, "--samples: expected 3 to"},
+    {"bench kernels --tensor-size 0", 2, "--tensor-size: expected above 0, found 0"},
+    {"bench kernels --filter bnapply", 2, "no kernel's name has that in it, did you mean 'bn_apply'?"},
+    {"bench kernels --json --csv", 2, "exclude"},
+    {"bench kernels --output @k.txt", 2, "k.txt': expected a name that ends in .json or .csv"},
+    {"bench kernels --fail-if-slower", 2, "--compare"},
+    {"bench kernels --compare @missing", 3, "missing"},
+    {"bench kernels --compare @text.json", 3, "text.json' is no record of convolt bench"},
+    {"bench compare @text.json @text.json", 3, "text.json' is no record of convolt bench"},
+    {"bench step --model resnet2O", 2, "did you mean 'resnet20'?"},
+    {"bench step -b 0", 2, "--batch-size: expected at least 1"},
+    {"bench conv --model lenet --filter nothing", 2, "no layer and pass"},
+    {"bench augment --crop-padding 4 --scale 0.5,1", 2, "two ways to crop"},
+    {"bench loader", 2, "--data-path is required"},
+    {"bench loader --data-path @shapes -j 0", 2, "expected whole numbers from 1, found 0"},
+    {"bench loader --data-path @missing", 3, "no such file or folder"},
+    {"bench roofline --out @r.jpg", 2, "r.jpg': expected a name that ends in .png"},
 };
 
 class Errors : public testing::TestWithParam<Case> {
@@ -156,8 +177,9 @@ TEST(Device, CudaWhereThereIsNone) {
 }
 
 TEST(Help, EveryCommandHasOne) {
-  for (const char* command :
-       {"", "train", "eval", "predict", "inspect", "synth", "models", "augment", "report", "tune"}) {
+  for (const char* command : {"", "train", "eval", "predict", "inspect", "synth", "models", "augment", "report", "tune",
+                              "bench", "bench kernels", "bench step", "bench conv", "bench augment", "bench loader",
+                              "bench roofline", "bench compare"}) {
     const Outcome o = convolt(std::string(command) + " --help");
     EXPECT_EQ(o.code, 0);
     EXPECT_THAT(o.out, HasSubstr("Example"));

@@ -50,6 +50,17 @@ inline pid_t start(const std::vector<std::string>& arguments) {
   _exit(127);
 }
 
+// Width and height that a PNG declares.
+inline std::pair<int, int> png_size(const std::string& file) {
+  if (file.size() < 24 || file.compare(1, 3, "PNG") != 0) return {0, 0};
+  const auto number = [&](size_t at) {
+    int value = 0;
+    for (size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<uint8_t>(file[at + i]);
+    return value;
+  };
+  return {number(16), number(20)};
+}
+
 inline int wait_for(pid_t child) {
   int status = 0;
   waitpid(child, &status, 0);

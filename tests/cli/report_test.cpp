@@ -46,17 +46,6 @@ protected:
 };
 TempFolder* Looks::folder_ = nullptr;
 
-// Width and height that a PNG declares.
-std::pair<int, int> png_size(const std::string& file) {
-  if (file.size() < 24 || file.compare(1, 3, "PNG") != 0) return {0, 0};
-  const auto number = [&](size_t at) {
-    int value = 0;
-    for (size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<uint8_t>(file[at + i]);
-    return value;
-  };
-  return {number(16), number(20)};
-}
-
 TEST_F(Looks, EvalPrintsTables) {
   const Outcome o = convolt(eval() + "--per-class --topk 2 --confusion '" + at("m.txt") + "'");
   ASSERT_EQ(o.code, 0) << o.error;

@@ -22,6 +22,7 @@ Subcommand add_models(CLI::App& program);
 Subcommand add_augment(CLI::App& program);
 Subcommand add_report(CLI::App& program);
 Subcommand add_tune(CLI::App& program);
+Subcommand add_bench(CLI::App& program);
 
 // The table of networks, which inspect --list prints too.
 int list_models(bool json);

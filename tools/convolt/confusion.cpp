@@ -11,20 +11,13 @@
 #include "convolt/error.h"
 #include "drawing.h"
 #include "io/atomic_file.h"
+#include "io/csv.h"
 #include "text_table.h"
 
 namespace convolt::cli {
 namespace {
 
 constexpr int64_t kMostDrawn = 4096;
-
-// RFC 4180.
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
-}
 
 std::string csv_of(const Confusion& m) {
   std::string text = "true \\ predicted";

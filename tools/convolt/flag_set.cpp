@@ -106,6 +106,8 @@ Flag& Flag::describe(const std::string& help) {
 
 FlagSet::FlagSet(CLI::App& program, const std::string& name, const std::string& help)
     : app_(program.add_subcommand(name, help)) {}
+void FlagSet::require_subcommand() { app_->require_subcommand(1); }
+bool FlagSet::parsed() const { return app_->parsed(); }
 
 template <class T>
 Flag FlagSet::option(const std::string& names, T& value, const std::string& help) {

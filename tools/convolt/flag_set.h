@@ -54,8 +54,12 @@ private:
 // A handle: copies are of the same subcommand.
 class FlagSet {
 public:
-  // Adds a subcommand to `program`, which owns it.
+  // Adds a subcommand to `program` (or to another subcommand), which owns it.
   FlagSet(CLI::App& program, const std::string& name, const std::string& help);
+  // It does nothing by itself: one of its own subcommands must follow.
+  void require_subcommand();
+  // Whether the command line named it.
+  bool parsed() const;
 
   // Flags added from here on stand in --help under this heading.
   void group(const std::string& heading) { group_ = heading; }

@@ -36,7 +36,11 @@ std::vector<std::string> known_words(const CLI::App& app) {
 
 int usage_error(const CLI::App& program, const CLI::ParseError& error) {
   const CLI::App* app = &program;
-  if (const auto parsed = program.get_subcommands(); !parsed.empty()) app = parsed.front();
+  std::string names;  // "bench kernels "
+  for (auto parsed = app->get_subcommands(); !parsed.empty(); parsed = app->get_subcommands()) {
+    app = parsed.front();
+    names += app->get_name() + " ";
+  }
   std::string message = error.what();
   // A mistyped flag often shows first as another one that is missing: name the cause.
   if (const auto extras = app->remaining(); !extras.empty()) {
@@ -45,7 +49,7 @@ int usage_error(const CLI::App& program, const CLI::ParseError& error) {
     message = fmt::format("unknown {} '{}'{}", word.starts_with("-") ? "flag" : "word", word,
                           near.empty() ? "" : fmt::format(", did you mean '{}'?", near));
   }
-  fmt::print(stderr, "convolt: {}\nsee convolt {}--help\n", message, app == &program ? "" : app->get_name() + " ");
+  fmt::print(stderr, "convolt: {}\nsee convolt {}--help\n", message, names);
   return kUsage;
 }
 
@@ -65,9 +69,9 @@ int run(int argc, char** argv) {
       "Examples:\n  convolt train --data-path DATA --model resnet20 --epochs 10 -b 128 --output-dir run\n"
       "  convolt eval --checkpoint run/best.safetensors --data-path DATA\n  convolt predict --checkpoint "
       "run/best.safetensors picture.jpg");
-  const Subcommand commands[] = {add_train(program),   add_eval(program),   add_predict(program),
-                                 add_inspect(program), add_synth(program),  add_models(program),
-                                 add_augment(program), add_report(program), add_tune(program)};
+  const Subcommand commands[] = {add_train(program), add_eval(program),   add_predict(program), add_inspect(program),
+                                 add_synth(program), add_models(program), add_augment(program), add_report(program),
+                                 add_tune(program),  add_bench(program)};
   std::vector<std::string> words = with_config(program, {argv + 1, argv + argc});
   std::reverse(words.begin(), words.end());  // as CLI11 wants them
   try {
@@ -80,7 +84,7 @@ int run(int argc, char** argv) {
   // OpenCV's decoders write there what they refuse, line upon line; what there is to say, we say ourselves, by fmt.
   std::cerr.rdbuf(nullptr);
   for (const Subcommand& c : commands)
-    if (c.flags.app().parsed()) return c.run();
+    if (c.flags.parsed()) return c.run();
   return kUsage;
 }
 

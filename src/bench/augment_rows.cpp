@@ -1,0 +1,43 @@
+// augment.h. The parts of pictures that are cropped and the output count once; twice what is read again for contrast.
+#include <algorithm>
+
+#include "augment/policy.h"
+#include "bench/kernel_rows.h"
+
+namespace convolt::bench {
+
+Work augment_work(Operands& o, const AugmentOptions& options) {
+  const int64_t picture = int64_t{kPictureHeight} * kPictureWidth * options.channels;
+  const int64_t output = int64_t{options.height} * options.width * options.channels * size_of(o.dtype());
+  const int64_t n = std::max<int64_t>(1, o.tensor_bytes() / output);
+  AugmentArgs args = augment_args(options);
+  args.y = o.written({n, options.height, options.width, options.channels});
+  std::vector<SampleRecord> records;
+  for (int64_t i = 0; i < n; ++i) {
+    SampleRecord r =
+        make_record(options, kPictureHeight, kPictureWidth, options.channels, 0, 0, static_cast<uint64_t>(i));
+    r.offset += i * picture;
+    const double area = static_cast<double>(r.box[2] - r.box[0]) * static_cast<double>(r.box[3] - r.box[1]);
+    o.count(static_cast<int64_t>(area) * options.channels * (args.contrast ? 2 : 1));
+    records.push_back(r);
+  }
+  if (args.contrast) args.grey_sums = o.scratch(n * options.height * 4);
+  args.input = o.structs<StepInput>({{.records = o.structs(records), .pixels = o.random_bytes(n * picture)}});
+  return [args](Stream s) { augment(s, args); };
+}
+
+namespace {
+
+Work make_crop(Operands& o) { return augment_work(o, {.hflip = 0.5F}); }
+Work make_rotate(Operands& o) { return augment_work(o, {.hflip = 0.5F, .rotate = 15}); }
+Work make_colour(Operands& o) {
+  return augment_work(o, {.hflip = 0.5F, .brightness = 0.4F, .contrast = 0.4F, .saturation = 0.4F, .hue = 0.1F});
+}
+
+}  // namespace
+
+std::vector<KernelRow> augment_rows() {
+  return {{"augment crop", make_crop}, {"augment crop rotate", make_rotate}, {"augment crop colour", make_colour}};
+}
+
+}  // namespace convolt::bench

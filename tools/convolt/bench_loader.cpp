@@ -1,0 +1,107 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <thread>
+
+#include "bench.h"
+
+namespace convolt::cli {
+namespace {
+
+struct LoaderCommand {
+  BenchFlags flags{.sampling = {.samples = 7, .seconds = 10}};
+  std::string path, format = "auto", model = "resnet18";
+  std::vector<double> workers;
+  int batch = 128, batches = 2, max_side = 0;
+};
+
+std::vector<int> thread_counts(const LoaderCommand& c) {
+  std::vector<int> counts;
+  for (const double w : c.workers) counts.push_back(static_cast<int>(w));
+  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  for (int n = 1; c.workers.empty() && n <= cores; n *= 2) counts.push_back(n);
+  return counts;
+}
+
+// Batches as training takes them, with nothing done to them: decoding and the copy to the device.
+bench::Row time_loader(const LoaderCommand& c, Context& context, const Dataset& data, LoaderOptions options) {
+  const auto loader = Loader::create(context, data, options);
+  const auto window = [&] {
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < c.batches; ++i) {
+      Batch batch;
+      loader->next(batch);
+      loader->release(batch);
+    }
+    context.compute().synchronize();
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() / c.batches;
+  };
+  for (int i = 0; i * c.batches < options.slots; ++i) window();  // what was ready at the start
+  const auto times = in_turn(c.flags.sampling, {window});
+  return {
+      .name = "loader",
+      .dtype = "u8",
+      .shape = fmt::format("j{} n{} {}x{}", options.threads, c.batch, options.augment.height, options.augment.width),
+      .images = static_cast<double>(c.batch),
+      .timings = {{"batch", bench::summary_of(times[0])}}};
+}
+
+std::string table_of(const bench::Record& record, const Dataset& data, const std::vector<int>& threads) {
+  TextTable table;
+  table.row({"threads", "ms a batch", "spread", "pictures/s", "times the first"});
+  const auto rate = [](const bench::Row& row) { return images_per_second(row, row.timings[0]); };
+  for (size_t i = 0; i < record.rows.size(); ++i) {
+    const bench::Row& row = record.rows[i];
+    table.row({std::to_string(threads[i]), ms_text(row.timings[0].ms.median), spread_text(row.timings[0].ms),
+               fmt::format("{:.0f}", rate(row)), fmt::format("{:.2f}", rate(row) / rate(record.rows[0]))});
+  }
+  return fmt::format("{}, {} of {} pictures\n\n{}", record.device, data.describe(), data.size(), table.text());
+}
+
+int run_loader(const LoaderCommand& c) {
+  const BenchReport report(c.flags);
+  for (const double w : c.workers)
+    if (w < 1 || w != std::floor(w))
+      throw UsageError(fmt::format("--workers: expected whole numbers from 1, found {}", w));
+  const ModelInfo model = find_model(c.model);
+  const auto data = open_dataset({c.path, c.format, Split::train});
+  const auto context = c.flags.device.make_context();
+  bench::Record record = empty_record("loader", *context);
+  LoaderOptions options;
+  options.batch = c.batch;
+  options.max_side = c.max_side;
+  options.augment = make_pipeline(model, *data, {}, {}).training;
+  const std::vector<int> threads = thread_counts(c);
+  for (size_t i = 0; i < threads.size(); ++i) {
+    show_progress(fmt::format("-j {}", threads[i]));
+    options.threads = threads[i];
+    record.rows.push_back(time_loader(c, *context, *data, options));
+  }
+  clear_progress();
+  return report.finish(record, table_of(record, *data, threads));
+}
+
+}  // namespace
+
+Subcommand add_bench_loader(CLI::App& bench) {
+  FlagSet flags(bench, "loader", "pictures a second that the loader decodes, by number of threads");
+  auto c = std::make_shared<LoaderCommand>();
+  flags.group("Data");
+  flags.option("--data-path,--data-dir", c->path, "a data set, as for convolt train").required();
+  flags.option("--data-format", c->format, "auto, folder, cifar10 or idx");
+  flags.option("--model", c->model, "the network whose pictures are asked for");
+  flags.option("-b,--batch-size", c->batch, "pictures in a batch").check(at_least(1));
+  flags.option("-j,--workers", c->workers, "decode threads to try, as in 1,2,4 [doubling up to the cores]")
+      .delimiter(',');
+  flags.option("--batches", c->batches, "batches in a row for one timing").check(at_least(1));
+  flags
+      .option("--max-side", c->max_side,
+              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
+      .check(at_least(0));
+  c->flags.add(flags);
+  flags.footer("Example:\n  convolt bench loader --data-path DATA --model resnet50 -j 1,2,4");
+  return {flags, [c] { return run_loader(*c); }};
+}
+
+}  // namespace convolt::cli

@@ -287,10 +287,18 @@ void bn_statistics(Stream s, const Tensor& x, float* stats, BnFinalizeArgs args)
   check_rows("bn_statistics", args.rows);
   args.stats = stats;
   const int channels = channels_of(x);
+  const bool low = args.low.data != nullptr && args.low.dtype != DType::f32;
+  if (low && args.low.dtype != x.dtype) throw Error("bn_statistics rounds to f32 or to the dtype of x");
   dispatch_float(x.dtype, "bn_statistics", [&](auto t) {
     using T = decltype(t);
-    reduce_channels_then<2>(s, rows_of(x), channels, stats + channels,
-                            ChannelStats<T>{x.as<const T>(), stats, channels}, Finalize<float>{args});
+    const auto reduce = [&](auto finalize) {
+      reduce_channels_then<2>(s, rows_of(x), channels, stats + channels,
+                              ChannelStats<T>{x.as<const T>(), stats, channels}, finalize);
+    };
+    if (low)
+      reduce(Finalize<T>{args});
+    else
+      reduce(Finalize<float>{args});
   });
 }
 

@@ -36,8 +36,8 @@ struct BnFinalizeArgs {
 void bn_finalize(Stream s, const BnFinalizeArgs& args);
 // Of two batch norms at once, both with plain sums and without `low`.
 void bn_finalize_pair(Stream s, const BnFinalizeArgs& first, const BnFinalizeArgs& second);
-// channel_stats and bn_finalize at once, without `low`; on the GPU in one launch. stats: f32
-// [channel_stats_extent(rows), C], overwritten. args without its stats.
+// channel_stats and bn_finalize at once; on the GPU in one launch. stats: f32 [channel_stats_extent(rows), C],
+// overwritten. args without its stats; `low` is f32 or of x's dtype.
 void bn_statistics(Stream s, const Tensor& x, float* stats, BnFinalizeArgs args);
 
 // coef from the running statistics (inference).

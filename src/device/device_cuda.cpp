@@ -295,10 +295,6 @@ private:
   cudaEvent_t start_ = nullptr, stop_ = nullptr;
 };
 
-std::string version_text(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
-
 }  // namespace
 
 int cuda_device_count() {

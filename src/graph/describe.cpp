@@ -121,7 +121,13 @@ struct PlanOutline::Impl {
   Autotuner tuner;
   CompiledPlan plan;
   Impl(const Graph& graph, const Params& params, const PlanOptions& options, std::string_view name)
-      : device(described_device(name)), provider(make_described_provider(device)), plan(graph, options, *provider) {
+      : device(described_device(name)),
+        provider(make_described_provider(device)),
+        kernels{.autotune = Autotune::off,
+                .workspace_limit = options.kernels.workspace_limit,
+                .deterministic = options.kernels.deterministic},
+        tuner(params.context(), *provider, kernels, options.training),
+        plan(graph, options, tuner) {
     plan.belong_to(params);
   }
 };

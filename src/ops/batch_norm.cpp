@@ -154,11 +154,9 @@ const OpDef bn_finalize_pair{
     },
     .effects = true};
 
-// (x, gamma, beta, running mean, running var) -> coef: channel_stats and bn_finalize
+// (x, gamma, beta, running mean, running var) -> as bn_finalize: channel_stats and that
 const OpDef bn_statistics{.name = "bn_statistics",
-                          .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                            return {{DType::f32, {4, p[op.in[0]].shape[-1]}}};
-                          },
+                          .infer = bn_finalize.infer,
                           .bind = [](const Op& op, const Binding& b) -> Launch {
                             BnFinalizeArgs args = finalize_args(op, b, 0);
                             return [args, x = b.in(op, 0), stats = static_cast<float*>(b.scratch(op))](Stream s) {

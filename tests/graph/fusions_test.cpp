@@ -155,30 +155,44 @@ TEST_F(FusionLog, ReasonsAreGiven) {
   EXPECT_TRUE(says("not through relu alone"));
 }
 
-// The contract of the GPU engine's plan, in bytes, launches and memory.
-TEST(DescribedDevice, ResNet50MovesWhatTheRooflineAllows) {
+// The plan of a model's training step on an H200, as inspect shows it; batch 256, pictures of the model's size.
+nlohmann::json planned(const char* model, DType dtype, const Passes& passes = {}) {
+  const ModelInfo info = find_model(model);
   Graph graph;
-  build_model(graph, "resnet50", {.classes = 1000});
+  build_model(graph, info, {.classes = info.classes});
   Params params = Params::zeros(context_of(Device::cpu()), graph);
   Optimizer sgd(params);
   AugmentOptions pictures;
-  pictures.height = pictures.width = 224;
+  pictures.height = pictures.width = info.size;
   pictures.geometry = AugmentOptions::Geometry::random_resized_crop;
-  const auto outline = [&](DType dtype) {
-    const PlanOptions options{.batch = 256, .dtype = dtype, .training = true, .optimizer = &sgd, .augment = pictures};
-    return nlohmann::json::parse(PlanOutline(graph, params, options, "h200").describe_json());
-  };
-  const auto f16 = outline(DType::f16), bf16 = outline(DType::bf16);
-  EXPECT_LE(f16["bytes_per_step"].get<int64_t>(), 76'000'000'000);
-  EXPECT_LE(f16["kernels_per_step"].get<int64_t>(), 300);
-  EXPECT_LE(f16["peak_bytes"].get<int64_t>(), 10'000'000'000);
-  EXPECT_LE(bf16["bytes_per_step"].get<int64_t>(), 86'000'000'000);
+  const PlanOptions options{
+      .batch = 256, .dtype = dtype, .training = true, .optimizer = &sgd, .augment = pictures, .passes = passes};
+  return nlohmann::json::parse(PlanOutline(graph, params, options, "h200").describe_json());
+}
+int64_t number(const nlohmann::json& plan, const char* what) { return plan[what].get<int64_t>(); }
+
+// The contract of the GPU engine's plan, in bytes, launches and memory.
+TEST(DescribedDevice, ResNet50MovesWhatTheRooflineAllows) {
+  const auto f16 = planned("resnet50", DType::f16), bf16 = planned("resnet50", DType::bf16);
+  EXPECT_LE(number(f16, "bytes_per_step"), 76'000'000'000);
+  EXPECT_LE(number(f16, "kernels_per_step"), 300);
+  EXPECT_LE(number(f16, "peak_bytes"), 10'000'000'000);
+  EXPECT_LE(number(bf16, "bytes_per_step"), 86'000'000'000);
   // 3 * 8.178 GFLOP a picture less the stem's dgrad.
   EXPECT_NEAR(f16["flops_per_step"].get<double>() / 256, 24.3e9, 0.01e9);
   double bound = 0;
   for (const auto& op : f16["ops"]) bound += op["time_bound_us"].get<double>();
   EXPECT_NEAR(f16["time_bound_ms"].get<double>(), bound / 1e3, 1e-6);
   EXPECT_GT(bound, f16["bytes_per_step"].get<double>() / 4.3e12 * 1e6);
+}
+
+TEST(DescribedDevice, EveryFamilyMovesLessThanItsPlainPlan) {
+  for (const char* model : {"resnet18", "resnext50_32x4d", "mobilenet_v2", "vgg16_bn", "densenet121"}) {
+    const auto fused = planned(model, DType::f16), plain = planned(model, DType::f16, Passes::none());
+    EXPECT_GE(plain["bytes_per_step"].get<double>() / fused["bytes_per_step"].get<double>(), 1.3) << model;
+    EXPECT_LT(number(fused, "kernels_per_step"), number(plain, "kernels_per_step")) << model;
+    EXPECT_LE(number(fused, "peak_bytes"), number(plain, "peak_bytes")) << model;
+  }
 }
 
 TEST(DescribedDevice, OnlyDescribedOnesAreKnown) {

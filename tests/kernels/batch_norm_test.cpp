@@ -142,14 +142,21 @@ TEST_P(BatchNormTest, StatisticsAreSumsAndCoefficients) {
       const Vector values = rounded(random_values(rows * channels, 3, 50, 51), dtype());
       const DeviceTensor x(ctx(), dtype(), {rows, channels}, values);
       const Norm apart(ctx(), rows, channels), together(ctx(), rows, channels);
+      const DeviceTensor low(ctx(), dtype(), {2, channels}), expected_low(ctx(), dtype(), {2, channels});
       run(ctx(), [&](Stream s) {
-        apart.statistics(s, x);
-        bn_statistics(s, x, together.stats.as<float>(), together.args());
+        channel_stats(s, x, apart.stats.as<float>());
+        BnFinalizeArgs args = apart.args();
+        args.low = expected_low;
+        bn_finalize(s, args);
+        args = together.args();
+        args.low = low;
+        bn_statistics(s, x, together.stats.as<float>(), args);
       });
       const std::string name = case_name("statistics", rows, channels);
       const double order = ctx().device().is_cuda() ? 1e-6 : 0;  // of the double sums
       expect_near(together.coef.values(), apart.coef.values(), 0, order, name);
       expect_near(together.running_var.values(), apart.running_var.values(), 0, order, name);
+      EXPECT_EQ(low.values(), expected_low.values()) << name;
       together.check_guards();
     }
 }

@@ -161,13 +161,13 @@ MUTATIONS = {
         ("sign", "sums[1][j] += g[j] * ((v[j] - mean) * invstd);", "sums[1][j] += g[j] * ((v[j] + mean) * invstd);"),
         ("sign", "- of_g.first[j] - xhat * of_g.second[j]", "- of_g.first[j] + xhat * of_g.second[j]"),
     ]),
+    "kernels/exec/update.h": (OPTIMIZER, [
+        ("barrier", "  for (int width = B / 2; width > 0; width /= 2)\n    block.phase([&](int t) {\n      if (t >= width) return;\n      sums[t].gradient += sums[t + width].gradient;\n      sums[t].weight += sums[t + width].weight;\n    });",
+         "  block.phase([&](int t) {\n    for (int width = B / 2; width > 0; width /= 2) {\n      if (t >= width) return;\n      sums[t].gradient += sums[t + width].gradient;\n      sums[t].weight += sums[t + width].weight;\n    }\n  });"),
+    ]),
     "kernels/optimizer.cu": (OPTIMIZER, [
         ("barrier", "    for (int width = kThreads / 2; width > 0; width /= 2)\n      block.phase([&](int t) {\n        if (t < width) shared.sums[t] += shared.sums[t + width];\n      });",
          "    block.phase([&](int t) {\n      for (int width = kThreads / 2; width > 0; width /= 2)\n        if (t < width) shared.sums[t] += shared.sums[t + width];\n    });"),
-        ("barrier", "    for (int width = kThreads / 2; width > 0; width /= 2)\n      block.phase([&](int t) {\n        if (t >= width) return;\n        shared.sums[t].gradient += shared.sums[t + width].gradient;\n        shared.sums[t].weight += shared.sums[t + width].weight;\n      });\n    block.phase([&](int t) {\n      if (t == 0) scratch.sums[block.index]",
-         "    block.phase([&](int t) {\n      for (int width = kThreads / 2; width > 0; width /= 2) {\n        if (t >= width) return;\n        shared.sums[t].gradient += shared.sums[t + width].gradient;\n        shared.sums[t].weight += shared.sums[t + width].weight;\n      }\n    });\n    block.phase([&](int t) {\n      if (t == 0) scratch.sums[block.index]"),
-        ("barrier", "    for (int width = kThreads / 2; width > 0; width /= 2)\n      block.phase([&](int t) {\n        if (t >= width) return;\n        shared.sums[t].gradient += shared.sums[t + width].gradient;\n        shared.sums[t].weight += shared.sums[t + width].weight;\n      });\n    block.phase([&](int t) {\n      if (t == 0) scratch.ratios[block.index]",
-         "    block.phase([&](int t) {\n      for (int width = kThreads / 2; width > 0; width /= 2) {\n        if (t >= width) return;\n        shared.sums[t].gradient += shared.sums[t + width].gradient;\n        shared.sums[t].weight += shared.sums[t + width].weight;\n      }\n    });\n    block.phase([&](int t) {\n      if (t == 0) scratch.ratios[block.index]"),
         ("sign", "g[j] += decay * w[j];", "g[j] -= decay * w[j];"),
         ("sign", "w[j] -= rate * (ahead * g[j] + kept * v[j]);", "w[j] += rate * (ahead * g[j] + kept * v[j]);"),
         ("sign", "m[j] += rest1 * (d - m[j]);", "m[j] += rest1 * (d + m[j]);"),

@@ -25,7 +25,8 @@ std::string obstacle(const Program& p, const Uses& uses, const Op& bn, const Fus
   if (bn.in[2] != kNoValue) return "a residual is added";
   if (std::get<BnAttrs>(bn.attrs).act.kind != Activation::relu) return "its activation is not relu";
   const Op* const finalize = uses.writer(bn.in[1]);
-  if (finalize == nullptr || finalize->def != &ops::bn_finalize) return "its statistics are constants";
+  if (finalize == nullptr || (finalize->def != &ops::bn_finalize && finalize->def != &ops::bn_statistics))
+    return "its statistics are constants";
   if (bn.out[0] == p.logits) return "the network's output";
   for (const Op* reader : uses.readers(bn.out[0])) {
     if (!reads_picture(*reader, bn.out[0])) return "read by " + std::string(reader->def->name);

@@ -21,7 +21,7 @@ std::string_view name_of(Autotune mode);
 // each step") and the name of the kernel.
 using KernelChoices = std::map<std::string, std::string>;
 
-// How a plan chooses.
+// How a plan chooses and launches its kernels.
 struct KernelOptions {
   // None given: off on the CPU, where the order of the candidates is measured already and the bits of a training would
   // depend on timings; quick on CUDA.
@@ -30,6 +30,8 @@ struct KernelOptions {
   bool deterministic = false;              // only kernels that give the same bits each time
   // What an earlier plan was computed by: taken again, whatever `autotune` says, where it is still offered.
   KernelChoices recorded;
+  // Steps from the second on are launched as one CUDA graph; off, kernel by kernel, to look for what goes wrong.
+  bool cuda_graph = true;
   // Told of kernels that are wrong or no longer there and of a cache that cannot be used; may be empty.
   std::function<void(const std::string&)> warning;
 };

@@ -71,6 +71,12 @@ private:
   std::shared_ptr<EventState> state_;
 };
 
+// Work that a queue has recorded, to be launched any number of times; of that queue.
+class RecordedWork {
+public:
+  virtual ~RecordedWork() = default;
+};
+
 // An in-order queue of asynchronous work on one device. Thread-safe: any thread may submit.
 class Queue {
 public:
@@ -78,6 +84,12 @@ public:
   // CPU: `work` runs later on the queue's thread. CUDA: `work` runs now, on the caller's thread, and what it launches
   // on the stream runs later. Either way everything that `work` refers to must live until the queue has passed it.
   virtual void run(std::function<void(Stream)> work) = 0;
+  // Records what `work` would do, now and on the caller's thread, without doing it: CUDA launches become one graph,
+  // whose arguments are those of this moment. On the CPU `work` is kept, and does it at each launch. Throws what `work`
+  // throws and DeviceError where the device refuses. launch() submits it as one piece; counted in
+  // Counters::graph_launches.
+  virtual std::unique_ptr<RecordedWork> record_work(std::function<void(Stream)> work) = 0;
+  virtual void launch(const RecordedWork& work) = 0;
   // Copies `bytes` in queue order; either side may be device memory or (pinned) host memory of this context.
   virtual void copy(void* to, const void* from, int64_t bytes) = 0;
   // Marks the point after everything submitted so far.
@@ -103,8 +115,9 @@ struct Counters {
   std::atomic<int64_t> tunings{0};
   std::atomic<int64_t> pinned_allocations{0};
   std::atomic<int64_t> pinned_bytes{0};
-  std::atomic<int64_t> host_waits{0};   // times a host thread really blocked on the device
-  std::atomic<int64_t> submissions{0};  // closures (CPU) or Queue::run calls (CUDA) handed to the compute queue
+  std::atomic<int64_t> host_waits{0};      // times a host thread really blocked on the device
+  std::atomic<int64_t> submissions{0};     // closures (CPU) or Queue::run calls (CUDA) handed to the compute queue
+  std::atomic<int64_t> graph_launches{0};  // of recorded work
 };
 
 class ConvProvider;  // src/conv/conv.h

@@ -82,6 +82,13 @@ public:
     if (compute_threads_ > 0) ++counters_.submissions;
     push({std::move(work), nullptr});
   }
+  std::unique_ptr<RecordedWork> record_work(std::function<void(Stream)> work) override {
+    return std::make_unique<Kept>(std::move(work));
+  }
+  void launch(const RecordedWork& work) override {
+    ++counters_.graph_launches;
+    run(static_cast<const Kept&>(work).work);
+  }
   void copy(void* to, const void* from, int64_t bytes) override {
     push({[=](Stream) { std::memcpy(to, from, static_cast<size_t>(bytes)); }, nullptr});
   }
@@ -101,6 +108,10 @@ public:
   }
 
 private:
+  struct Kept final : RecordedWork {
+    explicit Kept(std::function<void(Stream)> w) : work(std::move(w)) {}
+    std::function<void(Stream)> work;
+  };
   struct Task {
     std::function<void(Stream)> work;
     std::shared_ptr<CpuEvent> event;

@@ -98,6 +98,23 @@ private:
   std::exception_ptr error_;
 };
 
+class CudaGraph final : public RecordedWork {
+public:
+  // Takes the graph over.
+  explicit CudaGraph(cudaGraph_t graph) {
+    const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
+    cudaGraphDestroy(graph);
+    check(status, "instantiating a CUDA graph");
+  }
+  ~CudaGraph() override { cudaGraphExecDestroy(executable_); }
+  CudaGraph(const CudaGraph&) = delete;
+  CudaGraph& operator=(const CudaGraph&) = delete;
+  cudaGraphExec_t executable() const { return executable_; }
+
+private:
+  cudaGraphExec_t executable_ = nullptr;
+};
+
 class CudaQueue final : public Queue {
 public:
   CudaQueue(std::shared_ptr<EventPool> pool, bool counts_submissions)
@@ -128,6 +145,32 @@ public:
     } catch (...) {
       error_ = std::current_exception();
     }
+  }
+  // The lock keeps other threads' work out of the graph. Their copies and allocations go on: the mode is of this
+  // thread.
+  std::unique_ptr<RecordedWork> record_work(std::function<void(Stream)> work) override {
+    use_device(pool_->device());
+    const std::lock_guard lock(mutex_);
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "beginning a CUDA graph");
+    cudaGraph_t graph = nullptr;
+    try {
+      work(Stream{true, stream_, static_cast<int32_t*>(counters_)});
+    } catch (...) {
+      cudaStreamEndCapture(stream_, &graph);
+      if (graph != nullptr) cudaGraphDestroy(graph);
+      cudaGetLastError();
+      throw;
+    }
+    check(cudaStreamEndCapture(stream_, &graph), "ending a CUDA graph");
+    return std::make_unique<CudaGraph>(graph);
+  }
+  void launch(const RecordedWork& work) override {
+    use_device(pool_->device());
+    const std::lock_guard lock(mutex_);
+    ++pool_->counters().graph_launches;
+    if (counts_submissions_) ++pool_->counters().submissions;
+    if (error_) return;
+    remember(cudaGraphLaunch(static_cast<const CudaGraph&>(work).executable(), stream_), "launching a CUDA graph");
   }
   void copy(void* to, const void* from, int64_t bytes) override {
     use_device(pool_->device());

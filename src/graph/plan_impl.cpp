@@ -243,6 +243,14 @@ void Plan::Impl::count_micro_batch(StepInput& values) {
   micro_batch = (micro_batch + 1) % options.accumulate;
 }
 
+// The first step runs kernel by kernel: libraries load what they need then, which a graph may not hold.
+void Plan::Impl::launch_step() {
+  const auto work = [this](Stream s) { execute(s); };
+  if (steps == 0 || !options.kernels.cuda_graph || context.synchronous()) return context.compute().run(work);
+  if (recorded_step == nullptr) recorded_step = context.compute().record_work(work);
+  context.compute().launch(*recorded_step);
+}
+
 void Plan::Impl::submit(const StepInput& values) {
   wait_for_place();
   run_prepare_if_needed();
@@ -250,7 +258,7 @@ void Plan::Impl::submit(const StepInput& values) {
   *place = values;
   count_micro_batch(*place);
   context.compute().copy(tensor(program.step_input).data, place, sizeof(StepInput));
-  context.compute().run([this](Stream s) { execute(s); });
+  launch_step();
   step_done[static_cast<size_t>(steps % kRing)] = context.compute().record();
   ++steps;
   if (!options.training) return;

@@ -26,6 +26,7 @@ struct Plan::Impl final : CompiledPlan, Binding {
   void submit(const StepInput& input_values);
   void run_prepare_if_needed();
   void count_micro_batch(StepInput& input_values);
+  void launch_step();
   // Runs the step's ops in order on the calling thread (CPU: the queue's).
   void execute(Stream s);
   // Names the first row that counts and whose label is no class.
@@ -46,6 +47,7 @@ struct Plan::Impl final : CompiledPlan, Binding {
   std::vector<Buffer> separate;  // CONVOLT_SLAB=separate: one allocation for each group of values
   std::vector<Launch> prepare_launches, step_launches;
   int64_t prepared_version = 0;
+  std::unique_ptr<RecordedWork> recorded_step;  // from the second step on
 
   // A step's input is written to a pinned place that the copy reads later: four places, of which two can be in use.
   static constexpr size_t kRing = 4;

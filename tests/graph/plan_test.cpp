@@ -233,6 +233,26 @@ TEST(PlanSteps, AStepIsOneClosure) {
   EXPECT_EQ(context->counters().submissions - submissions, 3);
 }
 
+// The first step loads what libraries need; from the second on each is one launch of what was recorded.
+TEST(PlanSteps, AreRecordedOnceAndLaunchedWhole) {
+  for (const bool graph_on : {true, false}) {
+    const auto context = Context::create(Device::cpu());
+    Graph graph;
+    network("resnet").build(graph);
+    Params params(*context, graph, 2);
+    Optimizer sgd(params);
+    PlanOptions options{.batch = 4, .training = true, .optimizer = &sgd};
+    options.kernels.cuda_graph = graph_on;
+    Plan plan(graph, params, options);
+    const DeviceBatch batch(*context, graph, random_input(graph, 4, 17));
+    plan.run(batch.step_input(0, 0.1F));
+    EXPECT_EQ(context->counters().graph_launches, 0);
+    for (int64_t step = 1; step < 5; ++step) plan.run(batch.step_input(step, 0.1F));
+    context->compute().synchronize();
+    EXPECT_EQ(context->counters().graph_launches, graph_on ? 4 : 0);
+  }
+}
+
 TEST(PlanSteps, HostBatchesOfFewerRowsCountOnlyThose) {
   Context& context = context_of(Device::cpu());
   Graph graph;

@@ -21,6 +21,7 @@ void KernelFlags::add(FlagSet& flags) {
               "bytes that a kernel may use beside its operands, such as 512M [any number]")
       .check(size_rule());
   flags.toggle("--deterministic", deterministic, "only kernels that give the same bits each time");
+  flags.toggle("--no-cuda-graph", no_cuda_graph, "launch the kernels of each step one by one");
 }
 
 KernelOptions KernelFlags::options() const {
@@ -29,6 +30,7 @@ KernelOptions KernelFlags::options() const {
     if (autotune == convolt::name_of(mode)) o.autotune = mode;
   if (workspace_limit) o.workspace_limit = to_bytes(*workspace_limit);
   o.deterministic = deterministic;
+  o.cuda_graph = !no_cuda_graph;
   o.warning = [told = std::make_shared<std::set<std::string>>()](const std::string& message) {
     if (told->insert(message).second) warn(message);
   };

@@ -15,7 +15,7 @@ namespace convolt::cli {
 // How convolutions and linear layers get their kernels.
 struct KernelFlags {
   std::optional<std::string> autotune, workspace_limit;
-  bool deterministic = false;
+  bool deterministic = false, no_cuda_graph = false;
 
   void add(FlagSet& flags);
   // Warns of one thing once, whatever number of plans comes upon it.

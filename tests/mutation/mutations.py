@@ -16,6 +16,7 @@ BLOCK_END = of("BlockEndTest")
 CHANNELS = of("ChannelsTest")
 LOSS = of("LossTest", "AnyLossTest")
 OPTIMIZER = of("OptimizerTest", "LossScaleTest")
+MUON = of("MuonTest")
 POOL = of("PoolTest")
 AUGMENT = of("AugmentTest")
 NORM = of("NormTest")
@@ -161,11 +162,7 @@ MUTATIONS = {
         ("sign", "sums[1][j] += g[j] * ((v[j] - mean) * invstd);", "sums[1][j] += g[j] * ((v[j] + mean) * invstd);"),
         ("sign", "- of_g.first[j] - xhat * of_g.second[j]", "- of_g.first[j] + xhat * of_g.second[j]"),
     ]),
-    "kernels/exec/update.h": (OPTIMIZER, [
-        ("barrier", "  for (int width = B / 2; width > 0; width /= 2)\n    block.phase([&](int t) {\n      if (t >= width) return;\n      sums[t].gradient += sums[t + width].gradient;\n      sums[t].weight += sums[t + width].weight;\n    });",
-         "  block.phase([&](int t) {\n    for (int width = B / 2; width > 0; width /= 2) {\n      if (t >= width) return;\n      sums[t].gradient += sums[t + width].gradient;\n      sums[t].weight += sums[t + width].weight;\n    }\n  });"),
-    ]),
-    "kernels/optimizer.cu": (OPTIMIZER, [
+    "kernels/optimizer.cu": (OPTIMIZER + ":" + MUON, [
         ("barrier", "    for (int width = kThreads / 2; width > 0; width /= 2)\n      block.phase([&](int t) {\n        if (t < width) shared.sums[t] += shared.sums[t + width];\n      });",
          "    block.phase([&](int t) {\n      for (int width = kThreads / 2; width > 0; width /= 2)\n        if (t < width) shared.sums[t] += shared.sums[t + width];\n    });"),
         ("sign", "g[j] += decay * w[j];", "g[j] -= decay * w[j];"),
@@ -190,6 +187,30 @@ MUTATIONS = {
         ("index", "scratch.sums[tensor.first_piece + i].weight", "scratch.sums[i].weight"),
         ("constant", "BadStepPolicy::stop && status.first_bad_step >= 0", "BadStepPolicy::stop && status.first_bad_step > 0"),
         ("constant", "status.rate_factor /= 2;", "status.rate_factor /= 4;"),
+        ("index", "scalars.rates[1 + i] = a.input->own_rates[i]", "scalars.rates[1 + i] = a.input->own_rates[0]"),
+        ("sign", "keeps[index] - rate * decay * keeps[index]", "keeps[index] + rate * decay * keeps[index]"),
+        ("constant", "a.rule.nesterov || K == OptimizerKind::muon", "a.rule.nesterov"),
+    ]),
+    "kernels/exec/update.h": (OPTIMIZER + ":" + MUON, [
+        ("barrier", "  for (int width = B / 2; width > 0; width /= 2)\n    block.phase([&](int t) {\n      if (t >= width) return;\n      sums[t].gradient += sums[t + width].gradient;\n      sums[t].weight += sums[t + width].weight;\n    });",
+         "  block.phase([&](int t) {\n    for (int width = B / 2; width > 0; width /= 2) {\n      if (t >= width) return;\n      sums[t].gradient += sums[t + width].gradient;\n      sums[t].weight += sums[t + width].weight;\n    }\n  });"),
+        ("index", "(wide ? row : column) * matrix_stride(t) + (wide ? column : row)", "row * matrix_stride(t) + column"),
+        ("sign", "const bool wide = t.rows <= t.columns;", "const bool wide = t.rows > t.columns;"),
+    ]),
+    "kernels/muon.cu": (MUON, [
+        ("sign", "g[j] += momentum * v[j];", "g[j] -= momentum * v[j];"),
+        ("constant", "if (place % stride + 1 != larger_side(t)) return;", "return;"),
+        ("constant", "+ 1e-7", "+ 1e-1"),
+        ("sign", "rate_of(*scratch.scalars, tensor) > 0", "rate_of(*scratch.scalars, tensor) >= 0"),
+        ("constant", "static_cast<double>(tensor.rows)) / weight", "static_cast<double>(tensor.columns)) / weight"),
+        ("index", "scratch.sums[tensor.first_piece + i].weight", "scratch.sums[i].weight"),
+        ("constant", "kC = 2.0315F", "kC = 2.0343F"),
+        ("barrier", "load_tiles(left, right, tile, depth, thread, shared);"),
+        ("index", "left.packet(tile.row + row, depth + column)", "left.packet(tile.row + row, column)"),
+        ("index", "right.packet(depth + row, tile.column + column)", "right.packet(depth + row, column)"),
+        ("constant", "if (row >= rows || column >= stride) return v;", "if (column >= stride) return v;"),
+        ("index", "to[static_cast<int64_t>(column + j) * stride + row] = v[j];", "to[static_cast<int64_t>(column + j) * stride + row] = v[0];"),
+        ("index", "iteration == 0 ? scratch.ratios : nullptr", "scratch.ratios"),
     ]),
     "kernels/exec/pooling.h": (POOL + ":" + BLOCK_END, [
         ("sign", "const int start = out * stride - pad;", "const int start = out * stride + pad;"),
@@ -293,6 +314,9 @@ MUTATIONS = {
         ("index", "(from, EightInts) - first);", "(from, EightInts));"),
     ]),
     "kernels/exec/sample.h": (AUGMENT, [
+        ("sign", "m[2] += m[0] * x + m[1] * y;", "m[2] += m[0] * x - m[1] * y;"),
+        ("sign", "m[3] = -m[3];", "m[3] = m[3];"),
+        ("constant", "m[5] += m[3] * static_cast<float>(width);", ""),
         ("constant", "if (last - first > kSpan) return false;", ""),
         ("barrier", "s.weights[t] = axis.weight(row + t, centre);"),
         ("index", "sum += weights[k] * static_cast<float>(p[k * stride + j]);", "sum += weights[0] * static_cast<float>(p[k * stride + j]);"),

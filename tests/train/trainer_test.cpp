@@ -65,6 +65,16 @@ const Recipe kRecipes[] = {
        o.schedule.patience = 0;
        o.schedule.threshold = 0.9;
      }},
+    {"muon, biases that end early, alternating flips, views",
+     [](TrainOptions& o) {
+       o.optimizer = {.kind = OptimizerKind::muon,
+                      .muon_momentum = 0.6F,
+                      .muon_renormalise = true,
+                      .groups = {{.pattern = "bias$", .lr_scale = 2, .epochs = 3}}};
+       o.augment.hflip = 0.5F;
+       o.augment.alternating_flip = true;
+       o.views = 6;
+     }},
     {"lion in f16", [](TrainOptions& o) {
        o.optimizer = {.kind = OptimizerKind::lion, .weight_decay = 0.1F, .ema_decay = 0.5};
        o.schedule.base = 0.001;
@@ -124,6 +134,24 @@ TEST(Trainer, FrozenParametersStay) {
     const bool frozen = spec.name.starts_with("conv1") || spec.name.starts_with("bn1");
     EXPECT_EQ(trial.params->values(i) == before.params->values(i), frozen) << spec.name;
   }
+}
+
+// All parameters in such a group: the weights of a training of that length.
+TEST(Trainer, AGroupThatEndsEarlyLearnsAsInAShorterTraining) {
+  const MadeSet data(64);
+  const auto weights_after = [&](int epochs, double own_epochs) {
+    Trial trial;
+    TrainOptions o = made_options();
+    o.epochs = epochs;
+    o.schedule.kind = ScheduleOptions::Kind::polynomial;
+    o.optimizer.groups = {{.pattern = ".", .epochs = own_epochs}};
+    trial.train(data, nullptr, o);
+    return trial.params->values(trial.params->find("conv2.weight"));
+  };
+  const std::vector<float> shorter = weights_after(1, 0);
+  EXPECT_EQ(weights_after(2, 1), shorter);
+  EXPECT_NE(weights_after(2, 0), shorter);
+  EXPECT_NE(weights_after(2, 1.5), shorter);
 }
 
 TEST(Trainer, ReportsTheNormOfTheGradientsWhenItClips) {

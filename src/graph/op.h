@@ -103,7 +103,7 @@ extern const OpDef norm, norm_backward_params, norm_backward;
 extern const OpDef pad, pad_backward, resample, resample_backward;
 extern const OpDef adaptive_avg_pool, adaptive_avg_pool_backward;
 extern const OpDef concat, split, channel_shuffle, mul, mul_backward_broadcast, scale_channels, scale_channels_backward,
-    stochastic_depth;
+    stochastic_depth, branch_end, branch_end_backward;
 extern const OpDef loss, custom_loss, accumulate_gradients, optimizer_update;
 }  // namespace ops
 

@@ -55,13 +55,12 @@ struct NamedPasses {
 };
 std::vector<NamedPasses> fusions() {
   Passes none;
-  none.statistics = none.prologue = none.dgrad = none.pool = none.block_end = false;
+  none.statistics = none.prologue = none.dgrad = none.pool = none.block_end = none.sweeps = false;
   std::vector<NamedPasses> all{{"none", none}, {"all", {}}};
-  const std::pair<const char*, bool Passes::*> each[] = {{"statistics", &Passes::statistics},
-                                                         {"prologue", &Passes::prologue},
-                                                         {"dgrad", &Passes::dgrad},
-                                                         {"pool", &Passes::pool},
-                                                         {"block_end", &Passes::block_end}};
+  const std::pair<const char*, bool Passes::*> each[] = {
+      {"statistics", &Passes::statistics}, {"prologue", &Passes::prologue},
+      {"dgrad", &Passes::dgrad},           {"pool", &Passes::pool},
+      {"block_end", &Passes::block_end},   {"sweeps", &Passes::sweeps}};
   for (const auto& [name, member] : each) {
     all.push_back({name, none});
     all.back().passes.*member = true;
@@ -144,6 +143,20 @@ TEST_F(FusionLog, WithoutAKernelOnlyOurOwnSweepsAreFused) {
   EXPECT_EQ(count("max_pool"), 1);
 }
 
+// ConvNeXt's block: group norms, and layer norms of channels not in eights, stay as they are.
+TEST_F(FusionLog, BranchesEndInOneSweepEachWay) {
+  plan("excited");
+  EXPECT_EQ(count("branch_end"), 1);
+  EXPECT_EQ(count("branch_end_backward"), 2);  // the scale of a vector, dropped behind it, has no addition
+  EXPECT_EQ(count("stochastic_depth"), 1);
+  EXPECT_EQ(count("scale_channels_backward"), 0);
+  EXPECT_TRUE(says("pass sweeps: 1 ends of branches\n"));
+  plan("convnext");
+  EXPECT_EQ(count("branch_end"), 3);
+  EXPECT_EQ(count("branch_end_backward"), 3);
+  EXPECT_EQ(count("channel_sum"), 8);
+}
+
 // What is not a plain ReLU behind a batch norm stays as it is and is named.
 TEST_F(FusionLog, ReasonsAreGiven) {
   plan("mobilenet");
@@ -151,20 +164,23 @@ TEST_F(FusionLog, ReasonsAreGiven) {
   EXPECT_TRUE(says("not through relu alone"));
 }
 
-// The contract of the GPU engine's plan, in bytes, launches and memory.
-TEST(DescribedDevice, ResNet50MovesWhatTheRooflineAllows) {
+// The plan of a training step of 256 pictures of 224 pixels for an H200.
+nlohmann::json outline_of(const char* model, DType dtype, const Passes& passes = {}) {
   Graph graph;
-  build_model(graph, "resnet50", {.classes = 1000});
+  build_model(graph, model, {.classes = 1000});
   Params params = Params::zeros(context_of(Device::cpu()), graph);
   Optimizer sgd(params);
   AugmentOptions pictures;
   pictures.height = pictures.width = 224;
   pictures.geometry = AugmentOptions::Geometry::random_resized_crop;
-  const auto outline = [&](DType dtype) {
-    const PlanOptions options{.batch = 256, .dtype = dtype, .training = true, .optimizer = &sgd, .augment = pictures};
-    return nlohmann::json::parse(PlanOutline(graph, params, options, "h200").describe_json());
-  };
-  const auto f16 = outline(DType::f16), bf16 = outline(DType::bf16);
+  const PlanOptions options{
+      .batch = 256, .dtype = dtype, .training = true, .optimizer = &sgd, .augment = pictures, .passes = passes};
+  return nlohmann::json::parse(PlanOutline(graph, params, options, "h200").describe_json());
+}
+
+// The contract of the GPU engine's plan, in bytes, launches and memory.
+TEST(DescribedDevice, ResNet50MovesWhatTheRooflineAllows) {
+  const auto f16 = outline_of("resnet50", DType::f16), bf16 = outline_of("resnet50", DType::bf16);
   EXPECT_LE(f16["bytes_per_step"].get<int64_t>(), 76'000'000'000);
   EXPECT_LE(f16["kernels_per_step"].get<int64_t>(), 330);
   EXPECT_LE(f16["peak_bytes"].get<int64_t>(), 10'000'000'000);

@@ -13,6 +13,7 @@ def of(*suites):
 ACTIVATION = of("ActivationTest", "DropoutTest")
 BATCH_NORM = of("BatchNormTest")
 BLOCK_END = of("BlockEndTest")
+BRANCH_END = of("BranchEndTest")
 CHANNELS = of("ChannelsTest")
 LOSS = of("LossTest", "AnyLossTest")
 OPTIMIZER = of("OptimizerTest", "LossScaleTest")
@@ -248,10 +249,19 @@ MUTATIONS = {
         ("index", "(2 * p + 3) * out / (2 * in) + 1", "(2 * p + 1) * out / (2 * in) + 1"),
         ("constant", "sum[j] += line[j] * of_row;", "sum[j] += line[j];"),
     ]),
-    "kernels/stochastic_depth.cu": (CHANNELS, [
+    "kernels/exec/keep_rows.h": (CHANNELS, [
         ("sign", "uniform(bits.v[0]) >= p", "uniform(bits.v[0]) < p"),
-        ("constant", "1.F / (1.F - p)", "1.F / (1.F + p)"),
+        ("constant", "1.F / (1.F - dropped)", "1.F / (1.F + dropped)"),
         ("index", "input->first_row + row", "row"),
+    ]),
+    "kernels/branch_end.cu": (BRANCH_END, [
+        ("index", "by_pixels.quotient(row)", "row"),
+        ("index", "load<W>(gamma + c)", "load<W>(gamma)"),
+        ("sign", "{ v[j] += r[j]; });", "{ v[j] -= r[j]; });"),
+        ("constant", "    factors.keep(row, g);\n", ""),
+        ("sign", "sums[0][j] += g[j] * v[j];", "sums[0][j] -= g[j] * v[j];"),
+        ("sign", "g[j] *= scale[j];", "g[j] *= -scale[j];"),
+        ("index", "if (dbias) dbias[c] = static_cast<float>(sums[1]);", "if (dbias) dbias[c] = static_cast<float>(sums[0]);"),
     ]),
     "kernels/augment.cu": (AUGMENT, [
         ("barrier", "  for (int width = kThreads / 2; width > 0; width /= 2)\n    block.phase([&](int t) {\n      if (t < width) tree[t] += tree[t + width];\n    });",

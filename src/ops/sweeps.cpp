@@ -1,5 +1,7 @@
 // What passes make of ops that sweep through the same memory one after the other: ends of branches, and gradients whose
 // sums are wanted.
+#include "activation.h"
+#include "batch_norm.h"
 #include "branch_end.h"
 #include "graph/op.h"
 
@@ -56,6 +58,24 @@ const OpDef branch_end_backward{.name = "branch_end_backward",
                                     },
                                 .launches = two,
                                 .in_place = {{0, 0}, {1, 0}}};
+
+// (dy, kept) -> (dx, dbias)
+const OpDef activation_backward_sum{
+    .name = "activation_backward_sum",
+    .infer = [](const Op& op, const Program& p) { return with_sums(op, p, 1); },
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [dy = b.in(op, 0), kept = b.in(op, 1), dx = b.out(op, 0), a = std::get<ActAttrs>(op.attrs).act,
+              scratch = static_cast<float*>(b.scratch(op)), dbias = b.out(op, 1).as<float>()](Stream s) {
+        convolt::activation_backward_sum(s, dy, kept, dx, a, scratch, dbias);
+      };
+    },
+    .scratch =
+        [](const Op& op, const Program& p) {
+          const Shape& dy = p[op.in[0]].shape;
+          return bn_backward_scratch(rows_of(dy), static_cast<int>(dy[-1]));
+        },
+    .launches = two,
+    .in_place = {{0, 0}, {1, 0}}};
 
 }  // namespace ops
 }  // namespace convolt

@@ -133,6 +133,29 @@ TEST_P(BranchEndTest, ItsGradientIsTheirs) {
       }
 }
 
+TEST_P(BranchEndTest, AnActivationsGradientIsSummedAsItIsStored) {
+  for (const Shape& shape : kShapes)
+    for (const Act act : all_activations()) {
+      const int64_t channels = shape[-1], rows = shape.elements() / channels;
+      const DeviceTensor dy = values(shape, 1), kept = values(shape, 2);
+      const DeviceTensor dx(ctx(), dtype(), shape), expected(ctx(), dtype(), shape);
+      const DeviceTensor sum = floats(channels), expected_sum = floats(channels, 1);
+      const DeviceTensor scratch = floats(bn_backward_scratch(rows, static_cast<int>(channels)) / 4);
+      float* const partials = scratch.as<float>();
+      run(ctx(), [&](Stream s) {
+        activation_backward_sum(s, dy, kept, dx, act, partials, sum.as<float>());
+        activation_backward(s, dy, kept, expected, act);
+        channel_sum(s, expected, partials, expected_sum.as<float>());
+      });
+      const std::string name = shape.to_string() + ", " + std::string(name_of(act.kind));
+      // The sums are those of what is stored, in every dtype.
+      const double e = ctx().device().is_cuda() ? 4 * epsilon(dtype()) : 0;
+      expect_near(dx.values(), expected.values(), e, e, name);
+      expect_near(sum.values(), expected_sum.values(), e * static_cast<double>(rows), e, name + ", sum");
+      scratch.check_guards();
+    }
+}
+
 INSTANTIATE_OP_TEST(BranchEndTest);
 
 }  // namespace

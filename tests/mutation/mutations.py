@@ -26,7 +26,9 @@ WINOGRAD = "Codes/WinogradTest.*:Winograd.*"
 
 # file: (filter of test_kernels, or of test_conv for files in src/conv; mutations)
 MUTATIONS = {
-    "kernels/activation.cu": (ACTIVATION, [
+    "kernels/activation.cu": (ACTIVATION + ":" + BRANCH_END, [
+        ("index", "backward.template run<W>(row * channels + c)", "backward.template run<W>(row * channels)"),
+        ("sign", "{ sums[0][j] += g[j]; });", "{ sums[0][j] -= g[j]; });"),
         ("sign", "p[j] += q[j];", "p[j] -= q[j];"),
         ("sign", "uniform(bits.v[j]) < p ?", "uniform(bits.v[j]) > p ?"),
         ("constant", "scale = 1.F / (1.F - p);", "scale = 1.F / (1.F + p);"),

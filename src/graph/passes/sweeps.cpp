@@ -97,9 +97,26 @@ void fuse_ends_backward(Program& p) {
   remove_emptied(p);
 }
 
+void fuse_activations(Program& p) {
+  PassReport report(p, "sweeps", "gradients of activations with the sums for biases");
+  for (size_t i = 0; i < p.step.size(); ++i) {
+    if (p.step[i].def != &ops::activation_backward) continue;
+    const Uses uses(p);
+    Op& back = p.step[i];
+    Op* const sum = reader(uses, back.out[0], ops::channel_sum);
+    if (sum == nullptr) continue;
+    back.def = &ops::activation_backward_sum;
+    back.out.push_back(sum->out[0]);
+    *sum = {};
+    report.applied();
+  }
+  remove_emptied(p);
+}
+
 }  // namespace
 
 void fuse_sweeps(Program& p) {
+  fuse_activations(p);
   fuse_ends_backward(p);
   fuse_ends(p);
 }

@@ -99,7 +99,7 @@ extern const OpDef channel_stats, bn_finalize, bn_coefficients, bn_fold, bn_appl
 extern const OpDef activation, activation_backward, activation_backward_sum, add, dropout, dropout_backward;
 extern const OpDef max_pool, max_pool_backward, avg_pool, avg_pool_backward, global_avg_pool, global_avg_pool_backward,
     slice_pad, slice_pad_backward, flatten, flatten_backward;
-extern const OpDef norm, norm_backward_params, norm_backward;
+extern const OpDef norm, norm_backward_params, norm_backward, layer_norm_backward;
 extern const OpDef pad, pad_backward, resample, resample_backward;
 extern const OpDef adaptive_avg_pool, adaptive_avg_pool_backward;
 extern const OpDef concat, split, channel_shuffle, mul, mul_backward_broadcast, scale_channels, scale_channels_backward,

@@ -4,6 +4,7 @@
 #include "batch_norm.h"
 #include "branch_end.h"
 #include "graph/op.h"
+#include "norm.h"
 
 namespace convolt {
 namespace {
@@ -74,6 +75,26 @@ const OpDef activation_backward_sum{
           const Shape& dy = p[op.in[0]].shape;
           return bn_backward_scratch(rows_of(dy), static_cast<int>(dy[-1]));
         },
+    .launches = two,
+    .in_place = {{0, 0}, {1, 0}}};
+
+// (dy, x, stats, gamma) -> (dx, dgamma, dbeta, dbias or none)
+const OpDef layer_norm_backward{
+    .name = "layer_norm_backward",
+    .infer = [](const Op& op, const Program& p) { return with_sums(op, p, 3); },
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      const LayerNormBackwardArgs args{.dy = b.in(op, 0),
+                                       .x = b.in(op, 1),
+                                       .stats = b.in(op, 2).as<const float>(),
+                                       .gamma = b.in(op, 3).as<const float>(),
+                                       .dx = b.out(op, 0),
+                                       .scratch = static_cast<float*>(b.scratch(op)),
+                                       .dgamma = b.out(op, 1).as<float>(),
+                                       .dbeta = b.out(op, 2).as<float>(),
+                                       .dsum = b.out(op, 3).as<float>()};
+      return [args](Stream s) { convolt::layer_norm_backward(s, args); };
+    },
+    .scratch = [](const Op& op, const Program& p) { return layer_norm_backward_scratch(p[op.in[0]].shape); },
     .launches = two,
     .in_place = {{0, 0}, {1, 0}}};
 

@@ -154,8 +154,12 @@ TEST_F(FusionLog, BranchesEndInOneSweepEachWay) {
   plan("convnext");
   EXPECT_EQ(count("branch_end"), 3);
   EXPECT_EQ(count("branch_end_backward"), 3);
+  EXPECT_EQ(count("layer_norm_backward"), 4);
   EXPECT_EQ(count("activation_backward_sum"), 3);
-  EXPECT_EQ(count("channel_sum"), 5);
+  EXPECT_EQ(count("norm_backward_params"), 0);
+  EXPECT_EQ(count("channel_sum"), 1);  // of the classifier
+  plan("normed");
+  EXPECT_TRUE(says("1 gradients of layer norms with their sums; 5 not: not by pixel, or no kernel for its channels"));
 }
 
 // What is not a plain ReLU behind a batch norm stays as it is and is named.
@@ -192,6 +196,13 @@ TEST(DescribedDevice, ResNet50MovesWhatTheRooflineAllows) {
   for (const auto& op : f16["ops"]) bound += op["time_bound_us"].get<double>();
   EXPECT_NEAR(f16["time_bound_ms"].get<double>(), bound / 1e3, 1e-6);
   EXPECT_GT(bound, f16["bytes_per_step"].get<double>() / 4.3e12 * 1e6);
+}
+
+TEST(DescribedDevice, ConvNeXtMovesAQuarterLessThanUnfused) {
+  const auto bytes = [](const nlohmann::json& outline) { return outline["bytes_per_step"].get<double>(); };
+  const double fused = bytes(outline_of("convnext_tiny", DType::f16));
+  EXPECT_LE(fused, 86.8e9);
+  EXPECT_GE(bytes(outline_of("convnext_tiny", DType::f16, Passes::none())) / fused, 1.3);
 }
 
 TEST(DescribedDevice, OnlyDescribedOnesAreKnown) {

@@ -113,9 +113,35 @@ void fuse_activations(Program& p) {
   remove_emptied(p);
 }
 
+void fuse_layer_norms(Program& p) {
+  PassReport report(p, "sweeps", "gradients of layer norms with their sums");
+  for (size_t i = 0; i < p.step.size(); ++i) {
+    if (p.step[i].def != &ops::norm_backward_params) continue;
+    const Uses uses(p);
+    Op& params = p.step[i];
+    Op* back = nullptr;
+    for (Op* op : uses.readers(params.in[2]))
+      if (op->def == &ops::norm_backward) back = op;
+    if (back == nullptr) continue;
+    if (!sweeps_layer_norm(p[params.in[1]].shape, std::get<NormAttrs>(params.attrs).sets)) {
+      report.refused("not by pixel, or no kernel for its channels", params.layer);
+      continue;
+    }
+    Op* const sum = reader(uses, back->out[0], ops::channel_sum);
+    params.def = &ops::layer_norm_backward;
+    params.in = back->in;
+    params.out = {back->out[0], params.out[0], params.out[1], output_of(sum)};
+    *back = {};
+    empty(sum);
+    report.applied();
+  }
+  remove_emptied(p);
+}
+
 }  // namespace
 
 void fuse_sweeps(Program& p) {
+  fuse_layer_norms(p);
   fuse_activations(p);
   fuse_ends_backward(p);
   fuse_ends(p);

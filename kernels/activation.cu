@@ -2,7 +2,7 @@
 
 #include "core/philox.h"
 #include "exec/act.h"
-#include "exec/launch.h"
+#include "exec/reduce.h"
 
 namespace convolt {
 namespace {
@@ -26,10 +26,22 @@ struct Backward {
   T* dx;
   A act;
   template <int W>
-  HD void run(int64_t i) const {
+  HD Floats<W> run(int64_t i) const {
     Floats<W> g = load<W>(dy + i);
     act.backward(load<W>(kept + i), g);
     store(dx + i, g);
+    return g;
+  }
+};
+
+template <class T, class A>
+struct BackwardSum {
+  Backward<T, A> backward;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
+    const Floats<W> g = rounded<T>(backward.template run<W>(row * channels + c));
+    for_lanes<W>([&](int j) { sums[0][j] += g[j]; });
   }
 };
 
@@ -121,6 +133,21 @@ void activation_backward(Stream s, const Tensor& dy, const Tensor& kept, const T
       for_each_packet(s, dy.elements(), Backward<T, decltype(a)>{dy.as<const T>(), kept.as<const T>(), dx.as<T>(), a});
     });
   });
+}
+
+void activation_backward_sum(Stream s, const Tensor& dy, const Tensor& kept, const Tensor& dx, Act act, float* scratch,
+                             float* sum) {
+  const int channels = static_cast<int>(dy.shape[-1]);
+  const int64_t rows = dy.elements() / channels;
+  dispatch_float(dy.dtype, "activation_backward_sum", [&](auto t) {
+    using T = decltype(t);
+    dispatch_activation(act, [&](auto a) {
+      using A = decltype(a);
+      reduce_channels<1>(s, rows, channels, scratch,
+                         BackwardSum<T, A>{{dy.as<const T>(), kept.as<const T>(), dx.as<T>(), a}, channels});
+    });
+  });
+  join_chunks<1>(s, chunks_of(rows), channels, scratch, StoreSums<1>{{sum}});
 }
 
 void add(Stream s, const Tensor& a, const Tensor& b, const Tensor& y) {

@@ -37,6 +37,10 @@ void activation(Stream s, const Tensor& x, const Tensor& y, Act act);
 // dx = dy * act'(x); `kept` is y where gradient_from_output(act), else x. At kinks as PyTorch: relu, relu6 and
 // hardsigmoid 0, leaky_relu the slope, hardswish 0 and 1. dx may be dy or kept. Moves 3 per element.
 void activation_backward(Stream s, const Tensor& dy, const Tensor& kept, const Tensor& dx, Act act);
+// The same, and sum[c] = sum over rows of the stored dx, f32 [C]: the gradient of a bias before the activation. scratch
+// as for channel_sum (batch_norm.h). Moves 3 per element.
+void activation_backward_sum(Stream s, const Tensor& dy, const Tensor& kept, const Tensor& dx, Act act, float* scratch,
+                             float* sum);
 // y = a + b; y may be a or b. Moves 3 per element.
 void add(Stream s, const Tensor& a, const Tensor& b, const Tensor& y);
 // y = x kept with probability 1-p and scaled by 1/(1-p), else 0. The bits are Philox of (input->seed; step, layer, row

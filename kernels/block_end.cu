@@ -59,15 +59,6 @@ void run_end(Stream s, const BlockEndArgs& a) {
     run_end<T, A, false, kMask>(s, a);
 }
 
-// What is stored, as a float: later sums then see what later kernels read.
-template <class T, int W>
-HD Floats<W> rounded(const Floats<W>& v) {
-  if constexpr (sizeof(T) == sizeof(float)) return v;
-  Packet<T, W> kept;
-  store(kept.v, v);
-  return load<W>(kept.v);
-}
-
 // dz and, with x2, one more sum for a second batch norm of the same dz.
 template <class T, Gate kGate, bool kSecond>
 struct Join {

@@ -218,6 +218,117 @@ struct Backward {
   }
 };
 
+// The whole gradient of a layer norm: a block goes through the rows of a chunk a tile at a time. Eight threads for each
+// row find its two means, as SumSets does; then each thread has one packet of channels, of every slices-th row, whose
+// dy and x the first cache still holds.
+template <class T>
+struct BackwardRows {
+  static constexpr int kThreads = 256, kLanes = 8, kMostRows = 64, kMostPackets = kThreads;
+  struct Shared {
+    float sums[2][kMostRows * kLanes];
+    float means[2][kMostRows];
+    float slices[8][kThreads];
+  };
+  struct Sums {
+    Floats<8> of[3];  // dgamma, dbeta, dx
+  };
+  BackwardMeans<T> row_sums;
+  T* dx;
+  float* partials;  // [chunks, 3, channels]
+  int64_t rows, per_chunk;
+  int channels, tile, slices;  // tile: rows, at most kMostRows
+  Divisor by_packets;
+
+  HD void operator()(Block<kThreads> block, Shared& shared) const {
+    const int64_t first = block.index * per_chunk, last = first + per_chunk < rows ? first + per_chunk : rows;
+    Lane<Sums, kThreads> sums;
+    block.phase([&](int t) { sums[t] = {}; });
+    for (int64_t row = first; row < last; row += tile) {
+      const int count = static_cast<int>(row + tile < last ? tile : last - row);
+      block.phase([&](int t) { sum_rows(row, count, t, shared); });
+      block.phase([&](int t) { find_means(count, t, shared); });
+      block.phase([&](int t) { sweep(row, count, t, shared, sums[t]); });
+    }
+    for (int k = 0; k < 3; ++k) {
+      block.phase([&](int t) {
+        for (int j = 0; j < 8; ++j) shared.slices[j][t] = sums[t].of[k][j];
+      });
+      block.phase([&](int t) { join_slices(block.index * 3 + k, t, shared); });
+    }
+  }
+
+  HD void sum_rows(int64_t row, int count, int t, Shared& shared) const {
+    const int lane = t % kLanes;
+    for (int r = t / kLanes; r < count; r += kThreads / kLanes) {
+      Floats<8> sums[2] = {};
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
+      for (int c = lane * 8; c < channels; c += kLanes * 8)
+        row_sums.template sum<8>(row + r, 0, (row + r) * channels + c, c, sums);
+      for (int i = 0; i < 2; ++i) {
+        float sum = 0;
+        for (int j = 0; j < 8; ++j) sum += sums[i][j];
+        shared.sums[i][r * kLanes + lane] = sum;
+      }
+    }
+  }
+  HD void find_means(int count, int t, Shared& shared) const {
+    if (t >= count) return;
+    for (int i = 0; i < 2; ++i) {
+      double sum = 0;
+      for (int lane = 0; lane < kLanes; ++lane) sum += static_cast<double>(shared.sums[i][t * kLanes + lane]);
+      shared.means[i][t] = static_cast<float>(sum * row_sums.inverse_elements);
+    }
+  }
+  // dx, and the sums over the tile.
+  HD void sweep(int64_t row, int count, int t, const Shared& shared, Sums& total) const {
+    const int slice = static_cast<int>(by_packets.quotient(t)), c = (t - slice * (channels / 8)) * 8;
+    if (slice >= slices) return;
+    const Floats<8> scale = load<8>(row_sums.gamma + c);
+    Sums sums = {};
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
+    for (int r = slice; r < count; r += slices) {
+      const int64_t i = (row + r) * channels + c;
+      const Floats<8> v = load<8>(row_sums.x + i);
+      Floats<8> g = load<8>(row_sums.dy + i);
+      const float mean = row_sums.stats[2 * (row + r)], invstd = row_sums.stats[2 * (row + r) + 1];
+      const float mean_g = shared.means[0][r], mean_g_xhat = shared.means[1][r];
+      for_lanes<8>([&](int j) {
+        const float xhat = (v[j] - mean) * invstd;
+        sums.of[0][j] += g[j] * xhat;
+        sums.of[1][j] += g[j];
+        g[j] = invstd * (g[j] * scale[j] - mean_g - xhat * mean_g_xhat);
+      });
+      store(dx + i, g);
+      g = rounded<T>(g);
+      for_lanes<8>([&](int j) { sums.of[2][j] += g[j]; });
+    }
+    for (int k = 0; k < 3; ++k) for_lanes<8>([&](int j) { total.of[k][j] += sums.of[k][j]; });
+  }
+  HD void join_slices(int64_t row, int t, const Shared& shared) const {
+    const int packets = channels / 8;
+    if (t >= packets) return;
+    for (int j = 0; j < 8; ++j) {
+      float sum = shared.slices[j][t];
+      for (int slice = 1; slice < slices; ++slice) sum += shared.slices[j][slice * packets + t];
+      partials[row * channels + t * 8 + j] = sum;
+    }
+  }
+};
+
+// Each sum where it is wanted.
+struct StoreLayerNorm {
+  float *dgamma, *dbeta, *dsum;
+  HD void operator()(int c, const double (&sums)[3]) const {
+    dgamma[c] = static_cast<float>(sums[0]);
+    dbeta[c] = static_cast<float>(sums[1]);
+    if (dsum) dsum[c] = static_cast<float>(sums[2]);
+  }
+};
+
 int64_t rows_of(const Shape& x) { return x.elements() / x[-1]; }
 double inverse_elements_of(const Layout& l) { return 1 / static_cast<double>(l.pixels * l.width); }
 
@@ -264,6 +375,35 @@ void norm_backward(Stream s, const Tensor& dy, const Tensor& x, const NormSets& 
     sum_sets(s, l, sets.sets_of(x.shape), BackwardMeans<T>{g, px, stats, gamma, means, inverse_elements_of(l)});
     for_each_channel_packet(s, rows_of(x.shape), l.channels, Backward<T>{g, px, stats, gamma, means, dx.as<T>(), l});
   });
+}
+
+bool sweeps_layer_norm(const Shape& x, const NormSets& sets) {
+  return sets.pixels == 1 && sets.groups == 1 && x[-1] % 8 == 0 && x[-1] / 8 <= BackwardRows<float>::kMostPackets;
+}
+
+int64_t layer_norm_backward_scratch(const Shape& x) { return chunks_of(rows_of(x)) * 3 * x[-1] * 4; }
+
+void layer_norm_backward(Stream s, const LayerNormBackwardArgs& a) {
+  const Layout l(a.x, {});
+  const int64_t rows = rows_of(a.x.shape);
+  const int packets = l.channels / 8;
+  dispatch_float(a.x.dtype, "layer_norm_backward", [&](auto t) {
+    using T = decltype(t);
+    using Rows = BackwardRows<T>;
+    // On the CPU the order of reduce_channels; on the GPU few enough rows for the first cache.
+    for_each_block<Rows::kThreads>(
+        s, chunks_of(rows),
+        Rows{.row_sums = {a.dy.as<const T>(), a.x.as<const T>(), a.stats, a.gamma, nullptr, inverse_elements_of(l)},
+             .dx = a.dx.as<T>(),
+             .partials = a.scratch,
+             .rows = rows,
+             .per_chunk = rows_per_chunk(rows),
+             .channels = l.channels,
+             .tile = s.cuda && l.channels > 192 ? 32 : 64,
+             .slices = s.cuda ? Rows::kThreads / packets : 1,
+             .by_packets = Divisor(packets)});
+  });
+  join_chunks<3>(s, chunks_of(rows), l.channels, a.scratch, StoreLayerNorm{a.dgamma, a.dbeta, a.dsum});
 }
 
 }  // namespace convolt

@@ -33,4 +33,19 @@ void norm_backward_params(Stream s, const Tensor& dy, const Tensor& x, const Nor
 void norm_backward(Stream s, const Tensor& dy, const Tensor& x, const NormSets& sets, const float* stats,
                    const float* gamma, float* means, const Tensor& dx);
 
+// Both of a layer norm in one sweep, and the sum of what it makes: whether it can, for channels in eights, at most
+// 2048.
+bool sweeps_layer_norm(const Shape& x, const NormSets& sets);
+// dgamma, dbeta and dx as above, dsum[c] = sum over rows of the stored dx, the gradient of a bias before the norm. dx
+// may be dy or x. Moves 3 per element: what it reads again lies in a GPU's caches.
+struct LayerNormBackwardArgs {
+  Tensor dy, x;
+  const float *stats = nullptr, *gamma = nullptr;
+  Tensor dx;
+  float* scratch = nullptr;                                    // layer_norm_backward_scratch() bytes
+  float *dgamma = nullptr, *dbeta = nullptr, *dsum = nullptr;  // [C], overwritten; dsum may be null
+};
+int64_t layer_norm_backward_scratch(const Shape& x);
+void layer_norm_backward(Stream s, const LayerNormBackwardArgs& args);
+
 }  // namespace convolt

@@ -1,6 +1,6 @@
 #include "stochastic_depth.h"
 
-#include "core/philox.h"
+#include "exec/keep_rows.h"
 #include "exec/launch.h"
 
 namespace convolt {
@@ -10,19 +10,12 @@ template <class T>
 struct KeepRows {
   const T* x;
   T* y;
-  const StepInput* input;
+  RowKeeper keeper;
   int row_elements;
-  uint32_t layer;
-  float p;
   template <int W>
   HD void run(int64_t row, int c) const {
-    const Philox4 bits = philox(input->seed, static_cast<uint64_t>(input->step) << 32,
-                                (uint64_t{static_cast<uint32_t>(RandomUse::dropout)} << 56) ^ (uint64_t{layer} << 40) ^
-                                    static_cast<uint64_t>(input->first_row + row));
-    const bool keep = uniform(bits.v[0]) >= p;
-    const float scale = 1.F / (1.F - p);
     Floats<W> v = load<W>(x + row * row_elements + c);
-    for_lanes<W>([&](int j) { v[j] = keep ? v[j] * scale : 0.F; });  // what is dropped is 0 even where it is not finite
+    keeper.apply(row, v);
     store(y + row * row_elements + c, v);
   }
 };
@@ -34,7 +27,7 @@ void stochastic_depth(Stream s, const Tensor& x, const Tensor& y, float p, uint3
     using T = decltype(t);
     const int row_elements = static_cast<int>(x.elements() / x.shape[0]);
     for_each_channel_packet(s, x.shape[0], row_elements,
-                            KeepRows<T>{x.as<const T>(), y.as<T>(), input, row_elements, layer, p});
+                            KeepRows<T>{x.as<const T>(), y.as<T>(), {input, layer, p}, row_elements});
   });
 }
 

@@ -31,8 +31,10 @@ struct Passes {
   bool dgrad = true;       // gradient of ReLU and sums of a batch norm's gradient in the epilogue of a convolution's
   bool pool = true;        // batch norm, ReLU and max pool in one sweep
   bool block_end = true;   // batch norms of both branches, addition and ReLU of a residual block in one sweep each way
+  bool sweeps = true;  // scales, stochastic depth and addition at the end of a branch in one sweep each way; sums of
+                       // gradients, for biases and layer norms, in the sweep that makes the gradient
   // No rewrite at all.
-  static Passes none() { return {false, false, false, false, false, false, false, false, false}; }
+  static Passes none() { return {false, false, false, false, false, false, false, false, false, false}; }
 };
 
 // What a graph is compiled for.

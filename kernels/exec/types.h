@@ -156,4 +156,13 @@ HD void store(T* p, const Floats<W>& x) {
   *reinterpret_cast<Packet<T, W>*>(p) = packet;
 }
 
+// What is stored, as a float: later sums then see what later kernels read.
+template <class T, int W>
+HD Floats<W> rounded(const Floats<W>& v) {
+  if constexpr (sizeof(T) == sizeof(float)) return v;
+  Packet<T, W> kept;
+  store(kept.v, v);
+  return load<W>(kept.v);
+}
+
 }  // namespace convolt

@@ -65,6 +65,7 @@ void CompiledPlan::fuse_batch_norms(ConvProvider& convolutions) {
   if (on.prologue) fuse_prologues(program, fusions);
   if (on.dgrad) fuse_dgrad(program, fusions);
   if (on.block_end) fuse_block_ends(program);
+  if (on.sweeps) fuse_sweeps(program);
 }
 
 void CompiledPlan::add_scratch() {

@@ -29,5 +29,6 @@ void fuse_prologues(Program& program, const Fusions& fusions);
 void fuse_dgrad(Program& program, const Fusions& fusions);
 void fuse_bn_pool(Program& program);
 void fuse_block_ends(Program& program);
+void fuse_sweeps(Program& program);
 
 }  // namespace convolt

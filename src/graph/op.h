@@ -96,14 +96,14 @@ extern const OpDef conv_fprop, conv_dgrad, conv_wgrad, pack_weights, unpack_grad
 extern const OpDef channel_stats, bn_finalize, bn_finalize_pair, bn_statistics, bn_coefficients, bn_fold, bn_apply,
     bn_backward_reduce, bn_backward_apply, bn_backward_join, bn_backward_pair, bn_max_pool, bn_max_pool_backward_reduce,
     bn_max_pool_backward_apply;
-extern const OpDef activation, activation_backward, add, dropout, dropout_backward;
+extern const OpDef activation, activation_backward, activation_backward_sum, add, dropout, dropout_backward;
 extern const OpDef max_pool, max_pool_backward, avg_pool, avg_pool_backward, global_avg_pool, global_avg_pool_backward,
     slice_pad, slice_pad_backward, flatten, flatten_backward;
-extern const OpDef norm, norm_backward_params, norm_backward;
+extern const OpDef norm, norm_backward_params, norm_backward, layer_norm_backward;
 extern const OpDef pad, pad_backward, resample, resample_backward;
 extern const OpDef adaptive_avg_pool, adaptive_avg_pool_backward;
 extern const OpDef concat, split, channel_shuffle, mul, mul_backward_broadcast, scale_channels, scale_channels_backward,
-    stochastic_depth;
+    stochastic_depth, branch_end, branch_end_backward;
 extern const OpDef loss, custom_loss, accumulate_gradients, optimizer_update;
 }  // namespace ops
 

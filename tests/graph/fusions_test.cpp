@@ -55,13 +55,12 @@ struct NamedPasses {
 };
 std::vector<NamedPasses> fusions() {
   Passes none;
-  none.statistics = none.prologue = none.dgrad = none.pool = none.block_end = false;
+  none.statistics = none.prologue = none.dgrad = none.pool = none.block_end = none.sweeps = false;
   std::vector<NamedPasses> all{{"none", none}, {"all", {}}};
-  const std::pair<const char*, bool Passes::*> each[] = {{"statistics", &Passes::statistics},
-                                                         {"prologue", &Passes::prologue},
-                                                         {"dgrad", &Passes::dgrad},
-                                                         {"pool", &Passes::pool},
-                                                         {"block_end", &Passes::block_end}};
+  const std::pair<const char*, bool Passes::*> each[] = {
+      {"statistics", &Passes::statistics}, {"prologue", &Passes::prologue},
+      {"dgrad", &Passes::dgrad},           {"pool", &Passes::pool},
+      {"block_end", &Passes::block_end},   {"sweeps", &Passes::sweeps}};
   for (const auto& [name, member] : each) {
     all.push_back({name, none});
     all.back().passes.*member = true;
@@ -148,6 +147,25 @@ TEST_F(FusionLog, WithoutAKernelOnlyOurOwnSweepsAreFused) {
   EXPECT_EQ(count("max_pool"), 1);
 }
 
+// ConvNeXt's block: group norms, and layer norms of channels not in eights, stay as they are.
+TEST_F(FusionLog, BranchesEndInOneSweepEachWay) {
+  plan("excited");
+  EXPECT_EQ(count("branch_end"), 1);
+  EXPECT_EQ(count("branch_end_backward"), 2);  // the scale of a vector, dropped behind it, has no addition
+  EXPECT_EQ(count("stochastic_depth"), 1);
+  EXPECT_EQ(count("scale_channels_backward"), 0);
+  EXPECT_TRUE(says("pass sweeps: 1 ends of branches\n"));
+  plan("convnext");
+  EXPECT_EQ(count("branch_end"), 3);
+  EXPECT_EQ(count("branch_end_backward"), 3);
+  EXPECT_EQ(count("layer_norm_backward"), 4);
+  EXPECT_EQ(count("activation_backward_sum"), 3);
+  EXPECT_EQ(count("norm_backward_params"), 0);
+  EXPECT_EQ(count("channel_sum"), 1);  // of the classifier
+  plan("normed");
+  EXPECT_TRUE(says("1 gradients of layer norms with their sums; 5 not: not by pixel, or no kernel for its channels"));
+}
+
 // What is not a plain ReLU behind a batch norm stays as it is and is named.
 TEST_F(FusionLog, ReasonsAreGiven) {
   plan("mobilenet");
@@ -187,7 +205,7 @@ TEST(DescribedDevice, ResNet50MovesWhatTheRooflineAllows) {
 }
 
 TEST(DescribedDevice, EveryFamilyMovesLessThanItsPlainPlan) {
-  for (const char* model : {"resnet18", "resnext50_32x4d", "mobilenet_v2", "vgg16_bn", "densenet121"}) {
+  for (const char* model : {"resnet18", "resnext50_32x4d", "mobilenet_v2", "vgg16_bn", "densenet121", "convnext_tiny"}) {
     const auto fused = planned(model, DType::f16), plain = planned(model, DType::f16, Passes::none());
     EXPECT_GE(plain["bytes_per_step"].get<double>() / fused["bytes_per_step"].get<double>(), 1.3) << model;
     EXPECT_LT(number(fused, "kernels_per_step"), number(plain, "kernels_per_step")) << model;

@@ -133,6 +133,21 @@ void normed(Graph& g) {
   g.output(linear(x, 5, {.name = "fc"}));
 }
 
+// Ends of branches with layer scale, with stochastic depth and with both, and layer norms of whole packets.
+void convnext(Graph& g) {
+  Value x = g.input("image", {8, 9, 3});
+  x = layer_norm(conv2d(x, 16, {.name = "stem", .kernel = 2, .stride = 2, .bias = true}), {.name = "stem.norm"});
+  const auto branch = [&](const std::string& name) {
+    Value y = conv2d(x, 16, {.name = name + ".dw", .kernel = 3, .padding = 1, .groups = 16, .bias = true});
+    y = gelu(linear(layer_norm(y, {.name = name + ".norm"}), 24, {.name = name + ".up"}));
+    return linear(y, 16, {.name = name + ".down"});
+  };
+  x = add(x, layer_scale(branch("a"), {.name = "a.scale", .init = 0.3F}));
+  x = add(stochastic_depth(branch("b"), 0.4F), x);
+  x = add(stochastic_depth(layer_scale(branch("c"), {.name = "c.scale", .init = 0.5F}), 0.3F), x);
+  g.output(linear(global_avg_pool(x), 5, {.name = "fc"}));
+}
+
 // Pools in ceil mode, of unlike padding and without counted padding.
 void pooled(Graph& g) {
   Value x = g.input("image", {10, 9, 3});
@@ -165,7 +180,7 @@ const std::vector<Network>& networks() {
   static const std::vector<Network> all{{"lenet", lenet},         {"resnet", resnet},     {"cifar", cifar},
                                         {"mobilenet", mobilenet}, {"mixed", mixed},       {"activations", activations},
                                         {"excited", excited},     {"shuffled", shuffled}, {"normed", normed},
-                                        {"pooled", pooled},       {"enlarged", enlarged}};
+                                        {"convnext", convnext},   {"pooled", pooled},     {"enlarged", enlarged}};
   return all;
 }
 

@@ -122,7 +122,7 @@ TEST_F(PassLog, TrainingFusesResidualsAndActivationsIntoBatchNorms) {
 }
 
 TEST_F(PassLog, TrainingFusesBiasesAndActivationsIntoConvolutions) {
-  const auto fused = plan("excited", true);
+  const auto fused = plan("excited", true, {.sweeps = false});
   const auto biases = [&](Plan& p) { return count(p, "add_bias"); };
   const auto plain = plan("excited", true, {.fuse = false});
   EXPECT_EQ(biases(*plain), 3);  // fc1, fc2 and the classifier
@@ -155,7 +155,7 @@ TEST_F(PassLog, MaxPoolsGoBeforeActivations) {
 
 TEST_F(PassLog, ActivationsBehindAResidualFuseInTrainingWhereTheirOutputGivesTheGradient) {
   // Alone stay: gelu and the folding leaky_relu behind residuals, mish behind the latter, and both hardswish.
-  const auto training = plan("activations", true);
+  const auto training = plan("activations", true, {.sweeps = false});
   EXPECT_EQ(count(*training, "activation"), 5);
   EXPECT_EQ(count(*training, "activation_backward"), 5);
   // mish is still alone, and hardswish, for which a convolution has no epilogue.

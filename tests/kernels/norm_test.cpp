@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "batch_norm.h"
 #include "kernel_test.h"
 #include "reference/norm.h"
 #include "support/op_test.h"
@@ -115,6 +116,51 @@ TEST_P(NormTest, InPlaceTheSameBitsAgainAndWithPhasesBackwards) {
     });
     EXPECT_EQ(norm.tdy.values(), dx);
     EXPECT_EQ(norm.tx.values(), y);
+  }
+}
+
+// One sweep against the two gradients above and the sum of what is stored, also in place and with phases backwards.
+TEST_P(NormTest, ALayerNormsGradientInOneSweep) {
+  // The last two: several chunks of several tiles, and as many packets as threads.
+  const Case cases[] = {kCases[2],        kCases[3],        kCases[4],       kCases[5],
+                        {5000, 1, 24, 1}, {70000, 1, 8, 1}, {70, 1, 2048, 1}};
+  const bool cuda = ctx().device().is_cuda();
+  for (const Case& c : cases) {
+    const Norm norm(ctx(), dtype(), c, -2, 4);
+    ASSERT_TRUE(sweeps_layer_norm(norm.shape, norm.sets));
+    const int64_t rows = c.pictures * c.pixels;
+    const DeviceTensor dx(ctx(), dtype(), norm.shape), sums(ctx(), DType::f32, {3, c.channels}),
+        dsum(ctx(), DType::f32, {c.channels}),
+        scratch(ctx(), DType::f32, {layer_norm_backward_scratch(norm.shape) / 4});
+    float* const f = sums.as<float>();
+    LayerNormBackwardArgs args{.dy = norm.tdy,
+                               .x = norm.tx,
+                               .stats = norm.stats.as<float>(),
+                               .gamma = norm.gamma.as<float>(),
+                               .dx = dx,
+                               .scratch = scratch.as<float>(),
+                               .dgamma = f,
+                               .dbeta = f + c.channels,
+                               .dsum = f + 2 * c.channels};
+    norm.run_all(ctx());
+    run(ctx(), [&](Stream s) {
+      layer_norm_backward(s, args);
+      channel_sum(s, norm.dx, norm.scratch.as<float>(), dsum.as<float>());
+    });
+    Vector expected = norm.dgamma.values();
+    for (const DeviceTensor* t : {&norm.dbeta, &dsum})
+      for (const double v : t->values()) expected.push_back(v);
+    const std::string what = " of " + norm.shape.to_string();
+    const double e = cuda ? 4 * epsilon(dtype()) : 0;
+    expect_near(dx.values(), norm.dx.values(), e, e, "dx" + what);
+    expect_near(sums.values(), expected, e * static_cast<double>(rows), e, "sums" + what);
+    for (const DeviceTensor* t : {&dx, &sums, &scratch}) t->check_guards();
+    const Vector once = sums.values(), gradient = dx.values();
+    const PhasesBackwards backwards;
+    args.dx = norm.tdy;
+    run(ctx(), [&](Stream s) { layer_norm_backward(s, args); });
+    EXPECT_EQ(sums.values(), once) << what;
+    EXPECT_EQ(norm.tdy.values(), gradient) << what;
   }
 }
 

@@ -13,6 +13,7 @@ def of(*suites):
 ACTIVATION = of("ActivationTest", "DropoutTest")
 BATCH_NORM = of("BatchNormTest")
 BLOCK_END = of("BlockEndTest")
+BRANCH_END = of("BranchEndTest")
 CHANNELS = of("ChannelsTest")
 LOSS = of("LossTest", "AnyLossTest")
 OPTIMIZER = of("OptimizerTest", "LossScaleTest")
@@ -27,7 +28,9 @@ TUNING = "Autotune*:Tuning*:PlainSums.*:KernelTrial.*"
 
 # file: (filter of test_kernels, or of test_conv for files in src/conv; mutations)
 MUTATIONS = {
-    "kernels/activation.cu": (ACTIVATION, [
+    "kernels/activation.cu": (ACTIVATION + ":" + BRANCH_END, [
+        ("index", "backward.template run<W>(row * channels + c)", "backward.template run<W>(row * channels)"),
+        ("sign", "{ sums[0][j] += g[j]; });", "{ sums[0][j] -= g[j]; });"),
         ("sign", "p[j] += q[j];", "p[j] -= q[j];"),
         ("sign", "uniform(bits.v[j]) < p ?", "uniform(bits.v[j]) > p ?"),
         ("constant", "scale = 1.F / (1.F - p);", "scale = 1.F / (1.F + p);"),
@@ -160,6 +163,14 @@ MUTATIONS = {
         ("sign", "* scale[j] + bias[j];", "* scale[j] - bias[j];"),
         ("sign", "sums[0][j] += g[j] * ((v[j] - m.first[j]) * m.second[j]);", "sums[0][j] -= g[j] * ((v[j] - m.first[j]) * m.second[j]);"),
         ("sign", "sums[1][j] += g[j] * ((v[j] - mean) * invstd);", "sums[1][j] += g[j] * ((v[j] + mean) * invstd);"),
+        ("barrier", "sum_rows(row, count, t, shared);"),
+        ("barrier", "find_means(count, t, shared);"),
+        ("barrier", "shared.slices[j][t] = sums[t].of[k][j];"),
+        ("index", "for (int c = lane * 8; c < channels; c += kLanes * 8)", "for (int c = lane * 8; c < channels; c += kThreads)"),
+        ("sign", "- mean_g - xhat * mean_g_xhat", "- mean_g + xhat * mean_g_xhat"),
+        ("index", "sums.of[0][j] += g[j] * xhat;", "sums.of[1][j] += g[j] * xhat;"),
+        ("sign", "sums.of[2][j] += g[j]; });", "sums.of[2][j] -= g[j]; });"),
+        ("index", "(row + tile < last ? tile : last - row)", "(row + tile < rows ? tile : rows - row)"),
         ("sign", "- of_g.first[j] - xhat * of_g.second[j]", "- of_g.first[j] + xhat * of_g.second[j]"),
     ]),
     "kernels/optimizer.cu": (OPTIMIZER + ":" + MUON, [
@@ -271,10 +282,19 @@ MUTATIONS = {
         ("index", "(2 * p + 3) * out / (2 * in) + 1", "(2 * p + 1) * out / (2 * in) + 1"),
         ("constant", "sum[j] += line[j] * of_row;", "sum[j] += line[j];"),
     ]),
-    "kernels/stochastic_depth.cu": (CHANNELS, [
+    "kernels/exec/keep_rows.h": (CHANNELS, [
         ("sign", "uniform(bits.v[0]) >= p", "uniform(bits.v[0]) < p"),
-        ("constant", "1.F / (1.F - p)", "1.F / (1.F + p)"),
+        ("constant", "1.F / (1.F - dropped)", "1.F / (1.F + dropped)"),
         ("index", "input->first_row + row", "row"),
+    ]),
+    "kernels/branch_end.cu": (BRANCH_END, [
+        ("index", "by_pixels.quotient(row)", "row"),
+        ("index", "load<W>(gamma + c)", "load<W>(gamma)"),
+        ("sign", "{ v[j] += r[j]; });", "{ v[j] -= r[j]; });"),
+        ("constant", "    factors.keep(row, g);\n", ""),
+        ("sign", "sums[0][j] += g[j] * v[j];", "sums[0][j] -= g[j] * v[j];"),
+        ("sign", "g[j] *= scale[j];", "g[j] *= -scale[j];"),
+        ("index", "if (dbias) dbias[c] = static_cast<float>(sums[1]);", "if (dbias) dbias[c] = static_cast<float>(sums[0]);"),
     ]),
     "kernels/augment.cu": (AUGMENT, [
         ("barrier", "  for (int width = kThreads / 2; width > 0; width /= 2)\n    block.phase([&](int t) {\n      if (t < width) tree[t] += tree[t + width];\n    });",

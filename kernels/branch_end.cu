@@ -1,0 +1,111 @@
+#include "branch_end.h"
+
+#include "exec/keep_rows.h"
+#include "exec/reduce.h"
+
+namespace convolt {
+namespace {
+
+int channels_of(const Tensor& x) { return static_cast<int>(x.shape[-1]); }
+int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
+
+struct Factors {
+  const float* gamma;
+  RowKeeper keeper;
+  Divisor by_pixels;
+  Factors(const BranchScale& s, const Tensor& x)
+      : gamma(s.gamma), keeper(s.input, s.layer, s.p), by_pixels(rows_of(x) / x.shape[0]) {}
+  template <int W>
+  HD void keep(int64_t row, Floats<W>& v) const {
+    keeper.apply(by_pixels.quotient(row), v);
+  }
+  template <int W>
+  HD void scale(int c, Floats<W>& v) const {
+    if (!gamma) return;
+    const Floats<W> g = load<W>(gamma + c);
+    for_lanes<W>([&](int j) { v[j] *= g[j]; });
+  }
+};
+
+template <class T>
+struct End {
+  const T *x, *residual;
+  T* y;
+  Factors factors;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const int64_t i = row * channels + c;
+    Floats<W> v = load<W>(x + i);
+    const Floats<W> r = load<W>(residual + i);
+    factors.scale(c, v);
+    factors.keep(row, v);
+    for_lanes<W>([&](int j) { v[j] += r[j]; });
+    store(y + i, v);
+  }
+};
+
+template <class T, bool kScaled>
+struct Backward {
+  const T *dy, *x;
+  T* dx;
+  Factors factors;
+  int channels;
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+    const int64_t i = row * channels + c;
+    Floats<W> g = load<W>(dy + i);
+    factors.keep(row, g);
+    if constexpr (kScaled) {
+      const Floats<W> v = load<W>(x + i), scale = load<W>(factors.gamma + c);
+      for_lanes<W>([&](int j) {
+        sums[0][j] += g[j] * v[j];
+        g[j] *= scale[j];
+      });
+    }
+    store(dx + i, g);
+    g = rounded<T>(g);
+    for_lanes<W>([&](int j) { sums[1][j] += g[j]; });
+  }
+};
+
+// Each sum where it is wanted.
+struct StoreWanted {
+  float *dgamma, *dbias;
+  HD void operator()(int c, const double (&sums)[2]) const {
+    if (dgamma) dgamma[c] = static_cast<float>(sums[0]);
+    if (dbias) dbias[c] = static_cast<float>(sums[1]);
+  }
+};
+
+}  // namespace
+
+void branch_end(Stream s, const Tensor& x, const Tensor& residual, const BranchScale& scale, const Tensor& y) {
+  dispatch_float(x.dtype, "branch_end", [&](auto t) {
+    using T = decltype(t);
+    for_each_channel_packet(
+        s, rows_of(x), channels_of(x),
+        End<T>{x.as<const T>(), residual.as<const T>(), y.as<T>(), Factors(scale, x), channels_of(x)});
+  });
+}
+
+int64_t branch_end_scratch(int64_t rows, int64_t channels) {
+  return chunks_of(rows) * 2 * channels * static_cast<int64_t>(sizeof(float));
+}
+
+void branch_end_backward(Stream s, const BranchEndBackwardArgs& a) {
+  const int channels = channels_of(a.dy);
+  const int64_t rows = rows_of(a.dy);
+  dispatch_float(a.dy.dtype, "branch_end_backward", [&](auto t) {
+    using T = decltype(t);
+    const auto reduce = [&]<bool kScaled>() {
+      reduce_channels<2>(
+          s, rows, channels, a.scratch,
+          Backward<T, kScaled>{a.dy.as<const T>(), a.x.as<const T>(), a.dx.as<T>(), Factors(a.scale, a.dy), channels});
+    };
+    a.scale.gamma != nullptr ? reduce.template operator()<true>() : reduce.template operator()<false>();
+  });
+  join_chunks<2>(s, chunks_of(rows), channels, a.scratch, StoreWanted{a.dgamma, a.dbias});
+}
+
+}  // namespace convolt

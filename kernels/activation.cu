@@ -143,11 +143,11 @@ void activation_backward_sum(Stream s, const Tensor& dy, const Tensor& kept, con
     using T = decltype(t);
     dispatch_activation(act, [&](auto a) {
       using A = decltype(a);
-      reduce_channels<1>(s, rows, channels, scratch,
-                         BackwardSum<T, A>{{dy.as<const T>(), kept.as<const T>(), dx.as<T>(), a}, channels});
+      reduce_channels_then<1>(s, rows, channels, scratch,
+                              BackwardSum<T, A>{{dy.as<const T>(), kept.as<const T>(), dx.as<T>(), a}, channels},
+                              StoreSums<1>{{sum}});
     });
   });
-  join_chunks<1>(s, chunks_of(rows), channels, scratch, StoreSums<1>{{sum}});
 }
 
 void add(Stream s, const Tensor& a, const Tensor& b, const Tensor& y) {

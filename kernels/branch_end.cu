@@ -99,13 +99,13 @@ void branch_end_backward(Stream s, const BranchEndBackwardArgs& a) {
   dispatch_float(a.dy.dtype, "branch_end_backward", [&](auto t) {
     using T = decltype(t);
     const auto reduce = [&]<bool kScaled>() {
-      reduce_channels<2>(
+      reduce_channels_then<2>(
           s, rows, channels, a.scratch,
-          Backward<T, kScaled>{a.dy.as<const T>(), a.x.as<const T>(), a.dx.as<T>(), Factors(a.scale, a.dy), channels});
+          Backward<T, kScaled>{a.dy.as<const T>(), a.x.as<const T>(), a.dx.as<T>(), Factors(a.scale, a.dy), channels},
+          StoreWanted{a.dgamma, a.dbias});
     };
     a.scale.gamma != nullptr ? reduce.template operator()<true>() : reduce.template operator()<false>();
   });
-  join_chunks<2>(s, chunks_of(rows), channels, a.scratch, StoreWanted{a.dgamma, a.dbias});
 }
 
 }  // namespace convolt

@@ -124,9 +124,9 @@ void scale_channels_backward(Stream s, const Tensor& dy, const Tensor& x, float*
   const int channels = channels_of(x);
   dispatch_float(x.dtype, "scale_channels_backward", [&](auto t) {
     using T = decltype(t);
-    reduce_channels<1>(s, rows_of(x), channels, scratch, ProductSum<T>{dy.as<const T>(), x.as<const T>(), channels});
+    reduce_channels_then<1>(s, rows_of(x), channels, scratch,
+                            ProductSum<T>{dy.as<const T>(), x.as<const T>(), channels}, StoreSums<1>{{dscale}});
   });
-  join_chunks<1>(s, chunks_of(rows_of(x)), channels, scratch, StoreSums<1>{{dscale}});
 }
 
 }  // namespace convolt

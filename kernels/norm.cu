@@ -361,9 +361,10 @@ void norm_backward_params(Stream s, const Tensor& dy, const Tensor& x, const Nor
   const int64_t rows = rows_of(x.shape);
   dispatch_float(x.dtype, "norm_backward_params", [&](auto t) {
     using T = decltype(t);
-    reduce_channels<2>(s, rows, l.channels, scratch, BackwardParams<T>{dy.as<const T>(), x.as<const T>(), stats, l});
+    reduce_channels_then<2>(s, rows, l.channels, scratch,
+                            BackwardParams<T>{dy.as<const T>(), x.as<const T>(), stats, l},
+                            StoreSums<2>{{dgamma, dbeta}});
   });
-  join_chunks<2>(s, chunks_of(rows), l.channels, scratch, StoreSums<2>{{dgamma, dbeta}});
 }
 
 void norm_backward(Stream s, const Tensor& dy, const Tensor& x, const NormSets& sets, const float* stats,

@@ -357,8 +357,7 @@ const OpDef scale_channels_backward{.name = "scale_channels_backward",
                                         [](const Op& op, const Program& p) {
                                           const Shape& x = p[op.in[0]].shape;
                                           return scale_channels_scratch(rows_of(x), x[-1]);
-                                        },
-                                    .launches = [](const Op&) { return 2; }};
+                                        }};
 
 }  // namespace ops
 }  // namespace convolt

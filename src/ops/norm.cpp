@@ -113,8 +113,7 @@ const OpDef norm_backward_params{
         convolt::norm_backward_params(s, dy, x, sets, stats, scratch, dgamma, dbeta);
       };
     },
-    .scratch = [](const Op& op, const Program& p) { return norm_backward_params_scratch(p[op.in[0]].shape); },
-    .launches = two_launches};
+    .scratch = [](const Op& op, const Program& p) { return norm_backward_params_scratch(p[op.in[0]].shape); }};
 
 // (dy, x, stats, gamma) -> dx
 const OpDef norm_backward{

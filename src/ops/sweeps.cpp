@@ -57,7 +57,6 @@ const OpDef branch_end_backward{.name = "branch_end_backward",
                                       const Shape& dy = p[op.in[0]].shape;
                                       return branch_end_scratch(rows_of(dy), dy[-1]);
                                     },
-                                .launches = two,
                                 .in_place = {{0, 0}, {1, 0}}};
 
 // (dy, kept) -> (dx, dbias)
@@ -75,7 +74,6 @@ const OpDef activation_backward_sum{
           const Shape& dy = p[op.in[0]].shape;
           return bn_backward_scratch(rows_of(dy), static_cast<int>(dy[-1]));
         },
-    .launches = two,
     .in_place = {{0, 0}, {1, 0}}};
 
 // (dy, x, stats, gamma) -> (dx, dgamma, dbeta, dbias or none)

@@ -69,7 +69,7 @@ void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor
 // accuracy as (mean / standard deviation)^2. scratch as bn_backward_scratch.
 void channel_sums(Stream s, const Tensor& x, float* scratch, float* sums);
 
-// out[c] = sum over rows of x[row, c] (bias gradient); scratch as bn_backward_scratch.
+// out[c] = sum over rows of x[row, c] (bias gradient); scratch as scale_channels_scratch.
 void channel_sum(Stream s, const Tensor& x, float* scratch, float* out);
 // y[row, c] = x[row, c] + bias[c]; y may be x.
 void add_bias(Stream s, const Tensor& x, const float* bias, const Tensor& y);

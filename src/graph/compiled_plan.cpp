@@ -46,8 +46,12 @@ CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& 
   }
   add_scratch();
   add_tables();
+  const auto place = [&](ValueId v) { return memory.places[static_cast<size_t>(v)]; };
   memory = plan_memory(program, options.passes.in_place);
   verify(program, memory);
+  for (Op& op : program.step)
+    if (op.def == &ops::flatten || op.def == &ops::flatten_backward)
+      op.view = place(op.in[0]).group == place(op.out[0]).group;
 }
 
 void CompiledPlan::belong_to(const Params& params) {

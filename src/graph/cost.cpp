@@ -1,9 +1,9 @@
 #include "graph/cost.h"
 
 #include <algorithm>
+#include <set>
 
 namespace convolt {
-namespace {
 
 int64_t bytes_of(const std::vector<ValueId>& values, const Program& p) {
   int64_t n = 0;
@@ -12,16 +12,25 @@ int64_t bytes_of(const std::vector<ValueId>& values, const Program& p) {
   return n;
 }
 
-}  // namespace
+int64_t touched(int64_t in, int64_t out, int kernel, int stride, int dilation, int before) {
+  std::vector<bool> read(static_cast<size_t>(in), false);
+  for (int64_t o = 0; o < out; ++o)
+    for (int k = 0; k < kernel; ++k)
+      if (const int64_t i = o * stride + int64_t{k} * dilation - before; i >= 0 && i < in)
+        read[static_cast<size_t>(i)] = true;
+  return std::count(read.begin(), read.end(), true);
+}
 
 OpCost cost_of(const Op& op, const Program& p) {
   OpCost cost;
   if (op.def->launches != nullptr) cost.launches = op.def->launches(op);
   if (op.def->flops != nullptr) cost.flops = op.def->flops(op, p);
-  if (op.def->bytes != nullptr)
+  if (op.def->bytes != nullptr) {
     cost.bytes = op.def->bytes(op, p);
-  else
-    cost.bytes = bytes_of(op.in, p) + bytes_of(op.out, p);
+  } else {  // add(x, x) reads x once
+    const std::set<ValueId> inputs(op.in.begin(), op.in.end());
+    cost.bytes = bytes_of({inputs.begin(), inputs.end()}, p) + bytes_of(op.out, p);
+  }
   // Partial results are written once and read once. What a library does with its workspace is not known.
   if (op.scratch != kNoValue && op.kernel == nullptr) cost.bytes += 2 * p[op.scratch].bytes();
   return cost;

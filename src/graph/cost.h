@@ -14,6 +14,11 @@ struct OpCost {
 };
 OpCost cost_of(const Op& op, const Program& program);
 
+// For OpDef::bytes. All these values once; one that is there twice counts twice.
+int64_t bytes_of(const std::vector<ValueId>& values, const Program& program);
+// How many of `in` rows or columns the windows of a convolution or pool reach at all.
+int64_t touched(int64_t in, int64_t out, int kernel, int stride, int dilation, int before);
+
 // max(bytes / copy, flops / product rate), in seconds.
 double time_bound(const OpCost& cost, const DeviceRates& rates, DType dtype, bool tf32);
 

@@ -125,6 +125,7 @@ struct Op {
   std::string layer;                   // the graph layer it came from
   ValueId scratch = kNoValue;          // memory of its own while it runs
   std::shared_ptr<ConvKernel> kernel;  // of convolutions, linear layers and their packing
+  bool view = false;                   // of flatten: the memory plan gave the output the input's memory
   bool composed = false;               // a fused convolution that runs as plain kernels: the provider has no other
   std::string note;                    // what a pass did here, for describe()
 };

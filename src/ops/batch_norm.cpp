@@ -5,6 +5,7 @@
 
 #include "block_end.h"
 #include "convolt/layers.h"
+#include "graph/cost.h"
 #include "graph/layer.h"
 
 namespace convolt {
@@ -140,6 +141,11 @@ const OpDef bn_finalize{.name = "bn_finalize",
                           const BnFinalizeArgs args = finalize_args(op, b, 0);
                           return [args](Stream s) { convolt::bn_finalize(s, args); };
                         },
+                        // The running statistics are read and written.
+                        .bytes =
+                            [](const Op& op, const Program& p) {
+                              return bytes_of(op.in, p) + bytes_of({op.in[3], op.in[4]}, p) + bytes_of(op.out, p);
+                            },
                         .effects = true};
 
 // (sums, gamma, beta, running mean, running var) twice, plain sums -> (coef, coef)

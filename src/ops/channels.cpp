@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "graph/cost.h"
 #include "graph/layer.h"
 #include "graph/layer_attributes.h"
 
@@ -281,22 +282,30 @@ std::vector<const LayerDef*> channel_kinds() {
 namespace ops {
 
 // (parts...) -> whole; a part that is kNoValue is zero. At least one has a value.
-const OpDef concat{.name = "concat",
-                   .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                     const auto& channels = parts_of(op);
-                     const ValueId known =
-                         *std::find_if(op.in.begin(), op.in.end(), [](ValueId v) { return v != kNoValue; });
-                     const int64_t sum = std::accumulate(channels.begin(), channels.end(), int64_t{0});
-                     return {{p[known].dtype, with_channels(p[known].shape, sum)}};
-                   },
-                   .bind = bind_concat,
-                   .gradient = concat_gradient,
-                   .launches = [](const Op& op) { return static_cast<int>(op.in.size()); }};
+const OpDef concat{
+    .name = "concat",
+    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+      const auto& channels = parts_of(op);
+      const ValueId known = *std::find_if(op.in.begin(), op.in.end(), [](ValueId v) { return v != kNoValue; });
+      const int64_t sum = std::accumulate(channels.begin(), channels.end(), int64_t{0});
+      return {{p[known].dtype, with_channels(p[known].shape, sum)}};
+    },
+    .bind = bind_concat,
+    .gradient = concat_gradient,
+    .bytes = [](const Op& op, const Program& p) { return bytes_of(op.in, p) + bytes_of(op.out, p); },
+    .launches =
+        [](const Op& op) {
+          const auto& channels = parts_of(op);
+          return static_cast<int>(std::count_if(channels.begin(), channels.end(), [](int64_t n) { return n > 0; }));
+        }};
 // (whole) -> (parts...), some of which may be kNoValue.
 const OpDef split{
-    .name = "split", .infer = preset, .bind = bind_split, .gradient = split_gradient, .launches = [](const Op& op) {
-      return values_among(op.out);
-    }};
+    .name = "split",
+    .infer = preset,
+    .bind = bind_split,
+    .gradient = split_gradient,
+    .bytes = [](const Op& op, const Program& p) { return 2 * bytes_of(op.out, p); },  // no part that is not made
+    .launches = [](const Op& op) { return values_among(op.out); }};
 
 const OpDef channel_shuffle{
     .name = "channel_shuffle",

@@ -1,10 +1,10 @@
 // Convolutions and matrix products as ops, plain or fused with the batch norms around them. Where the provider has no
 // kernel for a fusion and PlanOptions::compose_fusions asks for it, the op runs plain kernels one after the other.
-#include <algorithm>
-
 #include "activation.h"
 #include "batch_norm.h"
 #include "block_end.h"
+#include "channels.h"
+#include "graph/cost.h"
 #include "graph/op.h"
 
 namespace convolt {
@@ -115,17 +115,6 @@ Launch bind_kernel(const Op& op, const Binding& b) {
   return [kernel = op.kernel, args = args_of(op, b, P)](Stream s) { kernel->run(s, args); };
 }
 
-// How many of `in` rows or columns a convolution reads at all: with a stride above the kernel's extent it skips some.
-int64_t touched(int64_t in, int64_t out, int kernel, int stride, int dilation, int before) {
-  if (dilation == 1 && stride <= kernel) return in;
-  std::vector<bool> read(static_cast<size_t>(in), false);
-  for (int64_t o = 0; o < out; ++o)
-    for (int k = 0; k < kernel; ++k)
-      if (const int64_t i = o * stride + int64_t{k} * dilation - before; i >= 0 && i < in)
-        read[static_cast<size_t>(i)] = true;
-  return std::count(read.begin(), read.end(), true);
-}
-
 // What the plain kernels of a composed op move besides its operands.
 int64_t composed_bytes(const Op& op) {
   const ConvDesc& d = conv(op);
@@ -141,10 +130,7 @@ int64_t composed_bytes(const Op& op) {
 
 // Each operand once, but of x only what is read; dgrad writes all of it.
 int64_t conv_bytes(const Op& op, const Program& p) {
-  int64_t n = op.composed ? composed_bytes(op) : 0;
-  for (const auto* operands : {&op.in, &op.out})
-    for (const ValueId v : *operands)
-      if (v != kNoValue) n += p[v].bytes();
+  const int64_t n = bytes_of(op.in, p) + bytes_of(op.out, p) + (op.composed ? composed_bytes(op) : 0);
   if (conv(op).pass == ConvPass::dgrad) return n;
   const ConvGeometry& g = conv(op).geometry;
   const int64_t rows = touched(g.in_h, g.out_h(), g.kernel_h, g.stride_h, g.dilation_h, g.pad.top),
@@ -318,7 +304,7 @@ const OpDef channel_sum{.name = "channel_sum",
                         .scratch =
                             [](const Op& op, const Program& p) {
                               const Shape& x = p[op.in[0]].shape;
-                              return bn_backward_scratch(x.elements() / x[-1], static_cast<int>(x[-1]));
+                              return scale_channels_scratch(rows_of(x), x[-1]);
                             }};
 
 }  // namespace ops

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "convolt/layers.h"
+#include "graph/cost.h"
 #include "graph/layer.h"
 
 namespace convolt {
@@ -72,6 +73,11 @@ void norm_gradient(const Op& op, GradientBuilder& b) {
 }
 
 int two_launches(const Op&) { return 2; }
+// The first launch sums, the second goes over the same operands and reads what the first made of them.
+int64_t norm_bytes(const Op& op, const Program& p) {
+  return 2 * bytes_of({op.in[0], op.out[1]}, p) + bytes_of({op.in[1], op.in[2], op.out[0]}, p);
+}
+int64_t norm_backward_bytes(const Op& op, const Program& p) { return 2 * bytes_of(op.in, p) + bytes_of(op.out, p); }
 
 }  // namespace
 
@@ -96,6 +102,7 @@ const OpDef norm{.name = "norm",
                  },
                  .bind = bind_norm,
                  .gradient = norm_gradient,
+                 .bytes = norm_bytes,
                  .launches = two_launches,
                  .in_place = {{0, 0}}};
 
@@ -126,6 +133,7 @@ const OpDef norm_backward{
               gamma = b.in(op, 3).as<const float>(), means = static_cast<float*>(b.scratch(op)), dx = b.out(op, 0),
               sets = norm_of(op).sets](Stream s) { convolt::norm_backward(s, dy, x, sets, stats, gamma, means, dx); };
     },
+    .bytes = norm_backward_bytes,
     .scratch = [](const Op& op, const Program& p) { return norm_of(op).sets.sets_of(p[op.in[0]].shape) * 8; },
     .launches = two_launches,
     .in_place = {{0, 0}}};

@@ -5,6 +5,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "graph/cost.h"
 #include "graph/layer.h"
 #include "graph/layer_attributes.h"
 
@@ -131,6 +134,23 @@ void gradient_with_input(const Op& op, GradientBuilder& b) {
 }
 std::vector<TensorType> preset(const Op&, const Program&) { return {}; }
 
+// Of the picture only what windows reach.
+int64_t pool_bytes(const Op& op, const Program& p) {
+  const ValueInfo& x = p[op.in[0]];
+  const Shape& y = p[op.out[0]].shape;
+  const PoolWindow& w = window(op);
+  return bytes_of(op.out, p) + x.shape[0] * x.shape[3] * size_of(x.dtype) *
+                                   touched(x.shape[1], y[1], w.kernel_h, w.stride_h, 1, w.pad.top) *
+                                   touched(x.shape[2], y[2], w.kernel_w, w.stride_w, 1, w.pad.left);
+}
+// Only the pixels of the coarser side's grid, and only the channels that both sides have.
+int64_t slice_bytes(const Op& op, const Program& p) {
+  const ValueInfo &from = p[op.in[0]], &to = p[op.out[0]];
+  const ValueInfo& coarse = from.shape.elements() / from.shape[3] < to.shape.elements() / to.shape[3] ? from : to;
+  return to.bytes() +
+         coarse.shape.elements() / coarse.shape[3] * std::min(from.shape[3], to.shape[3]) * size_of(to.dtype);
+}
+
 }  // namespace
 
 Value max_pool(Value x, PoolOptions options) {
@@ -166,7 +186,8 @@ const OpDef max_pool{.name = "max_pool",
                          convolt::max_pool(s, x, y, index, w);
                        };
                      },
-                     .gradient = gradient_with_input<ops::max_pool_backward>};
+                     .gradient = gradient_with_input<ops::max_pool_backward>,
+                     .bytes = pool_bytes};
 const OpDef max_pool_backward{
     .name = "max_pool_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
       return [dy = b.in(op, 0), index = b.in(op, 1), dx = b.out(op, 0), w = window(op)](Stream s) {
@@ -180,7 +201,8 @@ const OpDef avg_pool{.name = "avg_pool",
                          convolt::avg_pool(s, x, y, w);
                        };
                      },
-                     .gradient = gradient_with_input<ops::avg_pool_backward>};
+                     .gradient = gradient_with_input<ops::avg_pool_backward>,
+                     .bytes = pool_bytes};
 const OpDef avg_pool_backward{
     .name = "avg_pool_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
       return
@@ -223,16 +245,22 @@ const OpDef slice_pad{.name = "slice_pad",
                           convolt::slice_pad(s, x, y, a.stride, a.channels_before);
                         };
                       },
-                      .gradient = gradient_with_input<ops::slice_pad_backward>};
-const OpDef slice_pad_backward{
-    .name = "slice_pad_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
-      return [dy = b.in(op, 0), dx = b.out(op, 0), a = std::get<SliceAttrs>(op.attrs)](Stream s) {
-        convolt::slice_pad_backward(s, dy, dx, a.stride, a.channels_before);
-      };
-    }};
+                      .gradient = gradient_with_input<ops::slice_pad_backward>,
+                      .bytes = slice_bytes};
+const OpDef slice_pad_backward{.name = "slice_pad_backward",
+                               .infer = preset,
+                               .bind = [](const Op& op, const Binding& b) -> Launch {
+                                 return [dy = b.in(op, 0), dx = b.out(op, 0),
+                                         a = std::get<SliceAttrs>(op.attrs)](Stream s) {
+                                   convolt::slice_pad_backward(s, dy, dx, a.stride, a.channels_before);
+                                 };
+                               },
+                               .bytes = slice_bytes};
 
 namespace {
 // A view where the memory plan lets the output take the input's place, else a copy.
+int view_launches(const Op& op) { return op.view ? 0 : 1; }
+int64_t view_bytes(const Op& op, const Program& p) { return op.view ? 0 : bytes_of(op.in, p) + bytes_of(op.out, p); }
 Launch bind_view(const Op& op, const Binding& b) {
   const Tensor x = b.in(op, 0);
   Tensor y = b.out(op, 0);
@@ -248,12 +276,14 @@ const OpDef flatten{.name = "flatten",
                     },
                     .bind = bind_view,
                     .gradient = gradient_with_input<ops::flatten_backward>,
-                    .launches = [](const Op&) { return 0; },
+                    .bytes = view_bytes,
+                    .launches = view_launches,
                     .in_place = {{0, 0}}};
 const OpDef flatten_backward{.name = "flatten_backward",
                              .infer = preset,
                              .bind = bind_view,
-                             .launches = [](const Op&) { return 0; },
+                             .bytes = view_bytes,
+                             .launches = view_launches,
                              .in_place = {{0, 0}}};
 
 }  // namespace ops

@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "graph/cost.h"
 #include "graph/layer.h"
 #include "graph/layer_attributes.h"
 
@@ -58,6 +61,24 @@ const PadAttrs& pad_of(const Op& op) { return std::get<PadAttrs>(op.attrs); }
 const ResampleAttrs& resample_of(const Op& op) { return std::get<ResampleAttrs>(op.attrs); }
 std::vector<TensorType> preset(const Op&, const Program&) { return {}; }
 
+// Of rows and columns that both pictures have, x may have more on either side.
+int64_t shift_bytes(const Op& op, const Program& p, int down, int right) {
+  const ValueInfo& y = p[op.out[0]];
+  const Shape& x = p[op.in[0]].shape;
+  const auto common = [](int64_t from, int64_t to, int64_t shift) {
+    return std::max<int64_t>(0, std::min(to, from - shift) - std::max<int64_t>(0, -shift));
+  };
+  return y.bytes() + x[0] * x[3] * size_of(y.dtype) * common(x[1], y.shape[1], down) * common(x[2], y.shape[2], right);
+}
+// Smaller pictures do not take from every pixel: nearest from one for each of theirs, bilinear from two each way.
+int64_t resample_bytes(const Op& op, const Program& p) {
+  const ValueInfo& y = p[op.out[0]];
+  const Shape& x = p[op.in[0]].shape;
+  const int64_t taps = resample_of(op).filter == ResampleFilter::nearest ? 1 : 2;
+  return y.bytes() +
+         x[0] * x[3] * size_of(y.dtype) * std::min(x[1], taps * y.shape[1]) * std::min(x[2], taps * y.shape[2]);
+}
+
 // The gradient op makes a value of the type of the forward op's input.
 template <const OpDef& Def>
 void gradient_like_input(const Op& op, GradientBuilder& b) {
@@ -78,23 +99,31 @@ std::vector<const LayerDef*> resample_kinds() { return {&kPad, &kUpsample}; }
 
 namespace ops {
 
-const OpDef pad{.name = "pad",
-                .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                  const Shape& x = p[op.in[0]].shape;
-                  const Padding& border = pad_of(op).padding;
-                  return {{p[op.in[0]].dtype, {x[0], x[1] + border.vertical(), x[2] + border.horizontal(), x[3]}}};
-                },
-                .bind = [](const Op& op, const Binding& b) -> Launch {
-                  return [x = b.in(op, 0), y = b.out(op, 0), a = pad_of(op)](Stream s) {
-                    shift_picture(s, x, y, -a.padding.top, -a.padding.left, a.value);
-                  };
-                },
-                .gradient = gradient_like_input<ops::pad_backward>};
-const OpDef pad_backward{.name = "pad_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
-                           return [dy = b.in(op, 0), dx = b.out(op, 0), a = pad_of(op)](Stream s) {
-                             shift_picture(s, dy, dx, a.padding.top, a.padding.left, 0);
-                           };
-                         }};
+const OpDef pad{
+    .name = "pad",
+    .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+      const Shape& x = p[op.in[0]].shape;
+      const Padding& border = pad_of(op).padding;
+      return {{p[op.in[0]].dtype, {x[0], x[1] + border.vertical(), x[2] + border.horizontal(), x[3]}}};
+    },
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [x = b.in(op, 0), y = b.out(op, 0), a = pad_of(op)](Stream s) {
+        shift_picture(s, x, y, -a.padding.top, -a.padding.left, a.value);
+      };
+    },
+    .gradient = gradient_like_input<ops::pad_backward>,
+    .bytes = [](const Op& op,
+                const Program& p) { return shift_bytes(op, p, -pad_of(op).padding.top, -pad_of(op).padding.left); }};
+const OpDef pad_backward{
+    .name = "pad_backward",
+    .infer = preset,
+    .bind = [](const Op& op, const Binding& b) -> Launch {
+      return [dy = b.in(op, 0), dx = b.out(op, 0), a = pad_of(op)](Stream s) {
+        shift_picture(s, dy, dx, a.padding.top, a.padding.left, 0);
+      };
+    },
+    .bytes = [](const Op& op,
+                const Program& p) { return shift_bytes(op, p, pad_of(op).padding.top, pad_of(op).padding.left); }};
 
 const OpDef resample{.name = "resample",
                      .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
@@ -106,7 +135,8 @@ const OpDef resample{.name = "resample",
                          convolt::resample(s, x, y, filter);
                        };
                      },
-                     .gradient = gradient_like_input<ops::resample_backward>};
+                     .gradient = gradient_like_input<ops::resample_backward>,
+                     .bytes = resample_bytes};
 const OpDef resample_backward{
     .name = "resample_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
       return [dy = b.in(op, 0), dx = b.out(op, 0), filter = resample_of(op).filter](Stream s) {

@@ -1,6 +1,7 @@
 // What surrounds the network in a step: the batch comes in, the loss goes out, the optimizer updates.
 #include "augment/policy.h"
 #include "convolt/optimizer.h"
+#include "graph/cost.h"
 #include "graph/op.h"
 #include "graph/optimizer_tables.h"
 #include "loss.h"
@@ -48,16 +49,19 @@ Launch bind_loss(const Op& op, const Binding& b) {
   return [args](Stream s) { loss_and_gradient(s, args); };
 }
 
+// Besides the operands each row's weight, and its label or its targets and what a teacher says.
+int64_t loss_bytes(const Op& op, const Program& p) {
+  const LossOptions& o = std::get<LossAttrs>(op.attrs).options;
+  const int64_t rows = p[op.in[0]].shape[0], elements = p[op.in[0]].shape.elements();
+  const int64_t targets = o.target == LossOptions::Target::dense ? elements : rows;
+  return bytes_of(op.in, p) + bytes_of(op.out, p) + 4 * (rows + targets + (o.distill_alpha > 0 ? elements : 0));
+}
+
 const OptimizerAttrs& optimizer(const Op& op) { return std::get<OptimizerAttrs>(op.attrs); }
 
 int64_t elements_of(const std::vector<ValueId>& values, const Program& p) {
   int64_t n = 0;
   for (const ValueId v : values) n += p[v].shape.elements();
-  return n;
-}
-int64_t gradient_bytes(const Op& op, const Program& p) {
-  int64_t n = 0;
-  for (const ValueId v : op.in) n += p[v].bytes();
   return n;
 }
 
@@ -68,12 +72,15 @@ int64_t update_bytes(const Op& op, const Program& p) {
   int64_t per_element = 8 + 8 * static_cast<int64_t>(attrs.optimizer->moments().size());
   if (attrs.optimizer->average() != nullptr) per_element += 8;
   if (attrs.rule.clip_adaptive > 0 || attrs.rule.kind == OptimizerKind::lars) per_element += 4;
-  int64_t gradients = gradient_bytes(op, p), copies = 0;
+  int64_t gradients = bytes_of(op.in, p), copies = 0;
   if (p.gradient_sums != kNoValue) gradients = 4 * elements_of(op.in, p);
   for (const ValueId v : op.in)
     if (p[v].dtype != DType::f32) copies += p[v].bytes();
-  return (attrs.rule.needs_norms() ? 2 : 1) * gradients + per_element * elements_of(op.in, p) + copies +
-         muon_bytes(optimizer_tables(attrs).tensors, attrs.rule);
+  const OptimizerTables tables = optimizer_tables(attrs);
+  int64_t only_averaged = 0;
+  for (size_t i = attrs.params.size(); i < tables.tensors.size(); ++i) only_averaged += tables.tensors[i].elements;
+  return 12 * only_averaged + (attrs.rule.needs_norms() ? 2 : 1) * gradients + per_element * elements_of(op.in, p) +
+         copies + muon_bytes(tables.tensors, attrs.rule);
 }
 
 }  // namespace
@@ -120,6 +127,7 @@ const OpDef loss{.name = "loss",
                    return {{p[op.in[0]].dtype, p[op.in[0]].shape}};
                  },
                  .bind = bind_loss,
+                 .bytes = loss_bytes,
                  .scratch = [](const Op& op, const Program& p) { return p[op.in[0]].shape[0] * int64_t{16}; },
                  .effects = true};
 
@@ -130,7 +138,7 @@ const OpDef accumulate_gradients{
     .bind = [](const Op& op, const Binding& b) -> Launch {
       return [args = b.update_args(op)](Stream s) { convolt::accumulate_gradients(s, args); };
     },
-    .bytes = [](const Op& op, const Program& p) { return gradient_bytes(op, p) + 8 * elements_of(op.in, p); },
+    .bytes = [](const Op& op, const Program& p) { return bytes_of(op.in, p) + 8 * elements_of(op.in, p); },
     .effects = true};
 
 // (gradients...): updates weights and their 16-bit copies in Params, moments and average in the optimizer, and the

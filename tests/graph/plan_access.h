@@ -11,6 +11,7 @@ namespace convolt {
 
 struct PlanAccess {
   static Program& program(Plan& plan) { return plan.impl_->program; }
+  static const CompiledPlan& compiled(const Plan& plan) { return *plan.impl_; }
   static const MemoryPlan& memory(const Plan& plan) { return plan.impl_->memory; }
   static Tensor tensor(const Plan& plan, ValueId id) { return plan.impl_->tensor(id); }
   static std::vector<Launch>& launches(Plan& plan) { return plan.impl_->step_launches; }

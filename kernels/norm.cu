@@ -223,7 +223,7 @@ struct Backward {
 // dy and x the first cache still holds.
 template <class T>
 struct BackwardRows {
-  static constexpr int kThreads = 256, kLanes = 8, kMostRows = 64, kMostPackets = kThreads;
+  static constexpr int kThreads = 256, kLanes = 8, kMostRows = 64;
   struct Shared {
     float sums[2][kMostRows * kLanes];
     float means[2][kMostRows];
@@ -379,7 +379,7 @@ void norm_backward(Stream s, const Tensor& dy, const Tensor& x, const NormSets& 
 }
 
 bool sweeps_layer_norm(const Shape& x, const NormSets& sets) {
-  return sets.pixels == 1 && sets.groups == 1 && x[-1] % 8 == 0 && x[-1] / 8 <= BackwardRows<float>::kMostPackets;
+  return sets.pixels == 1 && sets.groups == 1 && x[-1] % 8 == 0 && x[-1] / 8 <= BackwardRows<float>::kThreads;
 }
 
 int64_t layer_norm_backward_scratch(const Shape& x) { return chunks_of(rows_of(x)) * 3 * x[-1] * 4; }

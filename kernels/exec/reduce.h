@@ -58,6 +58,7 @@ __global__ void __launch_bounds__(256) reduce_then_kernel(F f, G finish, int64_t
   for (int k = 0; k < K; ++k) {
     double sum = 0;
     if (c < channels)
+#pragma unroll 2  // more would spill what the reduction before still holds
       for (unsigned chunk = slice; chunk < gridDim.x; chunk += slices)
         sum += static_cast<double>(partials[(chunk * int64_t{K} + k) * channels + c]);
     joined[k][t] = sum;

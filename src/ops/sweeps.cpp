@@ -3,6 +3,7 @@
 #include "activation.h"
 #include "batch_norm.h"
 #include "branch_end.h"
+#include "channels.h"
 #include "graph/op.h"
 #include "norm.h"
 
@@ -72,7 +73,7 @@ const OpDef activation_backward_sum{
     .scratch =
         [](const Op& op, const Program& p) {
           const Shape& dy = p[op.in[0]].shape;
-          return bn_backward_scratch(rows_of(dy), static_cast<int>(dy[-1]));
+          return scale_channels_scratch(rows_of(dy), dy[-1]);
         },
     .in_place = {{0, 0}, {1, 0}}};
 

@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(256)
 // The same, and the block that ends last of those of its channels joins their partials: slice i of its threads sums
 // every slices-th chunk from i, in double, then the slices are summed in order.
 template <int K, int W, class F, class G>
-__global__ void __launch_bounds__(256) reduce_then_kernel(F f, G finish, int64_t rows, int channels, int64_t per_chunk,
+__global__ void __launch_bounds__(256, 2) reduce_then_kernel(F f, G finish, int64_t rows, int channels, int64_t per_chunk,
                                                           int lanes, float* partials, int32_t* counters) {
   reduce_chunk<K, W>(f, rows, channels, per_chunk, lanes, partials);
   if (!is_last_block(counters + blockIdx.y, gridDim.x)) return;
@@ -92,23 +92,10 @@ void reduce_tile(const F& f, int64_t first, int64_t last, int c, int packets, in
       for (int j = 0; j < W; ++j) out[k * channels + c + p * W + j] = static_cast<Out>(sums[p][k][j]);
 }
 
+// On the calling thread and the OpenMP threads that it leads.
 template <int K, int W, class P, class F>
-void reduce_chunks_of(Stream s, int64_t rows, int channels, int64_t per_chunk, P* partials, F f) {
+void reduce_chunks_here(int64_t rows, int channels, int64_t per_chunk, P* partials, F f) {
   const int64_t chunks = (rows + per_chunk - 1) / per_chunk;
-  if (chunks == 0) return;
-#if defined(__CUDACC__)
-  if (s.cuda) {
-    const int packets = channels / W;
-    int lanes = 1;
-    while (lanes < packets && lanes < 32) lanes *= 2;
-    const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>((packets + lanes - 1) / lanes));
-    reduce_channels_kernel<K, W>
-        <<<grid, 256, 0, static_cast<cudaStream_t>(s.handle)>>>(f, rows, channels, per_chunk, lanes, partials);
-    return check_launch("channel reduction launch");
-  }
-#else
-  (void)s;
-#endif
 #pragma omp parallel for schedule(static) if (rows * channels > kParallelElements)
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t first = chunk * per_chunk, last = std::min(rows, first + per_chunk);
@@ -126,6 +113,24 @@ void reduce_chunks_of(Stream s, int64_t rows, int channels, int64_t per_chunk, P
       }
     }
   }
+}
+
+template <int K, int W, class P, class F>
+void reduce_chunks_of([[maybe_unused]] Stream s, int64_t rows, int channels, int64_t per_chunk, P* partials, F f) {
+#if defined(__CUDACC__)
+  const int64_t chunks = (rows + per_chunk - 1) / per_chunk;
+  if (s.cuda && chunks > 0) {
+    const int packets = channels / W;
+    int lanes = 1;
+    while (lanes < packets && lanes < 32) lanes *= 2;
+    const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>((packets + lanes - 1) / lanes));
+    reduce_channels_kernel<K, W>
+        <<<grid, 256, 0, static_cast<cudaStream_t>(s.handle)>>>(f, rows, channels, per_chunk, lanes, partials);
+    return check_launch("channel reduction launch");
+  }
+  if (s.cuda) return;
+#endif
+  reduce_chunks_here<K, W>(rows, channels, per_chunk, partials, f);
 }
 
 // sums[chunk][k][c] = sum over the chunk's per_chunk rows of what f.run<W>(row, c, Floats<W> (&sums)[K]) adds to
@@ -188,26 +193,33 @@ void join_chunks(Stream s, int64_t chunks, int channels, const float* partials, 
                                              JoinChunks<K, F>{partials, chunks, channels, finish});
 }
 
-// reduce_channels and join_chunks; on the GPU in one launch.
+// reduce_channels and join_chunks; on the GPU in one launch. There may be 131,072 channels.
 template <int K, class F, class G>
 void reduce_channels_then(Stream s, int64_t rows, int channels, float* partials, F f, G finish) {
+  const int64_t per_chunk = rows_per_chunk(rows), chunks = chunks_of(rows);
 #if defined(__CUDACC__)
   // Eight packets of 16 bytes fill a line of memory, and few channels leave many threads to join their chunks.
   const int width = channels % 8 == 0 ? 64 : 32, tiles = (channels + width - 1) / width;
-  if (s.cuda && rows > 0 && tiles <= kStreamCounters) {
-    const dim3 grid(static_cast<unsigned>(chunks_of(rows)), static_cast<unsigned>(tiles));
+  if (s.cuda && chunks > 0) {
+    if (tiles > kStreamCounters)
+      throw ShapeError("a sum over at most 131072 channels, found " + std::to_string(channels));
+    const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>(tiles));
     const auto stream = static_cast<cudaStream_t>(s.handle);
     if (channels % 8 == 0)
-      reduce_then_kernel<K, 8>
-          <<<grid, 256, 0, stream>>>(f, finish, rows, channels, rows_per_chunk(rows), 8, partials, s.counters);
+      reduce_then_kernel<K, 8><<<grid, 256, 0, stream>>>(f, finish, rows, channels, per_chunk, 8, partials, s.counters);
     else
       reduce_then_kernel<K, 1>
-          <<<grid, 256, 0, stream>>>(f, finish, rows, channels, rows_per_chunk(rows), 32, partials, s.counters);
+          <<<grid, 256, 0, stream>>>(f, finish, rows, channels, per_chunk, 32, partials, s.counters);
     return check_launch("channel reduction launch");
   }
 #endif
-  reduce_channels<K>(s, rows, channels, partials, f);
-  join_chunks<K>(s, chunks_of(rows), channels, partials, finish);
+  if (!s.cuda) {
+    if (channels % 8 == 0)
+      reduce_chunks_here<K, 8>(rows, channels, per_chunk, partials, f);
+    else
+      reduce_chunks_here<K, 1>(rows, channels, per_chunk, partials, f);
+  }
+  join_chunks<K>(s, chunks, channels, partials, finish);
 }
 
 // A finish that stores sum k at out[k][c].

@@ -44,17 +44,42 @@ Case conv(const char* name, int64_t n, int64_t side, int64_t in, int64_t out, in
           {.n = n, .in_h = side, .in_w = side, .in_c = in, .out_c = out, .kernel_h = 3, .kernel_w = 3, .pad = padding},
           {}};
 }
+// "Same" padding, as many groups as channels.
+Case depthwise(const char* name, int64_t n, int64_t side, int64_t channels, int kernel, int stride) {
+  Case c = conv(name, n, side, channels, channels, kernel / 2);
+  c.geometry.kernel_h = c.geometry.kernel_w = kernel;
+  c.geometry.stride_h = c.geometry.stride_w = stride;
+  c.geometry.groups = channels;
+  return c;
+}
 Case fully_connected(const char* name, int64_t rows, int64_t in, int64_t out) {
   return {name, {}, {.rows = rows, .in = in, .out = out}, true};
 }
 std::vector<Case> layers() {
-  return {conv("mnist_cnn conv2", 128, 26, 32, 64, 0),       conv("resnet20 layer1", 128, 32, 16, 16, 1),
-          conv("resnet20 layer2", 128, 16, 32, 32, 1),       conv("resnet20 layer3", 128, 8, 64, 64, 1),
-          conv("resnet18_cifar layer1", 64, 32, 64, 64, 1),  conv("resnet18_cifar layer2", 64, 16, 128, 128, 1),
-          conv("resnet18_cifar layer3", 64, 8, 256, 256, 1), conv("resnet18_cifar layer4", 64, 4, 512, 512, 1),
-          conv("resnet50 layer1", 16, 56, 64, 64, 1),        conv("resnet50 layer4", 16, 7, 512, 512, 1),
-          fully_connected("mnist_cnn fc1", 128, 9216, 128),  fully_connected("alexnet fc2", 64, 4096, 4096),
-          fully_connected("resnet50 fc", 64, 2048, 1000),    fully_connected("convnext_tiny expand", 3136, 96, 384)};
+  return {conv("mnist_cnn conv2", 128, 26, 32, 64, 0),
+          conv("resnet20 layer1", 128, 32, 16, 16, 1),
+          conv("resnet20 layer2", 128, 16, 32, 32, 1),
+          conv("resnet20 layer3", 128, 8, 64, 64, 1),
+          conv("resnet18_cifar layer1", 64, 32, 64, 64, 1),
+          conv("resnet18_cifar layer2", 64, 16, 128, 128, 1),
+          conv("resnet18_cifar layer3", 64, 8, 256, 256, 1),
+          conv("resnet18_cifar layer4", 64, 4, 512, 512, 1),
+          conv("resnet50 layer1", 16, 56, 64, 64, 1),
+          conv("resnet50 layer4", 16, 7, 512, 512, 1),
+          depthwise("mobilenet_v2 block2 depthwise", 16, 112, 96, 3, 2),
+          depthwise("mobilenet_v2 block3 depthwise", 16, 56, 144, 3, 1),
+          depthwise("mobilenet_v2 block9 depthwise", 16, 14, 384, 3, 1),
+          depthwise("mobilenet_v2 block16 depthwise", 16, 7, 960, 3, 1),
+          depthwise("efficientnet_b0 stage3 depthwise", 16, 56, 144, 5, 2),
+          depthwise("efficientnet_b0 stage5 depthwise", 16, 14, 480, 5, 1),
+          depthwise("convnext_tiny stage1 depthwise", 16, 56, 96, 7, 1),
+          depthwise("convnext_tiny stage2 depthwise", 16, 28, 192, 7, 1),
+          depthwise("convnext_tiny stage3 depthwise", 16, 14, 384, 7, 1),
+          depthwise("convnext_tiny stage4 depthwise", 16, 7, 768, 7, 1),
+          fully_connected("mnist_cnn fc1", 128, 9216, 128),
+          fully_connected("alexnet fc2", 64, 4096, 4096),
+          fully_connected("resnet50 fc", 64, 2048, 1000),
+          fully_connected("convnext_tiny expand", 3136, 96, 384)};
 }
 
 class Measured {

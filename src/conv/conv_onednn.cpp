@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "conv/conv.h"
+#include "conv/conv_depthwise.h"
 #include "conv/widen.h"
 #include "conv/winograd.h"
 
@@ -319,6 +320,10 @@ public:
     if (auto winograd = make_winograd(d, threads_)) {
       const bool first = found.empty() || found[0]->widened() || winograd_is_quicker(d, found[0]->name());
       found.insert(first ? found.begin() : found.end(), std::move(winograd));
+    }
+    for (auto& depthwise : depthwise_candidates(d)) {
+      const bool first = found.empty() || depthwise_is_quicker(d, *found[0]);
+      found.insert(first ? found.begin() : found.end(), std::move(depthwise));
     }
     return found;
   }

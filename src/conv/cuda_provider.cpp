@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include "conv/conv_depthwise.h"
+
 namespace convolt {
 namespace {
 
@@ -14,7 +16,9 @@ public:
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override {
     use_device();
-    return conv_->candidates(desc);
+    auto found = depthwise_candidates(desc);
+    for (auto& kernel : conv_->candidates(desc)) found.push_back(std::move(kernel));
+    return found;
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override {
     use_device();

@@ -95,7 +95,9 @@ function(convolt_configure_cuda)
 
   # ptxas reports registers, stack and spills of each kernel; the launcher keeps the report beside the object file, where
   # tools/kernel_budget.py compares it with the recorded budget.
-  target_compile_options(convolt_kernels PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v>)
-  set_target_properties(convolt_kernels PROPERTIES CUDA_COMPILER_LAUNCHER
-    "${Python3_EXECUTABLE};${PROJECT_SOURCE_DIR}/tools/kernel_budget.py;--launch;${CMAKE_CUDA_COMPILER_LAUNCHER}")
+  foreach(library convolt_kernels convolt_base)
+    target_compile_options(${library} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v>)
+    set_target_properties(${library} PROPERTIES CUDA_COMPILER_LAUNCHER
+      "${Python3_EXECUTABLE};${PROJECT_SOURCE_DIR}/tools/kernel_budget.py;--launch;${CMAKE_CUDA_COMPILER_LAUNCHER}")
+  endforeach()
 endfunction()

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "conv/conv.h"
+#include "conv/conv_depthwise.h"
 #include "conv/widen.h"
 #include "conv/winograd.h"
 
@@ -320,6 +321,10 @@ public:
       const bool first = found.empty() || found[0]->widened() || winograd_is_quicker(d, found[0]->name());
       found.insert(first ? found.begin() : found.end(), std::move(winograd));
     }
+    for (auto& depthwise : depthwise_candidates(d)) {
+      const bool first = found.empty() || depthwise_is_quicker(d, *found[0]);
+      found.insert(first ? found.begin() : found.end(), std::move(depthwise));
+    }
     return found;
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& d) override {
@@ -360,7 +365,7 @@ private:
     return found;
   }
   // Than packing the weights first, which with few rows takes longer than the products. But oneDNN 2.6 makes f32
-  // products with transposed weights, those of fprop, on one thread (benchmarks/conv_candidates.cpp).
+  // products with transposed weights, those of fprop, on one thread (convolt bench conv).
   bool plain_is_quicker(const LinearDesc& d) const {
     constexpr int64_t kManyRows = 2048;
     return d.rows < kManyRows && (d.pass != ConvPass::fprop || d.dtype != DType::f32 || threads_ == 1);

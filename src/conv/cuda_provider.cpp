@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include "conv/conv_depthwise.h"
+
 namespace convolt {
 namespace {
 
@@ -25,7 +27,8 @@ public:
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override {
     use_device();
-    Kernels kernels = conv_->candidates(desc);
+    Kernels kernels = depthwise_candidates(desc);
+    for (auto& kernel : conv_->candidates(desc)) kernels.push_back(std::move(kernel));
     // Last: whether products are quicker is for the tuning to say.
     if (is_product(desc))
       for (auto& kernel : matmul_->candidates(as_product(desc))) kernels.push_back(std::move(kernel));

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "conv/conv_depthwise.h"
 #include "convolt/error.h"
 
 namespace convolt {
@@ -59,6 +60,7 @@ public:
   explicit DescribedProvider(std::string device) : device_(std::move(device)) {}
   std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override {
     std::vector<std::unique_ptr<ConvKernel>> found;
+    for (const auto& own : depthwise_candidates(desc)) found.push_back(std::make_unique<DescribedKernel>(own->name()));
     if (is_offered(desc)) found.push_back(std::make_unique<DescribedKernel>("cuDNN"));
     return found;
   }

@@ -19,7 +19,7 @@ std::unique_ptr<ConvKernel> make_winograd(const ConvDesc& desc, int threads,
                                           const winograd::Code& code = winograd_code());
 
 // Whether it is quicker than `library`, the name of oneDNN's implementation of the same: measured on Zen 4
-// (benchmarks/conv_candidates.cpp).
+// (convolt bench conv).
 bool winograd_is_quicker(const ConvDesc& desc, const std::string& library);
 
 }  // namespace convolt

@@ -32,12 +32,14 @@ OTHER_TYPES = """    case DType::bf16:
       return f(f16{});
 """
 PHASE = "block.phase("
+# What tests/conv is about; all else is for tests/kernels.
+CONV = ("src/conv/", "kernels/depthwise", "kernels/exec/lanes.h", "kernels/exec/walk.h")
 
 Fault = collections.namedtuple("Fault", "file kind old new tests")
 
 
 def program_of(fault):
-    return "test_conv" if fault.file.startswith("src/conv/") else "test_kernels"
+    return "test_conv" if fault.file.startswith(CONV) else "test_kernels"
 
 
 def faults():

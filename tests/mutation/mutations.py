@@ -23,10 +23,11 @@ AUGMENT = of("AugmentTest")
 NORM = of("NormTest")
 RESAMPLE = of("ResampleTest")
 
+DEPTHWISE = of("DepthwiseTest") + ":Depthwise.*"
 WINOGRAD = "Codes/WinogradTest.*:Winograd.*"
 TUNING = "Autotune*:Tuning*:PlainSums.*:KernelTrial.*"
 
-# file: (filter of test_kernels, or of test_conv for files in src/conv; mutations)
+# file: (filter of test_kernels, or of test_conv for what mutate.py lists as CONV; mutations)
 MUTATIONS = {
     "kernels/activation.cu": (ACTIVATION + ":" + BRANCH_END, [
         ("index", "backward.template run<W>(row * channels + c)", "backward.template run<W>(row * channels)"),
@@ -358,6 +359,69 @@ MUTATIONS = {
         ("index", "const __m256 weight = _mm256_broadcast_ss(down);", "const __m256 weight = _mm256_broadcast_ss(down - j * step);"),
         ("index", "sum = _mm256_fmadd_ps(_mm256_broadcast_ss(down), pixels<N>(p), sum);", "sum = _mm256_fmadd_ps(_mm256_broadcast_ss(down - j * step), pixels<N>(p), sum);"),
         ("index", "_mm_storeu_ps(out + (j + 4) * N + i,", "_mm_storeu_ps(out + (j ^ 1) * N + i,"),
+    ]),
+    "kernels/depthwise.cu": (DEPTHWISE, [
+        ("sign", "v[t][j] += bias[j];", "v[t][j] -= bias[j];"),
+        ("sign", "v[t][j] <= 0 ? 0.F : v[t][j];  // NaN", "v[t][j] > 0 ? v[t][j] : 0.F;  // NaN"),
+        ("constant", "Act::relu6 ? 6.F : INFINITY;", "Act::relu6 ? 5.F : INFINITY;"),
+        ("index", "first + t * line, v[t]", "first + t * line, v[0]"),
+        ("index", "row * S - o.window.pad.top, -left);", "row - o.window.pad.top, -left);"),
+        ("index", "q < o.out.w && q * S >= left &&", "q < o.out.w &&"),
+        ("index", "q * S + S - left <= o.in.w)", "q * S - left <= o.in.w)"),
+        ("index", "{0, o.out.h - row});", "{0, kHeight});"),
+        ("index", "sums[0][t] = Lanes<W>{};", ""),
+        ("index", "if (j * S + e < K) add_row", "if (j * S + e < K - 1) add_row"),
+        ("index", "j * S + e >= K || q - j < 0 ||", "j * S + e >= K ||"),
+        ("index", "if (column < 0 || column >= o.in.w) return;", ""),
+        ("index", "const int r = a - t * S; r >= 0", "const int r = a - t; r >= 0"),
+        ("index", "at.strip * kHeight * S - pad.top % S;", "at.strip * kHeight * S;"),
+        ("index", "pad.top / S - kReach, pad.left", "pad.top / S, pad.left"),
+        ("index", "int w = -kReach * S - pad.left % S;", "int w = -kReach * S;"),
+        ("index", "if (column >= 0 && column < o.in.w) add", "if (column < o.in.w) add"),
+        ("index", "{-row, o.out.h - row});", "{0, o.out.h - row});"),
+        ("index", "sums[K - S + s][d] = Lanes<W>{};", ""),
+        ("sign", "const int r = d - (a - kReach) * S;", "const int r = d + (a - kReach) * S;"),
+        ("sign", "kSpread ? to + pad - r :", "kSpread ? to + pad + r :"),
+        ("index", "from % stride == 0 && from / stride", "from / stride"),
+        ("index", "w[(i - t * channels) * count + t]", "w[(i - t * channels) * count + count - 1 - t]"),
+        ("index", "(o.out.h + pad.top % 2 + 1) / 2", "o.out.h / 2"),
+        ("index", "o.tap_step = -o.tap_step;", ""),
+        ("constant", "{last - pad.top, last - pad.left,", "{pad.top, last - pad.left,"),
+    ]),
+    "kernels/depthwise_wgrad.cu": (DEPTHWISE, [
+        ("index", "(row - n * out_h) * stride_h - top + r;", "(row - n * out_h) * stride_h - top - r;"),
+        ("index", "if (h < 0 || h >= in_h) return;", "if (h < 0 || h > in_h) return;"),
+        ("index", "m >= left && m < left + in_w).lanes();", "m < left + in_w).lanes();"),
+        ("index", "w + K <= out_w && m >= left &&", "w + K <= out_w &&"),
+        ("index", "m + K * S <= left + in_w)\n", "m + K <= left + in_w)\n"),
+        ("index", "if (!kWhole && w + u >= out_w) return;", "if (!kWhole && w + u > out_w) return;"),
+        ("index", "window[(u * S + K - S + e) % K] =", "window[(u * S + K - S) % K] ="),
+        ("index", "factor, window[(u * S + s) % K]", "factor, window[(u + s) % K]"),
+        ("sign", "sum[j] += more[j];", "sum[j] -= more[j];"),
+        ("index", "row < last; row += chunks.per_run)", "row < last; row += chunks.per_run + 1)"),
+        ("index", "sums + t * f.channels + end, 0.F);", "sums + t * f.channels + begin, 0.F);"),
+        ("index", "chunk < chunks; ++chunk) sum", "chunk < 1; ++chunk) sum"),
+        ("index", "dw[(i - t * channels) * count + t]", "dw[i]"),
+    ]),
+    "kernels/exec/walk.h": (DEPTHWISE, [
+        ("index", "i >= first && i < end; }", "i >= first && i <= end; }"),
+        ("index", "row - slab * strips_), of_picture", "row - slab * strips_ + 1), of_picture"),
+        ("index", "rows{-top, x.h - top}", "rows{0, x.h - top}"),
+        ("index", "pixel + a * of.line", "pixel + of.line"),
+    ]),
+    "kernels/exec/lanes.h": (DEPTHWISE, [
+        ("index", "v[j] = static_cast<float>(p[j]);", "v[j] = static_cast<float>(p[0]);"),
+        ("sign", "sum.v = _mm256_fmadd_ps(a.v, b.v, sum.v);", "sum.v = _mm256_fmsub_ps(a.v, b.v, sum.v);"),
+        ("sign", "sum.v = _mm_fmadd_ps(a.v, b.v, sum.v);", "sum.v = _mm_fnmadd_ps(a.v, b.v, sum.v);"),
+        ("index", "p ? load_lanes<W>(p) : Lanes<W>{}", "load_lanes<W>(p)"),
+    ]),
+    "src/conv/conv_depthwise.cpp": (DEPTHWISE, [
+        ("constant", "bias_relu6 ? Act::relu6", "bias_relu6 ? Act::relu"),
+        ("constant", "elements() * 4;", "elements() * 2;"),
+        ("index", "g.groups == g.in_c && g.groups == g.out_c &&", "g.groups == g.in_c &&"),
+        ("index", "g.dilation_h == 1 && g.dilation_w == 1", "g.dilation_h == 1"),
+        ("constant", "desc.geometry.in_c % 8 != 0) return false;", "desc.geometry.in_c % 8 != 0) return true;"),
+        ("constant", "desc.geometry.kernel_h > 3", "desc.geometry.kernel_h > 5"),
     ]),
     "src/conv/winograd_loops.h": (WINOGRAD, [
         ("sign", "to[2] = d[2] - d[1];\n    to[3] = d[1] - d[3];", "to[2] = d[2] + d[1];\n    to[3] = d[1] - d[3];"),

@@ -1,4 +1,4 @@
-// Every kernel that cuDNN and cuBLASLt offer, on the device, against the double references.
+// Every kernel that cuDNN, cuBLASLt and we ourselves offer, on the device, against the double references.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -50,12 +50,17 @@ DeviceTensor run_kernel(const ConvKernel& kernel, ConvPass pass, DType dtype, co
   DeviceTensor tx = tensor(shapes.x, x, pass == ConvPass::dgrad);
   DeviceTensor tw = tensor(shapes.w, w, pass == ConvPass::wgrad);
   DeviceTensor ty = tensor(shapes.y, y, pass == ConvPass::fprop);
-  const Buffer workspace(context, kernel.workspace_bytes());
+  const Buffer workspace(context, kernel.workspace_bytes()), packed(context, kernel.packed_bytes());
   const DeviceTensor tbias =
       bias ? DeviceTensor(context, DType::f32, {shapes.w[0]}, *bias) : DeviceTensor(context, DType::f32, {1}, {0.0});
-  const ConvArgs args{tx.as<void>(), tw.as<void>(), ty.as<void>(), bias ? tbias.as<float>() : nullptr,
-                      workspace.data()};
-  run(context, [&](Stream s) { kernel.run(s, args); });
+  const bool packs = kernel.packed_bytes() > 0;
+  const ConvArgs args{tx.as<void>(), packs ? packed.data() : tw.as<void>(), ty.as<void>(),
+                      bias ? tbias.as<float>() : nullptr, workspace.data()};
+  run(context, [&](Stream s) {
+    if (packs && pass != ConvPass::wgrad) kernel.pack(s, tw.as<void>(), packed.data());
+    kernel.run(s, args);
+    if (packs && pass == ConvPass::wgrad) kernel.unpack(s, packed.data(), tw.as<void>());
+  });
   if (pass == ConvPass::fprop) return ty;
   return pass == ConvPass::dgrad ? std::move(tx) : std::move(tw);
 }
@@ -63,13 +68,12 @@ DeviceTensor run_kernel(const ConvKernel& kernel, ConvPass pass, DType dtype, co
 std::vector<ConvGeometry> geometries() {
   const ConvGeometry plain{
       .n = 3, .in_h = 9, .in_w = 11, .in_c = 16, .out_c = 24, .kernel_h = 3, .kernel_w = 3, .pad = 1};
-  ConvGeometry strided = plain, stem = plain, depthwise = plain, one = plain, grouped = plain, odd = plain;
+  ConvGeometry strided = plain, stem = plain, one = plain, grouped = plain, odd = plain;
   strided.stride_h = strided.stride_w = 2;
   stem.in_c = 3;
   stem.kernel_h = stem.kernel_w = 7;
   stem.pad = 3;
   stem.stride_h = stem.stride_w = 2;
-  depthwise.in_c = depthwise.out_c = depthwise.groups = 32;
   one.kernel_h = one.kernel_w = 1;
   one.pad = 0;
   grouped.groups = 8;
@@ -77,11 +81,33 @@ std::vector<ConvGeometry> geometries() {
   odd.out_c = 7;
   odd.kernel_w = 5;
   odd.dilation_h = 2;
-  return {plain, strided, stem, depthwise, one, grouped, odd};
+  return {plain, strided, stem, one, grouped, odd};
+}
+
+// With each of our kernels: whole and cut packets of channels, several slabs of them, any strides.
+std::vector<ConvGeometry> depthwise_geometries() {
+  std::vector<ConvGeometry> all;
+  for (const int kernel : {3, 5, 7})
+    for (const auto& [stride_h, stride_w] : {std::pair{1, 1}, {2, 2}, {2, 1}})
+      for (const int64_t channels : {136, 12, 65})
+        all.push_back({.n = 3,
+                       .in_h = 19,
+                       .in_w = 22,
+                       .in_c = channels,
+                       .out_c = channels,
+                       .kernel_h = kernel,
+                       .kernel_w = kernel,
+                       .stride_h = stride_h,
+                       .stride_w = stride_w,
+                       .pad = {kernel / 2, 0, 1, kernel / 2},
+                       .groups = channels});
+  return all;
 }
 
 TEST_P(ProviderTest, EveryConvolutionKernelAgreesWithTheReference) {
-  for (const ConvGeometry& g : geometries()) {
+  std::vector<ConvGeometry> all = geometries();
+  for (const ConvGeometry& g : depthwise_geometries()) all.push_back(g);
+  for (const ConvGeometry& g : all) {
     const auto x = inputs(g.x_shape(), 1), w = inputs(g.w_shape(), 2), y = inputs(g.y_shape(), 3);
     const int64_t fan_in = g.kernel_h * g.kernel_w * g.in_c / g.groups;
     for (const ConvPass pass : kPasses) {
@@ -102,20 +128,33 @@ TEST_P(ProviderTest, EveryConvolutionKernelAgreesWithTheReference) {
 }
 
 TEST_P(ProviderTest, BiasAndActivationEpiloguesAgreeWhereOffered) {
-  const ConvGeometry g = geometries()[0];
-  const auto x = inputs(g.x_shape(), 1), w = inputs(g.w_shape(), 2), bias = random_values(g.out_c, 4);
-  for (const ConvEpilogue epilogue : {ConvEpilogue::bias, ConvEpilogue::bias_relu, ConvEpilogue::bias_relu6}) {
-    auto expected = reference::conv_fprop(g, x, w, &bias);
-    for (double& v : expected) {
-      if (epilogue != ConvEpilogue::bias) v = std::max(v, 0.0);
-      if (epilogue == ConvEpilogue::bias_relu6) v = std::min(v, 6.0);
+  for (const ConvGeometry& g : {geometries()[0], depthwise_geometries()[0]}) {
+    const auto x = inputs(g.x_shape(), 1), w = inputs(g.w_shape(), 2), bias = random_values(g.out_c, 4);
+    for (const ConvEpilogue epilogue : {ConvEpilogue::bias, ConvEpilogue::bias_relu, ConvEpilogue::bias_relu6}) {
+      auto expected = reference::conv_fprop(g, x, w, &bias);
+      for (double& v : expected) {
+        if (epilogue != ConvEpilogue::bias) v = std::max(v, 0.0);
+        if (epilogue == ConvEpilogue::bias_relu6) v = std::min(v, 6.0);
+      }
+      for (const auto& kernel :
+           context_of(kDevice).conv().candidates(ConvDesc{.geometry = g, .dtype = dtype(), .epilogue = epilogue}))
+        expect_sums(
+            run_kernel(*kernel, ConvPass::fprop, dtype(), {g.x_shape(), g.w_shape(), g.y_shape()}, x, w, {}, &bias),
+            expected, 9 * g.in_c / g.groups, epsilon(DType::f32), kernel->name());
     }
-    for (const auto& kernel :
-         context_of(kDevice).conv().candidates(ConvDesc{.geometry = g, .dtype = dtype(), .epilogue = epilogue}))
-      expect_sums(
-          run_kernel(*kernel, ConvPass::fprop, dtype(), {g.x_shape(), g.w_shape(), g.y_shape()}, x, w, {}, &bias),
-          expected, 9 * g.in_c, epsilon(DType::f32), kernel->name());
   }
+}
+
+// Ours come first.
+TEST_P(ProviderTest, DepthwiseConvolutionsAreOurOwn) {
+  for (const ConvGeometry& g : depthwise_geometries())
+    for (const ConvPass pass : kPasses)
+      EXPECT_TRUE(context_of(kDevice)
+                      .conv()
+                      .candidates(ConvDesc{.pass = pass, .geometry = g, .dtype = dtype()})[0]
+                      ->name()
+                      .starts_with("convolt depthwise"))
+          << g.to_string();
 }
 
 TEST_P(ProviderTest, EveryMatrixProductAgreesWithTheReference) {

@@ -1,0 +1,125 @@
+// Channels of pixels as sums and factors that stay in registers for long, as a convolution's do.
+#pragma once
+
+#include "exec/types.h"
+
+namespace convolt {
+
+// f(i) for i in [0, N), unrolled, so that arrays indexed by i are registers. nvcc hands the pragma on to g++, though it
+// does not know it.
+#if defined(__CUDACC__)
+#pragma nv_diagnostic push
+#pragma nv_diag_suppress 1675
+#endif
+template <int N, class F>
+HD void unrolled(F f) {
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#else
+#pragma GCC unroll 64
+#endif
+  for (int i = 0; i < N; ++i) f(i);
+}
+#if defined(__CUDACC__)
+#pragma nv_diagnostic pop
+#endif
+
+// W floats, at most 8. On the CPU they are one vector register: g++ leaves arrays that live for long in memory.
+#if defined(__CUDA_ARCH__)
+template <int W>
+struct Lanes {
+  Floats<W> v;
+};
+template <int W, class T>
+HD Lanes<W> load_lanes(const T* p) {
+  return {load<W>(p)};
+}
+template <int W>
+HD Floats<W> floats(const Lanes<W>& x) {
+  return x.v;
+}
+// sum += a * b, rounded once.
+template <int W>
+HD void add_product(Lanes<W>& sum, const Lanes<W>& a, const Lanes<W>& b) {
+  for_lanes<W>([&](int j) { sum.v[j] = fmaf(a.v[j], b.v[j], sum.v[j]); });
+}
+#else
+template <int W>
+struct Lanes {
+  __m128 v;
+};
+template <>
+struct Lanes<8> {
+  __m256 v;
+};
+template <int W, class T>
+HD Lanes<W> load_lanes(const T* p) {
+  if constexpr (W == 8) {
+    return {load8(p)};
+  } else {
+    float v[4] = {};
+    for (int j = 0; j < W; ++j) v[j] = static_cast<float>(p[j]);
+    return {_mm_loadu_ps(v)};
+  }
+}
+template <int W>
+HD Floats<W> floats(const Lanes<W>& x) {
+  Floats<W> r;
+  std::memcpy(r.v, &x.v, sizeof r.v);
+  return r;
+}
+template <int W>
+HD void add_product(Lanes<W>& sum, const Lanes<W>& a, const Lanes<W>& b) {
+  if constexpr (W == 8)
+    sum.v = _mm256_fmadd_ps(a.v, b.v, sum.v);
+  else
+    sum.v = _mm_fmadd_ps(a.v, b.v, sum.v);
+}
+#endif
+
+// W channels of a pixel that are used later, zeros where the pixel does not exist. A GPU reads them at once, as stored,
+// so that many reads are under way while sums are made; the CPU, which has few registers and looks ahead by itself,
+// then.
+#if defined(__CUDA_ARCH__)
+template <int kBytes>
+struct Words {
+  using Type = uint4;
+};
+template <>
+struct Words<8> {
+  using Type = uint2;
+};
+template <>
+struct Words<4> {
+  using Type = uint32_t;
+};
+template <>
+struct Words<2> {
+  using Type = uint16_t;
+};
+template <class T, int W>
+struct Ahead {
+  typename Words<sizeof(T) * W>::Type words;
+  HD static Ahead of(const T* p, bool exists) {
+    Ahead a{};
+    if (exists) a = *reinterpret_cast<const Ahead*>(p);
+    return a;
+  }
+  HD Lanes<W> lanes() const {
+    Packet<T, W> packet;
+    std::memcpy(&packet, &words, sizeof packet);
+    Lanes<W> r;
+    for_lanes<W>([&](int j) { r.v[j] = static_cast<float>(packet.v[j]); });
+    return r;
+  }
+};
+#else
+template <class T, int W>
+struct Ahead {
+  const T* p;
+  HD static Ahead of(const T* p, bool exists) { return {exists ? p : nullptr}; }
+  HD Lanes<W> lanes() const { return p ? load_lanes<W>(p) : Lanes<W>{}; }
+};
+#endif
+
+}  // namespace convolt

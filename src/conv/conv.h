@@ -62,6 +62,7 @@ struct ConvArgs {
   void* w = nullptr;
   void* y = nullptr;
   const float* bias = nullptr;
+  void* workspace = nullptr;
   // Prologue of fprop and wgrad: relu(x * scale + bias) in place of x; scale and bias, [2, in_c], f16 where the
   // dtype is, else f32.
   const void* prologue = nullptr;
@@ -73,7 +74,6 @@ struct ConvArgs {
   const void* normalised_x = nullptr;
   const float *coef = nullptr, *gamma = nullptr, *beta = nullptr;
   float *dgamma = nullptr, *dbeta = nullptr;
-  void* workspace = nullptr;
 };
 
 // Runs one description. Stateless after construction and usable from the thread that drives the compute queue.

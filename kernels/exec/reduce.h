@@ -48,8 +48,9 @@ __global__ void __launch_bounds__(256)
 // The same, and the block that ends last of those of its channels joins their partials: slice i of its threads sums
 // every slices-th chunk from i, in double, then the slices are summed in order.
 template <int K, int W, class F, class G>
-__global__ void __launch_bounds__(256, 2) reduce_then_kernel(F f, G finish, int64_t rows, int channels, int64_t per_chunk,
-                                                          int lanes, float* partials, int32_t* counters) {
+__global__ void __launch_bounds__(256, 2)
+    reduce_then_kernel(F f, G finish, int64_t rows, int channels, int64_t per_chunk, int lanes, float* partials,
+                       int32_t* counters) {
   reduce_chunk<K, W>(f, rows, channels, per_chunk, lanes, partials);
   if (!is_last_block(counters + blockIdx.y, gridDim.x)) return;
   __shared__ double joined[K][256];

@@ -261,9 +261,10 @@ void Autotuner::keep() {
 void Autotuner::finish() {
   keep();
   if (missing_.empty()) return;
-  warn(fmt::format("{} of the recorded kernels {} not offered here, the first being {}; others take their place, and "
-                   "the results have other last bits",
-                   missing_.size(), missing_.size() == 1 ? "is" : "are", missing_[0]));
+  warn(
+      fmt::format("{} of the recorded kernels {} not offered here, the first being {}; others take their place, and "
+                  "the results have other last bits",
+                  missing_.size(), missing_.size() == 1 ? "is" : "are", missing_[0]));
   missing_.clear();
 }
 

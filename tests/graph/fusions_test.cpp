@@ -205,7 +205,8 @@ TEST(DescribedDevice, ResNet50MovesWhatTheRooflineAllows) {
 }
 
 TEST(DescribedDevice, EveryFamilyMovesLessThanItsPlainPlan) {
-  for (const char* model : {"resnet18", "resnext50_32x4d", "mobilenet_v2", "vgg16_bn", "densenet121", "convnext_tiny"}) {
+  for (const char* model :
+       {"resnet18", "resnext50_32x4d", "mobilenet_v2", "vgg16_bn", "densenet121", "convnext_tiny"}) {
     const auto fused = planned(model, DType::f16), plain = planned(model, DType::f16, Passes::none());
     EXPECT_GE(plain["bytes_per_step"].get<double>() / fused["bytes_per_step"].get<double>(), 1.3) << model;
     EXPECT_LT(number(fused, "kernels_per_step"), number(plain, "kernels_per_step")) << model;

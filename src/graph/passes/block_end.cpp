@@ -163,9 +163,8 @@ void fuse_pairs(Program& p) {
     Op *first = nullptr, *reduce = nullptr, *second = nullptr;
     for (Op* op : uses.readers(dz)) {
       if (op->in[0] != dz) continue;
-      const bool own = op->in[1] == joined.in[2];
       if (op->def == &ops::bn_backward_reduce && bn(*op).act.kind == Activation::none && !bn(*op).frozen) reduce = op;
-      if (op->def == &ops::bn_backward_apply) (own ? first : second) = op;
+      if (op->def == &ops::bn_backward_apply) (op->in[1] == joined.in[2] ? first : second) = op;
     }
     if (first == nullptr || reduce == nullptr || second == nullptr || second->in[1] != reduce->in[1] ||
         second->out.size() != 1)

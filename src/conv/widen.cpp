@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace convolt {
@@ -27,7 +28,7 @@ float from_bf16(uint16_t bits) {
 void widen(const void* from, DType dtype, float* to, int64_t n) {
   const auto* half = static_cast<const uint16_t*>(from);
   if (dtype == DType::f32) {
-    std::memcpy(to, from, static_cast<size_t>(n) * 4);
+    std::copy_n(static_cast<const float*>(from), n, static_cast<float*>(to));
   } else if (dtype == DType::bf16) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; ++i) to[i] = from_bf16(half[i]);
@@ -40,7 +41,7 @@ void widen(const void* from, DType dtype, float* to, int64_t n) {
 void narrow(const float* from, void* to, DType dtype, int64_t n) {
   auto* half = static_cast<uint16_t*>(to);
   if (dtype == DType::f32) {
-    std::memcpy(to, from, static_cast<size_t>(n) * 4);
+    std::copy_n(static_cast<const float*>(from), n, static_cast<float*>(to));
   } else if (dtype == DType::bf16) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; ++i) half[i] = to_bf16(from[i]);

@@ -121,7 +121,7 @@ template <class T, int K, int S, int W>
 void sum_rows_on_cpu(const Chunks& chunks, float* partials, RowSums<T, K, S, W> f) {
   // Few chunks are shared by several threads, each with some of the channels.
   const int64_t packets = f.channels / W, groups = std::min<int64_t>(packets, (64 + chunks.count - 1) / chunks.count);
-  const int64_t products = chunks.rows * f.out_w * f.channels * K * K;
+  [[maybe_unused]] const int64_t products = chunks.rows * f.out_w * f.channels * K * K;
 #pragma omp parallel for schedule(static) firstprivate(f) if (products > kParallelElements)
   for (int64_t i = 0; i < chunks.count * groups; ++i) {
     const int64_t chunk = i / groups, group = i % groups;

@@ -13,22 +13,11 @@
 // from cache.
 #pragma once
 
+#include "conv_window.h"
 #include "convolt/context.h"
 #include "convolt/tensor.h"
 
 namespace convolt {
-
-struct DepthwiseWindow {
-  int kernel = 3, stride_h = 1, stride_w = 1;
-  Padding pad;
-};
-
-// What is done to a sum before it is stored: + bias[c] (f32 [C]) where there is one, then the activation.
-struct DepthwiseFinish {
-  enum class Act : uint8_t { none, relu, relu6 };
-  const float* bias = nullptr;
-  Act act = Act::none;
-};
 
 // taps[t * C + c] = tap t = r * k + s of channel c, in f32, k * k * C of them: what depthwise() and depthwise_dgrad()
 // read.
@@ -36,17 +25,17 @@ void depthwise_taps(Stream s, const Tensor& w, float* taps);
 
 // y(h, w) = the sum of x(h * stride_h - top + r, w * stride_w - left + s) * tap(r, s). Moves 2 elements for each of y
 // with stride 1, 5 with stride 2.
-void depthwise(Stream s, const Tensor& x, const float* taps, const Tensor& y, const DepthwiseWindow& window,
-               const DepthwiseFinish& finish);
+void depthwise(Stream s, const Tensor& x, const float* taps, const Tensor& y, const ConvWindow& window,
+               const ConvFinish& finish);
 
 // dx, the gradient of depthwise() without what finishes it. Moves as much.
-void depthwise_dgrad(Stream s, const Tensor& dy, const float* taps, const Tensor& dx, const DepthwiseWindow& window);
+void depthwise_dgrad(Stream s, const Tensor& dy, const float* taps, const Tensor& dx, const ConvWindow& window);
 
 // dw, its other gradient. A thread sums one row of taps of 16 bytes of channels along rows of x and dy; the k threads
 // that read the same rows of dy share a block. Fixed chunks of dy's rows are summed by themselves, in scratch (of so
 // many bytes, f32), and joined in double in order. Reads 2 elements for each of dy with stride 1, 5 with stride 2.
 int64_t depthwise_wgrad_scratch(const Shape& dy, DType dtype, int kernel);
 void depthwise_wgrad(Stream s, const Tensor& x, const Tensor& dy, float* scratch, const Tensor& dw,
-                     const DepthwiseWindow& window);
+                     const ConvWindow& window);
 
 }  // namespace convolt

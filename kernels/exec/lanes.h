@@ -38,6 +38,12 @@ template <int W>
 HD Floats<W> floats(const Lanes<W>& x) {
   return x.v;
 }
+template <int W>
+HD Lanes<W> all_lanes(float f) {
+  Lanes<W> r;
+  for_lanes<W>([&](int j) { r.v[j] = f; });
+  return r;
+}
 // sum += a * b, rounded once.
 template <int W>
 HD void add_product(Lanes<W>& sum, const Lanes<W>& a, const Lanes<W>& b) {
@@ -69,6 +75,13 @@ HD Floats<W> floats(const Lanes<W>& x) {
   return r;
 }
 template <int W>
+HD Lanes<W> all_lanes(float f) {
+  if constexpr (W == 8)
+    return {_mm256_set1_ps(f)};
+  else
+    return {_mm_set1_ps(f)};
+}
+template <int W>
 HD void add_product(Lanes<W>& sum, const Lanes<W>& a, const Lanes<W>& b) {
   if constexpr (W == 8)
     sum.v = _mm256_fmadd_ps(a.v, b.v, sum.v);
@@ -83,7 +96,9 @@ HD void add_product(Lanes<W>& sum, const Lanes<W>& a, const Lanes<W>& b) {
 #if defined(__CUDA_ARCH__)
 template <int kBytes>
 struct Words {
-  using Type = uint4;
+  struct Type {
+    uint4 quads[kBytes / 16];
+  };
 };
 template <>
 struct Words<8> {

@@ -1,4 +1,6 @@
-// Convolutions by our own depthwise kernels (kernels/depthwise.h), on the CPU and on CUDA.
+// Convolutions by our own kernels for few channels a group (kernels/depthwise.h, grouped.h), on the CPU and on CUDA.
+// All are repeatable, with the same bits for any number of threads, in any floating type; after the forward pass they
+// add a bias and activate by ReLU or ReLU6.
 #pragma once
 
 #include <memory>
@@ -8,12 +10,14 @@
 
 namespace convolt {
 
-// One kernel, repeatable and with the same bits for any number of threads, for square windows of 3, 5 or 7, strides of
-// 1 or 2, no dilation and as many groups as channels in and out, in any floating type; bias and ReLU or ReLU6 after the
-// forward pass. None for other descriptions.
+// One kernel for square windows of 3, 5 or 7, strides of 1 or 2, no dilation and as many groups as channels in and out;
+// none for other descriptions.
 std::vector<std::unique_ptr<ConvKernel>> depthwise_candidates(const ConvDesc& desc);
+// The same for groups of 4 or 8 channels in and out, windows of 3 and strides alike, and more than one group.
+std::vector<std::unique_ptr<ConvKernel>> grouped_candidates(const ConvDesc& desc);
 
-// On the CPU, whether it is quicker than oneDNN's `library`: measured on Zen 4 (convolt bench conv).
-bool depthwise_is_quicker(const ConvDesc& desc, const ConvKernel& library);
+// On the CPU, whether such a kernel is quicker than oneDNN's `library`: measured on Zen 4
+// (convolt bench conv).
+bool own_is_quicker(const ConvDesc& desc, const ConvKernel& library);
 
 }  // namespace convolt

@@ -321,10 +321,11 @@ public:
       const bool first = found.empty() || found[0]->widened() || winograd_is_quicker(d, found[0]->name());
       found.insert(first ? found.begin() : found.end(), std::move(winograd));
     }
-    for (auto& depthwise : depthwise_candidates(d)) {
-      const bool first = found.empty() || depthwise_is_quicker(d, *found[0]);
-      found.insert(first ? found.begin() : found.end(), std::move(depthwise));
-    }
+    for (auto* candidates : {depthwise_candidates, grouped_candidates})
+      for (auto& own : candidates(d)) {
+        const bool first = found.empty() || own_is_quicker(d, *found[0]);
+        found.insert(first ? found.begin() : found.end(), std::move(own));
+      }
     return found;
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& d) override {

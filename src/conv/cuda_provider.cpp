@@ -28,10 +28,16 @@ public:
   std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override {
     use_device();
     Kernels kernels = depthwise_candidates(desc);
-    for (auto& kernel : conv_->candidates(desc)) kernels.push_back(std::move(kernel));
+    const auto append = [&](Kernels more) {
+      for (auto& kernel : more) kernels.push_back(std::move(kernel));
+    };
+    // Groups of 8 are what a tensor core takes, of which our kernels make no use.
+    const bool grouped_first = desc.geometry.in_c == 4 * desc.geometry.groups;
+    if (grouped_first) append(grouped_candidates(desc));
+    append(conv_->candidates(desc));
+    if (!grouped_first) append(grouped_candidates(desc));
     // Last: whether products are quicker is for the tuning to say.
-    if (is_product(desc))
-      for (auto& kernel : matmul_->candidates(as_product(desc))) kernels.push_back(std::move(kernel));
+    if (is_product(desc)) append(matmul_->candidates(as_product(desc)));
     return kernels;
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override {

@@ -1,4 +1,4 @@
-// Our own depthwise convolutions, on every device that is there, against the naive double references.
+// Our own depthwise and grouped convolutions, on every device that is there, against the naive double references.
 #include "conv/conv_depthwise.h"
 
 #include <gtest/gtest.h>
@@ -49,6 +49,22 @@ std::vector<ConvGeometry> geometries(int kernel) {
   return all;
 }
 
+// The same with groups of 4 and of 8, one slab of channels and more.
+std::vector<ConvGeometry> grouped_geometries() {
+  std::vector<ConvGeometry> all;
+  for (const int group : {4, 8})
+    for (const int stride : {1, 2}) {
+      all.push_back(of(2, 9, 13, 3 * group, 3, stride, stride, 1));
+      all.push_back(of(3, 1, 1, 2 * group, 3, stride, stride, 1));
+      all.push_back(of(1, 2, 3, 17 * group, 3, stride, stride, {1, 3, 0, 4}));
+      all.push_back(of(1, 3, 3, 2 * group, 3, stride, stride, 0));
+      all.push_back(of(1, 8, 15, 5 * group, 3, stride, stride, {4, 1, 0, 1}));
+      all.push_back(of(2, 20, 9, 4 * group, 3, stride, stride, {1, 0, 1, 3}));
+      for (auto g = all.end() - 6; g != all.end(); ++g) g->groups /= group;
+    }
+  return all;
+}
+
 std::string name_of_pass(ConvPass pass) {
   return pass == ConvPass::fprop ? "fprop" : pass == ConvPass::dgrad ? "dgrad" : "wgrad";
 }
@@ -76,6 +92,7 @@ struct Operands {
 
 std::unique_ptr<ConvKernel> kernel_of(const ConvDesc& d) {
   auto found = depthwise_candidates(d);
+  for (auto& grouped : grouped_candidates(d)) found.push_back(std::move(grouped));
   return found.size() == 1 ? std::move(found[0]) : nullptr;
 }
 
@@ -104,6 +121,11 @@ TEST_P(DepthwiseTest, MakesTheSumsOfEveryPass) {
       for (const ConvPass pass : kPasses) check(g, pass);
 }
 
+TEST_P(DepthwiseTest, MakesTheSumsOfGroups) {
+  for (const ConvGeometry& g : grouped_geometries())
+    for (const ConvPass pass : kPasses) check(g, pass);
+}
+
 // Several slabs of channels and blocks of rows, and chunks of the weight gradient that are summed in several runs.
 TEST_P(DepthwiseTest, MakesTheSumsOfLargerPictures) {
   for (const ConvPass pass : kPasses) {
@@ -114,7 +136,8 @@ TEST_P(DepthwiseTest, MakesTheSumsOfLargerPictures) {
 }
 
 TEST_P(DepthwiseTest, AddsBiasAndActivates) {
-  for (const ConvGeometry& g : {of(2, 9, 13, 8, 3, 1, 1, 1), of(1, 7, 6, 65, 5, 2, 1, 2), of(2, 8, 8, 6, 7, 2, 2, 3)}) {
+  for (const ConvGeometry& g : {of(2, 9, 13, 8, 3, 1, 1, 1), of(1, 7, 6, 65, 5, 2, 1, 2), of(2, 8, 8, 6, 7, 2, 2, 3),
+                                grouped_geometries()[0]}) {
     const Values x = random_of(g.x_shape(), 1, dtype()), w = random_of(g.w_shape(), 2, dtype()),
                  bias = random_values(g.out_c, 4, -2, 6), positive = absolute(bias);
     const Values sums = reference::conv_fprop(g, x, w, &bias),
@@ -170,7 +193,8 @@ TEST_P(DepthwiseTest, ByHand) {
 TEST_P(DepthwiseTest, NumberOfThreadsChangesNoBit) {
   if (ctx().device().is_cuda()) GTEST_SKIP() << "the threads are the CPU's";
   const auto one = Context::create({Device::cpu(), 1}), two = Context::create({Device::cpu(), 2});
-  for (const ConvGeometry& g : {of(4, 20, 23, 48, 3, 1, 1, 1), of(3, 25, 12, 18, 5, 2, 2, 2)})
+  for (const ConvGeometry& g :
+       {of(4, 20, 23, 48, 3, 1, 1, 1), of(3, 25, 12, 18, 5, 2, 2, 2), grouped_geometries().back()})
     for (const ConvPass pass : kPasses) {
       const ConvDesc d{pass, g, dtype()};
       const auto made = [&](Context& context) {
@@ -183,13 +207,38 @@ TEST_P(DepthwiseTest, NumberOfThreadsChangesNoBit) {
     }
 }
 
+// Two groups of four channels, a picture of one pixel under the centre tap: y = W x in each group.
+TEST_P(DepthwiseTest, GroupsByHand) {
+  ConvGeometry g = of(1, 1, 1, 8, 3, 1, 1, 1);
+  g.groups = 2;
+  Values w(static_cast<size_t>(g.w_shape().elements()));
+  const auto tap = [&](int to, int from) -> double& { return w[static_cast<size_t>((to * 9 + 4) * 4 + from)]; };
+  for (int c = 0; c < 8; ++c) tap(c, c % 4) = 1;
+  tap(1, 3) = 10;  // from the last channel of the first group
+  tap(4, 2) = 20;  // from the third channel of the second
+  const Values digits{1, 2, 3, 4, 5, 6, 7, 8};
+  const auto made = [&](ConvPass pass, const Values& x, const Values& y) {
+    const ConvDesc d{pass, g, dtype()};
+    const Operands o(ctx(), d, x, w, y);
+    run_kernel(ctx(), *kernel_of(d), pass, o.x, o.w, o.y, nullptr);
+    return o.result(pass).values();
+  };
+  EXPECT_EQ(made(ConvPass::fprop, digits, {}), (Values{1, 42, 3, 4, 145, 6, 7, 8}));
+  EXPECT_EQ(made(ConvPass::dgrad, {}, digits), (Values{1, 2, 3, 24, 5, 6, 107, 8}));
+  const Values dw = made(ConvPass::wgrad, digits, {1, 0, 0, 0, 0, 0, 0, 2});
+  for (size_t i = 0; i < dw.size(); ++i) {
+    const size_t to = i / 36, t = i / 4 % 9, from = i % 4;
+    EXPECT_EQ(dw[i], t != 4 ? 0 : to == 0 ? 1.0 + from : to == 7 ? 2 * (5.0 + from) : 0) << i;
+  }
+}
+
 INSTANTIATE_OP_TEST(DepthwiseTest);
 
 TEST(Depthwise, LeavesOtherConvolutionsToTheLibrary) {
   const auto made = [](auto change) {
     ConvDesc d{.geometry = of(2, 12, 12, 16, 3, 1, 1, 1)};
     change(d);
-    return !depthwise_candidates(d).empty();
+    return !depthwise_candidates(d).empty() || !grouped_candidates(d).empty();
   };
   EXPECT_TRUE(made([](ConvDesc&) {}));
   EXPECT_TRUE(made([](ConvDesc& d) { d.geometry.stride_h = 2; }));
@@ -201,6 +250,12 @@ TEST(Depthwise, LeavesOtherConvolutionsToTheLibrary) {
   EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.dilation_h = 2; }));
   EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.dilation_w = 2; }));
   EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.groups = 8; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.groups = 1; }));
+  EXPECT_TRUE(made([](ConvDesc& d) { d.geometry.groups = 4; }));
+  EXPECT_TRUE(made([](ConvDesc& d) { d.geometry.groups = 2; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.groups = 2, d.geometry.stride_h = 2; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.groups = 2, d.geometry.kernel_h = d.geometry.kernel_w = 5; }));
+  EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.groups = 1, d.geometry.in_c = d.geometry.out_c = 4; }));
   EXPECT_FALSE(made([](ConvDesc& d) { d.geometry.out_c = 32; }));
   EXPECT_FALSE(made([](ConvDesc& d) { d.prologue = ConvPrologue::scale_bias; }));
   EXPECT_FALSE(made([](ConvDesc& d) { d.epilogue = ConvEpilogue::stats; }));
@@ -211,11 +266,11 @@ TEST(Depthwise, LeavesOtherConvolutionsToTheLibrary) {
 }
 
 TEST(Depthwise, IsTakenOnTheCpuWhereItIsQuicker) {
-  const auto first = [](ConvPass pass, int kernel, int64_t channels, DType dtype) {
-    const auto found = context_of(Device::cpu())
-                           .conv()
-                           .candidates(ConvDesc{pass, of(2, 9, 9, channels, kernel, 1, 1, kernel / 2), dtype});
-    const auto ours = [](const auto& candidate) { return candidate->name().starts_with("convolt depthwise"); };
+  const auto first = [](ConvPass pass, int kernel, int64_t channels, DType dtype, int group = 1) {
+    ConvGeometry g = of(2, 9, 9, channels, kernel, 1, 1, kernel / 2);
+    g.groups /= group;
+    const auto found = context_of(Device::cpu()).conv().candidates(ConvDesc{pass, g, dtype});
+    const auto ours = [](const auto& candidate) { return candidate->name().starts_with("convolt "); };
     EXPECT_EQ(std::count_if(found.begin(), found.end(), ours), 1);
     return ours(found.front());
   };
@@ -223,6 +278,9 @@ TEST(Depthwise, IsTakenOnTheCpuWhereItIsQuicker) {
     EXPECT_TRUE(first(pass, 3, 32, DType::f16));  // oneDNN would compute in f32
     EXPECT_FALSE(first(pass, 3, 32, DType::f32));
     EXPECT_FALSE(first(pass, 7, 33, DType::f32));
+    EXPECT_TRUE(first(pass, 3, 32, DType::f16, 4));
+    EXPECT_EQ(first(pass, 3, 32, DType::f32, 4), pass == ConvPass::wgrad);
+    EXPECT_FALSE(first(pass, 3, 32, DType::f16, 8));
   }
   for (const int kernel : {5, 7}) {
     EXPECT_TRUE(first(ConvPass::wgrad, kernel, 32, DType::f32));

@@ -33,7 +33,8 @@ OTHER_TYPES = """    case DType::bf16:
 """
 PHASE = "block.phase("
 # What tests/conv is about; all else is for tests/kernels.
-CONV = ("src/conv/", "kernels/depthwise", "kernels/exec/lanes.h", "kernels/exec/walk.h")
+CONV = ("src/conv/", "kernels/depthwise", "kernels/grouped", "kernels/exec/lanes.h", "kernels/exec/walk.h", "kernels/exec/convolve.h",
+        "kernels/exec/row_sums.h")
 
 Fault = collections.namedtuple("Fault", "file kind old new tests")
 

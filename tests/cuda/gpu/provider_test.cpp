@@ -1,6 +1,7 @@
 // Every kernel that cuDNN, cuBLASLt and we ourselves offer, on the device, against the double references.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "conv/conv.h"
@@ -85,7 +86,7 @@ std::vector<ConvGeometry> geometries() {
 }
 
 // With each of our kernels: whole and cut packets of channels, several slabs of them, any strides.
-std::vector<ConvGeometry> depthwise_geometries() {
+std::vector<ConvGeometry> own_geometries() {
   std::vector<ConvGeometry> all;
   for (const int kernel : {3, 5, 7})
     for (const auto& [stride_h, stride_w] : {std::pair{1, 1}, {2, 2}, {2, 1}})
@@ -101,12 +102,25 @@ std::vector<ConvGeometry> depthwise_geometries() {
                        .stride_w = stride_w,
                        .pad = {kernel / 2, 0, 1, kernel / 2},
                        .groups = channels});
+  for (const int group : {4, 8})
+    for (const int stride : {1, 2})
+      all.push_back({.n = 3,
+                     .in_h = 19,
+                     .in_w = 22,
+                     .in_c = 33 * group,
+                     .out_c = 33 * group,
+                     .kernel_h = 3,
+                     .kernel_w = 3,
+                     .stride_h = stride,
+                     .stride_w = stride,
+                     .pad = {1, 0, 2, 1},
+                     .groups = 33});
   return all;
 }
 
 TEST_P(ProviderTest, EveryConvolutionKernelAgreesWithTheReference) {
   std::vector<ConvGeometry> all = geometries();
-  for (const ConvGeometry& g : depthwise_geometries()) all.push_back(g);
+  for (const ConvGeometry& g : own_geometries()) all.push_back(g);
   for (const ConvGeometry& g : all) {
     const auto x = inputs(g.x_shape(), 1), w = inputs(g.w_shape(), 2), y = inputs(g.y_shape(), 3);
     const int64_t fan_in = g.kernel_h * g.kernel_w * g.in_c / g.groups;
@@ -128,7 +142,7 @@ TEST_P(ProviderTest, EveryConvolutionKernelAgreesWithTheReference) {
 }
 
 TEST_P(ProviderTest, BiasAndActivationEpiloguesAgreeWhereOffered) {
-  for (const ConvGeometry& g : {geometries()[0], depthwise_geometries()[0]}) {
+  for (const ConvGeometry& g : {geometries()[0], own_geometries()[0]}) {
     const auto x = inputs(g.x_shape(), 1), w = inputs(g.w_shape(), 2), bias = random_values(g.out_c, 4);
     for (const ConvEpilogue epilogue : {ConvEpilogue::bias, ConvEpilogue::bias_relu, ConvEpilogue::bias_relu6}) {
       auto expected = reference::conv_fprop(g, x, w, &bias);
@@ -145,16 +159,16 @@ TEST_P(ProviderTest, BiasAndActivationEpiloguesAgreeWhereOffered) {
   }
 }
 
-// Ours come first.
-TEST_P(ProviderTest, DepthwiseConvolutionsAreOurOwn) {
-  for (const ConvGeometry& g : depthwise_geometries())
-    for (const ConvPass pass : kPasses)
-      EXPECT_TRUE(context_of(kDevice)
-                      .conv()
-                      .candidates(ConvDesc{.pass = pass, .geometry = g, .dtype = dtype()})[0]
-                      ->name()
-                      .starts_with("convolt depthwise"))
-          << g.to_string();
+// Ours are there, and come first where a tensor core would multiply zeros.
+TEST_P(ProviderTest, OffersOurOwnKernels) {
+  for (const ConvGeometry& g : own_geometries())
+    for (const ConvPass pass : kPasses) {
+      const auto kernels =
+          context_of(kDevice).conv().candidates(ConvDesc{.pass = pass, .geometry = g, .dtype = dtype()});
+      const auto ours = [](const auto& kernel) { return kernel->name().starts_with("convolt "); };
+      EXPECT_EQ(std::count_if(kernels.begin(), kernels.end(), ours), 1) << g.to_string();
+      EXPECT_EQ(ours(kernels[0]), g.in_c < 8 * g.groups) << g.to_string();
+    }
 }
 
 TEST_P(ProviderTest, EveryMatrixProductAgreesWithTheReference) {

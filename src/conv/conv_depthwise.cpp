@@ -130,8 +130,9 @@ std::vector<std::unique_ptr<ConvKernel>> grouped_candidates(const ConvDesc& desc
 // What the library has for weight gradients of wide depthwise windows, and of groups of 4, is code for any groups.
 bool own_is_quicker(const ConvDesc& desc, const ConvKernel& library) {
   const ConvGeometry& g = desc.geometry;
-  if (g.in_c % 8 != 0 || g.in_c == 8 * g.groups) return false;
-  return library.widened() || (desc.pass == ConvPass::wgrad && (g.kernel_h > 3 || g.in_c == 4 * g.groups));
+  if (g.in_c % 8 != 0) return false;
+  if (g.groups < g.in_c) return desc.pass == ConvPass::wgrad && g.in_c == 4 * g.groups;
+  return library.widened() || (desc.pass == ConvPass::wgrad && g.kernel_h > 3);
 }
 
 }  // namespace convolt

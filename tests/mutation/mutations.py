@@ -435,8 +435,9 @@ MUTATIONS = {
         ("index", "g.in_c == g.out_c && g.kernel_h", "g.kernel_h"),
         ("index", "fits(desc) && g.groups > 1 &&", "fits(desc) &&"),
         ("index", "g.dilation_h == 1 && g.dilation_w == 1", "g.dilation_h == 1"),
-        ("constant", "if (g.in_c % 8 != 0 || g.in_c", "if (g.in_c"),
-        ("constant", "(g.kernel_h > 3 ||", "(g.kernel_h > 5 ||"),
+        ("constant", "if (g.in_c % 8 != 0) return false;", ""),
+        ("constant", "&& g.kernel_h > 3);", "&& g.kernel_h > 5);"),
+        ("constant", "wgrad && g.in_c == 4 * g.groups;", "wgrad;"),
     ]),
     "src/conv/winograd_loops.h": (WINOGRAD, [
         ("sign", "to[2] = d[2] - d[1];\n    to[3] = d[1] - d[3];", "to[2] = d[2] + d[1];\n    to[3] = d[1] - d[3];"),

@@ -4,9 +4,9 @@
 // x [N, H, W, C], y [N, H', W', C] and w [C, 3, 3, g] share a floating dtype, g = 4 or 8 divides C. Strides are both 1
 // or both 2. All kernels overwrite.
 //
-// A thread owns 4 (2) channels of the result and reads the 4 (8) of their group: its 144 taps stay in registers. No
-// tensor core is used: 36 (72) multiply-adds for each element of y are 1.3 (2.6) times what the bytes take on an H200,
-// where a group is half of what its smallest product of matrices multiplies (or just that).
+// A thread owns 4 (2, of f32 1) channels of the result and reads the 4 (8) of their group: up to 144 taps stay in
+// registers. No tensor core is used: by the data sheet of an H200, 36 (72) multiply-adds for each element of y take 1.3
+// (2.6) times as long as its bytes in 16 bits; the smallest product of matrices has 8 channels a side.
 #pragma once
 
 #include "conv_window.h"

@@ -1,7 +1,6 @@
 // Convolutions of NHWC pictures with few channels a group, by threads that walk along strips of rows. A thread makes W
-// channels of the result, of D channels that it reads: with D = 1 each from the channel of its own (depthwise), else
-// all of one group of D. Their k * k * D taps stay in registers, and the sums that the pixels just read are to be added
-// to.
+// channels of the result: with D = 1 each from the same one channel (depthwise), else all from the D channels of their
+// group. Its k * k * D taps stay in registers, and the sums that still want pixels.
 #pragma once
 
 #include "conv_window.h"
@@ -98,11 +97,10 @@ HD void load_taps(const Operands<T>& o, int c, Lanes<W> (&taps)[K][K][D]) {
   });
 }
 
-// rows(): what strips of kHeight rows divide.
-
 // out(h, w) = the sum of in(h * S - top + r, w * S - left + s) * tap(r, s). A thread walks along kHeight rows of out.
 template <class T, int K, int S, int W, int D>
 struct Correlate {
+  // Higher strips read fewer rows twice, but want more registers.
   static constexpr int kHeight = S == 2 ? (K == 3 && (W == 8 || D > 1) ? 1 : 2) : (W == 8 || D > 1 ? 2 : 4);
   static constexpr int kRows = (kHeight - 1) * S + K;
   static constexpr int kOpen = (K + S - 1) / S;  // columns of out that a column of in adds to
@@ -143,6 +141,7 @@ struct Correlate {
     }
   }
 
+  // What strips of kHeight rows divide.
   static int rows(const Operands<T>& o) { return o.out.h; }
 
 private:

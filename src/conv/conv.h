@@ -1,4 +1,5 @@
-// Convolution and matrix products, the one place with two providers: oneDNN on the CPU, cuDNN and cuBLASLt on CUDA.
+// Convolution and matrix products, the one place with two providers: oneDNN on the CPU, cuDNN and cuBLASLt on CUDA, and
+// beside both kernels of our own.
 // A description goes in, runnable kernels come out; the planner picks one and gives it memory.
 #pragma once
 

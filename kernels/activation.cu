@@ -2,6 +2,7 @@
 
 #include "core/philox.h"
 #include "exec/act.h"
+#include "exec/philox_quads.h"
 #include "exec/reduce.h"
 
 namespace convolt {
@@ -10,7 +11,7 @@ namespace {
 template <class T, class A>
 struct Forward {
   const T* x;
-  T* y;
+  Result<T> y;
   A act;
   template <int W>
   HD void run(int64_t i) const {
@@ -23,7 +24,7 @@ struct Forward {
 template <class T, class A>
 struct Backward {
   const T *dy, *kept;
-  T* dx;
+  Result<T> dx;
   A act;
   template <int W>
   HD Floats<W> run(int64_t i) const {
@@ -48,7 +49,7 @@ struct BackwardSum {
 template <class T>
 struct Add {
   const T *a, *b;
-  T* y;
+  Result<T> y;
   template <int W>
   HD void run(int64_t i) const {
     Floats<W> p = load<W>(a + i);
@@ -61,7 +62,7 @@ struct Add {
 template <class A, class B>
 struct Cast {
   const A* x;
-  B* y;
+  Result<B> y;
   template <int W>
   HD void run(int64_t i) const {
     store(y + i, load<W>(x + i));
@@ -71,47 +72,75 @@ struct Cast {
 template <class T>
 struct Load {
   const StepInput* input;
-  T* y;
+  Result<T> y;
   template <int W>
   HD void run(int64_t i) const {
     store(y + i, load<W>(input->images + i));
   }
 };
 
-// One Philox call gives the bits of four neighbouring elements of a row.
-template <class T>
+// One Philox call gives the bits of four neighbouring elements of a row. A row is made in parts of kPart elements: on
+// the GPU by threads that need one call, on the CPU by eight calls at once.
+template <class T, int kPart>
 struct Dropout {
   const T* x;
-  T* y;
+  Result<T> y;
   const StepInput* input;
-  int64_t row_elements, quads;  // quads: of a row
-  Divisor by_quads;
+  int64_t row_elements, parts;  // parts: of a row
+  Divisor by_parts;
   uint32_t layer;
-  float p;
+  float p, scale;
+
   HD void operator()(int64_t k) const {
-    const int64_t row = by_quads.quotient(k), first = (k - row * quads) * 4;
-    const Philox4 bits =
-        philox(input->seed, (static_cast<uint64_t>(input->step) << 32) | static_cast<uint64_t>(first / 4),
-               (uint64_t{static_cast<uint32_t>(RandomUse::dropout)} << 56) ^ (uint64_t{layer} << 40) ^
-                   static_cast<uint64_t>(input->first_row + row));
-    const float scale = 1.F / (1.F - p);
-    for (int j = 0; j < 4 && first + j < row_elements; ++j) {
-      const int64_t i = row * row_elements + first + j;
-      y[i] = T(uniform(bits.v[j]) < p ? 0.F : static_cast<float>(x[i]) * scale);
+    const int64_t row = by_parts.quotient(k), first = (k - row * parts) * kPart;
+    const uint64_t low = (static_cast<uint64_t>(input->step) << 32) | static_cast<uint64_t>(first / 4);
+    const uint64_t high = (uint64_t{static_cast<uint32_t>(RandomUse::dropout)} << 56) ^ (uint64_t{layer} << 40) ^
+                          static_cast<uint64_t>(input->first_row + row);
+    const int64_t i = row * row_elements + first, left = row_elements - first;
+    int q = 0;
+#if !defined(__CUDA_ARCH__)
+    if constexpr (kPart >= 32) {
+      const PhiloxKeys keys(input->seed);
+      for (; q < kPart && q + 32 <= left; q += 32) make_32(keys, i + q, low + static_cast<uint64_t>(q / 4), high);
+    }
+#endif
+    for (; q < kPart && q < left; q += 4) {
+      const Philox4 bits = philox(input->seed, low + static_cast<uint64_t>(q / 4), high);
+      for (int j = q; j < q + 4 && j < left; ++j)
+        y.data[i + j] = T(uniform(bits.v[j - q]) < p ? 0.F : static_cast<float>(x[i + j]) * scale);
     }
   }
+
+#if !defined(__CUDA_ARCH__)
+  HD void make_32(const PhiloxKeys& keys, int64_t i, uint64_t low, uint64_t high) const {
+    uint32_t bits[32];
+    philox_of_eight(keys, low, high, bits);
+    for (int q = 0; q < 32; q += 8) {
+      Floats<8> v = load<8>(x + i + q);
+      for_lanes<8>([&](int j) { v[j] = choose(uniform(bits[q + j]) < p, 0.F, v[j] * scale); });
+      store(y + i + q, v);
+    }
+  }
+#endif
 };
 
+template <class T, int kPart>
+void dropout_in_parts(Stream s, const Tensor& x, const Tensor& y, float p, uint32_t layer, const StepInput* input) {
+  const int64_t row = x.elements() / x.shape[0], parts = (row + kPart - 1) / kPart;
+  auto result = result_of<T>(s, y, {x.data});
+  result.past_caches = result.past_caches && row % 8 == 0;
+  for_each(s, x.shape[0] * parts,
+           Dropout<T, kPart>{x.as<const T>(), result, input, row, parts, Divisor(parts), layer, p, 1.F / (1.F - p)},
+           8 * kPart);
+}
+
 struct Zero {
-  uint8_t* p;
-  int64_t n;
+  Result<float> to;
+  int64_t bytes;
   HD void operator()(int64_t k) const {
-    const int64_t i = k * 16;
-    if (i + 16 <= n) {
-      *reinterpret_cast<Packet<float, 4>*>(p + i) = Packet<float, 4>{};
-    } else {
-      for (int64_t j = i; j < n; ++j) p[j] = 0;
-    }
+    const int64_t i = k * 32;
+    if (i + 32 <= bytes) return store(to + k * 8, Floats<8>{});
+    for (int64_t j = i; j < bytes; ++j) reinterpret_cast<uint8_t*>(to.data)[j] = 0;
   }
 };
 
@@ -121,7 +150,7 @@ void activation(Stream s, const Tensor& x, const Tensor& y, Act act) {
   dispatch_float(x.dtype, "activation", [&](auto t) {
     using T = decltype(t);
     dispatch_activation(act, [&](auto a) {
-      for_each_packet(s, x.elements(), Forward<T, decltype(a)>{x.as<const T>(), y.as<T>(), a});
+      for_each_packet(s, x.elements(), Forward<T, decltype(a)>{x.as<const T>(), result_of<T>(s, y, {x.data}), a});
     });
   });
 }
@@ -130,7 +159,8 @@ void activation_backward(Stream s, const Tensor& dy, const Tensor& kept, const T
   dispatch_float(dy.dtype, "activation_backward", [&](auto t) {
     using T = decltype(t);
     dispatch_activation(act, [&](auto a) {
-      for_each_packet(s, dy.elements(), Backward<T, decltype(a)>{dy.as<const T>(), kept.as<const T>(), dx.as<T>(), a});
+      const auto result = result_of<T>(s, dx, {dy.data, kept.data});
+      for_each_packet(s, dy.elements(), Backward<T, decltype(a)>{dy.as<const T>(), kept.as<const T>(), result, a});
     });
   });
 }
@@ -143,9 +173,10 @@ void activation_backward_sum(Stream s, const Tensor& dy, const Tensor& kept, con
     using T = decltype(t);
     dispatch_activation(act, [&](auto a) {
       using A = decltype(a);
-      reduce_channels_then<1>(s, rows, channels, scratch,
-                              BackwardSum<T, A>{{dy.as<const T>(), kept.as<const T>(), dx.as<T>(), a}, channels},
-                              StoreSums<1>{{sum}});
+      reduce_channels_then<1>(
+          s, rows, channels, scratch,
+          BackwardSum<T, A>{{dy.as<const T>(), kept.as<const T>(), {dx.as<T>(), false}, a}, channels},
+          StoreSums<1>{{sum}});
     });
   });
 }
@@ -153,16 +184,18 @@ void activation_backward_sum(Stream s, const Tensor& dy, const Tensor& kept, con
 void add(Stream s, const Tensor& a, const Tensor& b, const Tensor& y) {
   dispatch_float(a.dtype, "add", [&](auto t) {
     using T = decltype(t);
-    for_each_packet(s, a.elements(), Add<T>{a.as<const T>(), b.as<const T>(), y.as<T>()});
+    const auto result = result_of<T>(s, y, {a.data, b.data});
+    for_each_packet(s, a.elements(), Add<T>{a.as<const T>(), b.as<const T>(), result});
   });
 }
 
 void dropout(Stream s, const Tensor& x, const Tensor& y, float p, uint32_t layer, const StepInput* input) {
   dispatch_float(x.dtype, "dropout", [&](auto t) {
     using T = decltype(t);
-    const int64_t row = x.elements() / x.shape[0], quads = (row + 3) / 4;
-    for_each(s, x.shape[0] * quads, Dropout<T>{x.as<const T>(), y.as<T>(), input, row, quads, Divisor(quads), layer, p},
-             32);
+    if (s.cuda)
+      dropout_in_parts<T, 4>(s, x, y, p, layer, input);
+    else
+      dropout_in_parts<T, 512>(s, x, y, p, layer, input);
   });
 }
 
@@ -171,7 +204,7 @@ void cast(Stream s, const Tensor& x, const Tensor& y) {
     using A = decltype(a);
     dispatch_float(y.dtype, "cast", [&](auto b) {
       using B = decltype(b);
-      for_each_packet(s, x.elements(), Cast<A, B>{x.as<const A>(), y.as<B>()});
+      for_each_packet(s, x.elements(), Cast<A, B>{x.as<const A>(), result_of<B>(s, y, {x.data})});
     });
   });
 }
@@ -179,12 +212,12 @@ void cast(Stream s, const Tensor& x, const Tensor& y) {
 void load_images(Stream s, const StepInput* input, const Tensor& y) {
   dispatch_float(y.dtype, "load_images", [&](auto t) {
     using T = decltype(t);
-    for_each_packet(s, y.elements(), Load<T>{input, y.as<T>()});
+    for_each_packet(s, y.elements(), Load<T>{input, result_of<T>(s, y, {})});
   });
 }
 
 void fill_zero(Stream s, void* memory, int64_t bytes) {
-  for_each(s, (bytes + 15) / 16, Zero{static_cast<uint8_t*>(memory), bytes});
+  for_each(s, (bytes + 31) / 32, Zero{result_of<float>(s, memory, bytes, {}), bytes}, 8);
 }
 
 }  // namespace convolt

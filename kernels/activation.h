@@ -47,9 +47,9 @@ void add(Stream s, const Tensor& a, const Tensor& b, const Tensor& y);
 // of the global batch, element in the row), so that applying it to dy is its gradient. x: [N, ...]; y may be x. Moves 2
 // per element.
 void dropout(Stream s, const Tensor& x, const Tensor& y, float p, uint32_t layer, const StepInput* input);
-// y = x in y's dtype (f32, bf16, f16; equal shapes).
+// y = x in y's dtype (f32, bf16, f16; equal shapes). Moves one element of each type per element.
 void cast(Stream s, const Tensor& x, const Tensor& y);
-// y = x for the f32 [N, H, W, C] batch at input->images; y of any floating dtype.
+// y = x for the f32 [N, H, W, C] batch at input->images; y of any floating dtype. Moves as cast.
 void load_images(Stream s, const StepInput* input, const Tensor& y);
 // All bytes 0; memory starts on 16 bytes.
 void fill_zero(Stream s, void* memory, int64_t bytes);

@@ -73,11 +73,19 @@ struct Coefficients {
   }
 };
 
+// A row is the weights of one output.
 struct FoldWeights {
   const float *w, *scale;
   float* folded;
-  Divisor by_output;  // the elements of one
-  HD void operator()(int64_t i) const { folded[i] = w[i] * scale[by_output.quotient(i)]; }
+  int elements;  // of a row
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const int64_t i = row * elements + c;
+    Floats<W> v = load<W>(w + i);
+    const float factor = scale[row];
+    for_lanes<W>([&](int j) { v[j] *= factor; });
+    store(folded + i, v);
+  }
 };
 
 struct FoldBias {
@@ -91,7 +99,7 @@ template <class T, class A, bool kResidual>
 struct Apply {
   const T *x, *residual;
   const float *scale, *bias;
-  T* y;
+  Result<T> y;
   int channels;
   A act;
   template <int W>
@@ -151,7 +159,7 @@ struct BackwardApply {
   Incoming<T, A, kStored> in;
   const float *dgamma, *dbeta;
   float inverse_rows;
-  T *dx, *dresidual;  // dresidual may be null
+  Result<T> dx, dresidual;  // dresidual may be null
   template <int W>
   HD void run(int64_t row, int c) const {
     const int64_t i = row * in.channels + c;
@@ -163,7 +171,7 @@ struct BackwardApply {
     const Floats<W> g = in.template dz<W>(i, c, v), scale = load<W>(in.coef + 2 * in.channels + c);
     for_lanes<W>([&](int j) { r[j] = scale[j] * (g[j] - r[j]); });
     store(dx + i, r);
-    if (dresidual) store(dresidual + i, g);
+    if (dresidual.data) store(dresidual + i, g);
   }
 };
 
@@ -212,7 +220,7 @@ template <class T>
 struct AddBias {
   const T* x;
   const float* bias;
-  T* y;
+  Result<T> y;
   int channels;
   template <int W>
   HD void run(int64_t row, int c) const {
@@ -311,8 +319,9 @@ void bn_fold(Stream s, const Tensor& w, const float* bias, const float* coef, co
              float* bias_folded) {
   const int64_t outputs = w.shape[0];
   const float *scale = coef + 2 * outputs, *bias_bn = coef + 3 * outputs;
-  const Divisor by_output(w.elements() / outputs);
-  for_each(s, w.elements(), FoldWeights{w.as<const float>(), scale, w_folded.as<float>(), by_output});
+  const auto elements = static_cast<int>(w.elements() / outputs);
+  for_each_channel_packet(s, outputs, elements,
+                          FoldWeights{w.as<const float>(), scale, w_folded.as<float>(), elements});
   for_each(s, outputs, FoldBias{bias, scale, bias_bn, bias_folded});
 }
 
@@ -322,14 +331,14 @@ void bn_apply(Stream s, const Tensor& x, const float* coef, const Tensor& residu
   dispatch_float(x.dtype, "bn_apply", [&](auto t) {
     using T = decltype(t);
     const T *px = x.as<const T>(), *pr = residual.as<const T>();
+    const auto result = result_of<T>(s, y, {px, pr});
     dispatch_activation(act, [&](auto a) {
       using A = decltype(a);
       if (pr)
-        for_each_channel_packet(s, rows_of(x), channels,
-                                Apply<T, A, true>{px, pr, scale, bias, y.as<T>(), channels, a});
+        for_each_channel_packet(s, rows_of(x), channels, Apply<T, A, true>{px, pr, scale, bias, result, channels, a});
       else
         for_each_channel_packet(s, rows_of(x), channels,
-                                Apply<T, A, false>{px, nullptr, scale, bias, y.as<T>(), channels, a});
+                                Apply<T, A, false>{px, nullptr, scale, bias, result, channels, a});
     });
   });
 }
@@ -353,12 +362,13 @@ void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor
                        const float* dgamma, const float* dbeta, const Tensor& dx, const Tensor& dresidual,
                        bool frozen) {
   const float inverse_rows = frozen ? 0.F : 1.F / static_cast<float>(rows_of(x));
-  dispatch_incoming("bn_backward_apply", dy, x, y, coef, act,
-                    [&]<class T, class A, bool kStored>(const Incoming<T, A, kStored>& in) {
-                      for_each_channel_packet(
-                          s, rows_of(x), channels_of(x),
-                          BackwardApply<T, A, kStored>{in, dgamma, dbeta, inverse_rows, dx.as<T>(), dresidual.as<T>()});
-                    });
+  dispatch_incoming(
+      "bn_backward_apply", dy, x, y, coef, act, [&]<class T, class A, bool kStored>(const Incoming<T, A, kStored>& in) {
+        const auto to = result_of<T>(s, dx, {dy.data, x.data, y.data});
+        const auto to_residual = result_of<T>(s, dresidual, {dy.data, x.data, y.data});
+        for_each_channel_packet(s, rows_of(x), channels_of(x),
+                                BackwardApply<T, A, kStored>{in, dgamma, dbeta, inverse_rows, to, to_residual});
+      });
 }
 
 void channel_sums(Stream s, const Tensor& x, float* scratch, float* sums) {
@@ -383,7 +393,8 @@ void add_bias(Stream s, const Tensor& x, const float* bias, const Tensor& y) {
   const int channels = channels_of(x);
   dispatch_float(x.dtype, "add_bias", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(s, rows_of(x), channels, AddBias<T>{x.as<const T>(), bias, y.as<T>(), channels});
+    for_each_channel_packet(s, rows_of(x), channels,
+                            AddBias<T>{x.as<const T>(), bias, result_of<T>(s, y, {x.data}), channels});
   });
 }
 

@@ -11,7 +11,7 @@ namespace convolt {
 // x - shift).
 int64_t channel_stats_extent(int64_t rows);
 // stats: f32 [channel_stats_extent(rows), C]. Shifted by the tensor's first row, so that no accuracy is lost to a large
-// mean.
+// mean. Moves 1 element per element.
 void channel_stats(Stream s, const Tensor& x, float* stats);
 
 struct BnFinalizeArgs {
@@ -69,9 +69,9 @@ void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor
 // accuracy as (mean / standard deviation)^2. scratch as bn_backward_scratch.
 void channel_sums(Stream s, const Tensor& x, float* scratch, float* sums);
 
-// out[c] = sum over rows of x[row, c] (bias gradient); scratch as scale_channels_scratch.
+// out[c] = sum over rows of x[row, c] (bias gradient); scratch as scale_channels_scratch. Moves 1 per element.
 void channel_sum(Stream s, const Tensor& x, float* scratch, float* out);
-// y[row, c] = x[row, c] + bias[c]; y may be x.
+// y[row, c] = x[row, c] + bias[c]; y may be x. Moves 2 per element.
 void add_bias(Stream s, const Tensor& x, const float* bias, const Tensor& y);
 
 }  // namespace convolt

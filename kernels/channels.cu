@@ -11,7 +11,7 @@ int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
 template <class T>
 struct CopyChannels {
   const T* from;  // null: zeros
-  T* to;          // both at their first channel
+  Result<T> to;   // both at their first channel
   int from_channels, to_channels;
   template <int W>
   HD void run(int64_t row, int c) const {
@@ -24,16 +24,20 @@ struct CopyChannels {
 template <class T>
 struct Shuffle {
   const T* x;
-  T* y;
+  Result<T> y;
   int channels, groups, per_group;
+  Divisor by_groups;
   template <int W>
   HD void run(int64_t row, int c) const {
     Floats<W> v;
-    const T* from = x + row * channels;
-    for_lanes<W>([&](int j) {
-      const int to = c + j;
-      v[j] = static_cast<float>(from[to % groups * per_group + to / groups]);
-    });
+    const T* const from = x + row * channels;
+    int place = static_cast<int>(by_groups.quotient(c)), group = c - place * groups;
+    for (int j = 0; j < W; ++j) {
+      v[j] = static_cast<float>(from[group * per_group + place]);
+      const bool last = ++group == groups;
+      place += last ? 1 : 0;
+      group = last ? 0 : group;
+    }
     store(y + row * channels + c, v);
   }
 };
@@ -44,22 +48,27 @@ template <class T, class B>
 struct Mul {
   const T* a;
   const B* b;
-  T* y;
+  Result<T> y;
   Divisor by_pixels;
   int channels;
+  struct Place {
+    int64_t a, b;
+  };
+  HD Place at(int64_t row) const { return {row * channels, by_pixels.quotient(row) * channels}; }
   template <int W>
-  HD void run(int64_t row, int c) const {
-    Floats<W> p = load<W>(a + row * channels + c);
-    const Floats<W> q = load<W>(b + by_pixels.quotient(row) * channels + c);
+  HD void run(const Place& place, int c) const {
+    Floats<W> p = load<W>(a + place.a + c);
+    const Floats<W> q = load<W>(b + place.b + c);
     for_lanes<W>([&](int j) { p[j] *= q[j]; });
-    store(y + row * channels + c, p);
+    store(y + place.a + c, p);
   }
 };
 
 template <class T, class B>
 void multiply(Stream s, const Tensor& a, const B* b, const Tensor& y, int64_t pixels) {
-  for_each_channel_packet(s, rows_of(a), channels_of(a),
-                          Mul<T, B>{a.as<const T>(), b, y.as<T>(), Divisor(pixels), channels_of(a)});
+  for_each_channel_packet(
+      s, rows_of(a), channels_of(a),
+      Mul<T, B>{a.as<const T>(), b, result_of<T>(s, y, {a.data, b}), Divisor(pixels), channels_of(a)});
 }
 
 template <class T>
@@ -81,8 +90,10 @@ void copy_channels(Stream s, const Tensor& from, int64_t from_first, const Tenso
     using T = decltype(t);
     const T* source = from.data ? from.as<const T>() + from_first : nullptr;
     const int from_channels = from.data ? channels_of(from) : 0;
-    const CopyChannels<T> f{source, to.as<T>() + to_first, from_channels, channels_of(to)};
     const int n = static_cast<int>(count);
+    CopyChannels<T> f{source, result_of<T>(s, to, {from.data}) + to_first, from_channels, channels_of(to)};
+    constexpr int kLine = 64 / sizeof(T);  // lines of which another part is written later are better kept
+    f.to.past_caches &= to_first % kLine == 0 && f.to_channels % kLine == 0 && n % kLine == 0;
     if (from_channels % 8 == 0 && f.to_channels % 8 == 0 && from_first % 8 == 0 && to_first % 8 == 0 && n % 8 == 0)
       for_each_channel_packet_of<8>(s, rows_of(to), n, f);
     else
@@ -94,7 +105,8 @@ void channel_shuffle(Stream s, const Tensor& x, const Tensor& y, int64_t groups)
   dispatch_float(x.dtype, "channel_shuffle", [&](auto t) {
     using T = decltype(t);
     const int channels = channels_of(x), g = static_cast<int>(groups);
-    for_each_channel_packet(s, rows_of(x), channels, Shuffle<T>{x.as<const T>(), y.as<T>(), channels, g, channels / g});
+    for_each_channel_packet(s, rows_of(x), channels,
+                            Shuffle<T>{x.as<const T>(), result_of<T>(s, y, {}), channels, g, channels / g, Divisor(g)});
   });
 }
 

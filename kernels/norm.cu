@@ -18,29 +18,35 @@ struct Layout {
         pixels(sets.pixels),
         by_pixels(sets.pixels),
         by_width(width) {}
-  // Place in a [sets, 2] table of the set of channel c in a row.
-  HD int64_t place(int64_t row, int c) const { return 2 * (by_pixels.quotient(row) * groups + by_width.quotient(c)); }
+  // Of a row: its first element, and in a [sets, 2] table the first set of its picture.
+  struct Place {
+    int64_t first, sets;
+  };
+  HD Place at(int64_t row) const { return {row * channels, 2 * by_pixels.quotient(row) * groups}; }
 };
 
 // The two numbers that a [sets, 2] table holds for the sets of a packet of channels.
 template <int W>
 struct OfSets {
   Floats<W> first, second;
-  HD OfSets(const Layout& l, const float* table, int64_t row, int c) {
+  HD OfSets(const Layout& l, const float* table, int64_t sets, int c) {
+    int group = static_cast<int>(l.by_width.quotient(c)), channel = c - group * l.width;
+    const float* of_group = table + sets + 2 * group;
     if (l.width % W == 0) {  // all of one set
-      const int64_t i = l.place(row, c);
-      const float a = table[i], b = table[i + 1];
+      const float a = of_group[0], b = of_group[1];
       for_lanes<W>([&](int j) {
         first[j] = a;
         second[j] = b;
       });
       return;
     }
-    for_lanes<W>([&](int j) {
-      const int64_t i = l.place(row, c + j);
-      first[j] = table[i];
-      second[j] = table[i + 1];
-    });
+    for (int j = 0; j < W; ++j) {
+      first[j] = of_group[0];
+      second[j] = of_group[1];
+      const bool last = ++channel == l.width;
+      of_group += last ? 2 : 0;
+      channel = last ? 0 : channel;
+    }
   }
 };
 
@@ -62,7 +68,7 @@ struct SumSets {
   HD void operator()(Block<256> block, Shared& shared) const {
     block.phase([&](int t) {
       const int64_t set = block.index * kSets + t / L;
-      Floats<W> sums[2] = {};
+      Floats<W> sums[2] = {zeros<W>(), zeros<W>()};
       if (set < sets) {
         const int first = first_channel(set);
         const int64_t begin = first_element(set);
@@ -145,15 +151,16 @@ template <class T>
 struct Apply {
   const T* x;
   const float *stats, *gamma, *beta;
-  T* y;
+  Result<T> y;
   Layout l;
+  HD Layout::Place at(int64_t row) const { return l.at(row); }
   template <int W>
-  HD void run(int64_t row, int c) const {
-    Floats<W> v = load<W>(x + row * l.channels + c);
+  HD void run(const Layout::Place& place, int c) const {
+    Floats<W> v = load<W>(x + place.first + c);
     const Floats<W> scale = load<W>(gamma + c), bias = load<W>(beta + c);
-    const OfSets<W> m(l, stats, row, c);
+    const OfSets<W> m(l, stats, place.sets, c);
     for_lanes<W>([&](int j) { v[j] = (v[j] - m.first[j]) * m.second[j] * scale[j] + bias[j]; });
-    store(y + row * l.channels + c, v);
+    store(y + place.first + c, v);
   }
 };
 
@@ -164,8 +171,9 @@ struct BackwardParams {
   Layout l;
   template <int W>
   HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
-    const Floats<W> g = load<W>(dy + row * l.channels + c), v = load<W>(x + row * l.channels + c);
-    const OfSets<W> m(l, stats, row, c);
+    const Layout::Place place = l.at(row);
+    const Floats<W> g = load<W>(dy + place.first + c), v = load<W>(x + place.first + c);
+    const OfSets<W> m(l, stats, place.sets, c);
     for_lanes<W>([&](int j) {
       sums[0][j] += g[j] * ((v[j] - m.first[j]) * m.second[j]);
       sums[1][j] += g[j];
@@ -201,15 +209,16 @@ template <class T>
 struct Backward {
   const T *dy, *x;
   const float *stats, *gamma, *means;
-  T* dx;
+  Result<T> dx;
   Layout l;
+  HD Layout::Place at(int64_t row) const { return l.at(row); }
   template <int W>
-  HD void run(int64_t row, int c) const {
-    const int64_t i = row * l.channels + c;
+  HD void run(const Layout::Place& place, int c) const {
+    const int64_t i = place.first + c;
     Floats<W> g = load<W>(dy + i);
     const Floats<W> v = load<W>(x + i), scale = load<W>(gamma + c);
-    const OfSets<W> m(l, stats, row, c);
-    const OfSets<W> of_g(l, means, row, c);
+    const OfSets<W> m(l, stats, place.sets, c);
+    const OfSets<W> of_g(l, means, place.sets, c);
     for_lanes<W>([&](int j) {
       const float xhat = (v[j] - m.first[j]) * m.second[j];
       g[j] = m.second[j] * (g[j] * scale[j] - of_g.first[j] - xhat * of_g.second[j]);
@@ -349,7 +358,7 @@ void norm_apply(Stream s, const Tensor& x, const NormSets& sets, const float* st
   dispatch_float(x.dtype, "norm_apply", [&](auto t) {
     using T = decltype(t);
     for_each_channel_packet(s, rows_of(x.shape), l.channels,
-                            Apply<T>{x.as<const T>(), stats, gamma, beta, y.as<T>(), l});
+                            Apply<T>{x.as<const T>(), stats, gamma, beta, result_of<T>(s, y, {x.data}), l});
   });
 }
 
@@ -374,7 +383,8 @@ void norm_backward(Stream s, const Tensor& dy, const Tensor& x, const NormSets& 
     using T = decltype(t);
     const T *g = dy.as<const T>(), *px = x.as<const T>();
     sum_sets(s, l, sets.sets_of(x.shape), BackwardMeans<T>{g, px, stats, gamma, means, inverse_elements_of(l)});
-    for_each_channel_packet(s, rows_of(x.shape), l.channels, Backward<T>{g, px, stats, gamma, means, dx.as<T>(), l});
+    for_each_channel_packet(s, rows_of(x.shape), l.channels,
+                            Backward<T>{g, px, stats, gamma, means, result_of<T>(s, dx, {g, px}), l});
   });
 }
 

@@ -8,20 +8,27 @@ namespace {
 template <class T>
 struct Shift {
   const T* x;
-  T* y;
+  Result<T> y;
   Grid in, out;
   int channels, down, right;
   float value;
-  template <int W>
-  HD void run(int64_t row, int c) const {
+  struct Place {
+    int64_t from, to;  // from: negative where there is no pixel
+  };
+  HD Place at(int64_t row) const {
     const Pixel o = out.pixel(row);
     const int h = o.h + down, w = o.w + right;
+    const bool inside = h >= 0 && h < in.h && w >= 0 && w < in.w;
+    return {inside ? ((o.n * in.h + h) * in.w + w) * channels : -1, row * channels};
+  }
+  template <int W>
+  HD void run(const Place& place, int c) const {
     Floats<W> v;
-    if (h >= 0 && h < in.h && w >= 0 && w < in.w)
-      v = load<W>(x + ((o.n * in.h + h) * in.w + w) * channels + c);
+    if (place.from >= 0)
+      v = load<W>(x + place.from + c);
     else
       for_lanes<W>([&](int j) { v[j] = value; });
-    store(y + row * channels + c, v);
+    store(y + place.to + c, v);
   }
 };
 
@@ -62,33 +69,43 @@ struct Axis {
 template <class T>
 struct Resample {
   const T* x;
-  T* y;
+  Result<T> y;
   Grid out;
   Axis rows, columns;
   int channels;
+  struct Place {
+    int64_t from, to;   // from: of the first of up to four pixels
+    float down, right;  // weights of the second row and column
+  };
+  HD Place at(int64_t row) const {
+    const Pixel o = out.pixel(row);
+    const Axis::Taps h = rows.taps(o.h), w = columns.taps(o.w);
+    return {((o.n * rows.in + h.first) * columns.in + w.first) * channels, row * channels, h.second_weight,
+            w.second_weight};
+  }
   template <int W>
-  HD void add(Floats<W>& sum, int64_t n, int h, int w, int c, float weight) const {
+  HD void add(Floats<W>& sum, const T* from, float weight) const {
     if (weight == 0) return;
-    const Floats<W> v = load<W>(x + ((n * rows.in + h) * columns.in + w) * channels + c);
+    const Floats<W> v = load<W>(from);
     for_lanes<W>([&](int j) { sum[j] += v[j] * weight; });
   }
   template <int W>
-  HD void run(int64_t row, int c) const {
-    const Pixel o = out.pixel(row);
-    const Axis::Taps h = rows.taps(o.h), w = columns.taps(o.w);
-    Floats<W> sum = {};
-    add<W>(sum, o.n, h.first, w.first, c, (1 - h.second_weight) * (1 - w.second_weight));
-    add<W>(sum, o.n, h.first, w.first + 1, c, (1 - h.second_weight) * w.second_weight);
-    add<W>(sum, o.n, h.first + 1, w.first, c, h.second_weight * (1 - w.second_weight));
-    add<W>(sum, o.n, h.first + 1, w.first + 1, c, h.second_weight * w.second_weight);
-    store(y + row * channels + c, sum);
+  HD void run(const Place& place, int c) const {
+    const float down = place.down, right = place.right;
+    const T *const upper = x + place.from + c, *const lower = upper + int64_t{columns.in} * channels;
+    auto sum = zeros<W>();
+    add<W>(sum, upper, (1 - down) * (1 - right));
+    add<W>(sum, upper + channels, (1 - down) * right);
+    add<W>(sum, lower, down * (1 - right));
+    add<W>(sum, lower + channels, down * right);
+    store(y + place.to + c, sum);
   }
 };
 
 template <class T>
 struct ResampleBackward {
   const T* dy;
-  T* dx;
+  Result<T> dx;
   Grid in;
   Axis rows, columns;
   int channels;
@@ -96,11 +113,11 @@ struct ResampleBackward {
   HD void run(int64_t row, int c) const {
     const Pixel i = in.pixel(row);
     const int last_h = rows.last_reader(i.h), first_w = columns.first_reader(i.w), last_w = columns.last_reader(i.w);
-    Floats<W> sum = {};
+    auto sum = zeros<W>();
     for (int h = rows.first_reader(i.h); h < last_h; ++h) {
       const float of_row = rows.weight(h, i.h);
       if (of_row == 0) continue;
-      Floats<W> line = {};
+      auto line = zeros<W>();
       for (int w = first_w; w < last_w; ++w) {
         const float weight = columns.weight(w, i.w);
         if (weight == 0) continue;
@@ -124,17 +141,18 @@ int64_t pixels_of(const Tensor& x) { return x.elements() / x.shape[3]; }
 void shift_picture(Stream s, const Tensor& x, const Tensor& y, int down, int right, float value) {
   dispatch_float(x.dtype, "shift_picture", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(s, pixels_of(y), channels_of(y),
-                            Shift<T>{x.as<const T>(), y.as<T>(), Grid(x), Grid(y), channels_of(y), down, right, value});
+    for_each_channel_packet(
+        s, pixels_of(y), channels_of(y),
+        Shift<T>{x.as<const T>(), result_of<T>(s, y, {}), Grid(x), Grid(y), channels_of(y), down, right, value});
   });
 }
 
 void resample(Stream s, const Tensor& x, const Tensor& y, ResampleFilter filter) {
   dispatch_float(x.dtype, "resample", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(
-        s, pixels_of(y), channels_of(y),
-        Resample<T>{x.as<const T>(), y.as<T>(), Grid(y), axis(x, y, 1, filter), axis(x, y, 2, filter), channels_of(y)});
+    for_each_channel_packet(s, pixels_of(y), channels_of(y),
+                            Resample<T>{x.as<const T>(), result_of<T>(s, y, {}), Grid(y), axis(x, y, 1, filter),
+                                        axis(x, y, 2, filter), channels_of(y)});
   });
 }
 
@@ -142,8 +160,8 @@ void resample_backward(Stream s, const Tensor& dy, const Tensor& dx, ResampleFil
   dispatch_float(dy.dtype, "resample_backward", [&](auto t) {
     using T = decltype(t);
     for_each_channel_packet(s, pixels_of(dx), channels_of(dx),
-                            ResampleBackward<T>{dy.as<const T>(), dx.as<T>(), Grid(dx), axis(dx, dy, 1, filter),
-                                                axis(dx, dy, 2, filter), channels_of(dx)});
+                            ResampleBackward<T>{dy.as<const T>(), result_of<T>(s, dx, {}), Grid(dx),
+                                                axis(dx, dy, 1, filter), axis(dx, dy, 2, filter), channels_of(dx)});
   });
 }
 

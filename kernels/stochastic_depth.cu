@@ -9,14 +9,23 @@ namespace {
 template <class T>
 struct KeepRows {
   const T* x;
-  T* y;
+  Result<T> y;
   RowKeeper keeper;
   int row_elements;
+
+  struct Place {
+    int64_t first;
+    bool keep;
+  };
+  HD Place at(int64_t row) const { return {row * row_elements, keeper.keeps(row)}; }
   template <int W>
-  HD void run(int64_t row, int c) const {
-    Floats<W> v = load<W>(x + row * row_elements + c);
-    keeper.apply(row, v);
-    store(y + row * row_elements + c, v);
+  HD void run(const Place& place, int c) const {
+    auto v = zeros<W>();  // what is dropped is 0 even where it is not finite
+    if (place.keep) {
+      v = load<W>(x + place.first + c);
+      for_lanes<W>([&](int j) { v[j] *= keeper.scale; });
+    }
+    store(y + place.first + c, v);
   }
 };
 
@@ -26,8 +35,9 @@ void stochastic_depth(Stream s, const Tensor& x, const Tensor& y, float p, uint3
   dispatch_float(x.dtype, "stochastic_depth", [&](auto t) {
     using T = decltype(t);
     const int row_elements = static_cast<int>(x.elements() / x.shape[0]);
-    for_each_channel_packet(s, x.shape[0], row_elements,
-                            KeepRows<T>{x.as<const T>(), y.as<T>(), {input, layer, p}, row_elements});
+    for_each_channel_packet(
+        s, x.shape[0], row_elements,
+        KeepRows<T>{x.as<const T>(), result_of<T>(s, y, {x.data}), {input, layer, p}, row_elements});
   });
 }
 

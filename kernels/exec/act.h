@@ -92,7 +92,7 @@ struct AnyAct {
     const float slope = act.slope;
     switch (act.kind) {
       case Activation::leaky_relu:
-        return map(v, [=](float x) { return x > 0 ? x : slope * x; });
+        return map(v, [=](float x) { return choose(x > 0, x, slope * x); });
       case Activation::silu:
         return map(v, [](float x) { return silu(x); });
       case Activation::gelu:

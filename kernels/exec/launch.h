@@ -3,8 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
 #include <string>
 
+#include "device/device.h"
 #include "exec/types.h"
 
 namespace convolt {
@@ -22,7 +24,7 @@ public:
   // The reciprocal, in units of 2^-64, is too small by at most 1: a + 1 makes up for that and still stays below the
   // next quotient.
   HD constexpr int64_t quotient(int64_t a) const {
-    return static_cast<int64_t>((static_cast<unsigned __int128>(a + 1) * reciprocal_) >> 64);
+    return static_cast<int64_t>((static_cast<unsigned __int128>(static_cast<uint64_t>(a) + 1) * reciprocal_) >> 64);
   }
 
 private:
@@ -48,6 +50,31 @@ __global__ void __launch_bounds__(256) grid_stride_kernel(int64_t n, F f) {
 }
 #endif
 
+// Set by tests only: the bytes above which results pass the caches by; negative: those of the last cache.
+extern int64_t past_caches_from;
+
+// A result of `bytes` at data. On the CPU one that is larger than the last cache passes the caches by, unless it takes
+// the place of an operand: a line that is written whole then need not be read first, and little of it would be left for
+// the next kernel anyway. The executors wait for such stores before they return.
+template <class T>
+Result<T> result_of(Stream s, void* data, int64_t bytes, std::initializer_list<const void*> operands) {
+  const bool in_place = std::find(operands.begin(), operands.end(), data) != operands.end();
+  const bool aligned = reinterpret_cast<uintptr_t>(data) % 32 == 0;
+  const int64_t from = past_caches_from < 0 ? cpu_last_cache_bytes() : past_caches_from;
+  return {static_cast<T*>(data), !s.cuda && aligned && !in_place && bytes > from};
+}
+template <class T>
+Result<T> result_of(Stream s, const Tensor& y, std::initializer_list<const void*> operands) {
+  return result_of<T>(s, y.data, y.bytes(), operands);
+}
+
+// Once a thread is past it, its stores past the caches have arrived.
+inline void wait_for_stores() {
+#if !defined(__CUDA_ARCH__)
+  _mm_sfence();
+#endif
+}
+
 // On the CPU every thread has its own copy of f (firstprivate): a shared one could be what f's stores write to, for all
 // the compiler knows, and would be read again after each.
 
@@ -63,8 +90,12 @@ void for_each(Stream s, int64_t n, F f, [[maybe_unused]] int64_t elements = 4) {
 #else
   (void)s;
 #endif
-#pragma omp parallel for schedule(static) firstprivate(f) if (n * elements > kParallelElements)
-  for (int64_t i = 0; i < n; ++i) f(i);
+#pragma omp parallel firstprivate(f) if (n * elements > kParallelElements)
+  {
+#pragma omp for schedule(static) nowait
+    for (int64_t i = 0; i < n; ++i) f(i);
+    wait_for_stores();
+  }
 }
 
 template <int W, class F>
@@ -87,6 +118,15 @@ void for_each_packet(Stream s, int64_t n, F f) {
   for_each(s, (n + 7) / 8, RunPackets<8, F>{f, n}, 8);
 }
 
+// What f.run<W>(.., c) is told of a row: f.at(row), found once for all its channels on the CPU, or the row itself.
+template <class F>
+HD auto place_of(const F& f, int64_t row) {
+  if constexpr (requires { f.at(row); })
+    return f.at(row);
+  else
+    return row;
+}
+
 template <int W, class F>
 struct RunChannelPackets {
   F f;
@@ -94,7 +134,7 @@ struct RunChannelPackets {
   int packets;  // per row
   HD void operator()(int64_t k) const {
     const int64_t row = by_packets.quotient(k);
-    f.template run<W>(row, static_cast<int>(k - row * packets) * W);
+    f.template run<W>(place_of(f, row), static_cast<int>(k - row * packets) * W);
   }
 };
 
@@ -105,13 +145,20 @@ void for_each_channel_packet_of(Stream s, int64_t rows, int channels, F f) {
     return for_each(s, rows * (channels / W), RunChannelPackets<W, F>{f, Divisor(channels / W), channels / W});
 #endif
   (void)s;
-#pragma omp parallel for schedule(static) firstprivate(f) if (rows * channels > kParallelElements)
-  for (int64_t row = 0; row < rows; ++row)
-    for (int c = 0; c < channels; c += W) f.template run<W>(row, c);
+#pragma omp parallel firstprivate(f) if (rows * channels > kParallelElements)
+  {
+#pragma omp for schedule(static) nowait
+    for (int64_t row = 0; row < rows; ++row) {
+      const auto place = place_of(f, row);
+      for (int c = 0; c < channels; c += W) f.template run<W>(place, c);
+    }
+    wait_for_stores();
+  }
 }
 
-// For [rows, channels] tensors with per-channel operands: f.run<W>(row, c) for each packet of W channels from c. W is 8
-// where the channels divide into eights (then row * channels + c is a multiple of 8 too), else 1.
+// For [rows, channels] tensors with per-channel operands: f.run<W>(row, c), or f.run<W>(f.at(row), c), for each packet
+// of W channels from c. W is 8 where the channels divide into eights (then row * channels + c is a multiple of 8 too),
+// else 1.
 template <class F>
 void for_each_channel_packet(Stream s, int64_t rows, int channels, F f) {
   if (channels % 8 == 0)

@@ -113,24 +113,50 @@ HD __m256 load8(const uint8_t* p) {
 }
 // The low 16 bits of eight 32-bit numbers below 2^16.
 HD __m128i low_halves(__m256i u) { return _mm_packus_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1)); }
-HD void store8(float* p, __m256 x) { _mm256_storeu_ps(p, x); }
-HD void store8(f16* p, __m256 x) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
-}
-HD void store8(bf16* p, __m256 x) {
+HD __m128i halves_of(const f16*, __m256 x) { return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT); }
+HD __m128i halves_of(const bf16*, __m256 x) {
   const __m256i u = _mm256_castps_si256(x), high = _mm256_srli_epi32(u, 16);
   const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
   const __m256i rounded = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
   const __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
   const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-  const __m256i bits = _mm256_blendv_epi8(_mm256_srli_epi32(rounded, 16), quiet, is_nan);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), low_halves(bits));
+  return low_halves(_mm256_blendv_epi8(_mm256_srli_epi32(rounded, 16), quiet, is_nan));
 }
-HD void store8(uint8_t* p, __m256 x) {
+HD __m128i bytes_of(__m256 x) {
   const __m128i halves = low_halves(_mm256_cvttps_epi32(x));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(halves, halves));
+  return _mm_packus_epi16(halves, halves);
+}
+template <class T>
+HD void store8(T* p, __m256 x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), halves_of(p, x));
+}
+HD void store8(float* p, __m256 x) { _mm256_storeu_ps(p, x); }
+HD void store8(uint8_t* p, __m256 x) { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), bytes_of(x)); }
+
+// Past the caches, to a place that is aligned as the eight elements are large.
+template <class T>
+HD void stream8(T* p, __m256 x) {
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), halves_of(p, x));
+}
+HD void stream8(float* p, __m256 x) { _mm256_stream_ps(p, x); }
+HD void stream8(uint8_t* p, __m256 x) {
+  _mm_stream_si64(reinterpret_cast<long long*>(p), _mm_cvtsi128_si64(bytes_of(x)));
 }
 #endif
+
+// On the CPU eight zeros are stored at once: after the halves, as g++ stores `= {}`, eight would have to wait to be
+// loaded.
+template <int W>
+HD Floats<W> zeros() {
+#if !defined(__CUDA_ARCH__)
+  if constexpr (W == 8) {
+    Floats<W> r;
+    _mm256_storeu_ps(r.v, _mm256_setzero_ps());
+    return r;
+  }
+#endif
+  return {};
+}
 
 template <int W, class T>
 HD Floats<W> load(const T* p) {
@@ -163,6 +189,23 @@ HD Floats<W> rounded(const Floats<W>& v) {
   Packet<T, W> kept;
   store(kept.v, v);
   return load<W>(kept.v);
+}
+
+// Where a kernel leaves its result (result_of() in launch.h).
+template <class T>
+struct Result {
+  T* data;
+  bool past_caches;  // CPU
+  HD Result operator+(int64_t i) const { return {data + i, past_caches}; }
+};
+
+template <int W, class T>
+HD void store(const Result<T>& to, const Floats<W>& x) {
+#if !defined(__CUDA_ARCH__)
+  if constexpr (W == 8)
+    if (to.past_caches) return stream8(to.data, _mm256_loadu_ps(x.v));
+#endif
+  store(to.data, x);
 }
 
 }  // namespace convolt

@@ -19,6 +19,7 @@ Tensor Operands::read_as(DType dtype, const Shape& shape, float low, float high)
 
 Tensor Operands::written_as(DType dtype, const Shape& shape) {
   const Tensor t = first_or_other({dtype, shape, scratch(shape.elements() * size_of(dtype))});
+  results_.push_back(t);
   count(t.bytes());
   return t;
 }

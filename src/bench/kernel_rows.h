@@ -51,6 +51,7 @@ public:
 
   int64_t bytes() const { return bytes_; }
   int64_t operations() const { return operations_; }
+  const std::vector<Tensor>& results() const { return results_; }
   const Shape& shape() const { return shape_; }  // of the first tensor
 
 private:
@@ -67,6 +68,7 @@ private:
   DType dtype_;
   int64_t tensor_bytes_;
   std::vector<Buffer> memory_;
+  std::vector<Tensor> results_;  // written
   int64_t bytes_ = 0, operations_ = 0;
   Shape shape_;
 };

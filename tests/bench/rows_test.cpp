@@ -10,6 +10,11 @@
 #include "bench/step_row.h"
 #include "support/device.h"
 
+namespace convolt {
+// Of kernels/exec/launch.h, which only .cu files may include.
+extern int64_t past_caches_from;
+}  // namespace convolt
+
 namespace convolt::test {
 namespace {
 
@@ -87,6 +92,24 @@ TEST_P(EveryKernelRow, Runs) {
     EXPECT_GT(operands.bytes(), 0);
     EXPECT_GT(operands.shape().rank(), 0);
     EXPECT_NO_THROW(run(context, work));
+  }
+}
+// A result that passes the caches by is the same, and so is what surrounds it.
+TEST_P(EveryKernelRow, WritesTheSamePastTheCaches) {
+  Context& context = context_of(Device::cpu());
+  for (const KernelRow& row : kernel_rows()) {
+    SCOPED_TRACE(row.name);
+    std::vector<std::vector<char>> results;
+    for (const int64_t from : {int64_t{1} << 60, int64_t{0}}) {
+      Operands operands(context, GetParam(), 1);
+      const Work work = row.make(operands);
+      past_caches_from = from;
+      run(context, work);
+      past_caches_from = -1;
+      std::vector<char>& bytes = results.emplace_back();
+      for (const Tensor& t : operands.results()) bytes.insert(bytes.end(), t.as<char>(), t.as<char>() + t.bytes());
+    }
+    EXPECT_TRUE(results[0] == results[1]);
   }
 }
 INSTANTIATE_TEST_SUITE_P(Bench, EveryKernelRow, testing::Values(DType::f32, DType::bf16, DType::f16),

@@ -21,6 +21,7 @@ struct Normalised {
     Relu{}.forward(v);
     return v;
   }
+  HD const void* address(int64_t i) const { return x + i; }
 };
 
 // The gradient that arrives at the batch norm's output: gathered from the windows, through the ReLU.
@@ -30,9 +31,9 @@ struct Arriving {
   const T* x;
   const float* coef;
   template <int W>
-  HD Floats<W> at(int64_t row, int c, const Floats<W>& v) const {
+  HD Floats<W> at(const Covering& over, int c, const Floats<W>& v) const {
     const int channels = gather.p.channels;
-    Floats<W> g = gather.template at<W>(row, c), z;
+    Floats<W> g = gather.template at<W>(over, c), z;
     const Floats<W> a = load<W>(coef + 2 * channels + c), b = load<W>(coef + 3 * channels + c);
     for_lanes<W>([&](int j) { z[j] = v[j] * a[j] + b[j]; });
     Relu{}.backward(z, g);
@@ -46,7 +47,8 @@ struct Reduce {
   template <int W>
   HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
     const int channels = in.gather.p.channels;
-    const Floats<W> v = load<W>(in.x + row * channels + c), g = in.template at<W>(row, c, v);
+    const Covering over = covering_of(in.gather.p, row);
+    const Floats<W> v = load<W>(in.x + over.in + c), g = in.template at<W>(over, c, v);
     const Floats<W> mean = load<W>(in.coef + c), invstd = load<W>(in.coef + channels + c);
     for_lanes<W>([&](int j) {
       sums[0][j] += g[j] * ((v[j] - mean[j]) * invstd[j]);
@@ -60,12 +62,13 @@ struct ApplyBackward {
   Arriving<T> in;
   const float *dgamma, *dbeta;
   float inverse_rows;
-  T* dx;
+  Result<T> dx;
+  HD Covering at(int64_t row) const { return covering_of(in.gather.p, row); }
   template <int W>
-  HD void run(int64_t row, int c) const {
+  HD void run(const Covering& over, int c) const {
     const int channels = in.gather.p.channels;
-    const int64_t i = row * channels + c;
-    const Floats<W> v = load<W>(in.x + i), g = in.template at<W>(row, c, v);
+    const int64_t i = over.in + c;
+    const Floats<W> v = load<W>(in.x + i), g = in.template at<W>(over, c, v);
     const Floats<W> mean = load<W>(in.coef + c), invstd = load<W>(in.coef + channels + c);
     const Floats<W> scale = load<W>(in.coef + 2 * channels + c);
     const Floats<W> sum_xhat = load<W>(dgamma + c), sum = load<W>(dbeta + c);
@@ -91,8 +94,9 @@ void bn_max_pool(Stream s, const Tensor& x, const float* coef, const Tensor& y, 
   dispatch_float(x.dtype, "bn_max_pool", [&](auto t) {
     using T = decltype(t);
     const Normalised<T> source{x.as<const T>(), coef + 2 * p.channels, coef + 3 * p.channels};
-    for_each_channel_packet(s, y.elements() / p.channels, p.channels,
-                            MaxPool<T, Normalised<T>, true>{source, y.as<T>(), index.as<uint8_t>(), p});
+    for_each_window(s, y.elements() / p.channels,
+                    MaxPool<T, Normalised<T>, true>{source, result_of<T>(s, y, {x.data}),
+                                                    result_of<uint8_t>(s, index, {x.data}), p});
   });
 }
 
@@ -111,9 +115,10 @@ void bn_max_pool_backward_apply(Stream s, const BnMaxPoolBackwardArgs& a) {
   const int64_t rows = a.x.elements() / channels;
   dispatch_float(a.x.dtype, "bn_max_pool_backward_apply", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(s, rows, channels,
-                            ApplyBackward<T>{arriving<T>("bn_max_pool_backward_apply", a), a.dgamma, a.dbeta,
-                                             1.F / static_cast<float>(rows), a.dx.as<T>()});
+    for_each_channel_packet(
+        s, rows, channels,
+        ApplyBackward<T>{arriving<T>("bn_max_pool_backward_apply", a), a.dgamma, a.dbeta,
+                         1.F / static_cast<float>(rows), result_of<T>(s, a.dx, {a.x.data, a.dy.data})});
   });
 }
 

@@ -1,5 +1,6 @@
-// Pooling and slicing of NHWC pictures. Geometry as PyTorch's. Backward passes write each input element once, as gathers
-// or, of max pools whose windows do not overlap, window by window: results repeat bit for bit.
+// Pooling and slicing of NHWC pictures. Geometry as PyTorch's. Backward passes write each input element once, as
+// gathers or, of max pools whose windows do not overlap, window by window: results repeat bit for bit. Each moves the
+// picture and the pooled picture (with its index) once, however often windows overlap.
 #pragma once
 
 #include "convolt/context.h"

@@ -75,16 +75,33 @@ __global__ void __launch_bounds__(256, 2)
 }
 #endif
 
+// Adds what N rows have to the sums of a packet.
+template <int K, int W, int N, class F>
+HD void add_rows(const F& f, int64_t row, int c, Floats<W> (&part)[K]) {
+  Floats<W> sums[K];
+  for (int k = 0; k < K; ++k) for_lanes<W>([&](int j) { sums[k][j] = 0; });
+  for (int r = 0; r < N; ++r) f.template run<W>(row + r, c, sums);
+  for (int k = 0; k < K; ++k) for_lanes<W>([&](int j) { part[k][j] += sums[k][j]; });
+}
+
 // Sums `packets` <= P packets of channels from c over rows [first, last): few packets with the sums in registers, many
-// with the sums in the first cache, so that memory is read in long runs.
+// with the sums in the first cache, and row after row, so that memory is read in long runs. The sums of many more only
+// fit into the second cache, so that four rows come to them at once.
 // 64 rows at a time, so that long chunks lose no accuracy.
 template <int K, int W, int P, class Out, class F>
 void reduce_tile(const F& f, int64_t first, int64_t last, int c, int packets, int channels, Out* out) {
-  Floats<W> sums[P][K] = {};
+  const int used = P <= 4 ? P : packets;
+  Floats<W> sums[P][K], part[P][K];
+  std::fill_n(&sums[0][0], used * K, Floats<W>{});
   for (int64_t run = first; run < last; run += 64) {
-    Floats<W> part[P][K] = {};
-    for (int64_t row = run; row < std::min(run + 64, last); ++row)
-      for (int p = 0; p < (P <= 4 ? P : packets); ++p) f.template run<W>(row, c + p * W, part[p]);
+    std::fill_n(&part[0][0], used * K, Floats<W>{});
+    const int64_t end = std::min(run + 64, last);
+    int64_t row = run;
+    if constexpr (K > 1 && P > 32)
+      for (; row + 4 <= end; row += 4)
+        for (int p = 0; p < used; ++p) add_rows<K, W, 4>(f, row, c + p * W, part[p]);
+    for (; row < end; ++row)
+      for (int p = 0; p < used; ++p) f.template run<W>(row, c + p * W, part[p]);
     for (int p = 0; p < packets; ++p)
       for (int k = 0; k < K; ++k) for_lanes<W>([&](int j) { sums[p][k][j] += part[p][k][j]; });
   }
@@ -102,9 +119,11 @@ void reduce_chunks_here(int64_t rows, int channels, int64_t per_chunk, P* partia
     const int64_t first = chunk * per_chunk, last = std::min(rows, first + per_chunk);
     P* out = partials + chunk * K * channels;
     for (int c = 0, packets = 0; c < channels; c += packets * W) {
-      packets = std::min((channels - c) / W, 32);
-      if (packets >= 8) {
-        reduce_tile<K, W, 32>(f, first, last, c, packets, channels, out);
+      packets = std::min((channels - c) / W, 256);
+      if (packets >= 64) {
+        reduce_tile<K, W, 256>(f, first, last, c, packets, channels, out);
+      } else if (packets >= 8) {
+        reduce_tile<K, W, 32>(f, first, last, c, packets = std::min(packets, 32), channels, out);
       } else if (packets >= 4) {
         reduce_tile<K, W, 4>(f, first, last, c, packets = 4, channels, out);
       } else if (packets >= 2) {

@@ -23,14 +23,14 @@ struct TakeMomentum {
     const OptimizerTensor& tensor = a.tensors[piece.tensor];
     if (tensor.rows == 0) return;
     block.phase([&](int t) {
-      PieceSums sums{0, 0};
+      GrowingSums sums;
       const int64_t packed = piece.count / 8 * 8;
       for (int64_t i = t * 8; i < packed; i += kThreads * 8) run<8>(tensor, piece.first + i, sums);
 #if defined(__CUDA_ARCH__)
 #pragma unroll 1
 #endif
       for (int64_t i = packed + t; i < piece.count; i += kThreads) run<1>(tensor, piece.first + i, sums);
-      shared.sums[t] = sums;
+      shared.sums[t] = sums.all();
     });
     join_sums(block, shared.sums);
     block.phase([&](int t) {
@@ -39,7 +39,7 @@ struct TakeMomentum {
   }
 
   template <int W>
-  HD void run(const OptimizerTensor& t, int64_t i, PieceSums& sums) const {
+  HD void run(const OptimizerTensor& t, int64_t i, GrowingSums& sums) const {
     const float scale = scratch.scalars->gradient_scale, momentum = a.rule.matrix_momentum;
     Floats<W> g = load_gradient<W>(t, i), v = load<W>(t.moments[0] + i);
     for_lanes<W>([&](int j) {
@@ -48,8 +48,8 @@ struct TakeMomentum {
       g[j] += momentum * v[j];
     });
     store(t.moments[0] + i, v);
-    sums.gradient += sum_of_squares(g);
-    sums.weight += sum_of_squares(load<W>(t.weight + i));
+    sums.gradient.add(g);
+    sums.weight.add(load<W>(t.weight + i));
     for (int j = 0; j < W; ++j) put(t, i + j, g[j]);
   }
 

@@ -28,26 +28,44 @@ HD Floats<W> square_root(Floats<W> x) {
   return x;
 }
 
+// Packets [first, last) of each tile of f.
 template <class F>
 struct ForPackets {
   F f;
-  HD void operator()(int64_t k) const {
+  HD void run(int64_t index, int first, int last) const {
     if (!f.active()) return;
-    const OptimizerPiece tile = f.tiles[k / kPackets];
-    const OptimizerTensor& tensor = f.tensors[tile.tensor];
-    const int64_t first = tile.first + k % kPackets * 8;
-    if (first + 8 <= tensor.elements) {
-      f.template run<8>(tensor, tile.tensor, first);
-    } else {
-      for (int64_t i = first; i < tensor.elements; ++i) f.template run<1>(tensor, tile.tensor, i);
+    const OptimizerPiece tile = f.tiles[index];
+    const auto place = f.at(tile.tensor);
+    for (int packet = first; packet < last && packet * 8 < tile.count; ++packet) {
+      const int64_t at = tile.first + packet * 8;
+      if (at + 8 <= place.tensor.elements) {
+        f.template run<8>(place, at);
+      } else {
+        for (int64_t i = at; i < place.tensor.elements; ++i) f.template run<1>(place, i);
+      }
     }
   }
 };
+// On the GPU a thread for each packet, on the CPU one for each tile.
+template <class F>
+struct OnePacket : ForPackets<F> {
+  HD void operator()(int64_t k) const {
+    const int packet = static_cast<int>(k % kPackets);
+    this->run(k / kPackets, packet, packet + 1);
+  }
+};
+template <class F>
+struct WholeTile : ForPackets<F> {
+  HD void operator()(int64_t k) const { this->run(k, 0, kPackets); }
+};
 
-// f.run<8>(tensor, its index, i) for each whole packet of each tile while f.active(), run<1> for the tails.
+// f.run<8>(f.at(tensor), i) for each whole packet of each tile while f.active(), run<1> for the tails.
 template <class F>
 void for_each_packet_of_tiles(Stream s, int64_t tiles, F f) {
-  for_each(s, tiles * kPackets, ForPackets<F>{f}, 8);
+  if (s.cuda)
+    for_each(s, tiles * kPackets, OnePacket<F>{{f}}, 8);
+  else
+    for_each(s, tiles, WholeTile<F>{{f}}, kOptimizerTile);
 }
 
 struct Accumulate {
@@ -55,21 +73,27 @@ struct Accumulate {
   const OptimizerPiece* tiles;
   const StepInput* input;
 
+  struct Place {
+    OptimizerTensor tensor;
+    float weight;
+    bool first;
+  };
   HD bool active() const { return true; }
+  HD Place at(int32_t index) const { return {tensors[index], input->weight_sum, input->micro_batch == 0}; }
   template <int W>
-  HD void run(const OptimizerTensor& t, int32_t, int64_t i) const {
+  HD void run(const Place& p, int64_t i) const {
+    const OptimizerTensor& t = p.tensor;
     if (!t.gradient) return;
-    const float weight = input->weight_sum;
     const Floats<W> g = load_as<W>(t.gradient, t.gradient_dtype, i);
-    Floats<W> sum{};
-    if (input->micro_batch > 0) sum = load<W>(t.gradient_sum + i);
-    for_lanes<W>([&](int j) { sum[j] += weight * g[j]; });
+    auto sum = zeros<W>();
+    if (!p.first) sum = load<W>(t.gradient_sum + i);
+    for_lanes<W>([&](int j) { sum[j] += p.weight * g[j]; });
     store(t.gradient_sum + i, sum);
   }
 };
 
 // A block sums the squares of one piece, in double: exact to the last bits whatever the loss scale, and finite exactly
-// where the gradients are.
+// where the gradients are. On the CPU each thread reads in order.
 struct SumSquares {
   static constexpr int kThreads = 64;
   struct Shared {
@@ -80,9 +104,9 @@ struct SumSquares {
   bool weights;
 
   template <int W>
-  HD void add(const OptimizerTensor& t, int64_t i, PieceSums& sums) const {
-    sums.gradient += sum_of_squares(load_gradient<W>(t, i));
-    if (weights) sums.weight += sum_of_squares(load<W>(t.weight + i));
+  HD void add(const OptimizerTensor& t, int64_t i, GrowingSums& sums) const {
+    sums.gradient.add(load_gradient<W>(t, i));
+    if (weights) sums.weight.add(load<W>(t.weight + i));
   }
 
   HD void operator()(Block<kThreads> block, Shared& shared) const {
@@ -90,14 +114,19 @@ struct SumSquares {
     const OptimizerPiece piece = a.pieces[block.index];
     const OptimizerTensor& tensor = a.tensors[piece.tensor];
     block.phase([&](int t) {
-      PieceSums sums{0, 0};
+      GrowingSums sums;
       const int64_t packed = piece.first % 8 == 0 ? piece.count / 8 * 8 : 0;
+#if defined(__CUDA_ARCH__)
       for (int64_t i = t * 8; i < packed; i += kThreads * 8) add<8>(tensor, piece.first + i, sums);
+#else
+      const int64_t share = (packed / 8 + kThreads - 1) / kThreads * 8, end = std::min(packed, (t + 1) * share);
+      for (int64_t i = t * share; i < end; i += 8) add<8>(tensor, piece.first + i, sums);
+#endif
 #if defined(__CUDA_ARCH__)
 #pragma unroll 1  // short, and unrolled it would spill
 #endif
       for (int64_t i = packed + t; i < piece.count; i += kThreads) add<1>(tensor, piece.first + i, sums);
-      shared.sums[t] = sums;
+      shared.sums[t] = sums.all();
     });
     join_sums(block, shared.sums);
     block.phase([&](int t) {
@@ -264,15 +293,25 @@ struct Update {
 
   HD bool active() const { return scalars->apply != 0; }
 
+  struct Place {
+    OptimizerTensor tensor;
+    UpdateScalars now;
+    float factor;  // lars: the trust ratio; muon: of the weights
+  };
+  HD Place at(int32_t index) const {
+    const float factor = K == OptimizerKind::lars ? ratios[index] : K == OptimizerKind::muon ? keeps[index] : 1.F;
+    return {tensors[index], *scalars, factor};
+  }
+
   template <int W>
-  HD void run(const OptimizerTensor& t, int32_t index, int64_t i) const {
+  HD void run(const Place& p, int64_t i) const {
+    const OptimizerTensor& t = p.tensor;
     Floats<W> w = load<W>(t.weight + i);
     if (t.gradient) {
       Floats<W> g = load_gradient<W>(t, i);
-      const float scale = scalars->gradient_scale;
-      for_lanes<W>([&](int j) { g[j] *= scale; });
+      for_lanes<W>([&](int j) { g[j] *= p.now.gradient_scale; });
       if (factors && t.unit > 0) clip(t, i, g);
-      step(t, index, i, w, g);
+      step(p, i, w, g);
       store(t.weight + i, w);
       if (t.copy) store_as(t.copy, t.copy_dtype, i, w);
     }
@@ -290,21 +329,22 @@ struct Update {
   }
 
   template <int W>
-  HD void step(const OptimizerTensor& t, int32_t index, int64_t i, Floats<W>& w, Floats<W>& g) const {
-    const float rate = rate_of(*scalars, t), decay = t.weight_decay;
+  HD void step(const Place& p, int64_t i, Floats<W>& w, Floats<W>& g) const {
+    const OptimizerTensor& t = p.tensor;
+    const float rate = rate_of(p.now, t), decay = t.weight_decay;
     if constexpr (K == OptimizerKind::sgd) {
       sgd(t, i, rate, w, g);
     } else if constexpr (K == OptimizerKind::muon) {
       if (t.rows == 0) return sgd(t, i, rate, w, g);
-      const float keep = keeps[index] - rate * decay * keeps[index];
+      const float keep = p.factor - rate * decay * p.factor;
       for (int j = 0; j < W; ++j) w[j] = keep * w[j] - rate * directions[t.values + place_in_matrix(t, i + j)];
     } else if constexpr (K == OptimizerKind::adam || K == OptimizerKind::adamw) {
-      adam(t, i, rate, w, g);
+      adam(p, i, rate, w, g);
     } else if constexpr (K == OptimizerKind::rmsprop) {
       rmsprop(t, i, rate, w, g);
     } else if constexpr (K == OptimizerKind::lars) {
       Floats<W> v = load<W>(t.moments[0] + i);
-      const float local = rate * ratios[index];
+      const float local = rate * p.factor;
       for_lanes<W>([&](int j) {
         v[j] = momentum * v[j] + local * (g[j] + decay * w[j]);
         w[j] -= v[j];
@@ -325,7 +365,7 @@ struct Update {
   template <int W>
   HD void sgd(const OptimizerTensor& t, int64_t i, float rate, Floats<W>& w, Floats<W>& g) const {
     const float decay = t.weight_decay, ahead = nesterov ? 1.F : 0.F, kept = nesterov ? momentum : 1.F;
-    Floats<W> v{};
+    auto v = zeros<W>();
     if (t.moments[0]) v = load<W>(t.moments[0] + i);
     for_lanes<W>([&](int j) {
       g[j] += decay * w[j];
@@ -336,10 +376,11 @@ struct Update {
   }
 
   template <int W>
-  HD void adam(const OptimizerTensor& t, int64_t i, float rate, Floats<W>& w, const Floats<W>& g) const {
+  HD void adam(const Place& p, int64_t i, float rate, Floats<W>& w, const Floats<W>& g) const {
+    const OptimizerTensor& t = p.tensor;
     constexpr bool decoupled = K == OptimizerKind::adamw;
     const float into_gradient = decoupled ? 0.F : t.weight_decay, shrink = decoupled ? 1 - rate * t.weight_decay : 1.F;
-    const float step_size = rate * scalars->correction1, correction2 = scalars->correction2;
+    const float step_size = rate * p.now.correction1, correction2 = p.now.correction2;
     Floats<W> m = load<W>(t.moments[0] + i), s = load<W>(t.moments[1] + i);
     for_lanes<W>([&](int j) {
       const float d = g[j] + into_gradient * w[j];
@@ -355,7 +396,7 @@ struct Update {
   template <int W>
   HD void rmsprop(const OptimizerTensor& t, int64_t i, float rate, Floats<W>& w, const Floats<W>& g) const {
     const float decay = t.weight_decay;
-    Floats<W> s = load<W>(t.moments[0] + i), v{}, d{};
+    Floats<W> s = load<W>(t.moments[0] + i), v = zeros<W>(), d;
     if (t.moments[1]) v = load<W>(t.moments[1] + i);
     for_lanes<W>([&](int j) {
       d[j] = g[j] + decay * w[j];

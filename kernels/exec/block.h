@@ -33,14 +33,19 @@ struct Block {
 
   template <class F>
   HD void phase(F f) const {
+    phase_of(B, f);
+  }
+  // Of the first n threads; the others wait.
+  template <class F>
+  HD void phase_of(int n, F f) const {
 #if defined(__CUDA_ARCH__)
-    f(static_cast<int>(threadIdx.x));
+    if (n == B || static_cast<int>(threadIdx.x) < n) f(static_cast<int>(threadIdx.x));
     __syncthreads();
 #else
     if (backwards)
-      for (int t = B - 1; t >= 0; --t) f(t);
+      for (int t = n - 1; t >= 0; --t) f(t);
     else
-      for (int t = 0; t < B; ++t) f(t);
+      for (int t = 0; t < n; ++t) f(t);
 #endif
   }
 };

@@ -20,18 +20,34 @@ HD Floats<W> load_gradient(const OptimizerTensor& t, int64_t i) {
   return load_as<W>(t.gradient, t.gradient_dtype, i);
 }
 
-// In double, pairwise, so that the sums of packets do not wait for each other.
-template <int W>
-HD double sum_of_squares(const Floats<W>& x) {
-  const auto square = [&](int j) { return static_cast<double>(x[j]) * static_cast<double>(x[j]); };
-  if constexpr (W == 8) {
-    double pairs[4];
-    for_lanes<4>([&](int j) { pairs[j] = square(j) + square(j + 4); });
-    return (pairs[0] + pairs[1]) + (pairs[2] + pairs[3]);
-  } else {
-    return square(0);
+// Sums of squares in double, in four that do not wait for each other.
+#if defined(__CUDA_ARCH__)
+struct SquareSums {
+  double v[4] = {0, 0, 0, 0};
+  template <int W>
+  HD void add(const Floats<W>& x) {
+#pragma unroll
+    for (int j = 0; j < W; ++j) v[j % 4] += static_cast<double>(x[j]) * static_cast<double>(x[j]);
   }
-}
+  HD double all() const { return (v[0] + v[1]) + (v[2] + v[3]); }
+};
+#else
+struct SquareSums {
+  __m256d v = _mm256_setzero_pd();
+  HD void add(const Floats<8>& x) {
+    const __m256d low = _mm256_cvtps_pd(_mm_loadu_ps(x.v)), high = _mm256_cvtps_pd(_mm_loadu_ps(x.v + 4));
+    v = _mm256_add_pd(v, _mm256_add_pd(_mm256_mul_pd(low, low), _mm256_mul_pd(high, high)));
+  }
+  HD void add(const Floats<1>& x) {
+    const auto d = static_cast<double>(x[0]);
+    v = _mm256_add_pd(v, _mm256_setr_pd(d * d, 0, 0, 0));
+  }
+  HD double all() const {
+    const __m128d pairs = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(pairs, _mm_unpackhi_pd(pairs, pairs)));
+  }
+};
+#endif
 
 HD bool last_micro_batch(const StepInput& in) { return in.micro_batch + 1 == in.micro_batches; }
 
@@ -56,6 +72,11 @@ HD float rate_of(const UpdateScalars& scalars, const OptimizerTensor& t) {
 // Sums of squares over a piece, of the gradient as it lies in memory (muon: of the momentum too) and of the weight.
 struct PieceSums {
   double gradient, weight;
+};
+// Those of one thread, as they grow.
+struct GrowingSums {
+  SquareSums gradient, weight;
+  HD PieceSums all() const { return {gradient.all(), weight.all()}; }
 };
 
 struct Scratch {

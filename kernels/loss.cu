@@ -1,75 +1,11 @@
 #include "loss.h"
 
-#include "exec/block.h"
+#include "exec/log_softmax.h"
 
 namespace convolt {
 namespace {
 
-constexpr int kThreads = 128;
-
-// Joins shared values of all threads of a block into the one of thread 0, in a fixed tree: join(t, other).
-template <int B, class F>
-HD void tree(const Block<B>& block, F join) {
-  for (int width = B / 2; width > 0; width /= 2)
-    block.phase([&](int t) {
-      if (t < width) join(t, t + width);
-    });
-}
-
-// What turns a row of logits, divided by a temperature, into log-probabilities.
-struct Normaliser {
-  float largest, log_sum;  // of exp(x - largest)
-  HD float log_probability(float scaled) const { return (scaled - largest) - log_sum; }
-};
-
-struct RowShared {
-  float a[kThreads], b[kThreads];
-  int index[kThreads];
-};
-
-// Sums what f(j, a, b) adds to a and b over all j < count into the two places given.
-template <class F>
-HD void sum_pairs(const Block<kThreads>& block, RowShared& shared, int64_t count, float& sum_a, float& sum_b, F f) {
-  block.phase([&](int t) {
-    float a = 0, b = 0;
-    for (int64_t j = t; j < count; j += kThreads) f(j, a, b);
-    shared.a[t] = a;
-    shared.b[t] = b;
-  });
-  tree(block, [&](int t, int u) {
-    shared.a[t] += shared.a[u];
-    shared.b[t] += shared.b[u];
-  });
-  block.phase([&](int t) {
-    if (t != 0) return;
-    sum_a = shared.a[0];
-    sum_b = shared.b[0];
-  });
-}
-
-// NaN and +infinity among the logits make log_sum NaN.
-template <class T>
-HD void normalise(const Block<kThreads>& block, RowShared& shared, const T* x, int classes, float scale,
-                  Normaliser& out) {
-  block.phase([&](int t) {
-    float largest = -INFINITY;
-    for (int j = t; j < classes; j += kThreads) largest = fmaxf(largest, static_cast<float>(x[j]) * scale);
-    shared.a[t] = largest;
-  });
-  tree(block, [&](int t, int u) { shared.a[t] = fmaxf(shared.a[t], shared.a[u]); });
-  block.phase([&](int t) {
-    if (t == 0) out.largest = shared.a[0];
-  });
-  block.phase([&](int t) {
-    float sum = 0;
-    for (int j = t; j < classes; j += kThreads) sum += expf(static_cast<float>(x[j]) * scale - out.largest);
-    shared.a[t] = sum;
-  });
-  tree(block, [&](int t, int u) { shared.a[t] += shared.a[u]; });
-  block.phase([&](int t) {
-    if (t == 0) out.log_sum = logf(shared.a[0]);
-  });
-}
+constexpr int kThreads = kRowThreads;
 
 // The part of one class in a row's loss, and its derivative: by the log-probability in the losses by softmax, by the
 // logit in the others.
@@ -93,7 +29,8 @@ struct LossRow {
     Normaliser plain, cool, teacher;
     float value, slope;  // sums of the terms
     float divergence, unused;
-    int label, ahead;  // ahead: classes that rank before the label
+    int label;
+    float ahead;  // classes that rank before the label
   };
   const T* logits;
   T* dlogits;  // may be null
@@ -121,8 +58,7 @@ struct LossRow {
     sum_terms(block, shared, x, n);
     if (o.distill_alpha > 0) compare_with_teacher(block, shared, x, n);
     count_ahead(block, shared, x);
-    block.phase([&](int t) {
-      if (t != 0) return;
+    block.phase_of(1, [&](int) {
       float* out = o.row_values + n * 4;
       out[0] = loss(shared);
       out[1] = weight;
@@ -133,11 +69,8 @@ struct LossRow {
   }
 
   HD void write_nothing(const Block<kThreads>& block, int64_t n) const {
-    block.phase([&](int t) {
-      for (int k = t; k < 4; k += kThreads) o.row_values[n * 4 + k] = 0;
-      if (dlogits)
-        for (int k = t; k < classes; k += kThreads) dlogits[n * classes + k] = T(0.F);
-    });
+    for_each_column(block, 4, [&](int64_t k) { o.row_values[n * 4 + k] = 0; });
+    if (dlogits) for_each_column(block, classes, [&](int64_t k) { dlogits[n * classes + k] = T(0.F); });
   }
 
   // The host's sum does not know which rows are ignored, nor the weights of their classes. Each block looks at all
@@ -153,16 +86,12 @@ struct LossRow {
                          sum += weight;
                          divisor += by_class && valid(label) ? weight * o.class_weights[label] : weight;
                        });
-    block.phase([&](int t) {
-      if (t == 0) shared.weight_sum = shared.divisor = o.input->weight_sum;
-    });
+    block.phase_of(1, [&](int) { shared.weight_sum = shared.divisor = o.input->weight_sum; });
   }
 
   HD void sum_terms(const Block<kThreads>& block, Shared& shared, const T* x, int64_t n) const {
-    if (given())
-      return block.phase([&](int t) {
-        if (t == 0) shared.value = o.given_losses[n];
-      });
+    if (given()) return block.phase_of(1, [&](int) { shared.value = o.given_losses[n]; });
+    if (is_plain()) return sum_plain_terms(block, shared, x);
     sum_pairs(block, shared.row, classes, shared.value, shared.slope, [&](int64_t k, float& value, float& slope) {
       const Term term = term_of(shared, x, n, static_cast<int>(k));
       value += term.value;
@@ -170,14 +99,43 @@ struct LossRow {
     });
   }
 
+  // Cross-entropy of labels, by far the most frequent, has loops that know what they compute, and so vectorise.
+  HD bool is_plain() const {
+    return o.kind == LossKind::cross_entropy && !o.dense && !given() && !(o.distill_alpha > 0);
+  }
+  HD void sum_plain_terms(const Block<kThreads>& block, Shared& shared, const T* x) const {
+    sum_pairs(block, shared.row, classes, shared.value, shared.slope,
+              [target = label_target(shared), p = shared.plain, c = o.class_weights, x](int64_t k, float& value,
+                                                                                        float& slope) {
+                const float weight = target.of(k) * (c ? c[k] : 1.F);
+                const float term = weight * p.log_probability(static_cast<float>(x[k]));
+                value -= choose(weight == 0, 0.F, term);  // also where the probability is 0
+                slope -= weight;
+              });
+  }
+  HD void write_plain_gradient(const Block<kThreads>& block, const Shared& shared, const T* x, T* out,
+                               float own) const {
+    const auto write = [&](auto weight_of) {
+      for_each_column(
+          block, classes,
+          [target = label_target(shared), p = shared.plain, slope = shared.slope, x, out, own, weight_of](int64_t k) {
+            const float weight = target.of(k) * weight_of(k);
+            const float probability = fast_exp(p.log_probability(static_cast<float>(x[k])));
+            out[k] = T(own * (-weight - probability * slope));
+          });
+    };
+    if (o.class_weights)
+      write([c = o.class_weights](int64_t k) { return c[k]; });
+    else
+      write([](int64_t) { return 1.F; });
+  }
+
   HD bool valid(int label) const { return label >= 0 && label < classes; }
 
   // -1 for none: the label is invalid, or no class of several is positive.
   HD void find_label(const Block<kThreads>& block, Shared& shared, const T* x, int64_t n) const {
     if (!o.dense)
-      return block.phase([&](int t) {
-        if (t == 0) shared.label = valid(o.input->labels[n]) ? o.input->labels[n] : -1;
-      });
+      return block.phase_of(1, [&](int) { shared.label = valid(o.input->labels[n]) ? o.input->labels[n] : -1; });
     const float* target = o.input->targets + n * classes;
     const bool several = o.kind == LossKind::binary_cross_entropy || o.kind == LossKind::sigmoid_focal;
     block.phase([&](int t) {
@@ -191,40 +149,38 @@ struct LossRow {
       shared.row.a[t] = best;
       shared.row.index[t] = index;
     });
-    tree(block, [&](int t, int u) {
+    tree(block, kThreads, [&](int t, int u) {
       const int mine = shared.row.index[t], other = shared.row.index[u];
       const bool equal = shared.row.a[u] == shared.row.a[t];
       if (other < 0 || (mine >= 0 && !(shared.row.a[u] > shared.row.a[t] || (equal && other < mine)))) return;
       shared.row.a[t] = shared.row.a[u];
       shared.row.index[t] = other;
     });
-    block.phase([&](int t) {
-      if (t == 0) shared.label = shared.row.index[0];
-    });
+    block.phase_of(1, [&](int) { shared.label = shared.row.index[0]; });
   }
 
   HD void count_ahead(const Block<kThreads>& block, Shared& shared, const T* x) const {
     const int label = shared.label;
     const float own = label < 0 ? NAN : static_cast<float>(x[label]);
-    block.phase([&](int t) {
-      int ahead = 0;
-      for (int j = t; j < classes; j += kThreads) {
-        const auto v = static_cast<float>(x[j]);
-        if (!(v <= own) || (v == own && j < label)) ++ahead;  // a NaN is no lucky guess
-      }
-      shared.row.index[t] = ahead;
+    sum_pairs(block, shared.row, classes, shared.ahead, shared.unused, [=](int64_t j, float& count, float&) {
+      const auto v = static_cast<float>(x[j]);
+      count += (!(v <= own)) | ((v == own) & (j < label)) ? 1.F : 0.F;  // a NaN is no lucky guess
     });
-    tree(block, [&](int t, int u) { shared.row.index[t] += shared.row.index[u]; });
-    block.phase([&](int t) {
-      if (t == 0) shared.ahead = label < 0 ? classes + 5 : shared.row.index[0];
-    });
+    if (label < 0) block.phase_of(1, [&](int) { shared.ahead = INFINITY; });
   }
 
+  // The smoothed target of labels.
+  struct LabelTarget {
+    int label;
+    float hard, soft;
+    HD float of(int64_t k) const { return soft + (k == label ? hard : 0.F); }
+  };
+  HD LabelTarget label_target(const Shared& shared) const {
+    return {shared.label, 1.F - o.smoothing, shared.label < 0 ? NAN : o.smoothing * share};
+  }
   HD float target_of(const Shared& shared, int64_t n, int k) const {
-    if (!o.dense && shared.label < 0) return NAN;
-    const float hard = k == shared.label ? 1.F : 0.F;
-    const float t = o.dense ? o.input->targets[n * classes + k] : hard;
-    return (1.F - o.smoothing) * t + o.smoothing * share;
+    if (!o.dense) return label_target(shared).of(k);
+    return (1.F - o.smoothing) * o.input->targets[n * classes + k] + o.smoothing * share;
   }
 
   HD Term term_of(const Shared& shared, const T* x, int64_t n, int k) const {
@@ -268,7 +224,7 @@ struct LossRow {
     normalise(block, shared.row, z, classes, inverse, shared.teacher);
     sum_pairs(block, shared.row, classes, shared.divergence, shared.unused, [&](int64_t k, float& sum, float&) {
       const float log_q = shared.teacher.log_probability(z[k] * inverse);
-      const float log_p = shared.cool.log_probability(static_cast<float>(x[k]) * inverse), q = expf(log_q);
+      const float log_p = shared.cool.log_probability(static_cast<float>(x[k]) * inverse), q = fast_exp(log_q);
       if (q != 0) sum += q * (log_q - log_p);
     });
   }
@@ -285,18 +241,18 @@ struct LossRow {
     const float scale = weight * o.status->loss_scale;
     const float own = shared.divisor > 0 ? (1.F - o.distill_alpha) * scale / shared.divisor : 0.F;
     const float taught = o.distill_alpha * o.temperature * scale / shared.weight_sum, inverse = inverse_temperature;
-    block.phase([&](int t) {
-      for (int k = t; k < classes; k += kThreads) {
-        const auto v = static_cast<float>(x[k]);
-        float slope = given() ? o.given_gradient[n * classes + k] : term_of(shared, x, n, k).slope;
-        if (by_softmax()) slope -= expf(shared.plain.log_probability(v)) * shared.slope;
-        float g = own * slope;
-        if (o.distill_alpha > 0) {
-          const float z = o.input->teacher[n * classes + k] * inverse;
-          g += taught * (expf(shared.cool.log_probability(v * inverse)) - expf(shared.teacher.log_probability(z)));
-        }
-        dlogits[n * classes + k] = T(g);
+    if (is_plain()) return write_plain_gradient(block, shared, x, dlogits + n * classes, own);
+    for_each_column(block, classes, [&](int64_t k) {
+      const auto v = static_cast<float>(x[k]);
+      float slope = given() ? o.given_gradient[n * classes + k] : term_of(shared, x, n, static_cast<int>(k)).slope;
+      if (by_softmax()) slope -= fast_exp(shared.plain.log_probability(v)) * shared.slope;
+      float g = own * slope;
+      if (o.distill_alpha > 0) {
+        const float z = o.input->teacher[n * classes + k] * inverse;
+        g +=
+            taught * (fast_exp(shared.cool.log_probability(v * inverse)) - fast_exp(shared.teacher.log_probability(z)));
       }
+      dlogits[n * classes + k] = T(g);
     });
   }
 };
@@ -333,7 +289,7 @@ struct AddMeters {
       for (int k = 0; k < 4; ++k) shared.sums[k][t] = sums[k];
       shared.bad[t] = bad;
     });
-    tree(block, [&](int t, int u) {
+    tree(block, kRows, [&](int t, int u) {
       for (int k = 0; k < 4; ++k) shared.sums[k][t] += shared.sums[k][u];
       shared.bad[t] |= shared.bad[u];
     });
@@ -366,9 +322,8 @@ struct SoftmaxRow {
     const T* x = logits + block.index * classes;
     float* out = probabilities + block.index * classes;
     normalise(block, shared.row, x, classes, 1.F, shared.normaliser);
-    block.phase([&](int t) {
-      for (int j = t; j < classes; j += kThreads)
-        out[j] = expf(shared.normaliser.log_probability(static_cast<float>(x[j])));
+    for_each_column(block, classes, [p = shared.normaliser, x, out](int64_t j) {
+      out[j] = fast_exp(p.log_probability(static_cast<float>(x[j])));
     });
   }
 };

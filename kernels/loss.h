@@ -24,9 +24,9 @@ struct LossArgs {
   // is), in place of those of `kind`.
   const float* given_losses = nullptr;
   const float* given_gradient = nullptr;
-  const StepInput* input = nullptr;          // targets, weights, weight_sum, step
-  float* row_values = nullptr;               // f32 [N, 4] scratch: loss, weight, top-1, top-5 of each row
-  Meters* meters = nullptr;                  // added to: loss times sum of weights, and the sums
+  const StepInput* input = nullptr;  // targets, weights, weight_sum, step
+  float* row_values = nullptr;       // f32 [N, 4] scratch: loss, weight, top-1, top-5 of each row
+  Meters* meters = nullptr;          // added to: loss times sum of weights, and the sums
   // first_bad_step is latched when a row with weight > 0 has a loss that is not finite, and last_bad_step follows.
   StepStatus* status = nullptr;
   bool leaves_out_bad = false;  // the meters then take in nothing of the batch
@@ -35,11 +35,11 @@ struct LossArgs {
 // The loss of the batch into the meters; dlogits = its gradient times status->loss_scale. A label is counted in top-k
 // when fewer than k classes have a larger logit, or an equal one and a smaller index; of a dense target the label is
 // its largest entry, for the losses by sigmoids the positive class (0.5 or more) of the largest logit. A label outside
-// [0, K) of a row with weight > 0 makes the loss NaN (the loader never produces one). Moves 4 per logit, and as many of
-// targets and teacher.
+// [0, K) of a row with weight > 0 makes the loss NaN (the loader never produces one). Moves 2 elements per logit, and 1
+// of targets and teacher: a row is read again from cache.
 void loss_and_gradient(Stream s, const LossArgs& args);
 
-// probabilities f32 [N, K] of logits [N, K].
+// probabilities f32 [N, K] of logits [N, K]. Moves 1 element of each per logit.
 void softmax(Stream s, const Tensor& logits, float* probabilities);
 
 }  // namespace convolt

@@ -106,8 +106,10 @@ struct Dropout {
 #endif
     for (; q < kPart && q < left; q += 4) {
       const Philox4 bits = philox(input->seed, low + static_cast<uint64_t>(q / 4), high);
-      for (int j = q; j < q + 4 && j < left; ++j)
-        y.data[i + j] = T(uniform(bits.v[j - q]) < p ? 0.F : static_cast<float>(x[i + j]) * scale);
+      for (int j = q; j < q + 4 && j < left; ++j) {
+        const float kept = static_cast<float>(x[i + j]) * scale;
+        y.data[i + j] = T(choose(uniform(bits.v[j - q]) < p, 0.F, kept));
+      }
     }
   }
 

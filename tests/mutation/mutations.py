@@ -33,7 +33,7 @@ MUTATIONS = {
         ("index", "backward.template run<W>(row * channels + c)", "backward.template run<W>(row * channels)"),
         ("sign", "{ sums[0][j] += g[j]; });", "{ sums[0][j] -= g[j]; });"),
         ("sign", "p[j] += q[j];", "p[j] -= q[j];"),
-        ("sign", "uniform(bits.v[j - q]) < p ?", "uniform(bits.v[j - q]) > p ?"),
+        ("sign", "choose(uniform(bits.v[j - q]) < p", "choose(uniform(bits.v[j - q]) > p"),
         ("sign", "choose(uniform(bits[q + j]) < p, 0.F", "choose(uniform(bits[q + j]) > p, 0.F"),
         ("index", "philox(input->seed, low + static_cast<uint64_t>(q / 4)", "philox(input->seed, low + static_cast<uint64_t>(q / 8)"),
         ("index", "load<8>(x + i + q)", "load<8>(x + i)"),

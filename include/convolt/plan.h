@@ -78,6 +78,10 @@ struct MeterReading {
   int64_t last_bad_step = -1;
   int32_t bad_steps = 0, bad_in_a_row = 0;
   float rate_factor = 1;
+  // Of training in f16: what the loss is multiplied with by now, and how many updates were skipped in all since a
+  // gradient overflowed under it.
+  float loss_scale = 1;
+  int32_t skipped_steps = 0;
 };
 
 // All calls from one thread. Params (and optimizer) must outlive the plan.

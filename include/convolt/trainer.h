@@ -125,6 +125,8 @@ struct TrainProgress {
   double learning_rate = 0;      // of the last update
   double gradient_norm = 0;      // of the last update, before clipping; 0 without clipping
   int64_t bad_steps = 0;         // skipped in all, since their loss was not finite
+  double loss_scale = 0;         // by now; 0 where none is used: all types but f16
+  int64_t overflows = 0;         // updates skipped in all, since a gradient overflowed under the loss scale
   double images_per_second = 0;  // since the last report
   double seconds_left = 0;       // estimated from the time since the start
 };

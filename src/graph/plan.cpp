@@ -82,7 +82,9 @@ MeterReading reading_of(int64_t step, const Meters& m, const StepStatus& s) {
           s.last_bad_step,
           s.bad_steps,
           s.bad_in_a_row,
-          s.rate_factor};
+          s.rate_factor,
+          s.loss_scale,
+          s.skipped_steps};
 }
 }  // namespace
 

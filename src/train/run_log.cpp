@@ -40,6 +40,10 @@ void RunLog::progress(const TrainProgress& p) {
       {"step", p.step}, {"epoch", p.epoch}, {"loss", p.loss}, {"top1", p.top1}, {"lr", p.learning_rate}};
   if (p.gradient_norm > 0) line["gradient_norm"] = p.gradient_norm;
   if (p.bad_steps > 0) line["bad_steps"] = p.bad_steps;
+  if (p.loss_scale > 0) {
+    line["loss_scale"] = p.loss_scale;
+    line["overflows"] = p.overflows;
+  }
   lines_.append(line);
   if (!events_) return;
   std::vector<std::pair<std::string, double>> values{{"train/loss", p.loss},
@@ -47,6 +51,10 @@ void RunLog::progress(const TrainProgress& p) {
                                                      {"train/lr", p.learning_rate},
                                                      {"train/images_per_second", p.images_per_second}};
   if (p.gradient_norm > 0) values.emplace_back("train/gradient_norm", p.gradient_norm);
+  if (p.loss_scale > 0) {
+    values.emplace_back("train/loss_scale", p.loss_scale);
+    values.emplace_back("train/overflows", static_cast<double>(p.overflows));
+  }
   events_->scalars(p.step, values);
 }
 

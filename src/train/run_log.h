@@ -17,7 +17,8 @@ public:
   // dropped.
   RunLog(const std::string& folder, std::optional<int64_t> after_step, bool tensorboard);
 
-  // metrics.jsonl: step, epoch, loss, top1, lr, and what is not 0 of gradient_norm and bad_steps.
+  // metrics.jsonl: step, epoch, loss, top1, lr, and what is not 0 of gradient_norm and bad_steps, in f16
+  // loss_scale and overflows.
   void progress(const TrainProgress& p);
   // metrics.jsonl and metrics.csv: step, epoch, lr, train_*, val_* where there is a validation, best.
   void epoch(const EpochSummary& s);

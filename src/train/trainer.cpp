@@ -186,6 +186,8 @@ private:
     p.top1 = since.weight > 0 ? since.top1 / since.weight : 0;
     p.learning_rate = rate_of(r.step - 1) * static_cast<double>(r.rate_factor);
     p.bad_steps = r.bad_steps;
+    if (o_.dtype == DType::f16) p.loss_scale = static_cast<double>(r.loss_scale);
+    p.overflows = r.skipped_steps;
     if (clips()) p.gradient_norm = static_cast<double>(r.gradient_norm);
     const double elapsed = seconds_since(report_time_);
     if (elapsed > 0)

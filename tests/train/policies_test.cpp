@@ -296,6 +296,36 @@ TEST_F(BadSteps, HalvingTheRateResumesToTheSameBits) {
   for (const int64_t stop : {4, 8}) expect_same_bits_after(stop, whole, folder, data, validation);
 }
 
+// A scale that is far too large, 2^23: updates are skipped until it is not, then training goes on.
+TEST_F(BadSteps, InF16TheMetricsTellOfOverflows) {
+  TrainOptions o = options(BadStepPolicy::skip);
+  o.dtype = DType::f16;
+  o.epochs = 1;
+  const MadeSet good(48);
+  Trial().train(good, &validation, o);
+  o.resume = o.output_dir + "/last.safetensors";
+  std::string checkpoint = contents(o.resume);
+  const std::string scale = R"(loss_scale\":65536.0)";
+  const size_t at = checkpoint.find(scale);
+  ASSERT_NE(at, std::string::npos);
+  checkpoint.replace(at, scale.size(), R"(loss_scale\":8388608)");
+  std::ofstream(o.resume, std::ios::binary) << checkpoint;
+  o.epochs = 5;
+  Trial trial;
+  EXPECT_GT(trial.train(good, &validation, o).best_top1, 0.6);
+  int64_t before = 0;
+  for (const json& line : lines_of(o.output_dir + "/metrics.jsonl")) {
+    if (!line.contains("loss")) continue;
+    const int64_t overflows = line.at("overflows"), step = line.at("step");
+    EXPECT_EQ(line.at("loss_scale"), step <= 3 ? 65536 : std::ldexp(8388608, -static_cast<int>(overflows))) << line;
+    EXPECT_EQ(overflows > before, step > 3 && overflows > 0 && step == 3 + overflows) << line;
+    EXPECT_FALSE(line.contains("bad_steps")) << line;
+    before = overflows;
+  }
+  EXPECT_GT(before, 0);
+  EXPECT_LT(before, 12);
+}
+
 TEST_F(BadSteps, TenInARowAreTooMany) {
   TrainOptions o = options(BadStepPolicy::skip);
   o.schedule.base = 1e30;

@@ -44,7 +44,8 @@ void DeviceFlags::add(FlagSet& flags, bool described) {
                          : "auto, cpu, cuda or cuda:N");
   flags.option("--dtype", dtype, "type of activations: f32, tf32, bf16 or f16")
       .check(one_of({"f32", "tf32", "bf16", "f16"}));
-  flags.toggle("--amp", amp, "the same as --dtype bf16");
+  flags.toggle("--amp", amp,
+               "f16 with a loss scale that follows the gradients on CUDA, bf16 on the CPU; before --dtype");
   flags
       .option("--threads", threads,
               "CPU compute threads, 0 for all cores; results on the CPU repeat for one number of threads")
@@ -56,10 +57,14 @@ std::unique_ptr<Context> DeviceFlags::make_context() const {
   return Context::create({device == "auto" ? Device::best() : Device::parse(device), threads});
 }
 
+bool DeviceFlags::on_cuda() const {
+  return is_described() || (device == "auto" ? Device::best() : Device::parse(device)).is_cuda();
+}
+
 bool DeviceFlags::is_described() const { return is_described_device(device); }
 
 DType DeviceFlags::type() const {
-  if (amp) return DType::bf16;
+  if (amp) return on_cuda() ? DType::f16 : DType::bf16;
   return tf32() ? DType::f32 : dtype_from_name(dtype);
 }
 

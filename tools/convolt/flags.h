@@ -32,6 +32,7 @@ struct DeviceFlags {
   // `described`: devices of conv/described_device.h may be named too.
   void add(FlagSet& flags, bool described = false);
   bool is_described() const;
+  bool on_cuda() const;  // or on a described device
   std::unique_ptr<Context> make_context() const;
   DType type() const;  // f32 for tf32
   bool tf32() const { return dtype == "tf32"; }

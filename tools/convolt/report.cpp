@@ -102,7 +102,8 @@ Facts environment(const ReportCommand& c, Context& context, const std::string& t
   if (!trained.empty()) facts.emplace_back("trained on", trained);
   facts.emplace_back("measured on", context.describe());
   facts.emplace_back("convolutions", context.conv().describe());
-  facts.emplace_back("type of activations", c.device.amp ? "bf16" : c.device.dtype);
+  facts.emplace_back("type of activations",
+                     c.device.amp ? std::string(convolt::name_of(c.device.type())) : c.device.dtype);
   facts.emplace_back("OpenCV", cv::getVersionString());
   facts.emplace_back("system", fmt::format("{} {}, {}", system.sysname, system.release, system.machine));
   return facts;

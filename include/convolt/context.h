@@ -161,6 +161,9 @@ public:
   void* allocate_pinned(int64_t bytes);
   void free_pinned(void* memory, int64_t bytes) noexcept;
 
+  // Memory of the device that is free now, as far as its system knows.
+  virtual int64_t free_bytes() const = 0;
+
   // The convolution and matrix-product library of this device, made at first use.
   virtual ConvProvider& conv() = 0;
 
@@ -171,7 +174,6 @@ protected:
   virtual void raw_free(void* memory) noexcept = 0;
   virtual void* raw_allocate_pinned(int64_t bytes) = 0;
   virtual void raw_free_pinned(void* memory) noexcept = 0;
-  virtual std::string memory_report() const = 0;  // for the message of OutOfMemoryError
 
 private:
   void* device_memory(int64_t bytes, std::atomic<int64_t>& held, std::atomic<int64_t>& peak);

@@ -57,6 +57,10 @@ struct PlanOptions {
   bool expose_logits = false;
   Passes passes;          // which rewrites are on
   KernelOptions kernels;  // how convolutions and linear layers get theirs
+  // Of training: bytes of device memory that the plan may take, Params and optimizer included where it has one. What
+  // does not fit makes forward ops run again before the backward ops that read what they make: the fewest by their
+  // bytes and operations, and the same bits. Without a budget a plan does so where the device lacks the memory.
+  std::optional<int64_t> memory_budget;
   // Fusions of convolutions that the device has no kernel for are made of plain ones all the same: a proof of the
   // passes on any device, and no faster.
   bool compose_fusions = false;

@@ -87,6 +87,8 @@ struct TrainOptions {
   // How convolutions and linear layers get their kernels. A training that goes on keeps those that its checkpoint
   // names.
   KernelOptions kernels;
+  // As PlanOptions', of the training's plan with parameters and optimizer; validation and loader come on top.
+  std::optional<int64_t> memory_budget;
   OptimizerOptions optimizer;
   int accumulate = 1;  // micro-batches of `batch` in an update
   // total_steps, warmup_steps, cooldown_steps, step_size and milestones are filled in from the epochs below.

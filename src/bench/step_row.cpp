@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
 
 #include "bench/memory.h"
 
@@ -35,42 +38,83 @@ private:
   Buffer images_, labels_, weights_;
 };
 
+// A plan with all that it needs to run.
+class Step {
+public:
+  Step(Context& context, const ModelInfo& model, const StepOptions& o)
+      : model_(model), o_(o), size_(o.size > 0 ? o.size : model.size), queue_(context.compute()) {
+    build_model(graph_, model, {.classes = 0, .height = size_, .width = size_, .channels = model.channels});
+    params_.emplace(context, graph_, 0);
+    sgd_.emplace(*params_, OptimizerOptions{.weight_decay = 1e-4F});
+    plan_.emplace(graph_, *params_,
+                  PlanOptions{.batch = o.batch,
+                              .dtype = o.dtype,
+                              .tf32 = o.tf32,
+                              .training = true,
+                              .optimizer = &*sgd_,
+                              .kernels = o.kernels,
+                              .memory_budget = o.memory_budget});
+    batch_.emplace(context, *plan_, model.channels);
+  }
+  double step() {
+    const auto start = Clock::now();
+    for (int i = 0; i < o_.steps; ++i) run();
+    queue_.synchronize();
+    return milliseconds(Clock::now() - start) / o_.steps;
+  }
+  double host() {
+    const auto start = Clock::now();
+    run();
+    const auto end = Clock::now();
+    queue_.synchronize();
+    return milliseconds(end - start);
+  }
+  Row row(const Summary& step, const Summary& host) const {
+    return {.name = model_.name,
+            .dtype = o_.tf32 ? "tf32" : std::string(name_of(o_.dtype)),
+            .shape = fmt::format("n{} {}x{}x{}{}{}", o_.batch, size_, size_, model_.channels,
+                                 o_.kernels.deterministic ? ", deterministic" : "",
+                                 o_.memory_budget ? fmt::format(", within {} bytes", *o_.memory_budget) : ""),
+            .bytes = plan_->bytes_per_step(),
+            .flops = plan_->flops_per_step(),
+            .images = static_cast<double>(o_.batch),
+            .memory = plan_->slab_bytes() + params_->bytes() + sgd_->bytes(),
+            .timings = {{"step", step}, {"host", host}}};
+  }
+
+private:
+  void run() {
+    plan_->run(batch_->input);
+    ++batch_->input.step;
+  }
+
+  const ModelInfo& model_;
+  const StepOptions& o_;
+  const int size_;
+  Queue& queue_;
+  Graph graph_;
+  std::optional<Params> params_;
+  std::optional<Optimizer> sgd_;
+  std::optional<Plan> plan_;
+  std::optional<Resident> batch_;
+};
+
 }  // namespace
 
-Row time_step(Context& context, const ModelInfo& model, const StepOptions& o) {
-  const int size = o.size > 0 ? o.size : model.size;
-  Graph graph;
-  build_model(graph, model, {.classes = 0, .height = size, .width = size, .channels = model.channels});
-  Params params(context, graph, 0);
-  Optimizer sgd(params, {.weight_decay = 1e-4F});
-  Plan plan(graph, params, {.batch = o.batch, .dtype = o.dtype, .tf32 = o.tf32, .training = true, .optimizer = &sgd});
-  Resident batch(context, plan, model.channels);
-  Queue& queue = context.compute();
-  const auto run = [&] {
-    plan.run(batch.input);
-    ++batch.input.step;
-  };
-  const auto times = in_turn(o.sampling, {[&] {
-                                            const auto start = Clock::now();
-                                            for (int i = 0; i < o.steps; ++i) run();
-                                            queue.synchronize();
-                                            return milliseconds(Clock::now() - start) / o.steps;
-                                          },
-                                          [&] {
-                                            const auto start = Clock::now();
-                                            run();
-                                            const auto end = Clock::now();
-                                            queue.synchronize();
-                                            return milliseconds(end - start);
-                                          }});
-  return {.name = model.name,
-          .dtype = o.tf32 ? "tf32" : std::string(name_of(o.dtype)),
-          .shape = fmt::format("n{} {}x{}x{}", o.batch, size, size, model.channels),
-          .bytes = plan.bytes_per_step(),
-          .flops = plan.flops_per_step(),
-          .images = static_cast<double>(o.batch),
-          .memory = plan.slab_bytes() + params.bytes() + sgd.bytes(),
-          .timings = {{"step", summary_of(times[0])}, {"host", summary_of(times[1])}}};
+std::vector<Row> time_steps(Context& context, const ModelInfo& model, const std::vector<StepOptions>& options,
+                            const Sampling& sampling) {
+  std::vector<std::unique_ptr<Step>> steps;
+  std::vector<std::function<double()>> takes;
+  for (const StepOptions& o : options) {
+    steps.push_back(std::make_unique<Step>(context, model, o));
+    takes.emplace_back([step = steps.back().get()] { return step->step(); });
+    takes.emplace_back([step = steps.back().get()] { return step->host(); });
+  }
+  const auto times = in_turn(sampling, takes);
+  std::vector<Row> rows;
+  for (size_t i = 0; i < steps.size(); ++i)
+    rows.push_back(steps[i]->row(summary_of(times[2 * i]), summary_of(times[2 * i + 1])));
+  return rows;
 }
 
 }  // namespace convolt::bench

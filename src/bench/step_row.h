@@ -11,11 +11,14 @@ struct StepOptions {
   DType dtype = DType::f32;
   bool tf32 = false;
   int steps = 5;  // in a row for one timing
-  Sampling sampling;
+  KernelOptions kernels;
+  std::optional<int64_t> memory_budget;  // as PlanOptions'
 };
 
-// "step": milliseconds of one of `steps` in a row. "host": what the submission of a step takes on the calling thread.
-// Bytes and FLOP are the plan's own figures, memory that of plan, parameters and optimizer.
-Row time_step(Context& context, const ModelInfo& model, const StepOptions& options);
+// Each of the options' plans, timed in turn. "step": milliseconds of one of `steps` in a row. "host": what the
+// submission of a step takes on the calling thread. Bytes and FLOP are the plan's own figures, memory that of plan,
+// parameters and optimizer.
+std::vector<Row> time_steps(Context& context, const ModelInfo& model, const std::vector<StepOptions>& options,
+                            const Sampling& sampling);
 
 }  // namespace convolt::bench

@@ -22,6 +22,7 @@ public:
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override;
   // With what the options ask for, where they leave something out.
   std::string describe() const override;
+  DeviceRates rates() const override { return provider_.rates(); }
 
 private:
   using Kernels = std::vector<std::unique_ptr<ConvKernel>>;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "conv/device_rates.h"
 #include "convolt/context.h"
 #include "convolt/tensor.h"
 
@@ -108,6 +109,8 @@ public:
   virtual std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) = 0;
   // What the bits of a result depend on: "oneDNN 2.6.3, Winograd AVX-512, 2 threads", "cuDNN 9.19.0".
   virtual std::string describe() const = 0;
+  // Of such a device, not measured on this one: what weighs the costs of ops against each other.
+  virtual DeviceRates rates() const = 0;
 };
 
 std::unique_ptr<ConvProvider> make_onednn_provider(int threads);

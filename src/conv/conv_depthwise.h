@@ -15,6 +15,9 @@ namespace convolt {
 std::vector<std::unique_ptr<ConvKernel>> depthwise_candidates(const ConvDesc& desc);
 // The same for groups of 4 or 8 channels in and out, windows of 3 and strides alike, and more than one group.
 std::vector<std::unique_ptr<ConvKernel>> grouped_candidates(const ConvDesc& desc);
+// On CUDA, whether the latter come before cuDNN's while nothing is timed: groups of 8 are what a tensor core takes, of
+// which our kernels make no use.
+inline bool own_grouped_first(const ConvDesc& desc) { return desc.geometry.in_c == 4 * desc.geometry.groups; }
 
 // On the CPU, whether such a kernel is quicker than oneDNN's `library`: measured on Zen 4
 // (convolt bench conv).

@@ -344,6 +344,10 @@ public:
     return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch) +
            ", Winograd " + winograd_code().name + ", " + std::to_string(threads_) + " threads";
   }
+  // A server's core or two; what lacks a type is widened.
+  DeviceRates rates() const override {
+    return {.copy = 20e9, .f16 = 150e9, .bf16 = 150e9, .tf32 = 150e9, .f32 = 150e9};
+  }
 
 private:
   static bool supported(ConvEpilogue e, ConvPass pass) {

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include "conv/conv_depthwise.h"
+#include "conv/described_device.h"
 
 namespace convolt {
 namespace {
@@ -31,8 +32,7 @@ public:
     const auto append = [&](Kernels more) {
       for (auto& kernel : more) kernels.push_back(std::move(kernel));
     };
-    // Groups of 8 are what a tensor core takes, of which our kernels make no use.
-    const bool grouped_first = desc.geometry.in_c == 4 * desc.geometry.groups;
+    const bool grouped_first = own_grouped_first(desc);
     if (grouped_first) append(grouped_candidates(desc));
     append(conv_->candidates(desc));
     if (!grouped_first) append(grouped_candidates(desc));
@@ -44,6 +44,7 @@ public:
     use_device();
     return matmul_->candidates(desc);
   }
+  DeviceRates rates() const override { return described_device("h200").rates; }
   std::string describe() const override { return conv_->version() + ", " + matmul_->version(); }
 
 private:

@@ -57,11 +57,17 @@ bool is_offered(const ConvDesc& d) {
 
 class DescribedProvider final : public ConvProvider {
 public:
-  explicit DescribedProvider(std::string device) : device_(std::move(device)) {}
+  explicit DescribedProvider(DescribedDevice device) : device_(std::move(device)) {}
   std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override {
     std::vector<std::unique_ptr<ConvKernel>> found;
-    for (const auto& own : depthwise_candidates(desc)) found.push_back(std::make_unique<DescribedKernel>(own->name()));
+    const auto describe = [&](const auto& own) {
+      for (const auto& kernel : own) found.push_back(std::make_unique<DescribedKernel>(kernel->name()));
+    };
+    describe(depthwise_candidates(desc));
+    const bool grouped_first = own_grouped_first(desc);
+    if (grouped_first) describe(grouped_candidates(desc));
     if (is_offered(desc)) found.push_back(std::make_unique<DescribedKernel>("cuDNN"));
+    if (!grouped_first) describe(grouped_candidates(desc));
     return found;
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override {
@@ -70,10 +76,11 @@ public:
       found.push_back(std::make_unique<DescribedKernel>("cuBLASLt"));
     return found;
   }
-  std::string describe() const override { return device_ + " as described, cuDNN 9.19"; }
+  std::string describe() const override { return device_.name + " as described, cuDNN 9.19"; }
+  DeviceRates rates() const override { return device_.rates; }
 
 private:
-  std::string device_;
+  DescribedDevice device_;
 };
 
 }  // namespace
@@ -86,7 +93,7 @@ DescribedDevice described_device(std::string_view name) {
 }
 
 std::unique_ptr<ConvProvider> make_described_provider(const DescribedDevice& device) {
-  return std::make_unique<DescribedProvider>(device.name);
+  return std::make_unique<DescribedProvider>(device);
 }
 
 }  // namespace convolt

@@ -7,15 +7,9 @@
 #include <string_view>
 
 #include "conv/conv.h"
+#include "conv/device_rates.h"
 
 namespace convolt {
-
-// The speeds that bound a kernel: bytes read and written per second by a copy within the device's memory, and
-// operations per second of large matrix products.
-struct DeviceRates {
-  double copy = 0;
-  double f16 = 0, bf16 = 0, tf32 = 0, f32 = 0;
-};
 
 struct DescribedDevice {
   std::string name;

@@ -59,7 +59,7 @@ void* Context::device_memory(int64_t bytes, std::atomic<int64_t>& held, std::ato
   void* memory = raw_allocate(bytes);
   if (memory == nullptr)
     throw OutOfMemoryError("out of memory on " + device_.to_string() + ": asked for " + std::to_string(bytes) +
-                           " bytes, " + memory_report() + "; try a smaller batch (-b)");
+                           " bytes, of which " + std::to_string(free_bytes()) + " are free; try a smaller batch (-b)");
   const int64_t now = held += bytes;
   for (int64_t most = peak; now > most && !peak.compare_exchange_weak(most, now);) {
   }

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <deque>
 #include <fstream>
+#include <limits>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -202,6 +203,19 @@ public:
     return *conv_;
   }
 
+  // What the system could give without swapping others out, and its swap space.
+  int64_t free_bytes() const override {
+    std::ifstream info("/proc/meminfo");
+    int64_t kilobytes = 0;
+    bool known = false;
+    for (std::string name, line; info >> name && std::getline(info, line);)
+      if (name == "MemAvailable:" || name == "SwapFree:") {
+        kilobytes += std::strtoll(line.c_str(), nullptr, 10);
+        known = true;
+      }
+    return known ? kilobytes * 1024 : std::numeric_limits<int64_t>::max();
+  }
+
 protected:
   // Large memory lies on whole huge pages and asks for them: a sweep through tensors of some 100 MB otherwise spends a
   // good part of its time on address translation.
@@ -216,7 +230,6 @@ protected:
   void raw_free(void* memory) noexcept override { std::free(memory); }
   void* raw_allocate_pinned(int64_t bytes) override { return raw_allocate(bytes); }
   void raw_free_pinned(void* memory) noexcept override { std::free(memory); }
-  std::string memory_report() const override { return "which the system refused"; }
 
 private:
   std::mutex conv_mutex_;

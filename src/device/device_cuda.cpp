@@ -241,6 +241,12 @@ public:
     check(cudaGetDeviceProperties(&properties, device().index), "reading the properties of the CUDA device");
     return properties.name;
   }
+  int64_t free_bytes() const override {
+    size_t free = 0, total = 0;
+    use_device(device().index);
+    check(cudaMemGetInfo(&free, &total), "asking for the free memory of the CUDA device");
+    return static_cast<int64_t>(free);
+  }
   std::string driver() const override {
     int version = 0;
     check(cudaDriverGetVersion(&version), "asking for the version of the driver");
@@ -279,12 +285,6 @@ protected:
   void raw_free_pinned(void* memory) noexcept override {
     cudaSetDevice(device().index);
     cudaFreeHost(memory);
-  }
-  std::string memory_report() const override {
-    size_t free = 0, total = 0;
-    use_device(device().index);
-    if (cudaMemGetInfo(&free, &total) != cudaSuccess) return "whose memory could not be asked for";
-    return std::to_string(free) + " bytes of " + std::to_string(total) + " are free";
   }
 
 private:

@@ -1,13 +1,18 @@
 #include "graph/compiled_plan.h"
 
+#include <fmt/format.h>
+
 #include "conv/autotune.h"
+#include "graph/cost.h"
 #include "graph/passes/fusion.h"
+#include "graph/passes/recompute.h"
+#include "graph/readable.h"
 #include "loss.h"
 #include "step_state.h"
 
 namespace convolt {
 
-CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& tuner)
+CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& tuner, int64_t free_bytes)
     : options(o), provider(tuner.allowed().describe()) {
   ConvProvider& convolutions = tuner.allowed();
   if (options.batch < 1) throw UsageError("a plan needs a batch of at least 1, found " + std::to_string(options.batch));
@@ -48,6 +53,7 @@ CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& 
   add_tables();
   const auto place = [&](ValueId v) { return memory.places[static_cast<size_t>(v)]; };
   memory = plan_memory(program, options.passes.in_place);
+  fit(free_bytes, convolutions.rates());
   verify(program, memory);
   for (Op& op : program.step)
     if (op.def == &ops::flatten || op.def == &ops::flatten_backward)
@@ -95,6 +101,63 @@ void CompiledPlan::add_tables() {
   if (tables.matrices.grams.empty()) return;
   device_gram_tiles = table("tiles of Gram matrices", tables.matrices.grams.size() * sizeof(MatrixTile));
   device_matrix_tiles = table("tiles of matrices", tables.matrices.matrices.size() * sizeof(MatrixTile));
+}
+
+namespace {
+
+// The largest batch whose slab fits, if what is there once for each row grows with it.
+int64_t fitting_batch(const Program& program, int64_t slab, int64_t limit, int batch) {
+  int64_t fixed = 0;
+  for (const ValueInfo& v : program.values)
+    if (v.home == Home::slab && v.persistent) fixed += v.bytes();
+  const double row = static_cast<double>(slab - fixed) / batch;
+  return limit <= fixed ? 0
+                        : std::min<int64_t>(batch - 1, static_cast<int64_t>(static_cast<double>(limit - fixed) / row));
+}
+
+}  // namespace
+
+void CompiledPlan::fit(int64_t free_bytes, const DeviceRates& rates) {
+  const Optimizer* const optimizer = options.optimizer;
+  const int64_t others =
+      optimizer == nullptr ? 0 : optimizer->params().bytes_with_copy(options.dtype) + optimizer->bytes();
+  const bool asked = options.training && options.memory_budget.has_value();
+  const int64_t limit = asked ? *options.memory_budget - others : free_bytes, before = memory.bytes;
+  if (before <= limit) return;
+  if (options.training) {
+    Recomputed r = recompute(program, memory,
+                             {.limit = limit,
+                              .in_place = options.passes.in_place,
+                              .rates = rates,
+                              .dtype = options.dtype,
+                              .tf32 = options.tf32});
+    if (r.ops > 0) {
+      if (!asked && r.memory.bytes <= limit && options.kernels.warning)
+        options.kernels.warning(
+            fmt::format("{} of device memory are free, and the training step of batch {} wants {}: "
+                        "{} ops are recomputed instead of kept; a smaller batch (-b) avoids that",
+                        readable(static_cast<double>(free_bytes), "B"), options.batch,
+                        readable(static_cast<double>(before), "B"), r.ops));
+      double step = 0;
+      for (const Op& op : program.step) step += time_bound(cost_of(op, program), rates, options.dtype, options.tf32);
+      r.program.pass_log.push_back(
+          fmt::format("recompute: {} ops run again before their gradients: {} less memory, {:.1f} % more time by what "
+                      "they move and multiply",
+                      r.ops, readable(static_cast<double>(before - r.memory.bytes), "B"), 100 * r.seconds / step));
+    }
+    program = std::move(r.program);
+    memory = std::move(r.memory);
+    if (memory.bytes <= limit) return;
+  }
+  const auto text = [](int64_t bytes) { return readable(static_cast<double>(bytes), "B"); };
+  const int64_t added = asked ? others : 0, batch = fitting_batch(program, memory.bytes, limit, options.batch);
+  throw OutOfMemoryError(fmt::format(
+      "the plan of {} of batch {} needs {}{}{}, and {}; {}{}", options.training ? "a training step" : "an evaluation",
+      options.batch, text(before + added), asked ? " with parameters and optimizer" : "",
+      options.training ? ", or " + text(memory.bytes + added) + " by recomputing all that helps" : "",
+      asked ? "the memory budget is " + text(*options.memory_budget) : text(free_bytes) + " of device memory are free",
+      batch > 0 ? fmt::format("a batch of about {} fits", batch) : "not even a batch of 1 fits",
+      asked ? ", or a budget of " + text(memory.bytes + added) : ""));
 }
 
 }  // namespace convolt

@@ -1,6 +1,8 @@
 // A graph compiled with the kernels that a tuner chooses: everything about a plan that needs no device and no memory.
 #pragma once
 
+#include <limits>
+
 #include "convolt/plan.h"
 #include "graph/lower.h"
 #include "graph/memory_plan.h"
@@ -10,8 +12,10 @@
 namespace convolt {
 
 struct CompiledPlan {
-  // Throws UsageError, ShapeError or DeviceError for what cannot be done. The graph need not outlive it.
-  CompiledPlan(const Graph& graph, const PlanOptions& options, Autotuner& tuner);
+  // `free_bytes`: of the device, for the slab. Throws UsageError, ShapeError or DeviceError for what cannot be done,
+  // and OutOfMemoryError where the slab fits neither in them nor in the budget. The graph need not outlive it.
+  CompiledPlan(const Graph& graph, const PlanOptions& options, Autotuner& tuner,
+               int64_t free_bytes = std::numeric_limits<int64_t>::max());
   // Which Params it is for. Throws UsageError where the optimizer belongs to others.
   void belong_to(const Params& params);
 
@@ -35,6 +39,7 @@ private:
   void fuse_batch_norms(ConvProvider& convolutions);
   void add_scratch();
   void add_tables();
+  void fit(int64_t free_bytes, const DeviceRates& rates);
 };
 
 }  // namespace convolt

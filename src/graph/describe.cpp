@@ -7,9 +7,9 @@
 #include "conv/described_device.h"
 #include "graph/cost.h"
 #include "graph/plan_impl.h"
+#include "graph/readable.h"
 
 namespace convolt {
-namespace {
 
 std::string readable(double value, const char* unit) {
   const char* prefixes[] = {"", "K", "M", "G", "T"};
@@ -17,6 +17,8 @@ std::string readable(double value, const char* unit) {
   for (; value >= 1000 && i < 4; ++i) value /= 1000;
   return i == 0 ? fmt::format("{:.0f} {}", value, unit) : fmt::format("{:.1f} {}{}", value, prefixes[i], unit);
 }
+
+namespace {
 
 std::string kernel_name(const Op& op) {
   if (!op.kernel) return op.note;

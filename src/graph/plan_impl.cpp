@@ -22,7 +22,7 @@ std::unique_ptr<Autotuner> tuner_of(Context& context, const PlanOptions& o) {
 }  // namespace
 
 Plan::Impl::Impl(const Graph& graph, Params& p, const PlanOptions& o)
-    : CompiledPlan(graph, o, *tuner_of(p.context(), o)), context(p.context()), params(p) {
+    : CompiledPlan(graph, o, *tuner_of(p.context(), o), p.context().free_bytes()), context(p.context()), params(p) {
   belong_to(params);
   allocate();
   bind_all();

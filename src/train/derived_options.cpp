@@ -21,6 +21,7 @@ PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer) {
   p.loss = o.loss;
   p.optimizer = &optimizer;
   p.accumulate = o.accumulate;
+  p.memory_budget = o.memory_budget;
   return p;
 }
 

@@ -171,8 +171,9 @@ TEST(ConvCases, EveryCandidateIsTimed) {
 }
 
 TEST(StepRow, TellsThePlansFigures) {
-  const StepOptions options{.batch = 4, .steps = 1, .sampling = {.samples = 3, .seconds = 0}};
-  const Row row = time_step(context_of(Device::cpu()), find_model("lenet"), options);
+  const StepOptions options{.batch = 4, .steps = 1, .kernels = {}, .memory_budget = {}};
+  const Sampling sampling{.samples = 3, .seconds = 0};
+  const Row row = time_steps(context_of(Device::cpu()), find_model("lenet"), {options}, sampling)[0];
   EXPECT_EQ(row.shape, "n4 28x28x1");
   EXPECT_EQ(row.images, 4);
   EXPECT_GT(row.bytes, 0);

@@ -112,6 +112,25 @@ TEST(Bench, StepOfANetwork) {
   EXPECT_THAT(std::string(j["provider"]), HasSubstr("oneDNN"));
 }
 
+// What a flag costs is told by the step without it, timed in turn.
+TEST(Bench, StepWithinAMemoryBudget) {
+  const std::string arguments = std::string("bench step --model resnet20 -b 16 --steps 1 --deterministic") + kSmall;
+  const Outcome o = convolt(arguments + " --memory-budget 16M --json");
+  ASSERT_EQ(o.code, 0) << o.error;
+  const json rows = json::parse(o.out)["rows"];
+  ASSERT_EQ(rows.size(), 2);
+  EXPECT_EQ(rows[0]["shape"], "n16 32x32x3");
+  EXPECT_EQ(rows[1]["shape"], "n16 32x32x3, deterministic, within 16777216 bytes");
+  EXPECT_GT(rows[0]["memory"], 16 << 20);
+  EXPECT_LE(rows[1]["memory"], 16 << 20);
+  EXPECT_GT(rows[1]["bytes"], rows[0]["bytes"]);
+  const Outcome table = convolt(arguments);
+  EXPECT_THAT(table.out, HasSubstr("of the time and 1.00 of the memory without: "));
+  const Outcome small = convolt(arguments + " --memory-budget 1M");
+  EXPECT_EQ(small.code, 5);
+  EXPECT_THAT(small.error, HasSubstr("the memory budget is 1.0 MB; "));
+}
+
 TEST(Bench, ConvolutionsOfANetwork) {
   const std::string arguments = std::string("bench conv --model lenet -b 1") + kSmall;
   const Outcome o = convolt(arguments + " --json");

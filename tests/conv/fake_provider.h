@@ -119,6 +119,7 @@ public:
     return candidates(same);
   }
   std::string describe() const override { return version; }
+  DeviceRates rates() const override { return {.copy = 1, .f16 = 1, .bf16 = 1, .tf32 = 1, .f32 = 1}; }
 };
 
 }  // namespace convolt::test

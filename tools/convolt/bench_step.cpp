@@ -11,10 +11,20 @@ struct StepCommand {
   BenchFlags flags{.sampling = {.samples = 7, .seconds = 60}};
   BenchNetwork network{.model = "resnet20"};
   int steps = 5;
+  std::optional<std::string> memory_budget;
 };
 
+// What the flags cost: the second row beside the first.
+std::string cost_of_flags(const bench::Record& record) {
+  const bench::Summary &without = record.rows[0].timings[0].ms, &with = record.rows[1].timings[0].ms;
+  return fmt::format("{:.2f} of the time and {:.2f} of the memory without: {} ms ({}), {:.1f} MB",
+                     with.median / without.median,
+                     static_cast<double>(record.rows[1].memory) / static_cast<double>(record.rows[0].memory),
+                     ms_text(without.median), spread_text(without), static_cast<double>(record.rows[0].memory) / 1e6);
+}
+
 std::string table_of(const bench::Record& record) {
-  const bench::Row& row = record.rows[0];
+  const bench::Row& row = record.rows.back();
   const bench::Timing &step = row.timings[0], &host = row.timings[1];
   TextTable table;
   table.row({"network", row.name + ", " + row.dtype + ", " + row.shape});
@@ -24,6 +34,7 @@ std::string table_of(const bench::Record& record) {
   table.row({"moved by kernels", fmt::format("{:.1f} MB", static_cast<double>(row.bytes) / 1e6)});
   table.row({"rate", fmt::format("{:.1f} GFLOP/s", flops_per_second(row, step) / 1e9)});
   table.row({"memory", fmt::format("{:.1f} MB", static_cast<double>(row.memory) / 1e6)});
+  if (record.rows.size() > 1) table.row({"takes", cost_of_flags(record)});
   return fmt::format("{}, {}\n\n{}", record.device, record.provider, table.text());
 }
 
@@ -33,13 +44,20 @@ int run_step(const StepCommand& c) {
   const auto context = c.flags.device.make_context();
   bench::Record record = empty_record("step", *context);
   record.provider = context->conv().describe();
-  const bench::StepOptions options{.batch = c.network.batch,
-                                   .size = c.network.size,
-                                   .dtype = c.flags.device.type(),
-                                   .tf32 = c.flags.device.tf32(),
-                                   .steps = c.steps,
-                                   .sampling = c.flags.sampling};
-  record.rows.push_back(time_step(*context, model, options));
+  bench::StepOptions options{.batch = c.network.batch,
+                             .size = c.network.size,
+                             .dtype = c.flags.device.type(),
+                             .tf32 = c.flags.device.tf32(),
+                             .steps = c.steps,
+                             .kernels = c.flags.device.kernels.options()};
+  if (c.memory_budget) options.memory_budget = to_bytes(*c.memory_budget);
+  std::vector<bench::StepOptions> all{options};
+  if (options.kernels.deterministic || options.memory_budget) {
+    all[0].kernels.deterministic = false;
+    all[0].memory_budget.reset();
+    all.push_back(options);
+  }
+  record.rows = time_steps(*context, model, all, c.flags.sampling);
   return report.finish(record, table_of(record));
 }
 
@@ -51,9 +69,15 @@ Subcommand add_bench_step(CLI::App& bench) {
   c->network.add(flags);
   flags.group("Options");
   flags.option("--steps", c->steps, "steps in a row for one timing").check(at_least(1));
+  flags
+      .option(
+          "--memory-budget", c->memory_budget,
+          "device memory for parameters, optimizer and plan, such as 6G; what does not fit is recomputed [any number]")
+      .check(size_rule());
   c->flags.add(flags);
   flags.footer(
-      "On the host: what handing a step to the device takes; the rest of the time the host is free.\n\n"
+      "With --deterministic or --memory-budget the step without them is timed in turn, and the table says what they "
+      "cost.\n\nOn the host: what handing a step to the device takes; the rest of the time the host is free.\n\n"
       "Example:\n  convolt bench step --model resnet50 -b 64 --amp");
   return {flags, [c] { return run_step(*c); }};
 }

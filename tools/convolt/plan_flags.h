@@ -10,6 +10,7 @@ struct PlanFlags {
   std::string model, checkpoint;
   int64_t classes = 0;
   int batch = 1, size = 0, channels = 0;
+  std::optional<std::string> memory_budget;
   bool training = false;
 
   void add(FlagSet& flags);

@@ -20,6 +20,9 @@ void check(cudaError_t status, const char* what) {
                     ")");
 }
 
+// What fails on the device is only known later, when nobody can say what it was.
+constexpr const char* kWork = "work on the CUDA device (CONVOLT_SYNC=1 runs op after op and names it)";
+
 // The current device is a property of each host thread, and any thread may submit.
 void use_device(int index) { check(cudaSetDevice(index), "selecting the CUDA device"); }
 
@@ -89,7 +92,7 @@ public:
       status = cudaEventSynchronize(event_);
     }
     if (error_) std::rethrow_exception(error_);
-    check(status, "work on the CUDA device");
+    check(status, kWork);
   }
 
 private:
@@ -204,7 +207,7 @@ public:
       const std::lock_guard lock(mutex_);
       if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
     }
-    check(status, "work on the CUDA device");
+    check(status, kWork);
   }
 
 private:

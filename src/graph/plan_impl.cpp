@@ -1,5 +1,7 @@
 #include "graph/plan_impl.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -206,6 +208,18 @@ void Plan::Impl::close_memory([[maybe_unused]] size_t i) const {
 #endif
 }
 
+// Which op it was, and on what.
+DeviceError Plan::Impl::failure(const Op& op, const std::exception& e) const {
+  std::string shapes;
+  for (const auto* operands : {&op.in, &op.out}) {
+    shapes += shapes.empty() ? "" : " ->";
+    for (const ValueId v : *operands)
+      if (v != kNoValue && program[v].home == Home::slab) shapes += " " + program[v].shape.to_string();
+  }
+  const std::string kernel = op.kernel ? " by " + op.kernel->name() : "";
+  return DeviceError(fmt::format("{} '{}'{} of{}: {}", op.def->name, op.layer, kernel, shapes, e.what()));
+}
+
 void Plan::Impl::execute(Stream s) {
   for (size_t i = 0; i < step_launches.size(); ++i) {
     const Op& op = program.step[i];
@@ -214,13 +228,13 @@ void Plan::Impl::execute(Stream s) {
       step_launches[i](s);
       close_memory(i);
     } catch (const std::exception& e) {
-      throw DeviceError(std::string(op.def->name) + " '" + op.layer + "': " + e.what());
+      throw failure(op, e);
     }
     if (context.synchronous() && s.cuda) {
       try {
         context.compute().synchronize();
       } catch (const std::exception& e) {
-        throw DeviceError(std::string(op.def->name) + " '" + op.layer + "': " + e.what());
+        throw failure(op, e);
       }
     }
   }

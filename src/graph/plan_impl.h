@@ -29,6 +29,7 @@ struct Plan::Impl final : CompiledPlan, Binding {
   void launch_step();
   // Runs the step's ops in order on the calling thread (CPU: the queue's).
   void execute(Stream s);
+  DeviceError failure(const Op& op, const std::exception& e) const;
   // Names the first row that counts and whose label is no class.
   std::string find_bad_label(const StepInput& input_values);
   // Under AddressSanitizer: makes only what is alive at op i accessible.

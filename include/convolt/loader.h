@@ -31,6 +31,7 @@ struct LoaderOptions {
   int64_t max_pixels = 200'000'000;  // a header that declares more is a bad picture
   double max_decode_seconds = 2;     // of processor time; a sample that took longer is a bad picture from then on
   int slots = 3;                     // batches in flight, at least 2
+  bool resident = false;             // all pictures are decoded before the first batch and stay in device memory
   AugmentOptions augment;            // what records tell the device to do; its `height` and `width` set max_side
   int group = 1;  // training: an epoch has a multiple of so many batches (the micro-batches of an update)
   int64_t first_step =
@@ -84,7 +85,7 @@ public:
   virtual void stop() = 0;
   // Samples found bad so far, in order of discovery.
   virtual std::vector<BadSample> bad_samples() const = 0;
-  // Bytes of one slot (host and device each).
+  // Bytes of one slot (host and device each), beside which a resident set takes its own.
   virtual int64_t slot_bytes() const = 0;
 };
 

@@ -37,6 +37,7 @@ struct EvalOptions {
   DType dtype = DType::f32;
   bool tf32 = false;
   int max_side = 0;
+  bool resident = false;
   BadSamplePolicy bad_samples = BadSamplePolicy::skip;
   // What each picture's logits are the mean of. 1: itself. 2: itself and its mirror image. 6: those, which count half,
   // and both once more moved by a pixel towards either end of the diagonal (K. Jordan, arXiv 2404.00498). What moves in
@@ -105,6 +106,7 @@ struct TrainOptions {
   AugmentOptions preprocessing;  // of validation, prediction
   int views = 1;                 // of validation, as EvalOptions'
   int max_side = 0;
+  bool resident = false;  // training and validation set stay in device memory, decoded
   BadSamplePolicy bad_samples = BadSamplePolicy::replace;
   uint64_t seed = 0;
   int64_t checkpoint_every = 0;  // steps; 0: at the end of each epoch only

@@ -7,10 +7,12 @@
 #include <thread>
 #include <unordered_set>
 
+#include "augment/policy.h"
 #include "convolt/error.h"
 #include "convolt/loader.h"
 #include "data/decode.h"
 #include "data/loader_setup.h"
+#include "data/resident.h"
 #include "data/sampler.h"
 #include "data/slot_ring.h"
 #include "data/view.h"
@@ -30,7 +32,11 @@ public:
         limits_(limits),
         rows_per_claim_(dataset.fixed_height() > 0 ? 32 : 1),
         largest_picture_(sizes.largest) {
-    const SlotLayout layout(options.batch, sizes.capacity);
+    if (options.resident) {
+      resident_.emplace(context, sizes.each, options.threads,
+                        [this](int64_t i, std::span<uint8_t> into) { return decode_whole(i, into); });
+    }
+    const SlotLayout layout(options.batch, options.resident ? 0 : sizes.capacity);
     for (int i = 0; i < options.slots; ++i) slots_.push_back(std::make_unique<Slot>(context, layout));
     for (int i = 0; i < options.threads; ++i) threads_.emplace_back([this] { work(); });
   }
@@ -133,6 +139,7 @@ private:
       batch.weight_sum += slot.weights()[row];
     }
     slot.point_to_device(batch);
+    if (resident_) batch.pixels = resident_->pixels();
     batch.samples = slot.samples.data();
     batch.skipped = slot.skipped.data();
     batch.slot = static_cast<int>(static_cast<size_t>(sequence) % slots_.size());
@@ -251,19 +258,52 @@ private:
                     " samples drawn in its place; check the data set");
   }
 
-  // What the epoch shows of the sample in `scratch`, or nothing when it is bad. Throws, with the name, what is not the
-  // data's fault.
+  // What the epoch shows of the sample, in `scratch` unless it is resident, or nothing when it is bad. Throws, with the
+  // name, what is not the data's fault.
   std::optional<Decoded> decode_sample(int64_t sample, uint32_t epoch, std::span<uint8_t> scratch) {
+    const ViewKey key{options_.seed, epoch, static_cast<uint64_t>(sample)};
+    if (resident_) return show_resident(sample, key);
     if (is_bad(sample)) return std::nullopt;
+    return unless_bad(sample, [&](const RawSample& raw, const std::string& name) {
+      const View view = decode_view(raw, options_.augment, key, limits_, scratch, name);
+      return Decoded{view, label_of(raw, sample)};
+    });
+  }
+
+  std::optional<ResidentPicture> decode_whole(int64_t sample, std::span<uint8_t> into) {
+    return unless_bad(sample, [&](const RawSample& raw, const std::string& name) {
+      return ResidentPicture{decode(raw, limits_, into, name), label_of(raw, sample)};
+    });
+  }
+
+  std::optional<Decoded> show_resident(int64_t sample, const ViewKey& key) const {
+    const std::optional<ResidentPicture>& picture = (*resident_)[sample];
+    if (!picture) return std::nullopt;
+    const PictureSize& size = picture->size;
+    View view;
+    view.record =
+        make_record(options_.augment, size.height, size.width, size.channels, key.seed, key.epoch, key.sample);
+    view.record.stride = size.width;
+    view.record.offset = picture->offset;
+    return Decoded{view, picture->label};
+  }
+
+  int32_t label_of(const RawSample& raw, int64_t sample) const {
+    return raw.label ? *raw.label : dataset_.label(sample);
+  }
+
+  // decode(raw sample, its name), or nothing, and the sample is noted as bad.
+  template <class F>
+  auto unless_bad(int64_t sample, const F& decode)
+      -> std::optional<std::invoke_result_t<F, const RawSample&, const std::string&>> {
     const std::string name = dataset_.name(sample);
     try {
       const RawSample raw = dataset_.read(sample);
       const double start = thread_seconds();
-      const ViewKey key{options_.seed, epoch, static_cast<uint64_t>(sample)};
-      const View view = decode_view(raw, options_.augment, key, limits_, scratch, name);
+      const auto decoded = decode(raw, name);
       if (thread_seconds() - start > limits_.max_seconds)
         throw DataError(name + ": took longer to decode than a sample may");
-      return Decoded{view, raw.label ? *raw.label : dataset_.label(sample)};
+      return decoded;
     } catch (const DataError& error) {
       if (options_.bad_samples == BadSamplePolicy::fail)
         throw DataError(std::string(error.what()) + "; --bad-images skip goes on without it");
@@ -286,7 +326,7 @@ private:
                       ": does not fit, since too many pictures of its batch cannot be read; check the data set");
     std::copy_n(pixels.data(), view.bytes, slot.pictures() + offset);
     slot.records()[row] = view.record;
-    slot.records()[row].offset += offset;
+    if (!resident_) slot.records()[row].offset += offset;
     slot.labels()[row] = decoded.label;
     slot.weights()[row] = 1;
     slot.samples[static_cast<size_t>(row)] = sample;
@@ -318,6 +358,7 @@ private:
   const DecodeLimits limits_;
   const int rows_per_claim_;  // more than one where a row is only a small copy
   const int64_t largest_picture_;
+  std::optional<ResidentSet> resident_;
   std::vector<std::unique_ptr<Slot>> slots_;
 
   std::mutex mutex_;  // guards what follows and the plain members of the slots

@@ -67,7 +67,8 @@ PictureSizes measure_pictures(const Dataset& dataset, const DecodeLimits& limits
                  [&](int64_t i) { sizes[static_cast<size_t>(i)] = picture_bytes(dataset, i, limits); });
   }
   const int64_t largest = *std::max_element(sizes.begin(), sizes.end());
-  return {largest, picture_capacity(std::move(sizes), batch)};
+  const int64_t capacity = picture_capacity(sizes, batch);
+  return {std::move(sizes), largest, capacity};
 }
 
 }  // namespace convolt

@@ -1,6 +1,8 @@
 // What is settled before the first batch: options that make sense, and how large the pictures will be.
 #pragma once
 
+#include <vector>
+
 #include "convolt/loader.h"
 #include "data/decode.h"
 
@@ -12,8 +14,9 @@ void check(const LoaderOptions& options, const Dataset& dataset);
 DecodeLimits decode_limits(const LoaderOptions& options);
 
 struct PictureSizes {
-  int64_t largest = 0;   // bytes of the largest decoded picture
-  int64_t capacity = 0;  // bytes that the pictures of one batch may take (slot_ring.h)
+  std::vector<int64_t> each;  // bytes of each decoded picture
+  int64_t largest = 0;        // of the largest
+  int64_t capacity = 0;       // bytes that the pictures of one batch may take (slot_ring.h)
 };
 
 // Reads the headers of all samples on `threads` threads. Samples without a good header count as nothing:

@@ -39,6 +39,7 @@ LoaderOptions training_loader(const TrainOptions& o, int64_t first_step) {
   l.bad_samples = o.bad_samples;
   l.seed = o.seed;
   l.max_side = o.max_side;
+  l.resident = o.resident;
   l.augment = o.augment;
   l.group = o.accumulate;
   l.first_step = first_step * o.accumulate;
@@ -52,6 +53,7 @@ EvalOptions validation_of(const TrainOptions& o) {
   e.dtype = o.dtype;
   e.tf32 = o.tf32;
   e.max_side = o.max_side;
+  e.resident = o.resident;
   e.bad_samples = o.bad_samples;
   e.views = o.views;
   e.preprocessing = o.preprocessing;

@@ -260,6 +260,8 @@ TEST(Help, EveryCommandHasOne) {
                            "--mean",
                            "--std",
                            "--max-side",
+                           "--resident",
+                           "--memory-budget",
                            "--threads",
                            "--autotune",
                            "--workspace-limit",

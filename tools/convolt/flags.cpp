@@ -82,6 +82,7 @@ void DataFlags::add(FlagSet& flags, bool training) {
       .option("--max-side", max_side,
               "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
       .check(at_least(0));
+  if (training) flags.toggle("--resident", resident, "decode all pictures once and keep them in device memory");
 }
 
 int DataFlags::worker_count() const {

@@ -43,6 +43,7 @@ struct DataFlags {
   int batch = 128;
   int workers = 0;  // 0: as many as cores
   int max_side = 0;
+  bool resident = false;
 
   void add(FlagSet& flags, bool training);
   int worker_count() const;

@@ -30,10 +30,12 @@ struct Arriving {
   MaxPoolGather<T> gather;
   const T* x;
   const float* coef;
+  // And v, the batch norm's input there: loaded after the gathering, for which registers are short.
   template <int W>
-  HD Floats<W> at(const Covering& over, int c, const Floats<W>& v) const {
+  HD Floats<W> at(const Covering& over, int c, Floats<W>& v) const {
     const int channels = gather.p.channels;
     Floats<W> g = gather.template at<W>(over, c), z;
+    v = load<W>(x + over.in + c);
     const Floats<W> a = load<W>(coef + 2 * channels + c), b = load<W>(coef + 3 * channels + c);
     for_lanes<W>([&](int j) { z[j] = v[j] * a[j] + b[j]; });
     Relu{}.backward(z, g);
@@ -48,7 +50,8 @@ struct Reduce {
   HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
     const int channels = in.gather.p.channels;
     const Covering over = covering_of(in.gather.p, row);
-    const Floats<W> v = load<W>(in.x + over.in + c), g = in.template at<W>(over, c, v);
+    Floats<W> v;
+    const Floats<W> g = in.template at<W>(over, c, v);
     const Floats<W> mean = load<W>(in.coef + c), invstd = load<W>(in.coef + channels + c);
     for_lanes<W>([&](int j) {
       sums[0][j] += g[j] * ((v[j] - mean[j]) * invstd[j]);
@@ -67,15 +70,15 @@ struct ApplyBackward {
   template <int W>
   HD void run(const Covering& over, int c) const {
     const int channels = in.gather.p.channels;
-    const int64_t i = over.in + c;
-    const Floats<W> v = load<W>(in.x + i), g = in.template at<W>(over, c, v);
+    Floats<W> v;
+    const Floats<W> g = in.template at<W>(over, c, v);
     const Floats<W> mean = load<W>(in.coef + c), invstd = load<W>(in.coef + channels + c);
     const Floats<W> scale = load<W>(in.coef + 2 * channels + c);
     const Floats<W> sum_xhat = load<W>(dgamma + c), sum = load<W>(dbeta + c);
     Floats<W> r;
     for_lanes<W>([&](int j) { r[j] = (sum[j] + (v[j] - mean[j]) * invstd[j] * sum_xhat[j]) * inverse_rows; });
     for_lanes<W>([&](int j) { r[j] = scale[j] * (g[j] - r[j]); });
-    store(dx + i, r);
+    store(dx + over.in + c, r);
   }
 };
 

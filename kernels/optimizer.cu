@@ -65,7 +65,7 @@ void for_each_packet_of_tiles(Stream s, int64_t tiles, F f) {
   if (s.cuda)
     for_each(s, tiles * kPackets, OnePacket<F>{{f}}, 8);
   else
-    for_each(s, tiles, WholeTile<F>{{f}}, kOptimizerTile);
+    for_each_on_cpu(tiles, WholeTile<F>{{f}}, kOptimizerTile);
 }
 
 struct Accumulate {

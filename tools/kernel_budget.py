@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Compares the registers, stack, spills and shared memory of every CUDA kernel with the recorded budget.
+"""Compares the registers, stack, spills, shared memory and occupancy of every CUDA kernel with the recorded budget.
 
     tools/kernel_budget.py BUILD_DIR             compare; exit 1 with a line for each kernel that is over
     tools/kernel_budget.py BUILD_DIR --record    write the budget from this build
+    tools/kernel_budget.py BUILD_DIR --table     print them, the least occupied first
     tools/kernel_budget.py --launch COMMAND...   run a compiler and keep ptxas' report beside the object file
 
 The build compiles kernels through --launch (see cmake/cuda.cmake), so that the numbers are those of the very objects
-that are linked. A spill fails always and has no place in the budget; fewer registers than recorded never do.
+that are linked. A spill fails always and has no place in the budget; fewer registers than recorded never do. Occupancy
+is the theoretical one: the warps that a multiprocessor holds at once, in per cent of the most, as far as threads,
+registers and static shared memory allow.
 """
 import argparse
 import json
@@ -17,6 +20,30 @@ import sys
 
 BUDGET = pathlib.Path(__file__).resolve().parent.parent / "tests/cuda/kernel_budget.json"
 REPORT_SUFFIX = ".resources"
+
+# Threads of a block, by the kernel's template; "B": its first argument (kernels/exec/).
+THREADS = {"grid_stride_kernel": 256, "reduce_channels_kernel": 256, "reduce_then_kernel": 256, "row_sums_kernel": 256,
+           "walk_kernel": 128, "block_kernel": "B", "block_then_kernel": "B"}
+
+
+class Multiprocessor:
+    """What one holds at once, and in which units: CUDA C++ Programming Guide, "Technical Specifications per Compute
+    Capability". 65,536 registers, given to warps in units of 256; shared memory in units of 128 bytes, and 1 KiB of
+    each block for the system."""
+
+    def __init__(self, warps, blocks, shared_kib):
+        self.warps, self.blocks, self.shared = warps, blocks, shared_kib << 10
+
+    def occupancy(self, threads, registers, shared):
+        warps = -(-threads // 32)
+        by_registers = 65536 // (-(-registers * 32 // 256) * 256) // warps
+        by_shared = self.shared // (-(-shared // 128) * 128 + 1024)
+        return 100 * min(self.blocks, self.warps // warps, by_registers, by_shared) * warps // self.warps
+
+
+MULTIPROCESSORS = {"sm_80": Multiprocessor(64, 32, 164), "sm_86": Multiprocessor(48, 16, 100),
+                   "sm_89": Multiprocessor(48, 24, 100), "sm_90": Multiprocessor(64, 32, 228),
+                   "sm_100": Multiprocessor(64, 32, 228), "sm_120": Multiprocessor(48, 24, 100)}
 
 ENTRY = re.compile(r"Compiling entry function '(?P<name>[^']+)' for '(?P<arch>sm_\w+)'")
 STACK = re.compile(r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads")
@@ -74,6 +101,13 @@ def readable(names):
     return [without_arguments(re.sub(r"\(anonymous namespace\)::|convolt::", "", name)) for name in run.stdout.splitlines()]
 
 
+def threads_of(name):
+    template = re.match(r"\w+", name)[0]
+    if template not in THREADS:
+        raise SystemExit(f"{name}: how many threads a block of {template} has is not known; add it to THREADS in {__file__}")
+    return int(re.search(r"<(\d+)", name)[1]) if THREADS[template] == "B" else THREADS[template]
+
+
 def measured(build):
     """{arch: {"relu.cu: kernel": numbers}} of a build folder."""
     result = {}
@@ -85,6 +119,8 @@ def measured(build):
         for ((arch, mangled), numbers), name in zip(kernels.items(), readable([name for _, name in kernels])):
             if not numbers:
                 raise SystemExit(f"ptxas reported no registers for {mangled}: rebuild the kernels")
+            if arch in MULTIPROCESSORS:
+                numbers["occupancy"] = MULTIPROCESSORS[arch].occupancy(threads_of(name), numbers["registers"], numbers["shared"])
             result.setdefault(arch, {})[f"{obj.stem}: {name}"] = numbers
     return result
 
@@ -105,7 +141,8 @@ def compare(found, budget, record_command):
                 problems.append(f"{arch} {name}: not in the budget; record it with: {record_command}")
                 continue
             for field, allowed in allowed_kernels[name].items():
-                if numbers[field] > allowed:
+                worse = numbers[field] < allowed if field == "occupancy" else numbers[field] > allowed
+                if worse:
                     problems.append(f"{arch} {name}: {numbers[field]} {field}, the budget is {allowed}; "
                                     f"if that is meant, record it with: {record_command}")
     return problems
@@ -129,12 +166,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--budget", type=pathlib.Path, default=BUDGET)
     options = parser.parse_args()
     found = measured(options.build)
     count = sum(len(kernels) for kernels in found.values())
     if not count:
         raise SystemExit(f"{options.build} holds no kernel reports (*{REPORT_SUFFIX}): build it with CONVOLT_CUDA=ON first")
+    if options.table:
+        for arch, kernels in sorted(found.items()):
+            for name, n in sorted(kernels.items(), key=lambda item: item[1].get("occupancy", 0)):
+                print(f"{arch}  {n.get('occupancy', 0):3} %  {n['registers']:3} registers  {n['shared']:6} B shared  {name}")
+        return 0
     spills = compare(found, found, "")
     if options.record:
         write_budget(options.budget, found)

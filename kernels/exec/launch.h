@@ -78,9 +78,19 @@ inline void wait_for_stores() {
 // On the CPU every thread has its own copy of f (firstprivate): a shared one could be what f's stores write to, for all
 // the compiler knows, and would be read again after each.
 
+template <class F>
+void for_each_on_cpu(int64_t n, F f, [[maybe_unused]] int64_t elements) {
+#pragma omp parallel firstprivate(f) if (n * elements > kParallelElements)
+  {
+#pragma omp for schedule(static) nowait
+    for (int64_t i = 0; i < n; ++i) f(i);
+    wait_for_stores();
+  }
+}
+
 // f(i) for i in [0, n), in any order. `elements`: about how many element operations one call does.
 template <class F>
-void for_each(Stream s, int64_t n, F f, [[maybe_unused]] int64_t elements = 4) {
+void for_each(Stream s, int64_t n, F f, int64_t elements = 4) {
   if (n <= 0) return;
 #if defined(__CUDACC__)
   if (s.cuda) {
@@ -90,12 +100,7 @@ void for_each(Stream s, int64_t n, F f, [[maybe_unused]] int64_t elements = 4) {
 #else
   (void)s;
 #endif
-#pragma omp parallel firstprivate(f) if (n * elements > kParallelElements)
-  {
-#pragma omp for schedule(static) nowait
-    for (int64_t i = 0; i < n; ++i) f(i);
-    wait_for_stores();
-  }
+  for_each_on_cpu(n, f, elements);
 }
 
 template <int W, class F>

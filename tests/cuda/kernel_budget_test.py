@@ -23,10 +23,10 @@ class KernelBudget(unittest.TestCase):
         self.plant()
         self.assertEqual(self.run_tool("--record").returncode, 0)
 
-    def plant(self, stack=0, stores=0, loads=0, registers=32, shared=1024, name="copy"):
+    def plant(self, stack=0, stores=0, loads=0, registers=32, shared=1024, name="walk_kernel", arch="sm_90"):
         (self.build / "copy.cu.o").touch()
         text = REPORT.format(stack=stack, stores=stores, loads=loads, registers=registers, shared=shared)
-        (self.build / "copy.cu.o.resources").write_text(text.replace("_Z4copy", f"_Z{len(name)}{name}"))
+        (self.build / "copy.cu.o.resources").write_text(text.replace("_Z4copy", f"_Z{len(name)}{name}").replace("sm_90", arch))
 
     def run_tool(self, *options):
         return subprocess.run([sys.executable, TOOL, self.build, "--budget", self.budget, *options],
@@ -44,9 +44,9 @@ class KernelBudget(unittest.TestCase):
 
     def test_a_spill_fails_and_recording_does_not_excuse_it(self):
         self.plant(stack=8, stores=8, loads=4)
-        self.assert_fails_with("copy: spills 12 bytes")
+        self.assert_fails_with("walk_kernel: spills 12 bytes")
         self.assertEqual(self.run_tool("--record").returncode, 1)
-        self.assert_fails_with("copy: spills 12 bytes")
+        self.assert_fails_with("walk_kernel: spills 12 bytes")
 
     def test_more_registers_stack_or_shared_memory_fail(self):
         self.plant(registers=33)
@@ -56,8 +56,23 @@ class KernelBudget(unittest.TestCase):
         self.plant(shared=2048)
         self.assert_fails_with("2048 shared, the budget is 1024")
 
-    def test_an_unknown_kernel_fails_with_the_command_that_records_it(self):
+    # As NVIDIA's occupancy calculator has it for a block of 128 threads.
+    def test_fewer_warps_at_once_fail(self):
+        for arch, registers, shared, percent in (("sm_90", 32, 1024, 100), ("sm_90", 64, 0, 50), ("sm_90", 65, 0, 43),
+                                                 ("sm_90", 255, 0, 12), ("sm_90", 32, 102400, 12), ("sm_86", 40, 0, 100),
+                                                 ("sm_89", 56, 0, 75), ("sm_80", 32, 40960, 25)):
+            self.plant(registers=registers, shared=shared, arch=arch)
+            table = self.run_tool("--table").stdout
+            self.assertRegex(table, rf"^{arch} +{percent} % +{registers} registers +{shared} B shared  copy\.cu: walk_kernel$")
+        self.plant(registers=64)
+        self.assert_fails_with("50 occupancy, the budget is 100")
+
+    def test_a_kernel_of_unknown_threads_says_what_to_do(self):
         self.plant(name="paste")
+        self.assertIn("is not known; add it to THREADS", self.run_tool().stderr)
+
+    def test_an_unknown_kernel_fails_with_the_command_that_records_it(self):
+        self.plant(name="grid_stride_kernel")
         self.assert_fails_with("--record")
 
     def test_the_report_of_a_removed_file_is_ignored(self):

@@ -116,7 +116,7 @@ TEST_F(CustomLossTest, ErrorsSurfaceAtTheNextSynchronisation) {
     }
     return "";
   };
-  EXPECT_EQ(message_of(0), "custom_loss 'loss': no margin");
+  EXPECT_EQ(message_of(0), "custom_loss 'loss' of [1, 7] -> [1] [1, 7]: no margin");
   EXPECT_THAT(message_of(99), HasSubstr("row 0 has the label 99: expected 0 to "));
   fails = false;
   for (int i = 0; i < 3; ++i) message_of(0);  // each failed step is told once more, two steps later

@@ -23,13 +23,13 @@ std::string identity(const ConvKernel& kernel) {
   return plain(kernel.name() + (kernel.packed_bytes() > 0 ? ", packed weights" : ""));
 }
 
-// Those that can be tried have names; the others are told apart.
 std::string operation(ConvPrologue prologue, ConvEpilogue epilogue) {
-  static constexpr std::array<std::string_view, 4> kEpilogues{"", ", bias", ", bias and relu", ", bias and relu6"};
-  std::string text;
-  if (prologue != ConvPrologue::none) text += fmt::format(", prologue {}", static_cast<int>(prologue));
-  const auto e = static_cast<size_t>(epilogue);
-  return text + (e < kEpilogues.size() ? std::string(kEpilogues[e]) : fmt::format(", epilogue {}", e));
+  static constexpr std::array<std::string_view, 3> kPrologues{"", ", behind a batch norm",
+                                                              ", behind relu of a batch norm"};
+  static constexpr std::array<std::string_view, 7> kEpilogues{
+      "", ", bias", ", bias and relu", ", bias and relu6", ", statistics", ", through relu to a batch norm", ", sum"};
+  return std::string(kPrologues.at(static_cast<size_t>(prologue))) +
+         std::string(kEpilogues.at(static_cast<size_t>(epilogue)));
 }
 
 std::string text_of(const ConvDesc& d, const std::string& shape, bool training) {
@@ -37,6 +37,8 @@ std::string text_of(const ConvDesc& d, const std::string& shape, bool training) 
                      name_of(d.dtype), d.tf32 ? " as tf32" : "", operation(d.prologue, d.epilogue),
                      training ? "each step" : "once");
 }
+
+bool sums(ConvEpilogue e) { return e == ConvEpilogue::stats || e == ConvEpilogue::drelu_bn_reduce; }
 
 ConvDesc as_convolution(const LinearDesc& d) {
   ConvDesc c{.pass = d.pass, .dtype = d.dtype, .tf32 = d.tf32, .epilogue = d.epilogue};
@@ -174,7 +176,9 @@ size_t Autotuner::choice_of(const Kernels& kernels, const ConvDesc& desc, const 
     missing_.push_back(fmt::format("'{}' of {}", wanted->second, description));
   }
   origin = Origin::order;
-  if (mode_ == Autotune::off || kernels.size() == 1 || !PlainSums::known(desc)) return first_of(kernels);
+  // A single kernel needs no timing; one with a fusion is looked at all the same before it is trusted.
+  const bool single = kernels.size() == 1 && desc.prologue == ConvPrologue::none && !sums(desc.epilogue);
+  if (mode_ == Autotune::off || single || !PlainSums::known(desc)) return first_of(kernels);
   read_cache();
   const TuningKey key{environment_, description};
   if (!measured(kernels, table_[key])) measure(kernels, desc, description);

@@ -47,6 +47,8 @@ private:
   std::vector<float> read(int64_t first, int64_t count);
   Ends read_ends();
   std::string wrong_places();
+  std::string wrong_sums();
+  void make_norm();
   std::string differs(const std::vector<float>& found, const std::vector<float>& expected) const;
 
   Context& context_;
@@ -55,6 +57,9 @@ private:
   TrialOptions options_;
   PlainSums sums_;
   Buffer x_, w_, y_, bias_, packed_, workspace_;
+  // Of a prologue: [2, in_c]. Of an epilogue: its batch norm's input; mean, invstd, scale, bias, gamma and beta, f32
+  // [6, in_c]; two rows of sums; the same by kernels of their own, and what those need.
+  Buffer prologue_, normalised_, norm_, sums_found_, sums_expected_, scratch_;
   std::vector<int64_t> places_;
   std::vector<double> expected_;
   Ends right_;              // of the first kernel that was right

@@ -46,10 +46,48 @@ Pattern::Pattern(uint64_t seed, float scale, DType type) : dtype(type), values(k
   widen(stored.data(), dtype, values.data(), kPeriod);
 }
 
+namespace {
+PatternNorm pattern_norm(const ConvDesc& d) {
+  PatternNorm n;
+  const bool prologue = d.prologue != ConvPrologue::none;
+  if (!prologue && d.epilogue != ConvEpilogue::drelu_bn_reduce) return n;
+  const auto channels = static_cast<uint64_t>(d.geometry.in_c);
+  for (uint64_t c = 0; c < channels; ++c) {
+    const Philox4 r = philox(5, c, 0);
+    const auto number = [&](int i) { return 2 * uniform(r.v[i]) - 1; };
+    n.mean.push_back(0.5F * number(0));
+    n.invstd.push_back(1 + 0.5F * number(1));
+    n.gamma.push_back(number(2));
+    n.beta.push_back(0.5F * number(3));
+    n.scale.push_back(n.gamma.back() * n.invstd.back());
+    n.bias.push_back(n.beta.back() - n.mean.back() * n.scale.back());
+  }
+  if (prologue && d.dtype == DType::f16)
+    for (auto* values : {&n.scale, &n.bias}) {
+      std::vector<uint16_t> stored(channels);
+      narrow(values->data(), stored.data(), d.dtype, d.geometry.in_c);
+      widen(stored.data(), d.dtype, values->data(), d.geometry.in_c);
+    }
+  return n;
+}
+}  // namespace
+
 bool PlainSums::known(const ConvDesc& d) {
-  return d.prologue == ConvPrologue::none &&
-         (d.epilogue == ConvEpilogue::none || d.epilogue == ConvEpilogue::bias ||
-          d.epilogue == ConvEpilogue::bias_relu || d.epilogue == ConvEpilogue::bias_relu6);
+  const bool forward = d.pass == ConvPass::fprop;
+  if (d.prologue == ConvPrologue::scale_bias || (d.prologue != ConvPrologue::none && d.pass == ConvPass::dgrad))
+    return false;
+  switch (d.epilogue) {
+    case ConvEpilogue::none:
+      return true;
+    case ConvEpilogue::stats:
+      return forward;
+    case ConvEpilogue::drelu_bn_reduce:
+      return d.pass == ConvPass::dgrad;
+    case ConvEpilogue::add:
+      return false;
+    default:
+      return forward && d.prologue == ConvPrologue::none;
+  }
 }
 
 PlainSums::PlainSums(const ConvDesc& desc)
@@ -59,15 +97,31 @@ PlainSums::PlainSums(const ConvDesc& desc)
       first_(1, 1, desc.dtype),
       second_(2, scale_of(terms_), desc.dtype),
       // Wider where results are cut at 6, so that some are.
-      bias_(3, desc.epilogue == ConvEpilogue::bias_relu6 ? 8.F : 1.F, DType::f32) {}
+      bias_(3, desc.epilogue == ConvEpilogue::bias_relu6 ? 8.F : 1.F, DType::f32),
+      normalised_(6, 1, desc.dtype),
+      norm_(pattern_norm(desc)) {}
+
+double PlainSums::loaded(int64_t i) const {
+  if (desc_.prologue == ConvPrologue::none) return first_(i);
+  const auto c = static_cast<size_t>(i % desc_.geometry.in_c);
+  return std::max(0.0, first_(i) * static_cast<double>(norm_.scale[c]) + static_cast<double>(norm_.bias[c]));
+}
+
+// What the ReLU of an epilogue was given.
+double PlainSums::before_relu(int64_t i) const {
+  const auto c = static_cast<size_t>(i % desc_.geometry.in_c);
+  return normalised_(i) * static_cast<double>(norm_.scale[c]) + static_cast<double>(norm_.bias[c]);
+}
 
 double PlainSums::operator()(int64_t i) const {
   const int64_t d = i % shape_[3], c = i / shape_[3] % shape_[2], b = i / (shape_[3] * shape_[2]) % shape_[1],
                 a = i / (shape_[3] * shape_[2] * shape_[1]);
-  if (desc_.pass == ConvPass::dgrad) return dgrad(a, b, c, d);
+  if (desc_.pass == ConvPass::dgrad)
+    return desc_.epilogue == ConvEpilogue::drelu_bn_reduce && before_relu(i) <= 0 ? 0 : dgrad(a, b, c, d);
   if (desc_.pass == ConvPass::wgrad) return wgrad(a, b, c, d);
   double y = fprop(a, b, c, d);
-  if (desc_.epilogue != ConvEpilogue::none) y += bias_(d);
+  if (desc_.epilogue == ConvEpilogue::none || desc_.epilogue == ConvEpilogue::stats) return y;
+  y += bias_(d);
   if (desc_.epilogue == ConvEpilogue::bias_relu) y = std::max(y, 0.0);
   if (desc_.epilogue == ConvEpilogue::bias_relu6) y = std::clamp(y, 0.0, 6.0);
   return y;
@@ -84,7 +138,7 @@ double PlainSums::fprop(int64_t n, int64_t oh, int64_t ow, int64_t k) const {
       const int64_t iw = ow * g.stride_w - g.pad.left + kw * g.dilation_w;
       if (ih < 0 || ih >= g.in_h || iw < 0 || iw >= g.in_w) continue;
       const int64_t at = flat(x, n, ih, iw, first_channel), tap = flat(w, k, kh, kw, 0);
-      for (int64_t c = 0; c < channels; ++c) sum += first_(at + c) * second_(tap + c);
+      for (int64_t c = 0; c < channels; ++c) sum += loaded(at + c) * second_(tap + c);
     }
   return sum;
 }
@@ -118,7 +172,7 @@ double PlainSums::wgrad(int64_t k, int64_t kh, int64_t kw, int64_t c) const {
       for (int64_t ow = 0; ow < y[2]; ++ow) {
         const int64_t iw = ow * g.stride_w - g.pad.left + kw * g.dilation_w;
         if (iw < 0 || iw >= g.in_w) continue;
-        sum += first_(flat(x, n, ih, iw, channel)) * second_(flat(y, n, oh, ow, k));
+        sum += loaded(flat(x, n, ih, iw, channel)) * second_(flat(y, n, oh, ow, k));
       }
     }
   return sum;
@@ -137,15 +191,21 @@ double PlainSums::tolerance(double expected) const {
 std::vector<int64_t> PlainSums::places() const {
   constexpr int64_t kMostProducts = 8 << 20;
   const auto count = static_cast<size_t>(std::clamp<int64_t>(kMostProducts / terms_, 32, 256));
+  // Whether a gradient passes where the ReLU was given about 0 is up to rounding.
+  const auto certain = [&](int64_t i) {
+    return desc_.epilogue != ConvEpilogue::drelu_bn_reduce || std::fabs(before_relu(i)) > 0x1p-6;
+  };
   std::vector<int64_t> places;
   for (int corner = 0; corner < 16; ++corner) {
     const auto end = [&](int axis) { return (corner >> axis & 1) != 0 ? shape_[axis] - 1 : 0; };
-    places.push_back(flat(shape_, end(0), end(1), end(2), end(3)));
+    const int64_t place = flat(shape_, end(0), end(1), end(2), end(3));
+    if (certain(place)) places.push_back(place);
   }
-  while (places.size() < count) {
-    const Philox4 r = philox(4, places.size(), 0);
-    places.push_back(
-        static_cast<int64_t>(((uint64_t{r.v[0]} << 32) | r.v[1]) % static_cast<uint64_t>(shape_.elements())));
+  for (uint64_t draw = places.size(); places.size() < count && draw < 16 * count; ++draw) {
+    const Philox4 r = philox(4, draw, 0);
+    const auto place =
+        static_cast<int64_t>(((uint64_t{r.v[0]} << 32) | r.v[1]) % static_cast<uint64_t>(shape_.elements()));
+    if (certain(place)) places.push_back(place);
   }
   return places;
 }

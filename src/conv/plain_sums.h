@@ -20,17 +20,28 @@ struct Pattern {
   std::vector<float> values;  // one period
 };
 
+// The batch norm of a prologue or an epilogue: each f32 [C].
+struct PatternNorm {
+  std::vector<float> mean, invstd, gamma, beta;
+  std::vector<float> scale, bias;  // gamma * invstd, beta - mean * scale; in a prologue rounded to its type
+};
+
 // A description whose operands are patterns.
 class PlainSums {
 public:
-  // Epilogues other than those with a bias, and prologues, are not known: known() says so.
+  // All but the epilogue add and prologues without ReLU: known() says so. Of an epilogue's sums PlainSums knows
+  // nothing.
   static bool known(const ConvDesc& desc);
   explicit PlainSums(const ConvDesc& desc);
 
-  // x and w (fprop), y and w (dgrad), x and y (wgrad); the bias of an epilogue, f32 [out_c].
+  // x and w (fprop), y and w (dgrad), x and y (wgrad); the bias of an epilogue, f32 [out_c]; the input of the batch
+  // norm of an epilogue (dgrad), [N, H, W, in_c].
   const Pattern& first() const { return first_; }
   const Pattern& second() const { return second_; }
   const Pattern& bias() const { return bias_; }
+  const Pattern& normalised() const { return normalised_; }
+  // Over the channels of x: of the prologue, or of the epilogue drelu_bn_reduce. Empty where there is neither.
+  const PatternNorm& norm() const { return norm_; }
   // Of what the pass writes.
   const Shape& result_shape() const { return shape_; }
   // The result at flat index `i`, not rounded; about 1 in size.
@@ -41,6 +52,8 @@ public:
   std::vector<int64_t> places() const;
 
 private:
+  double loaded(int64_t i) const;  // element i of x, behind the prologue
+  double before_relu(int64_t i) const;
   double fprop(int64_t n, int64_t oh, int64_t ow, int64_t k) const;
   double dgrad(int64_t n, int64_t ih, int64_t iw, int64_t c) const;
   double wgrad(int64_t k, int64_t kh, int64_t kw, int64_t c) const;
@@ -48,7 +61,8 @@ private:
   ConvDesc desc_;
   int64_t terms_;  // of a sum, at most
   Shape shape_;
-  Pattern first_, second_, bias_;
+  Pattern first_, second_, bias_, normalised_;
+  PatternNorm norm_;
 };
 
 }  // namespace convolt

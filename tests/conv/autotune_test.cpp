@@ -1,6 +1,7 @@
 // Which kernel is taken, of kernels that are right or wrong and quick or slow as they are told to be.
 #include "conv/autotune.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -349,10 +350,61 @@ TEST_F(AutotuneTest, AWorkspaceThatFitsNoMemoryIsLeftOut) {
   EXPECT_THAT(warnings_[0], HasSubstr("'huge'"));
 }
 
+std::vector<ConvDesc> fused_convs() {
+  ConvDesc statistics = small_conv(), prologue = small_conv(), both = small_conv(),
+           gradient = small_conv(ConvPass::dgrad), weights = small_conv(ConvPass::wgrad);
+  statistics.epilogue = both.epilogue = ConvEpilogue::stats;
+  prologue.prologue = both.prologue = weights.prologue = ConvPrologue::scale_bias_relu;
+  gradient.epilogue = ConvEpilogue::drelu_bn_reduce;
+  return {statistics, prologue, both, gradient, weights};
+}
+
+TEST_F(AutotuneTest, OfFusedConvolutionsTheQuickestThatIsRightIsTaken) {
+  for (const ConvDesc& desc : fused_convs()) {
+    provider_.specs = {
+        {"slow", 3 * kMs}, {"quick", kMs}, {.name = "wrong", .cost = kMs / 10, .spoil = [](auto& y) { y[9] += 1; }}};
+    warnings_.clear();
+    EXPECT_EQ(choice(desc), "quick");
+    EXPECT_EQ(origin_, Autotuner::Origin::tuned);
+    EXPECT_EQ(warnings_.size(), 1U);
+    EXPECT_EQ(choices_.size(), 1U);
+  }
+}
+
+TEST_F(AutotuneTest, WrongSumsAndForgottenProloguesDoNotWin) {
+  const std::function<void(std::vector<double>&)> faults[] = {
+      [](auto& sums) { sums[3] *= 1.01; },      // of the first row, and that is small beside the second
+      [](auto& sums) { sums.back() *= 0.99; },  // one channel's sum of squares, or of gradients
+      [](auto& sums) { std::fill(sums.begin(), sums.end(), 0); }, [](auto& sums) { sums[0] = NAN; }};
+  int warned = 0;
+  for (const ConvDesc& desc : fused_convs()) {
+    const bool sums = desc.epilogue != ConvEpilogue::none, prologue = desc.prologue != ConvPrologue::none;
+    provider_.specs = {{"right", 2 * kMs}};
+    if (prologue) provider_.specs.push_back({.name = "plain", .cost = kMs, .forgets_prologue = true});
+    if (sums)
+      for (const auto& fault : faults)
+        provider_.specs.push_back(
+            {.name = fmt::format("wrong {}", provider_.specs.size()), .cost = kMs, .spoil_sums = fault});
+    warned += static_cast<int>(provider_.specs.size()) - 1;
+    EXPECT_EQ(choice(desc), "right");
+    EXPECT_EQ(warnings_.size(), static_cast<size_t>(warned));
+  }
+}
+
+// There is nothing to choose, but a fusion that is wrong would train on in silence.
+TEST_F(AutotuneTest, TheOnlyKernelOfAFusionMustBeRight) {
+  for (const ConvDesc& desc : fused_convs()) {
+    provider_.specs = {{.name = "wrong", .cost = kMs, .spoil = [](auto& y) { y[9] += 1; }}};
+    EXPECT_THROW(choice(desc), DeviceError);
+    provider_.specs = {{"right", kMs}};
+    EXPECT_EQ(choice(desc), "right");
+  }
+}
+
 TEST_F(AutotuneTest, OfDescriptionsThatCannotBeTriedTheFirstIsTaken) {
   provider_.specs = {{"slow", 3 * kMs}, {"quick", kMs}};
   ConvDesc desc = small_conv();
-  desc.epilogue = ConvEpilogue::stats;
+  desc.epilogue = ConvEpilogue::add;
   EXPECT_EQ(choice(desc), "slow");
   EXPECT_EQ(runs(), 0);
 }

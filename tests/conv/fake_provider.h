@@ -1,6 +1,7 @@
 // Kernels that compute rightly, or not, and take as long as they say by a clock of their own.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <functional>
@@ -19,7 +20,10 @@ struct FakeSpec {
   int64_t pack_cost = -1;  // of packing or unpacking; negative: takes plain weights
   // What is done to the right result, f32, before it is written; an exception is one that the kernel throws.
   std::function<void(std::vector<double>&)> spoil = {};
-  bool leaves_out_last = false;  // does not write the last element
+  // The same of an epilogue's sums: two for each channel.
+  std::function<void(std::vector<double>&)> spoil_sums = {};
+  bool forgets_prologue = false;  // multiplies x as it is
+  bool leaves_out_last = false;   // does not write the last element
   bool rounds_to_tf32 = false;
 };
 
@@ -50,11 +54,11 @@ public:
     const int64_t xs = g.x_shape().elements(), ys = g.y_shape().elements();
     switch (desc_.pass) {
       case ConvPass::fprop:
-        return write(reference::conv_fprop(g, read(a.x, xs), read_weights(a.w), nullptr), a.y);
+        return write_fprop(reference::conv_fprop(g, loaded(a, xs), read_weights(a.w), nullptr), a);
       case ConvPass::dgrad:
-        return write(reference::conv_dgrad(g, read(a.y, ys), read_weights(a.w)), a.x);
+        return write_dgrad(reference::conv_dgrad(g, read(a.y, ys), read_weights(a.w)), a);
       case ConvPass::wgrad: {
-        std::vector<double> dw = reference::conv_wgrad(g, read(a.x, xs), read(a.y, ys));
+        std::vector<double> dw = reference::conv_wgrad(g, loaded(a, xs), read(a.y, ys));
         if (packed_bytes() > 0)
           for (double& v : dw) v = -v;
         return write(std::move(dw), a.w);
@@ -63,6 +67,46 @@ public:
   }
 
 private:
+  std::vector<double> loaded(const ConvArgs& a, int64_t count) const {
+    std::vector<double> x = read(a.x, count);
+    if (desc_.prologue == ConvPrologue::none || spec_.forgets_prologue) return x;
+    const auto channels = static_cast<size_t>(desc_.geometry.in_c);
+    const std::vector<double> norm = read(a.prologue, 2 * desc_.geometry.in_c);
+    for (size_t i = 0; i < x.size(); ++i)
+      x[i] = std::max(0.0, x[i] * norm[i % channels] + norm[channels + i % channels]);
+    return x;
+  }
+  void write_fprop(const std::vector<double>& y, const ConvArgs& a) const {
+    if (desc_.epilogue == ConvEpilogue::stats) {
+      const auto channels = static_cast<size_t>(desc_.geometry.out_c);
+      std::vector<double> sums(2 * channels);
+      for (size_t i = 0; i < y.size(); ++i) {
+        sums[i % channels] += y[i];
+        sums[channels + i % channels] += y[i] * y[i];
+      }
+      if (spec_.spoil_sums) spec_.spoil_sums(sums);
+      std::copy(sums.begin(), sums.end(), a.sums);
+    }
+    write(y, a.y);
+  }
+  void write_dgrad(std::vector<double> dx, const ConvArgs& a) const {
+    if (desc_.epilogue == ConvEpilogue::drelu_bn_reduce) {
+      const auto channels = static_cast<size_t>(desc_.geometry.in_c);
+      const std::vector<double> x = read(a.normalised_x, static_cast<int64_t>(dx.size()));
+      const std::vector<double> coef = read(a.coef, 4 * desc_.geometry.in_c);
+      std::vector<double> sums(2 * channels);
+      for (size_t i = 0; i < dx.size(); ++i) {
+        const size_t c = i % channels;
+        if (x[i] * coef[2 * channels + c] + coef[3 * channels + c] <= 0) dx[i] = 0;
+        sums[c] += dx[i] * (x[i] - coef[c]) * coef[channels + c];
+        sums[channels + c] += dx[i];
+      }
+      if (spec_.spoil_sums) spec_.spoil_sums(sums);
+      std::copy_n(sums.begin(), channels, a.dgamma);
+      std::copy_n(sums.begin() + desc_.geometry.in_c, channels, a.dbeta);
+    }
+    write(std::move(dx), a.x);
+  }
   int64_t weights() const { return desc_.geometry.w_shape().elements(); }
   // The packed form: with the sign turned.
   void convert(const void* from, void* to) const {

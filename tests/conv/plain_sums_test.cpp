@@ -81,6 +81,48 @@ TEST(PlainSums, AreTheReferences) {
     }
 }
 
+// Behind relu of a batch norm, and through it backwards.
+TEST(PlainSums, KnowFusions) {
+  for (const ConvGeometry& g : geometries())
+    for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad, ConvPass::wgrad}) {
+      SCOPED_TRACE(g.to_string());
+      ConvDesc desc{.pass = pass, .geometry = g, .dtype = DType::f16};
+      const bool backwards = pass == ConvPass::dgrad;
+      if (backwards)
+        desc.epilogue = ConvEpilogue::drelu_bn_reduce;
+      else
+        desc.prologue = ConvPrologue::scale_bias_relu;
+      ASSERT_TRUE(PlainSums::known(desc));
+      const PlainSums sums(desc);
+      const PatternNorm& n = sums.norm();
+      const auto channels = static_cast<size_t>(g.in_c);
+      const auto relu_of = [&](const Pattern& x) {
+        Values y = operand(x, g.x_shape());
+        for (size_t i = 0; i < y.size(); ++i)
+          y[i] = std::max(
+              0.0, y[i] * static_cast<double>(n.scale[i % channels]) + static_cast<double>(n.bias[i % channels]));
+        return y;
+      };
+      Values all;
+      int passing = 0;
+      if (backwards) {
+        all = reference::conv_dgrad(g, operand(sums.first(), g.y_shape()), operand(sums.second(), g.w_shape()));
+        const Values gate = relu_of(sums.normalised());
+        for (size_t i = 0; i < all.size(); ++i) {
+          passing += gate[i] > 0 ? 1 : 0;
+          if (gate[i] <= 0) all[i] = 0;
+        }
+        EXPECT_GT(passing, static_cast<int>(all.size() / 8));
+        EXPECT_LT(passing, static_cast<int>(all.size() * 7 / 8));
+      } else if (pass == ConvPass::fprop) {
+        all = reference::conv_fprop(g, relu_of(sums.first()), operand(sums.second(), g.w_shape()), nullptr);
+      } else {
+        all = reference::conv_wgrad(g, relu_of(sums.first()), operand(sums.second(), g.y_shape()));
+      }
+      for (size_t i = 0; i < all.size(); ++i) ASSERT_NEAR(sums(static_cast<int64_t>(i)), all[i], 1e-12);
+    }
+}
+
 TEST(PlainSums, ApplyTheActivation) {
   ConvDesc desc{.geometry = geometries()[0], .epilogue = ConvEpilogue::bias};
   const PlainSums plain(desc);

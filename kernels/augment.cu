@@ -1,6 +1,7 @@
 #include "augment.h"
 
 #include "exec/colour.h"
+#include "exec/pixel_blocks.h"
 #include "exec/sample.h"
 
 namespace convolt {
@@ -95,6 +96,17 @@ struct AugmentRow {
   Floats<C> mean, inverse_std;
   const float* sums;  // null: no contrast
   T* y;
+  PixelBlocks blocks;
+
+  HD T* place(const Block<kThreads>& block, int x) const {
+    if (blocks.channels == 0) return y + (block.index * rows.width + x) * C;
+    return y + pixel_place(blocks, rows.height, rows.width, rows.picture(block), rows.row(block), x);
+  }
+  // What fills a pixel of three channels up, four at a time.
+  HD void store_padded(T* out, float a, float b, float c) const {
+    store(out, Floats<4>{{a, b, c, 0.F}});
+    for (int i = 4; i < blocks.stored; i += 4) store(out + i, Floats<4>{});
+  }
 
   HD float mean_grey(const Block<kThreads>& block, Shared& s, int64_t n) const {
     block.phase([&](int t) {
@@ -113,13 +125,14 @@ struct AugmentRow {
     const Four fill{rows.fill[0], rows.fill[1], rows.fill[2]}, centre{mean[0], mean[1], mean[2]};
     const Four scale{inverse_std[0], inverse_std[1], inverse_std[2]};
     const bool overshoots = rows.reading.interpolation == AugmentOptions::Interpolation::bicubic;
-    T* const out = y + block.index * rows.width * C;
     rows.for_each_pixel(block, s, row, [&](int, int x, const Sampled& sampled) {
       Four v = four(sampled.v);
       v += v[3] * fill;
       if (overshoots) v = smaller(larger(v, Four{}), Four{} + 1.F);
       v = (v - centre) * scale;
-      for (int c = 0; c < 3; ++c) out[x * 3 + c] = T(v[c]);
+      T* const out = place(block, x);
+      if (blocks.channels > 0) return store_padded(out, v[0], v[1], v[2]);
+      for (int c = 0; c < 3; ++c) out[c] = T(v[c]);
     });
   }
 #endif
@@ -144,8 +157,10 @@ struct AugmentRow {
         if (r.to_grey) blend_towards(v, grey_of(v), 0.F);
       }
       const bool erased = erased_row && x >= r.erase[0] && x < r.erase[0] + r.erase[2];
-      T* out = y + (block.index * rows.width + x) * C;
-      for (int c = 0; c < C; ++c) out[c] = T(erased ? 0.F : (v[c] - mean[c]) * inverse_std[c]);
+      for (int c = 0; c < C; ++c) v[c] = erased ? 0.F : (v[c] - mean[c]) * inverse_std[c];
+      T* const out = place(block, x);
+      if (blocks.channels > 0) return store_padded(out, v[0], C == 3 ? v[C / 2] : 0.F, C == 3 ? v[C - 1] : 0.F);
+      for (int c = 0; c < C; ++c) out[c] = T(v[c]);
     });
   }
 };
@@ -153,18 +168,16 @@ struct AugmentRow {
 template <class T, int C>
 void augment_of(Stream s, const AugmentArgs& args) {
   const Shape& shape = args.y.shape;
+  const int height = static_cast<int>(shape[1]) * args.blocks.block,
+            width = static_cast<int>(shape[2]) * args.blocks.block;
   AugmentRow<T, C> kernel{
-      {args.input, static_cast<int>(shape[1]), static_cast<int>(shape[2]), {args.interpolation, args.border}, {}},
-      {},
-      {},
-      nullptr,
-      args.y.as<T>()};
+      {args.input, height, width, {args.interpolation, args.border}, {}}, {}, {}, nullptr, args.y.as<T>(), args.blocks};
   for (int c = 0; c < C; ++c) {
     kernel.rows.fill[c] = args.fill[c];
     kernel.mean[c] = args.mean[c];
     kernel.inverse_std[c] = 1.F / args.std[c];
   }
-  const int64_t blocks = shape[0] * shape[1];
+  const int64_t blocks = shape[0] * height;
   if (args.contrast) {
     kernel.sums = args.grey_sums;
     for_each_block<kThreads>(s, blocks, SumGreys<C>{kernel.rows, args.grey_sums});
@@ -175,14 +188,18 @@ void augment_of(Stream s, const AugmentArgs& args) {
 }  // namespace
 
 void augment(Stream s, const AugmentArgs& args) {
-  if (args.y.shape.rank() != 4 || (args.y.shape[3] != 1 && args.y.shape[3] != 3))
+  const PixelBlocks& blocks = args.blocks;
+  const int64_t channels = blocks.channels > 0 ? blocks.channels : args.y.shape[-1];
+  if (args.y.shape.rank() != 4 || (channels != 1 && channels != 3) ||
+      (blocks.channels > 0 &&
+       (blocks.stored % 4 != 0 || args.y.shape[3] != blocks.block * blocks.block * blocks.stored)))
     throw ShapeError("augment writes [N, H, W, 1] or [N, H, W, 3], found " + args.y.shape.to_string());
   if (args.contrast && !args.grey_sums)
     throw UsageError("augment with contrast needs grey_sums, f32 [N, H], found none");
   if (args.y.elements() == 0) return;
   dispatch_float(args.y.dtype, "augment", [&](auto t) {
     using T = decltype(t);
-    if (args.y.shape[3] == 1) return augment_of<T, 1>(s, args);
+    if (channels == 1) return augment_of<T, 1>(s, args);
     augment_of<T, 3>(s, args);
   });
 }

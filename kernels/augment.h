@@ -5,6 +5,7 @@
 #include "convolt/augment.h"
 #include "convolt/context.h"
 #include "convolt/tensor.h"
+#include "stem.h"
 #include "step_state.h"
 
 namespace convolt {
@@ -40,7 +41,9 @@ struct AugmentArgs {
   AugmentOptions::Border border = AugmentOptions::Border::constant;
   bool contrast = false;       // some record may have contrast != 1 (else its contrast is ignored): sum the greys first
   float* grey_sums = nullptr;  // f32 [N, H] scratch, needed when `contrast`: the grey of each row of the output
-  Tensor y;                    // [N, H, W, C], C = 1 or 3; f32, bf16 or f16
+  // [N, H, W, C], C = 1 or 3, or so many laid out as `blocks` says (stem.h; channels 0: plain); f32, bf16 or f16.
+  Tensor y;
+  PixelBlocks blocks;
 };
 
 // y = the augmented batch; overwrites all of y. Reads about (scale + 1)^2 pixels for each pixel written, most of them

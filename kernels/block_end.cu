@@ -24,19 +24,35 @@ struct End {
   uint8_t* mask;
   int channels;
   template <int W>
-  HD void run(int64_t row, int c) const {
-    const int64_t i = row * channels + c;
+  HD Floats<W> end(int64_t i, int c) const {
     Floats<W> v = load<W>(x + i), r = load<W>(residual + i);
     normalise(v, coef, channels, c);
     if constexpr (kScaled) normalise(r, residual_coef, channels, c);
     for_lanes<W>([&](int j) { v[j] += r[j]; });
     A{}.forward(v);
-    store(y + i, v);
     if constexpr (kMask && W == 8) {
       unsigned bits = 0;
       for (int j = 0; j < 8; ++j) bits |= (v[j] > 0 ? 1U : 0U) << j;
       mask[i / 8] = static_cast<uint8_t>(bits);
     }
+    return v;
+  }
+  template <int W>
+  HD void run(int64_t row, int c) const {
+    const int64_t i = row * channels + c;
+    store(y + i, end<W>(i, c));
+  }
+};
+
+// The mean of whole pictures, of what would have been stored.
+template <class T, class E>
+struct EndMean {
+  E of;
+  float scale;
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
+    const Floats<W> v = rounded<T>(of.template end<W>(row * of.channels + c, c));
+    for_lanes<W>([&](int j) { sums[0][j] += v[j] * scale; });
   }
 };
 
@@ -45,6 +61,13 @@ void run_end(Stream s, const BlockEndArgs& a) {
   const int channels = channels_of(a.x);
   const End<T, A, kScaled, kMask> end{
       a.x.as<const T>(), a.residual.as<const T>(), a.coef, a.residual_coef, a.y.as<T>(), a.mask, channels};
+  if (a.mean_over > 0) {
+    const EndMean<T, End<T, A, kScaled, kMask>> mean{end, 1.F / static_cast<float>(a.mean_over)};
+    if constexpr (kMask)
+      return reduce_chunks_of<1, 8>(s, rows_of(a.x), channels, a.mean_over, a.y.as<T>(), mean);
+    else
+      return reduce_chunks<1>(s, rows_of(a.x), channels, a.mean_over, a.y.as<T>(), mean);
+  }
   if constexpr (kMask)
     for_each_channel_packet_of<8>(s, rows_of(a.x), channels, end);
   else

@@ -15,6 +15,9 @@ struct BlockEndArgs {
   Tensor residual;
   const float* residual_coef = nullptr;  // may be null
   Tensor y;
+  // > 0: y is [N, C], the mean of what would be y over so many pixels of each picture, and is no operand; moves 2
+  // elements per element.
+  int64_t mean_over = 0;
   uint8_t* mask = nullptr;  // relu: bit i % 8 of byte i / 8 says that element i of y is positive; channels in eights
   Act act;
 };

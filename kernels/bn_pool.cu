@@ -25,9 +25,9 @@ struct Normalised {
 };
 
 // The gradient that arrives at the batch norm's output: gathered from the windows, through the ReLU.
-template <class T>
+template <class T, bool kTwo>
 struct Arriving {
-  MaxPoolGather<T> gather;
+  MaxPoolGather<T, kTwo> gather;
   const T* x;
   const float* coef;
   // And v, the batch norm's input there: loaded after the gathering, for which registers are short.
@@ -43,9 +43,9 @@ struct Arriving {
   }
 };
 
-template <class T>
+template <class T, bool kTwo>
 struct Reduce {
-  Arriving<T> in;
+  Arriving<T, kTwo> in;
   template <int W>
   HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
     const int channels = in.gather.p.channels;
@@ -60,9 +60,9 @@ struct Reduce {
   }
 };
 
-template <class T>
+template <class T, bool kTwo>
 struct ApplyBackward {
-  Arriving<T> in;
+  Arriving<T, kTwo> in;
   const float *dgamma, *dbeta;
   float inverse_rows;
   Result<T> dx;
@@ -82,11 +82,19 @@ struct ApplyBackward {
   }
 };
 
-template <class T>
-Arriving<T> arriving(const char* op, const BnMaxPoolBackwardArgs& a) {
-  return {{a.dy.as<const T>(), a.index.as<const uint8_t>(), pooling_of(op, a.x, a.dy, a.window)},
-          a.x.as<const T>(),
-          a.coef};
+// Calls f(Arriving<T, ...>).
+template <class F>
+void dispatch_arriving(const char* op, const BnMaxPoolBackwardArgs& a, F f) {
+  const Pooling p = pooling_of(op, a.x, a.dy, a.window);
+  dispatch_float(a.x.dtype, op, [&](auto t) {
+    using T = decltype(t);
+    const auto *dy = a.dy.as<const T>(), *dy2 = a.dy2.as<const T>();
+    const auto* index = a.index.as<const uint8_t>();
+    if (dy2 != nullptr)
+      f(t, Arriving<T, true>{{dy, dy2, index, p}, a.x.as<const T>(), a.coef});
+    else
+      f(t, Arriving<T, false>{{dy, dy2, index, p}, a.x.as<const T>(), a.coef});
+  });
 }
 
 }  // namespace
@@ -106,22 +114,18 @@ void bn_max_pool(Stream s, const Tensor& x, const float* coef, const Tensor& y, 
 void bn_max_pool_backward_reduce(Stream s, const BnMaxPoolBackwardArgs& a) {
   const int channels = static_cast<int>(a.x.shape[3]);
   const int64_t rows = a.x.elements() / channels;
-  dispatch_float(a.x.dtype, "bn_max_pool_backward_reduce", [&](auto t) {
-    using T = decltype(t);
-    reduce_channels_then<2>(s, rows, channels, a.scratch, Reduce<T>{arriving<T>("bn_max_pool_backward_reduce", a)},
-                            StoreSums<2>{{a.dgamma, a.dbeta}});
+  dispatch_arriving("bn_max_pool_backward_reduce", a, [&]<class T, bool kTwo>(T, const Arriving<T, kTwo>& in) {
+    reduce_channels_then<2>(s, rows, channels, a.scratch, Reduce<T, kTwo>{in}, StoreSums<2>{{a.dgamma, a.dbeta}});
   });
 }
 
 void bn_max_pool_backward_apply(Stream s, const BnMaxPoolBackwardArgs& a) {
   const int channels = static_cast<int>(a.x.shape[3]);
   const int64_t rows = a.x.elements() / channels;
-  dispatch_float(a.x.dtype, "bn_max_pool_backward_apply", [&](auto t) {
-    using T = decltype(t);
-    for_each_channel_packet(
-        s, rows, channels,
-        ApplyBackward<T>{arriving<T>("bn_max_pool_backward_apply", a), a.dgamma, a.dbeta,
-                         1.F / static_cast<float>(rows), result_of<T>(s, a.dx, {a.x.data, a.dy.data})});
+  dispatch_arriving("bn_max_pool_backward_apply", a, [&]<class T, bool kTwo>(T, const Arriving<T, kTwo>& in) {
+    const auto to = result_of<T>(s, a.dx, {a.x.data, a.dy.data, a.dy2.data});
+    for_each_channel_packet(s, rows, channels,
+                            ApplyBackward<T, kTwo>{in, a.dgamma, a.dbeta, 1.F / static_cast<float>(rows), to});
   });
 }
 

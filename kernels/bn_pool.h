@@ -11,7 +11,7 @@ void bn_max_pool(Stream s, const Tensor& x, const float* coef, const Tensor& y, 
                  const PoolWindow& window);
 
 struct BnMaxPoolBackwardArgs {
-  Tensor dy, index;  // of the pooled tensor
+  Tensor dy, dy2, index;  // of the pooled tensor; with dy2.data the gradient is the sum of both
   Tensor x;
   const float* coef = nullptr;
   PoolWindow window;

@@ -203,7 +203,7 @@ void max_pool_backward(Stream s, const Tensor& dy, const Tensor& index, const Te
                               MaxPoolBackwardApart<T>{gradients, positions, to, p});
     else
       for_each_channel_packet(s, dx.elements() / p.channels, p.channels,
-                              MaxPoolBackward<T>{{gradients, positions, p}, to});
+                              MaxPoolBackward<T>{{gradients, nullptr, positions, p}, to});
   });
 }
 

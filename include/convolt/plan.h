@@ -33,8 +33,11 @@ struct Passes {
   bool block_end = true;   // batch norms of both branches, addition and ReLU of a residual block in one sweep each way
   bool sweeps = true;  // scales, stochastic depth and addition at the end of a branch in one sweep each way; sums of
                        // gradients, for biases and layer norms, in the sweep that makes the gradient
+  // Of all steps, in 16 bits where the library wants channels in eights: pictures laid out for the first convolution, as
+  // blocks of pixels with channels filled up, so that it has a stride of 1 (adds up in another order).
+  bool stem = true;
   // No rewrite at all.
-  static Passes none() { return {false, false, false, false, false, false, false, false, false, false}; }
+  static Passes none() { return {false, false, false, false, false, false, false, false, false, false, false}; }
 };
 
 // What a graph is compiled for.

@@ -112,9 +112,10 @@ struct MaxPool {
 };
 
 // The gradient of one picture element: the sum over the windows that cover it, of those gradients that came from it.
-template <class T>
+// kTwo: the windows' gradients are sums of two.
+template <class T, bool kTwo = false>
 struct MaxPoolGather {
-  const T* dy;
+  const T *dy, *dy2;
   const uint8_t* index;
   Pooling p;
   template <int W>
@@ -136,7 +137,13 @@ struct MaxPoolGather {
       int64_t o = line;
       float position = first;  // in the window at o
       for (int j = 0; j < extents.columns; ++j, o += p.channels, position -= right) {
-        const Floats<W> g = load<W>(dy + o), where = load<W>(index + o);
+        Floats<W> g = load<W>(dy + o);
+        const Floats<W> where = load<W>(index + o);
+        if constexpr (kTwo) {
+          const Floats<W> other = load<W>(dy2 + o);
+          for_lanes<W>([&](int l) { g[l] += other[l]; });
+          g = rounded<T>(g);  // as if the sum had been stored
+        }
         for_lanes<W>([&](int l) { sum[l] += choose(where[l] == position, g[l], 0.F); });
       }
     }

@@ -22,6 +22,7 @@ public:
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override;
   // With what the options ask for, where they leave something out.
   std::string describe() const override;
+  int channel_alignment() const override { return provider_.channel_alignment(); }
   DeviceRates rates() const override { return provider_.rates(); }
 
 private:

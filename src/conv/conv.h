@@ -109,6 +109,8 @@ public:
   virtual std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) = 0;
   // What the bits of a result depend on: "oneDNN 2.6.3, Winograd AVX-512, 2 threads", "cuDNN 9.19.0".
   virtual std::string describe() const = 0;
+  // Of how many channels in 16 bits its matrix units want multiples; 1: of any number.
+  virtual int channel_alignment() const { return 1; }
   // Of such a device, not measured on this one: what weighs the costs of ops against each other.
   virtual DeviceRates rates() const = 0;
 };

@@ -44,6 +44,7 @@ public:
     use_device();
     return matmul_->candidates(desc);
   }
+  int channel_alignment() const override { return 8; }
   DeviceRates rates() const override { return described_device("h200").rates; }
   std::string describe() const override { return conv_->version() + ", " + matmul_->version(); }
 

@@ -77,6 +77,7 @@ public:
     return found;
   }
   std::string describe() const override { return device_.name + " as described, cuDNN 9.19"; }
+  int channel_alignment() const override { return 8; }
   DeviceRates rates() const override { return device_.rates; }
 
 private:

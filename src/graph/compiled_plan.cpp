@@ -34,6 +34,7 @@ CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& 
   if (options.passes.fuse) fuse(program, convolutions, options.training);
   lower_training(program, options);
   if (options.passes.dead_code) remove_dead_code(program);
+  if (options.passes.stem) lay_out_stem(program, {convolutions, options.compose_fusions}, options.training);
   if (options.training) fuse_batch_norms(convolutions);
   choose_kernels(program, tuner, options.training, options.compose_fusions);
   kernels = tuner.choices();

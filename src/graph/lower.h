@@ -30,5 +30,7 @@ void fuse_dgrad(Program& program, const Fusions& fusions);
 void fuse_bn_pool(Program& program);
 void fuse_block_ends(Program& program);
 void fuse_sweeps(Program& program);
+// Of all plans.
+void lay_out_stem(Program& program, const Fusions& fusions, bool training);
 
 }  // namespace convolt

@@ -90,10 +90,11 @@ private:
 
 // All ops there are, by the file of src/ops/ that describes them.
 namespace ops {
-extern const OpDef augment, load_images, cast_weights, cast;
+extern const OpDef augment, load_images, cast_weights, cast, stem_weights, stem_weights_backward;
 extern const OpDef conv_fprop, conv_dgrad, conv_wgrad, pack_weights, unpack_gradient, linear_fprop, linear_dgrad,
     linear_wgrad, add_bias, channel_sum;
 extern const OpDef channel_stats, bn_finalize, bn_finalize_pair, bn_statistics, bn_coefficients, bn_fold, bn_apply,
+    bn_apply_mean,
     bn_backward_reduce, bn_backward_apply, bn_backward_join, bn_backward_pair, bn_max_pool, bn_max_pool_backward_reduce,
     bn_max_pool_backward_apply;
 extern const OpDef activation, activation_backward, activation_backward_sum, add, dropout, dropout_backward;

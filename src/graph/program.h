@@ -17,6 +17,7 @@
 #include "optimizer.h"
 #include "pool.h"
 #include "resample.h"
+#include "stem.h"
 
 namespace convolt {
 
@@ -59,6 +60,7 @@ struct BnAttrs {
   std::optional<DType> low;                   // bn_finalize has a second output, [2, C]: scale and bias of this dtype
   bool mask = false;                          // bn_apply has a second output, the bits of its ReLU
   Gate gate = Gate::none;                     // of bn_backward_join
+  int64_t mean = 0;                           // bn_apply_mean: over so many pixels of each picture
   int64_t spread = 0;                         // of bn_backward_join: what arrives is the gradient of a mean
 };
 struct ActAttrs {
@@ -104,6 +106,12 @@ struct LossAttrs {
 };
 struct AugmentAttrs {
   AugmentOptions options;
+  PixelBlocks blocks;  // channels 0: plain
+};
+// Of load_images, and of the weights of the first convolution.
+struct StemAttrs {
+  PixelBlocks blocks;
+  StemShift shift;
 };
 // The op's inputs are the gradients of `params`.
 struct OptimizerAttrs {
@@ -114,7 +122,7 @@ struct OptimizerAttrs {
 };
 using Attrs = std::variant<std::monostate, ConvAttrs, LinearAttrs, BnAttrs, ActAttrs, PoolAttrs, PooledSize, PadAttrs,
                            ResampleAttrs, SliceAttrs, DropoutAttrs, NormAttrs, PartsAttrs, ShuffleAttrs, LossAttrs,
-                           AugmentAttrs, OptimizerAttrs>;
+                           AugmentAttrs, StemAttrs, OptimizerAttrs>;
 
 struct OpDef;
 

@@ -103,9 +103,11 @@ Launch bind_apply(const Op& op, const Binding& b) {
                          .residual = b.in(op, 2),
                          .residual_coef = b.in(op, 3).as<const float>(),
                          .y = b.out(op, 0),
+                         .mean_over = bn(op).mean,
                          .mask = b.out(op, 1).as<uint8_t>(),
                          .act = bn(op).act};
-  if (end.residual_coef != nullptr || end.mask != nullptr) return [end](Stream s) { block_end(s, end); };
+  if (end.residual_coef != nullptr || end.mask != nullptr || end.mean_over > 0)
+    return [end](Stream s) { block_end(s, end); };
   return [end](Stream s) { convolt::bn_apply(s, end.x, end.coef, end.residual, end.y, end.act); };
 }
 
@@ -213,6 +215,16 @@ const OpDef bn_apply{.name = "bn_apply",
                      .bind = bind_apply,
                      .gradient = bn_apply_gradient,
                      .in_place = {{0, 0}, {2, 0}}};
+
+// The mean of bn_apply's output, which is not stored: it may not lie where an operand does.
+const OpDef bn_apply_mean{.name = "bn_apply_mean",
+                          .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
+                            const ValueInfo& x = p[op.in[0]];
+                            const TensorType mean{x.dtype, {x.shape[0], x.shape[-1]}};
+                            if (!bn(op).mask) return {mean};
+                            return {mean, {DType::u8, {x.shape.elements() / 8}}};
+                          },
+                          .bind = bind_apply};
 
 const OpDef bn_backward_reduce{.name = "bn_backward_reduce",
                                .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {

@@ -55,8 +55,10 @@ Launch bind_pair(const Op& op, const Binding& b) {
 const PoolWindow& window(const Op& op) { return std::get<PoolAttrs>(op.attrs).window; }
 
 // (dy, index, x, coef [, dgamma, dbeta])
+// Inputs (dy, index, x, coef, dgamma, dbeta, dy2); the last three kNoValue where they are not wanted.
 BnMaxPoolBackwardArgs pool_args(const Op& op, const Binding& b) {
   return {.dy = b.in(op, 0),
+          .dy2 = b.in(op, 6),
           .index = b.in(op, 1),
           .x = b.in(op, 2),
           .coef = b.in(op, 3).as<const float>(),

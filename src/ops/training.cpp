@@ -19,7 +19,21 @@ Launch bind_augment(const Op& op, const Binding& b) {
   args.input = b.input;
   args.grey_sums = static_cast<float*>(b.scratch(op));
   args.y = b.out(op, 0);
+  args.blocks = std::get<AugmentAttrs>(op.attrs).blocks;
   return [args](Stream s) { convolt::augment(s, args); };
+}
+
+// Elements of the pictures that the op writes as `blocks` says, without what fills them up.
+int64_t picture_elements(const Op& op, const Program& p, const PixelBlocks& blocks) {
+  const int64_t n = p[op.out[0]].shape.elements();
+  return blocks.channels == 0 ? n : n / blocks.stored * blocks.channels;
+}
+
+Launch bind_load_images(const Op& op, const Binding& b) {
+  const auto* stem = std::get_if<StemAttrs>(&op.attrs);
+  const Tensor y = b.out(op, 0);
+  if (stem == nullptr) return [input = b.input, y](Stream s) { convolt::load_images(s, input, y); };
+  return [input = b.input, y, blocks = stem->blocks](Stream s) { convolt::load_images(s, input, blocks, y); };
 }
 
 Launch bind_loss(const Op& op, const Binding& b) {
@@ -93,26 +107,38 @@ const OpDef augment{.name = "augment",
                     // Pictures have sizes of their own; each is counted with one byte for a channel of the result.
                     .bytes =
                         [](const Op& op, const Program& p) {
-                          const ValueInfo& y = p[op.out[0]];
-                          return y.bytes() + (uses_contrast(op) ? 2 : 1) * y.shape.elements();
+                          const int64_t pixels = picture_elements(op, p, std::get<AugmentAttrs>(op.attrs).blocks);
+                          return p[op.out[0]].bytes() + (uses_contrast(op) ? 2 : 1) * pixels;
                         },
                     .scratch =
                         [](const Op& op, const Program& p) {
                           const Shape& y = p[op.out[0]].shape;
-                          return uses_contrast(op) ? y[0] * y[1] * int64_t{4} : int64_t{0};
+                          const int64_t rows = y[0] * y[1] * std::get<AugmentAttrs>(op.attrs).blocks.block;
+                          return uses_contrast(op) ? 4 * rows : 0;
                         },
                     .launches = [](const Op& op) { return uses_contrast(op) ? 2 : 1; }};
 
-const OpDef load_images{.name = "load_images",
-                        .infer = preset,
-                        .bind = [](const Op& op, const Binding& b) -> Launch {
-                          return [input = b.input, y = b.out(op, 0)](Stream s) { convolt::load_images(s, input, y); };
-                        },
-                        .bytes =
-                            [](const Op& op, const Program& p) {
-                              const ValueInfo& y = p[op.out[0]];
-                              return y.bytes() + 4 * y.shape.elements();
-                            }};
+const OpDef load_images{
+    .name = "load_images", .infer = preset, .bind = bind_load_images, .bytes = [](const Op& op, const Program& p) {
+      const auto* stem = std::get_if<StemAttrs>(&op.attrs);
+      const PixelBlocks blocks = stem != nullptr ? stem->blocks : PixelBlocks{};
+      return p[op.out[0]].bytes() + 4 * picture_elements(op, p, blocks);
+    }};
+
+// w -> the weights of a convolution over blocks of pixels; and the gradient of these -> that of w.
+const OpDef stem_weights{.name = "stem_weights", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
+                           const auto& a = std::get<StemAttrs>(op.attrs);
+                           return [w = b.in(op, 0), y = b.out(op, 0), a](Stream s) {
+                             convolt::stem_weights(s, w, a.blocks, a.shift, y);
+                           };
+                         }};
+const OpDef stem_weights_backward{
+    .name = "stem_weights_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
+      const auto& a = std::get<StemAttrs>(op.attrs);
+      return [dy = b.in(op, 0), dw = b.out(op, 0), a](Stream s) {
+        convolt::stem_weights_backward(s, dy, a.blocks, a.shift, dw);
+      };
+    }};
 
 const OpDef cast_weights{.name = "cast_weights", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
                            return [x = b.in(op, 0), y = b.out(op, 0)](Stream s) { convolt::cast(s, x, y); };

@@ -187,6 +187,28 @@ void fuse_pairs(Program& p) {
   remove_emptied(p);
 }
 
+// The last block's output, of which only the mean of each picture is wanted.
+void fuse_means(Program& p) {
+  PassReport report(p, "block end", "means of pictures that are not stored");
+  for (size_t i = 0; i < p.step.size(); ++i) {
+    if (p.step[i].def != &ops::global_avg_pool) continue;
+    const Uses uses(p);
+    Op& mean = p.step[i];
+    Op* const end = uses.writer(mean.in[0]);
+    if (end == nullptr || end->def != &ops::bn_apply || end->in[2] == kNoValue || !is_plain_or_relu(bn(*end).act) ||
+        uses.readers(mean.in[0]).size() != 1)
+      continue;
+    const Shape& x = p[mean.in[0]].shape;
+    bn(*end).mean = x[1] * x[2];
+    end->def = &ops::bn_apply_mean;
+    end->out[0] = mean.out[0];
+    end->note += " + mean";
+    mean = {};
+    report.applied();
+  }
+  remove_emptied(p);
+}
+
 }  // namespace
 
 void fuse_block_ends(Program& p) {
@@ -194,6 +216,7 @@ void fuse_block_ends(Program& p) {
   fuse_finalizes(p);
   fuse_joins(p);
   fuse_pairs(p);
+  fuse_means(p);
 }
 
 }  // namespace convolt

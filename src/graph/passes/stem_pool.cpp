@@ -30,9 +30,17 @@ void fuse_bn_pool(Program& p) {
     pool.in = {x, coef};
     pool.note = "of relu(batch norm)";
     back.reduce->def = &ops::bn_max_pool_backward_reduce;
-    back.reduce->in = {gather->in[0], gather->in[1], x, coef};
+    ValueId dy = gather->in[0], dy2 = kNoValue;
+    Op* const sum = uses.writer(dy);
+    if (sum != nullptr && sum->def == &ops::add && sum->in[0] != sum->in[1] && uses.readers(dy).size() == 1) {
+      dy = sum->in[0];
+      dy2 = sum->in[1];
+      back.reduce->note = "joins two gradients";
+      *sum = {};
+    }
+    back.reduce->in = {dy, gather->in[1], x, coef, kNoValue, kNoValue, dy2};
     back.apply->def = &ops::bn_max_pool_backward_apply;
-    back.apply->in = {gather->in[0], gather->in[1], x, coef, back.reduce->out[0], back.reduce->out[1]};
+    back.apply->in = {dy, gather->in[1], x, coef, back.reduce->out[0], back.reduce->out[1], dy2};
     back.reduce->attrs = back.apply->attrs = pool.attrs;
     *gather = {};
     *bn = {};

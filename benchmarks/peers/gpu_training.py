@@ -2,8 +2,8 @@
 
     python benchmarks/peers/gpu_training.py [--case NAME]... [--rounds 7] [--seconds 420] [--output result.json]
 
-Wants PyTorch in this Python and Convolt's program (CONVOLT names it, else build/cuda/convolt). Both build the same network,
-from the description that Convolt exports. PyTorch has several variants (eager, compiled, compiled with graphs; all of them
+Wants PyTorch in this Python and Convolt's program (CONVOLT names it, else build/cuda/convolt; CONVOLT_LIBRARY_PATH is the
+LD_LIBRARY_PATH that it alone gets). Both build the same network, from the description that Convolt exports. PyTorch has several variants (eager, compiled, compiled with graphs; all of them
 channels-last, with autocast, fused SGD and cudnn.benchmark), each a process of its own that gets ready once; one that fails
 or is not ready in time is left out and named. Then in each round Convolt and every variant run three windows of the same
 number of steps, one program after the other, and give the median; the ratio of a round takes PyTorch's fastest variant of
@@ -23,9 +23,8 @@ import time
 
 import intervals
 from card import Watch
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-CONVOLT = os.environ.get("CONVOLT", os.path.join(HERE, "..", "..", "build", "cuda", "convolt"))
+from convolt_program import Failed, bench
+from results import Results
 WINDOWS = 3  # of which a round takes the median
 VARIANTS = {"eager": None, "compiled": "default", "compiled, graphs": "reduce-overhead"}
 
@@ -43,10 +42,6 @@ CASES = {
         ("resnet20-bf16-8", "resnet20", 8, "bf16", 2),
     ],
 }
-
-
-class Failed(Exception):
-    pass
 
 
 class PeerProcess:
@@ -98,12 +93,12 @@ def serve(variant, case, device, threads):
     os.dup2(2, 1)  # libraries print
     try:
         import torch
-        from networks import network_text
+        from convolt_program import network_text
         from training import Training
         torch.set_num_threads(threads)
         _, model, batch, dtype, _ = case
         before = status_bytes("VmRSS")
-        training = Training(network_text(model, CONVOLT), batch, dtype, device, mode=VARIANTS[variant])
+        training = Training(network_text(model), batch, dtype, device, mode=VARIANTS[variant])
         for _ in range(12 if device == "cuda" else 2):
             loss = training.step()
         training.wait()
@@ -114,8 +109,8 @@ def serve(variant, case, device, threads):
         else:
             memory = status_bytes("VmHWM") - before
         name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-        print(json.dumps({"memory": memory, "loss": float(loss), "device": name, "pytorch": torch.__version__,
-                          "cudnn": torch.backends.cudnn.version()}), file=out)
+        cudnn = torch.backends.cudnn.version() if device == "cuda" else None
+        print(json.dumps({"memory": memory, "loss": float(loss), "device": name, "pytorch": torch.__version__, "cudnn": cudnn}), file=out)
         for line in sys.stdin:
             print(json.dumps({"ms": statistics.median(training.window(int(line)) for _ in range(WINDOWS))}), file=out)
     except Exception as e:  # the other side writes it down
@@ -124,15 +119,8 @@ def serve(variant, case, device, threads):
 
 def convolt_window(case, device, threads, limit):
     _, model, batch, dtype, steps = case
-    command = [CONVOLT, "bench", "step", "--device", device, "--model", model, "-b", str(batch), "--dtype", dtype, "--steps", str(steps),
-               "--samples", str(WINDOWS), "--threads", str(threads), "--json"]
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=limit)
-    except subprocess.TimeoutExpired as e:
-        raise Failed(f"Convolt did not end within {limit:.0f} s") from e
-    if run.returncode != 0:
-        raise Failed(f"Convolt's exit code was {run.returncode}: {run.stderr[-400:]}")
-    return json.loads(run.stdout)
+    return bench(["step", "--device", device, "--model", model, "-b", batch, "--dtype", dtype, "--steps", steps, "--samples", WINDOWS,
+                  "--threads", threads], limit)
 
 
 def get_ready(case, device, threads, variants, limit):
@@ -251,21 +239,11 @@ def main():
         serve(args.serve, args.cases[0], args.device, args.threads)
         return 0
     end = time.monotonic() + args.seconds
-    record = {"peers": "training", "device": args.device, "cases": []}
-
-    def save(result):
-        record["cases"] = [r for r in record["cases"] if r["case"] != result["case"]] + [result]
-        if args.output:
-            with open(args.output + ".part", "w") as file:
-                json.dump(record, file, indent=1)
-            os.replace(args.output + ".part", args.output)
-
+    results = Results(args.output, {"peers": "training", "device": args.device})
     for case in args.cases:
         print(f"{case[0]}:", file=sys.stderr, flush=True)
-        print(line_of(measure(case, args, end, save)), file=sys.stderr, flush=True)
-    if not args.output:
-        print(json.dumps(record, indent=1))
-    return 0 if all(r["status"] == "ok" for r in record["cases"]) else 1
+        print(line_of(measure(case, args, end, results.put)), file=sys.stderr, flush=True)
+    return results.finish()
 
 
 if __name__ == "__main__":

@@ -5,32 +5,18 @@
 Layers act on NCHW tensors in whatever memory format they come. A value is let go after its last reader, and activations
 work in place where they may, as torchvision's do: what PyTorch holds in a step is what it needs.
 """
-import json
-import os
-import subprocess
 import sys
-import tempfile
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from convolt_program import network_text
+
 ACTIVATIONS = {
     "relu": F.relu, "relu6": F.relu6, "silu": F.silu, "hardswish": F.hardswish, "hardsigmoid": F.hardsigmoid, "mish": F.mish,
     "leaky_relu": lambda x, inplace=False: F.leaky_relu(x, 0.01, inplace)}
 PLAIN = {"gelu": F.gelu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
-
-
-def network_text(model, convolt):
-    """The description of a model that `convolt` knows by name, or of a network file."""
-    if model.endswith(".json"):
-        with open(model) as file:
-            return json.load(file)
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "network.json")
-        subprocess.run([convolt, "inspect", "--model", model, "--export-json", path], check=True, stdout=subprocess.DEVNULL)
-        with open(path) as file:
-            return json.load(file)
 
 
 def side_of(text):
@@ -199,10 +185,10 @@ def named(layers):
     return result
 
 
-def difference_to_torchvision(model, convolt):
+def difference_to_torchvision(model):
     """The largest difference of logits in evaluation, with torchvision's weights under the same names."""
     import torchvision
-    text = network_text(model, convolt)
+    text = network_text(model)
     torch.manual_seed(0)
     theirs, ours = getattr(torchvision.models, model)(weights=None).eval(), Network(text).eval()
     for name, parameter in theirs.named_parameters():
@@ -223,10 +209,9 @@ def difference_to_torchvision(model, convolt):
 
 
 def main():
-    convolt = os.environ.get("CONVOLT", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build", "convolt"))
     failed = False
     for model in sys.argv[1:] or ["resnet18", "resnet50", "mobilenet_v2", "convnext_tiny"]:
-        difference = difference_to_torchvision(model, convolt)
+        difference = difference_to_torchvision(model)
         failed = failed or not difference < 1e-4
         print(f"{model}: logits differ from torchvision's by {difference:.1e} of the largest")
     return 1 if failed else 0

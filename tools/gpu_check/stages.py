@@ -117,8 +117,9 @@ def conv_digest(_, record):
 
 def step_digest(model, batch, dtype):
     def digest(ctx, record):
-        step = record["rows"][0]["timings"]["step"]
-        facts = {"images_per_second": step["images_per_second"], "figure": f"{model} {step['images_per_second']:.0f} pictures/s"}
+        row = record["rows"][0]
+        step = row["timings"]["step"]
+        facts = {"images_per_second": step["images_per_second"], "figure": f"{row['name']} {step['images_per_second']:.0f} pictures/s"}
         device = "h200" if ctx.dry else figures.described_device(ctx.gpu)
         if device is None:
             return facts

@@ -93,8 +93,8 @@ def resumed(ctx, limit):
     end = time.monotonic() + limit
     whole, killed = ctx.fresh_folder("whole"), ctx.fresh_folder("killed")
     size = ["--model", "resnet20", "-b", "16", "--epochs", "3"] if ctx.dry else ["--model", "resnet18", "--train-crop-size", "128", "-b", "64",
-                                                                              "--epochs", "6", "--dtype", "f16"]
-    flags = ["train", "--data-path", ctx.shapes(), "--deterministic", "--checkpoint-every", "3", "--log-every", "2", "--lr", "0.02", "--quiet",
+                                                                              "--epochs", "12", "--dtype", "f16"]
+    flags = ["train", "--data-path", ctx.shapes(), "--deterministic", "--checkpoint-every", "3" if ctx.dry else "10", "--log-every", "2", "--lr", "0.02", "--quiet",
              *size]
     last = os.path.join(killed, "last.safetensors")
     seen = []

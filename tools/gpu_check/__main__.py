@@ -94,12 +94,12 @@ def run(choice, dry):
     paths, bundle = surroundings.programs_of(dry)
     gpu = "cpu dry run" if dry else surroundings.gpu_name()
     commit = surroundings.commit_of(bundle)
-    logs = os.path.join(surroundings.ROOT, "build", "gpu", "logs")
+    logs = os.path.join(results_folder, "logs") if dry else os.path.join(surroundings.ROOT, "build", "gpu", "logs")
     os.makedirs(logs, exist_ok=True)
     folder = record.folder_for(results_folder, re.sub(r"[^A-Za-z0-9]+", "-", gpu).strip("-"), commit)
     head = {"gpu": gpu, "commit": commit, "machine": surroundings.machine()}
     results = record.Record(folder, head, again or commit == "unknown" or commit.endswith("-changed"))
-    ctx = Context(paths, "cpu" if dry else "cuda", surroundings.environment_of(bundle), logs, gpu)
+    ctx = Context(paths, "cpu" if dry else "cuda", surroundings.environment_of(bundle, dry), logs, gpu)
     end = time.monotonic() + float(os.environ.get("CONVOLT_GPU_SECONDS", "inf"))
     print(f"gpu_check: {gpu}, {commit}, results in {folder}", flush=True)
     done, code = {}, 0

@@ -2,12 +2,11 @@
 import json
 import os
 import shutil
-import tempfile
 
 import figures
 import programs
 import soak
-from surroundings import PEERS, ROOT
+from surroundings import PEERS
 
 
 class Context:
@@ -32,20 +31,17 @@ class Context:
         return folder
 
     def shapes(self):
-        """A data set of `convolt synth`: the bundle's, or made here once."""
-        folder = os.path.join(ROOT, "build", "gpu", "data", "shapes-dry" if self.dry else "shapes")
-        for ready in (os.path.join(os.path.dirname(self.paths["convolt"]), "..", "data", "shapes"), folder):
-            if os.path.isdir(os.path.join(ready, "val")) and not (self.dry and ready != folder):
+        """A data set of `convolt synth`: the bundle's, else made once beside the logs."""
+        made = os.path.join(self.logs, "shapes")
+        for ready in ([] if self.dry else [os.path.join(os.path.dirname(self.paths["convolt"]), "..", "data", "shapes")]) + [made]:
+            if os.path.isdir(ready):
                 return ready
-        made = tempfile.mkdtemp(prefix="shapes-", dir=self.logs)
-        per_class = "10" if self.dry else "300"
-        outcome = self.convolt("synth", ["synth", os.path.join(made, "set"), "--train-per-class", per_class, "-j", "8"], 120)
+        shutil.rmtree(made + ".part", ignore_errors=True)
+        outcome = self.convolt("synth", ["synth", made + ".part", "--train-per-class", "10" if self.dry else "300", "-j", "8"], 120)
         if outcome.code != 0:
             raise RuntimeError(f"convolt synth ended with {outcome.code}: {outcome.text[-300:]}")
-        os.makedirs(os.path.dirname(folder), exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.move(os.path.join(made, "set"), folder)
-        return folder
+        os.rename(made + ".part", made)
+        return made
 
 
 def failed(outcome):

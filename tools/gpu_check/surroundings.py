@@ -80,10 +80,10 @@ def nvidia_packages():
     return said_by(sys.executable, "-c", code)
 
 
-def environment_of(bundle):
+def environment_of(bundle, dry):
     """What Convolt's programs get; PyTorch must not get the bundle's libraries."""
     found = {"OMP_WAIT_POLICY": "passive"}
-    packages = os.environ.get("CONVOLT_CUDA_LIBRARIES") or nvidia_packages()
+    packages = os.environ.get("CONVOLT_CUDA_LIBRARIES") or ("" if dry else nvidia_packages())
     if packages:
         found["CONVOLT_CUDA_LIBRARIES"] = packages
     if bundle:

@@ -31,7 +31,7 @@ for test in $tests; do
   case ":${{wanted#*=}}:" in *":$name:"*) ;; *) [ -z "$wanted" ] || continue ;; esac
   echo "[ RUN      ] $name"
   case $what in
-    crash) kill -ABRT $$ ;; hang) sleep 60 ;; slow) sleep 0.2 ;; fail) bad=1 ;;
+    crash) kill -ABRT $$ ;; hang) sleep 60 ;; slow) sleep 0.1 ;; fail) bad=1 ;;
     break) echo "CUDA: an illegal memory access was encountered"; broken=1 ;;
   esac
   if [ $what = fail ] || [ -n "$broken" ]; then bad=1 && echo "[  FAILED  ] $name, where GetParam() = 8 (1 ms)"
@@ -70,7 +70,7 @@ class Limits(WithFolder):
         self.assertEqual((outcome.code, outcome.text), (3, "a\nb\n"))
 
     def test_a_program_that_hangs_ends_with_all_that_it_started(self):
-        outcome = programs.run(["sh", "-c", "sleep 50 & echo $!; sleep 50"], self.folder / "log", 1)
+        outcome = programs.run(["sh", "-c", "sleep 50 & echo $!; sleep 50"], self.folder / "log", 0.7)
         self.assertEqual(outcome.code, "timeout")
         child = int(outcome.text)
         for _ in range(100):  # the system takes its time to end it
@@ -87,8 +87,8 @@ class Limits(WithFolder):
 
     def test_silence_is_a_stall_and_output_is_not(self):
         self.assertEqual(programs.run(["sleep", "50"], self.folder / "log", 20, stall=0.3).code, "stalled")
-        talk = "for i in 1 2 3 4; do echo $i; sleep 0.25; done"
-        self.assertEqual(programs.run(["sh", "-c", talk], self.folder / "log", 20, stall=0.8).code, 0)
+        talk = "for i in 1 2 3; do echo $i; sleep 0.3; done"
+        self.assertEqual(programs.run(["sh", "-c", talk], self.folder / "log", 20, stall=0.7).code, 0)
 
 
 class Tests(WithFolder):
@@ -101,7 +101,7 @@ class Tests(WithFolder):
         self.assertEqual((facts["status"], facts["failures"], facts["passed"]), ("failed", ["A.b"], 2))
 
     def test_a_hang_and_a_crash_cost_only_their_own_results(self):
-        facts = self.run_fake({"A.a": "ok", "A.b": "hang", "A.c": "ok", "A.d": "crash", "A.e": "ok"}, stall=1.5)
+        facts = self.run_fake({"A.a": "ok", "A.b": "hang", "A.c": "ok", "A.d": "crash", "A.e": "ok"}, stall=1.2)
         self.assertEqual((facts["hung"], facts["crashed"], facts["passed"], facts["not_reached"]), (["A.b"], ["A.d"], 3, 0))
         self.assertEqual(facts["status"], "failed")
 
@@ -110,7 +110,7 @@ class Tests(WithFolder):
         self.assertEqual((facts["failures"], facts["passed"]), (["A.b"], 3))
 
     def test_what_time_did_not_reach_is_not_run(self):
-        facts = self.run_fake({f"A.t{i}": "slow" for i in range(40)}, limit=1)
+        facts = self.run_fake({f"A.t{i}": "slow" for i in range(40)}, limit=0.8)
         self.assertEqual(facts["status"], "not run")
         self.assertEqual(facts["passed"] + facts["not_reached"], 40)
         self.assertGreater(facts["passed"], 0)
@@ -127,7 +127,7 @@ class Tests(WithFolder):
 
     def test_findings_of_a_sanitizer_fail_and_a_clean_part_is_ok(self):
         part = {"status": "not run", "passed": 3, "tests": 9}
-        self.assertEqual(stages.sanitizer_facts(dict(part), "========= COMPUTE-SANITIZER\n")["status"], "ok")
+        self.assertEqual(stages.sanitizer_facts(dict(part), "========= RACECHECK SUMMARY: 0 hazards displayed\n")["status"], "ok")
         found = stages.sanitizer_facts(dict(part), "========= Invalid __global__ read of size 4 bytes\n=========     at f\n")
         self.assertEqual((found["status"], found["findings"]), ("failed", 1))
         self.assertEqual(stages.sanitizer_facts({**part, "status": "failed"}, "========= Error: Device not supported")["status"], "not run")
@@ -259,9 +259,9 @@ class WholeRun(WithFolder):
         process = self.start(*arguments, **environment)
         return process.communicate(timeout=60)[0], process.returncode
 
-    def parts(self):
-        path = next((self.folder / "r").glob("cpu-dry-run/*/ops.json"))
-        return {name: part["status"] for name, part in json.loads(path.read_text())["stages"]["ops"]["parts"].items()}
+    def parts(self, gpu="cpu-dry-run", file="ops", stage="ops"):
+        path = next((self.folder / "r").glob(f"{gpu}/*/{file}.json"))
+        return {name: part["status"] for name, part in json.loads(path.read_text())["stages"][stage]["parts"].items()}
 
     def test_a_failing_part_hides_no_other_and_the_exit_code_is_1(self):
         said, code = self.run_check(str(self.folder / "r"), "ops")
@@ -281,6 +281,23 @@ class WholeRun(WithFolder):
         self.assertEqual(process.returncode, 1, said)
         self.assertIn("cut off", said)
         self.assertEqual(self.parts(), {"kernels": "ok", "providers": "not run", "conv": "not run", "graph": "not run"})
+
+    def test_on_a_card_tests_run_and_sanitizers_wrap_them(self):
+        (self.folder / "path").mkdir()
+        (self.folder / "tests/cuda").mkdir()
+        self.program("#!/bin/sh\necho NVIDIA H100 80GB HBM3\n", "path/nvidia-smi")
+        self.program("#!/bin/sh\nwhile [ \"${1#--}\" != \"$1\" ]; do shift 2; done\n"
+                     "echo '========= COMPUTE-SANITIZER'; case $1 in *test_graph) echo '========= Invalid __global__ read' ;; esac\nexec \"$@\"\n",
+                     "path/compute-sanitizer")
+        self.fake("test_conv", "ok")
+        self.fake("cuda/test_gpu", "ok")
+        said, code = self.run_check(str(self.folder / "r"), "ops", "parity", "sanitize", CONVOLT_GPU_CHECK_DEVICE="cuda",
+                                    PATH=f"{self.folder}/path:{os.environ['PATH']}")
+        self.assertEqual(code, 1, said)
+        card = "NVIDIA-H100-80GB-HBM3"
+        self.assertEqual(set(self.parts(card).values()) | set(self.parts(card, stage="parity").values()), {"ok"}, said)
+        self.assertEqual(self.parts(card, "sanitize", "sanitize"), {"memcheck, kernels": "ok", "racecheck, kernels": "ok", "memcheck, plans": "failed",
+                                                                    "initcheck, kernels": "ok"})
 
     def test_usage_is_2_without_a_gpu_4(self):
         self.assertEqual(self.run_check(str(self.folder), "opps")[1], 2)

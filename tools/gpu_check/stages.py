@@ -47,7 +47,8 @@ class Context:
 
 
 def failed(outcome):
-    return {"status": "failed", "reason": f"ended with {outcome.code}", "tail": outcome.text[-1000:]}
+    last = (outcome.text.strip().splitlines() or ["it said nothing"])[-1]
+    return {"status": "failed", "reason": f"ended with {outcome.code}: {last[:200]}", "tail": outcome.text[-1000:]}
 
 
 def tests(program, pattern, dry_pattern=None, bounded=False, wrapper=None, environment=None):

@@ -15,16 +15,16 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-BUILD = os.path.join(HERE, "..", "..", "build", "cpu")
-NETWORKS = os.path.join(HERE, "..", "networks")
+from convolt_program import ROOT, bench, network_text
+from training import Training
+
+CONVOLT = os.environ.get("CONVOLT", os.path.join(ROOT, "build", "cpu", "convolt"))
+NETWORKS = os.path.join(ROOT, "benchmarks", "networks")
 
 WINDOWS = 3  # of which a round takes the median
 
@@ -38,122 +38,13 @@ CASES = [
 ]
 
 
-class Network(nn.Module):
-    """The layers of a network file that the cases use."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.layers, self.shapes, self.modules_of = text["layers"], {}, nn.ModuleDict()
-        size, channels = text["input"]["size"], text["input"]["channels"]
-        self.side = size if isinstance(size, int) else size[0]
-        self.input_channels = channels
-        shape = {"": (channels, self.side)}
-        last, counts = "", {}
-        for layer in self.layers:
-            kind = layer["kind"]
-            counts[kind] = counts.get(kind, 0) + 1
-            layer.setdefault("name", f"{kind}{counts[kind]}")
-            layer.setdefault("inputs", [last])
-            c, side = shape[layer["inputs"][0]]
-            module = None
-            if kind == "conv2d":
-                k, s, p = (one(layer.get(key, default)) for key, default in (("kernel", 3), ("stride", 1), ("padding", 0)))
-                module = nn.Conv2d(c, layer["channels"], k, s, p, bias=layer.get("bias", False))
-                c, side = layer["channels"], (side + 2 * p - k) // s + 1
-            elif kind == "batch_norm":
-                module = nn.BatchNorm2d(c)
-            elif kind == "linear":
-                units = text["classes"] if layer["units"] == "classes" else layer["units"]
-                module, c = nn.Linear(c, units), units
-            elif kind == "max_pool":
-                side //= 2
-            elif kind == "flatten":
-                c, side = c * side * side, 1
-            elif kind == "global_avg_pool":
-                side = 1
-            elif kind == "slice_pad":
-                c, side = layer["channels"], -(-side // layer["stride"])
-            elif kind not in ("relu", "add"):
-                sys.exit(f"a layer of kind {kind} is not known here")
-            if module is not None:
-                self.modules_of[layer["name"].replace(".", "_")] = module
-            shape[layer["name"]] = (c, side)
-            last = layer["name"]
-        self.output = text.get("output", last)
-
-    def forward(self, x):
-        values = {"": x}
-        for layer in self.layers:
-            a = values[layer["inputs"][0]]
-            kind = layer["kind"]
-            if layer["name"].replace(".", "_") in self.modules_of:
-                y = self.modules_of[layer["name"].replace(".", "_")](a)
-            elif kind == "relu":
-                y = F.relu(a)
-            elif kind == "add":
-                y = a + values[layer["inputs"][1]]
-            elif kind == "max_pool":
-                y = F.max_pool2d(a, layer["kernel"], layer.get("stride", 1))
-            elif kind == "flatten":
-                y = torch.flatten(a, 1)
-            elif kind == "global_avg_pool":
-                y = torch.flatten(F.adaptive_avg_pool2d(a, 1), 1)
-            elif kind == "slice_pad":
-                step, before = layer["stride"], layer.get("channels_before", 0)
-                a = a[:, :, ::step, ::step]
-                y = F.pad(a, (0, 0, 0, 0, before, layer["channels"] - a.shape[1] - before))
-            values[layer["name"]] = y
-        return values[self.output]
-
-
-def one(value):
-    return value if isinstance(value, int) else value[0]
-
-
-def network_text(model):
-    if model.endswith(".json"):
-        with open(model) as file:
-            return json.load(file)
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "network.json")
-        subprocess.run([os.path.join(BUILD, "convolt"), "inspect", "--model", model, "--export-json", path], check=True,
-                       stdout=subprocess.DEVNULL)
-        with open(path) as file:
-            return json.load(file)
-
-
-class Peer:
-    def __init__(self, model, batch, dtype, channels_last):
-        torch.manual_seed(0)
-        network = Network(network_text(model)).train()
-        self.x = torch.randn(batch, network.input_channels, network.side, network.side)
-        self.y = torch.arange(batch) % 10
-        if channels_last:
-            network = network.to(memory_format=torch.channels_last)
-            self.x = self.x.to(memory_format=torch.channels_last)
-        self.network, self.amp = network, dtype == "bf16"
-        self.optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
-
-    def step(self):
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.amp):
-            logits = self.network(self.x)
-        F.cross_entropy(logits.float(), self.y).backward()
-        self.optimizer.step()
-
-    def window(self, steps):
-        self.step()  # warm again after the other program ran
-        start = time.perf_counter()
-        for _ in range(steps):
-            self.step()
-        return (time.perf_counter() - start) * 1e3 / steps
-
-
 def convolt_window(model, batch, dtype, steps, threads):
-    out = subprocess.run([os.path.join(BUILD, "convolt"), "bench", "step", "--device", "cpu", "--model", model, "-b", str(batch),
-                          "--dtype", dtype, "--steps", str(steps), "--samples", str(WINDOWS), "--threads", str(threads), "--json"],
-                         check=True, capture_output=True, text=True)
-    return json.loads(out.stdout)
+    return bench(["step", "--device", "cpu", "--model", model, "-b", batch, "--dtype", dtype, "--steps", steps, "--samples", WINDOWS,
+                  "--threads", threads], 1800, CONVOLT)
+
+
+def peer(model, batch, dtype, channels_last):
+    return Training(network_text(model, CONVOLT), batch, dtype, channels_last=channels_last)
 
 
 def peer_memory(case, channels_last):
@@ -175,9 +66,9 @@ def print_memory(case, channels_last):
     before = status_bytes("VmRSS")
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak, VmHWM, begins anew
-    peer = Peer(model, batch, dtype, channels_last)
+    training = peer(model, batch, dtype, channels_last)
     for _ in range(3):
-        peer.step()
+        training.step()
     print(status_bytes("VmHWM") - before)
 
 
@@ -187,14 +78,14 @@ def spread(values):
 
 def measure(case, rounds, threads):
     name, model, batch, dtype, steps = case
-    layouts = {"channels_last": Peer(model, batch, dtype, True), "contiguous": Peer(model, batch, dtype, False)}
+    layouts = {"channels_last": peer(model, batch, dtype, True), "contiguous": peer(model, batch, dtype, False)}
     ours, theirs, ratios = [], {layout: [] for layout in layouts}, []
     for _ in range(rounds):
         result = convolt_window(model, batch, dtype, steps, threads)
         row = result["rows"][0]
         ours.append(row["timings"]["step"]["ms_median"])
-        for layout, peer in layouts.items():
-            theirs[layout].append(statistics.median(peer.window(steps) for _ in range(WINDOWS)))
+        for layout, training in layouts.items():
+            theirs[layout].append(statistics.median(training.window(steps) for _ in range(WINDOWS)))
         ratios.append(min(times[-1] for times in theirs.values()) / ours[-1])
     memory = {layout: peer_memory(name, layout == "channels_last") for layout in layouts}
     return {"case": name, "batch": batch, "rounds": rounds, "steps_in_a_window": steps, "device": result["device"],

@@ -14,6 +14,7 @@
 #include "conv/described_device.h"
 #include "convolt/models.h"
 #include "graph/lower.h"
+#include "graph/passes/fusion.h"
 #include "graph/program.h"
 
 namespace convolt::test {
@@ -42,14 +43,17 @@ struct Shape {
   bool offered[4] = {};
 };
 
-// Every convolution of every model at its usual size, each shape once.
+// Every convolution of every model at its usual size, the first over blocks of pixels, each shape once.
 std::vector<Shape> distinct_shapes() {
+  const auto provider = make_described_provider(described_device("h200"));
   std::vector<Shape> found;
   std::set<std::string> seen;
   for (const ModelInfo& model : models()) {
     Graph graph;
     build_model(graph, model.name, {.classes = 10, .channels = model.recipe == ModelInfo::Recipe::digits ? 1 : 3});
-    for (const Op& op : lower(graph, {.batch = model.size >= 224 ? 64 : 128}).step)
+    Program program = lower(graph, {.batch = model.size >= 224 ? 64 : 128, .dtype = DType::f16});
+    lay_out_stem(program, {*provider}, false);
+    for (const Op& op : program.step)
       if (const auto* conv = std::get_if<ConvAttrs>(&op.attrs))
         if (seen.insert(conv->desc.geometry.to_string()).second)
           found.push_back({std::string(model.name), conv->desc.geometry});
@@ -69,7 +73,8 @@ std::string document(const std::vector<Shape>& shapes) {
   std::ostringstream out;
   out << "# Which convolutions cuDNN fuses with batch norms\n\n"
          "Made by `tests/cuda/coverage_test.cpp`, which asks cuDNN (9.19) for plans on an H200 that is not there: f16, "
-         "the\nshapes of every model at its usual size. Numbers are distinct shapes, counted under the first model "
+         "the\nshapes of every model at its usual size, the first convolution over blocks of pixels. Numbers are "
+         "distinct shapes, counted under the first model "
          "that has them.\nIn bf16 and f32 cuDNN has none of the four. Shapes without a fusion run plain, with the "
          "sweeps "
          "of their batch norms\nbeside them; plans say nothing of speed.\n\n"

@@ -11,8 +11,10 @@
 #include <thread>
 
 #include "conv/cuda_provider.h"
+#include "conv/described_device.h"
 #include "convolt/models.h"
 #include "graph/lower.h"
+#include "graph/passes/fusion.h"
 
 namespace convolt::test {
 namespace {
@@ -54,8 +56,15 @@ std::vector<ConvGeometry> convolutions(const ModelInfo& model, int batch) {
   Graph graph;
   build_model(graph, model.name, {.classes = 10, .channels = model.recipe == ModelInfo::Recipe::digits ? 1 : 3});
   std::vector<ConvGeometry> found;
-  for (const Op& op : lower(graph, {.batch = batch}).step)
+  // The first as it is, for f32, and over blocks of pixels.
+  Program program = lower(graph, {.batch = batch, .dtype = DType::f16});
+  const auto note = [&](const Op& op) {
     if (const auto* conv = std::get_if<ConvAttrs>(&op.attrs)) found.push_back(conv->desc.geometry);
+  };
+  for (const Op& op : program.step) note(op);
+  lay_out_stem(program, {*make_described_provider(described_device("h200"))}, false);
+  for (const Op& op : program.step)
+    if (op.in.size() > 1 && op.in[0] == program.step[0].out[0]) note(op);
   return found;
 }
 

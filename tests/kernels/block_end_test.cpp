@@ -89,6 +89,41 @@ TEST_P(BlockEndTest, IsBatchNormsAdditionAndReLU) {
         }
 }
 
+TEST_P(BlockEndTest, TheMeanOfWhatIsNotStored) {
+  for (const int pixels : {1, 49, 130})
+    for (const int64_t channels : kChannels)
+      for (const bool scaled : {false, true})
+        for (const Activation act : {Activation::none, Activation::relu}) {
+          const Shape shape{3, pixels, 1, channels};
+          const DeviceTensor x = values(shape, 1), r = values(shape, 2), whole = empty(shape);
+          const DeviceTensor mean = empty({3, channels}), expected = empty({3, channels});
+          const DeviceTensor coef = coefficients(channels, 3), coef2 = coefficients(channels, 4);
+          const bool masked = act == Activation::relu && channels % 8 == 0;
+          const DeviceTensor mask(ctx(), DType::u8, {(shape.elements() + 7) / 8}),
+              plain_mask(ctx(), DType::u8, {(shape.elements() + 7) / 8});
+          BlockEndArgs args{.x = x,
+                            .coef = coef.as<float>(),
+                            .residual = r,
+                            .residual_coef = scaled ? coef2.as<float>() : nullptr,
+                            .y = whole,
+                            .mask = masked ? plain_mask.as<uint8_t>() : nullptr,
+                            .act = act};
+          run(ctx(), [&](Stream s) {
+            block_end(s, args);
+            global_avg_pool(s, whole, expected);
+            args.y = mean;
+            args.mean_over = pixels;
+            args.mask = masked ? mask.as<uint8_t>() : nullptr;
+            block_end(s, args);
+          });
+          const std::string name = case_of(pixels, channels);
+          expect_same(mean, expected, name);
+          if (masked) {
+            EXPECT_EQ(mask.values(), plain_mask.values()) << name;
+          }
+        }
+}
+
 // One join against add, bn_backward_reduce and what bn_backward_apply passes on to the residual.
 struct JoinCase {
   Gate gate;
@@ -255,6 +290,37 @@ TEST_P(BlockEndTest, APoolOfABatchNormIsBoth) {
       dx.check_guards();
       index.check_guards();
     }
+}
+
+TEST_P(BlockEndTest, APoolOfABatchNormJoinsTwoGradients) {
+  const PoolWindow window{.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .pad = 1};
+  for (const int64_t channels : kChannels) {
+    const Shape shape{2, 9, 7, channels}, pooled = window.pooled(shape);
+    const DeviceTensor x = values(shape, 1), coef = coefficients(channels, 2);
+    const DeviceTensor dy = values(pooled, 3), dy2 = values(pooled, 4), both = empty(pooled), y = empty(pooled);
+    const DeviceTensor index(ctx(), DType::u8, pooled), dx = empty(shape), expected_dx = empty(shape);
+    const DeviceTensor found = floats({2, channels}), sums = floats({2, channels});
+    const DeviceTensor scratch =
+        floats({bn_backward_scratch(shape.elements() / channels, static_cast<int>(channels)) / 4});
+    run(ctx(), [&](Stream s) {
+      bn_max_pool(s, x, coef.as<float>(), y, index, window);
+      add(s, dy, dy2, both);
+      BnMaxPoolBackwardArgs args{
+          .index = index, .x = x, .coef = coef.as<float>(), .window = window, .scratch = scratch.as<float>()};
+      for (const bool joined : {true, false}) {
+        const DeviceTensor& to = joined ? found : sums;
+        args.dy = joined ? dy : both;
+        args.dy2 = joined ? Tensor(dy2) : Tensor{};
+        args.dgamma = to.as<float>();
+        args.dbeta = to.as<float>() + channels;
+        args.dx = joined ? dx : expected_dx;
+        bn_max_pool_backward_reduce(s, args);
+        bn_max_pool_backward_apply(s, args);
+      }
+    });
+    EXPECT_EQ(found.values(), sums.values()) << channels;
+    EXPECT_EQ(dx.values(), expected_dx.values()) << channels;
+  }
 }
 
 INSTANTIATE_OP_TEST(BlockEndTest);

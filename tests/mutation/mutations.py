@@ -258,6 +258,7 @@ MUTATIONS = {
         ("sign", "!(v[j] <= best)", "!(v[j] < best)"),
         ("constant", "& (best == best);", ";"),
         ("sign", "sum[l] += choose(where[l] == position", "sum[l] += choose(where[l] != position"),
+        ("sign", "g[l] += other[l];", "g[l] -= other[l];"),
     ]),
     "kernels/block_end.cu": (BLOCK_END, [
         ("sign", "{ v[j] = v[j] * a[j] + b[j]; });", "{ v[j] = v[j] * a[j] - b[j]; });"),
@@ -269,6 +270,8 @@ MUTATIONS = {
         ("index", "mask[i / 8] =", "mask[i / 8 + 1] ="),
         ("sign", "{ g[j] += other[j]; });", "{ g[j] -= other[j]; });"),
         ("index", "bits >> j & 1U", "bits >> (j ^ 1) & 1U"),
+        ("constant", "sums[0][j] += v[j] * scale;", "sums[0][j] += v[j];"),
+        ("index", "of.template end<W>(row * of.channels + c, c)", "of.template end<W>(row * of.channels + c, 0)"),
         ("index", "g = gated(i, c, rounded<T>(g), v);", "g = gated(i, c, rounded<T>(v), v);"),
         ("sign", "sums[0][j] += g[j] * ((v[j] - mean[j]) * invstd[j]);", "sums[0][j] += g[j] * ((v[j] + mean[j]) * invstd[j]);"),
         ("index", "sums[2][j] += g[j] * ((v2[j] - mean2[j])", "sums[2][j] += g[j] * ((v2[j] - mean[j])"),
@@ -277,12 +280,19 @@ MUTATIONS = {
         ("index", "b = gradient(second, i, c, g);", "b = gradient(first, i, c, g);"),
         ("index", "store(second.dx + i, b);", "store(second.dx + i, a);"),
     ]),
+    "kernels/stem.cu": ("Op/StemKernelTest.*", [
+        ("index", "pixel - row * width);", "pixel - row);"),
+        ("constant", "T(c < layout.channels ?", "T(c <= 0 ?"),
+        ("sign", "down = r + shift.down,", "down = r - shift.down,"),
+        ("index", "b + inside % b - k.shift.right", "b + inside / b - k.shift.right"),
+        ("constant", "r >= 0 && r < k.kh", "r < k.kh"),
+    ]),
     "kernels/bn_pool.cu": (BLOCK_END, [
         ("index", "b = load<W>(bias + c);", "b = load<W>(scale + c);"),
         ("sign", "Relu{}.forward(v);", ""),
         ("sign", "Relu{}.backward(z, g);", "Relu{}.backward(v, g);"),
         ("sign", "sums[1][j] += g[j];", "sums[1][j] -= g[j];"),
-        ("constant", "1.F / static_cast<float>(rows), result_of", "1.F / static_cast<float>(channels), result_of"),
+        ("constant", "1.F / static_cast<float>(rows), to}", "1.F / static_cast<float>(channels), to}"),
     ]),
     "kernels/pool.cu": (POOL, [
         ("constant", "counted_columns(p, ow) != counted_columns(p, 0)) return false", "counted_columns(p, ow) != counted_columns(p, 0)) continue"),

@@ -168,8 +168,9 @@ struct AugmentRow {
 template <class T, int C>
 void augment_of(Stream s, const AugmentArgs& args) {
   const Shape& shape = args.y.shape;
-  const int height = static_cast<int>(shape[1]) * args.blocks.block,
-            width = static_cast<int>(shape[2]) * args.blocks.block;
+  const PixelBlocks& l = args.blocks;
+  const int height = (static_cast<int>(shape[1]) - l.border.vertical()) * l.block,
+            width = (static_cast<int>(shape[2]) - l.border.horizontal()) * l.block;
   AugmentRow<T, C> kernel{
       {args.input, height, width, {args.interpolation, args.border}, {}}, {}, {}, nullptr, args.y.as<T>(), args.blocks};
   for (int c = 0; c < C; ++c) {

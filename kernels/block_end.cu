@@ -24,23 +24,28 @@ struct End {
   uint8_t* mask;
   int channels;
   template <int W>
-  HD Floats<W> end(int64_t i, int c) const {
+  HD Floats<W> value(int64_t i, int c) const {
     Floats<W> v = load<W>(x + i), r = load<W>(residual + i);
     normalise(v, coef, channels, c);
     if constexpr (kScaled) normalise(r, residual_coef, channels, c);
     for_lanes<W>([&](int j) { v[j] += r[j]; });
     A{}.forward(v);
+    return v;
+  }
+  template <int W>
+  HD void mark(int64_t i, const Floats<W>& v) const {
     if constexpr (kMask && W == 8) {
       unsigned bits = 0;
       for (int j = 0; j < 8; ++j) bits |= (v[j] > 0 ? 1U : 0U) << j;
       mask[i / 8] = static_cast<uint8_t>(bits);
     }
-    return v;
   }
   template <int W>
   HD void run(int64_t row, int c) const {
     const int64_t i = row * channels + c;
-    store(y + i, end<W>(i, c));
+    const Floats<W> v = value<W>(i, c);
+    store(y + i, v);
+    mark(i, v);
   }
 };
 
@@ -51,7 +56,10 @@ struct EndMean {
   float scale;
   template <int W>
   HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
-    const Floats<W> v = rounded<T>(of.template end<W>(row * of.channels + c, c));
+    const int64_t i = row * of.channels + c;
+    Floats<W> v = of.template value<W>(i, c);
+    of.mark(i, v);
+    v = rounded<T>(v);
     for_lanes<W>([&](int j) { sums[0][j] += v[j] * scale; });
   }
 };

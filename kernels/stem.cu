@@ -73,7 +73,9 @@ Windows windows_of(const Tensor& w, const Tensor& y, const PixelBlocks& layout, 
 }  // namespace
 
 void load_images(Stream s, const StepInput* input, const PixelBlocks& layout, const Tensor& y) {
-  const int height = extent(y, 1) * layout.block, width = extent(y, 2) * layout.block;
+  const Padding& border = layout.border;
+  const int height = (extent(y, 1) - border.vertical()) * layout.block,
+            width = (extent(y, 2) - border.horizontal()) * layout.block;
   dispatch_float(y.dtype, "load_images", [&](auto t) {
     using T = decltype(t);
     for_each(s, y.shape[0] * height * width,

@@ -11,9 +11,10 @@ namespace convolt {
 
 // Of pictures [N, H, W, channels] as [N, H / block, W / block, block * block * stored]: pixel (h, w) has the channels
 // from (h % block * block + w % block) * stored on of pixel (h / block, w / block); those behind `channels` are 0.
+// Around them lies a border of blocks, which kernels leave as it is: 0.
 struct PixelBlocks {
   int block = 1, channels = 0, stored = 0;
-  bool plain() const { return block == 1 && stored == channels; }
+  Padding border = {};
 };
 
 // y = StepInput::images, f32 [N, H, W, channels], so laid out. Moves 1 element per element of the pictures, and y.

@@ -151,6 +151,8 @@ void Plan::Impl::upload_tables() {
   }
   for (const Constant& c : program.constants)
     context.compute().copy(tensor(c.value).data, c.data.data(), tensor(c.value).bytes());
+  for (const ValueId v : program.zeroed)
+    context.compute().run([t = tensor(v)](Stream s) { fill_zero(s, t.data, t.bytes()); });
   StepStatus fresh;
   if (options.training && options.dtype == DType::f16) fresh.loss_scale = 65536;
   const Meters zero;

@@ -25,8 +25,17 @@ Launch bind_augment(const Op& op, const Binding& b) {
 
 // Elements of the pictures that the op writes as `blocks` says, without what fills them up.
 int64_t picture_elements(const Op& op, const Program& p, const PixelBlocks& blocks) {
-  const int64_t n = p[op.out[0]].shape.elements();
-  return blocks.channels == 0 ? n : n / blocks.stored * blocks.channels;
+  const Shape& y = p[op.out[0]].shape;
+  if (blocks.channels == 0) return y.elements();
+  const int64_t wide = y[0] * (y[1] - blocks.border.vertical()) * (y[2] - blocks.border.horizontal());
+  return wide * blocks.block * blocks.block * blocks.channels;
+}
+
+// Of those with what fills them up, without a border.
+int64_t written_bytes(const Op& op, const Program& p, const PixelBlocks& blocks) {
+  const int64_t elements = picture_elements(op, p, blocks);
+  const int64_t stored = blocks.channels == 0 ? elements : elements / blocks.channels * blocks.stored;
+  return stored * size_of(p[op.out[0]].dtype);
 }
 
 Launch bind_load_images(const Op& op, const Binding& b) {
@@ -107,13 +116,15 @@ const OpDef augment{.name = "augment",
                     // Pictures have sizes of their own; each is counted with one byte for a channel of the result.
                     .bytes =
                         [](const Op& op, const Program& p) {
-                          const int64_t pixels = picture_elements(op, p, std::get<AugmentAttrs>(op.attrs).blocks);
-                          return p[op.out[0]].bytes() + (uses_contrast(op) ? 2 : 1) * pixels;
+                          const PixelBlocks& blocks = std::get<AugmentAttrs>(op.attrs).blocks;
+                          return written_bytes(op, p, blocks) +
+                                 (uses_contrast(op) ? 2 : 1) * picture_elements(op, p, blocks);
                         },
                     .scratch =
                         [](const Op& op, const Program& p) {
                           const Shape& y = p[op.out[0]].shape;
-                          const int64_t rows = y[0] * y[1] * std::get<AugmentAttrs>(op.attrs).blocks.block;
+                          const PixelBlocks& blocks = std::get<AugmentAttrs>(op.attrs).blocks;
+                          const int64_t rows = y[0] * (y[1] - blocks.border.vertical()) * blocks.block;
                           return uses_contrast(op) ? 4 * rows : 0;
                         },
                     .launches = [](const Op& op) { return uses_contrast(op) ? 2 : 1; }};
@@ -122,7 +133,7 @@ const OpDef load_images{
     .name = "load_images", .infer = preset, .bind = bind_load_images, .bytes = [](const Op& op, const Program& p) {
       const auto* stem = std::get_if<StemAttrs>(&op.attrs);
       const PixelBlocks blocks = stem != nullptr ? stem->blocks : PixelBlocks{};
-      return p[op.out[0]].bytes() + 4 * picture_elements(op, p, blocks);
+      return written_bytes(op, p, blocks) + 4 * picture_elements(op, p, blocks);
     }};
 
 // w -> the weights of a convolution over blocks of pixels; and the gradient of these -> that of w.
@@ -132,13 +143,16 @@ const OpDef stem_weights{.name = "stem_weights", .infer = preset, .bind = [](con
                              convolt::stem_weights(s, w, a.blocks, a.shift, y);
                            };
                          }};
-const OpDef stem_weights_backward{
-    .name = "stem_weights_backward", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
-      const auto& a = std::get<StemAttrs>(op.attrs);
-      return [dy = b.in(op, 0), dw = b.out(op, 0), a](Stream s) {
-        convolt::stem_weights_backward(s, dy, a.blocks, a.shift, dw);
-      };
-    }};
+const OpDef stem_weights_backward{.name = "stem_weights_backward",
+                                  .infer = preset,
+                                  .bind = [](const Op& op, const Binding& b) -> Launch {
+                                    const auto& a = std::get<StemAttrs>(op.attrs);
+                                    return [dy = b.in(op, 0), dw = b.out(op, 0), a](Stream s) {
+                                      convolt::stem_weights_backward(s, dy, a.blocks, a.shift, dw);
+                                    };
+                                  },
+                                  // Of what it reads the taps alone.
+                                  .bytes = [](const Op& op, const Program& p) { return 2 * p[op.out[0]].bytes(); }};
 
 const OpDef cast_weights{.name = "cast_weights", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {
                            return [x = b.in(op, 0), y = b.out(op, 0)](Stream s) { convolt::cast(s, x, y); };

@@ -12,22 +12,28 @@ namespace {
 
 using Vector = std::vector<double>;
 
-const PixelBlocks kLayouts[] = {{1, 3, 8}, {2, 3, 4}, {2, 1, 4}, {4, 3, 4}, {1, 1, 8}};
+const PixelBlocks kLayouts[] = {
+    {1, 3, 8}, {2, 3, 4}, {2, 1, 4}, {4, 3, 4}, {1, 1, 8}, {2, 3, 4, {2, 2, 1, 1}}, {4, 1, 4, {1, 0, 0, 2}}};
 
 // v[N, H, W, channels] in blocks, by the definition.
 Vector in_blocks(const Vector& v, const PixelBlocks& l, int n, int h, int w) {
   const int b = l.block;
   Vector out;
   for (int i = 0; i < n; ++i)
-    for (int wide_h = 0; wide_h < h / b; ++wide_h)
-      for (int wide_w = 0; wide_w < w / b; ++wide_w)
+    for (int wide_h = -l.border.top; wide_h < h / b + l.border.bottom; ++wide_h)
+      for (int wide_w = -l.border.left; wide_w < w / b + l.border.right; ++wide_w)
         for (int dh = 0; dh < b; ++dh)
           for (int dw = 0; dw < b; ++dw)
             for (int c = 0; c < l.stored; ++c) {
-              const auto pixel = static_cast<size_t>((i * h + wide_h * b + dh) * w + wide_w * b + dw);
-              out.push_back(c < l.channels ? v[pixel * static_cast<size_t>(l.channels) + static_cast<size_t>(c)] : 0);
+              const int row = wide_h * b + dh, column = wide_w * b + dw;
+              const bool exists = c < l.channels && row >= 0 && row < h && column >= 0 && column < w;
+              out.push_back(exists ? v[static_cast<size_t>(((i * h + row) * w + column) * l.channels + c)] : 0);
             }
   return out;
+}
+// Where they go: all zeros.
+Shape wide_shape(const PixelBlocks& l, int n, int h, int w) {
+  return {n, h / l.block + l.border.vertical(), w / l.block + l.border.horizontal(), l.block * l.block * l.stored};
 }
 
 class StemKernelTest : public OpTest {};
@@ -38,7 +44,8 @@ TEST_P(StemKernelTest, LoadsPicturesInBlocks) {
     const Vector values = random_values(n * h * w * l.channels, 3);
     const DeviceTensor images(ctx(), DType::f32, {n, h, w, l.channels}, values);
     const DeviceTensor plain(ctx(), dtype(), {n, h, w, l.channels}, values);  // rounds
-    const DeviceTensor y(ctx(), dtype(), {n, h / l.block, w / l.block, l.block * l.block * l.stored});
+    const Shape wide = wide_shape(l, n, h, w);
+    const DeviceTensor y(ctx(), dtype(), wide, Vector(static_cast<size_t>(wide.elements())));
     StepInput input;
     input.images = images.as<float>();
     const DeviceArray<StepInput> step(ctx(), {input});
@@ -49,9 +56,10 @@ TEST_P(StemKernelTest, LoadsPicturesInBlocks) {
 }
 
 TEST_P(StemKernelTest, WeightsMoveThereAndBack) {
-  for (const PixelBlocks& l : kLayouts)
+  for (PixelBlocks l : kLayouts)
     for (const int kernel : {1, 3, 4, 7})
       for (int shift = 0; shift < l.block; ++shift) {
+        l.border = {};  // weights have none
         const int wide = (kernel + shift + l.block - 1) / l.block, outputs = 5, b = l.block;
         const DeviceTensor w(ctx(), dtype(), {outputs, kernel, kernel, l.channels},
                              random_values(outputs * kernel * kernel * l.channels, 4));
@@ -104,7 +112,8 @@ TEST_P(StemKernelTest, AugmentsIntoBlocks) {
       input.pixels = on_device.get();
       const DeviceArray<StepInput> step(ctx(), {input});
       const DeviceTensor plain(ctx(), dtype(), {n, h, w, l.channels}), sums(ctx(), DType::f32, {n, h});
-      const DeviceTensor y(ctx(), dtype(), {n, h / l.block, w / l.block, l.block * l.block * l.stored});
+      const Shape wide = wide_shape(l, n, h, w);
+      const DeviceTensor y(ctx(), dtype(), wide, Vector(static_cast<size_t>(wide.elements())));
       AugmentArgs args;
       args.input = step.get();
       args.std[0] = args.std[1] = args.std[2] = 0.25F;

@@ -271,7 +271,7 @@ MUTATIONS = {
         ("sign", "{ g[j] += other[j]; });", "{ g[j] -= other[j]; });"),
         ("index", "bits >> j & 1U", "bits >> (j ^ 1) & 1U"),
         ("constant", "sums[0][j] += v[j] * scale;", "sums[0][j] += v[j];"),
-        ("index", "of.template end<W>(row * of.channels + c, c)", "of.template end<W>(row * of.channels + c, 0)"),
+        ("index", "of.template value<W>(i, c);", "of.template value<W>(i, 0);"),
         ("index", "g = gated(i, c, rounded<T>(g), v);", "g = gated(i, c, rounded<T>(v), v);"),
         ("sign", "sums[0][j] += g[j] * ((v[j] - mean[j]) * invstd[j]);", "sums[0][j] += g[j] * ((v[j] + mean[j]) * invstd[j]);"),
         ("index", "sums[2][j] += g[j] * ((v2[j] - mean2[j])", "sums[2][j] += g[j] * ((v2[j] - mean[j])"),

@@ -59,7 +59,7 @@ void lay_out_stem(Program& p, const Fusions& fusions, bool training) {
     return report.refused(why, stem.conv != nullptr ? stem.conv->layer : "input");
   ConvGeometry& g = std::get<ConvAttrs>(stem.conv->attrs).desc.geometry;
   const int b = g.stride_h;
-  const PixelBlocks blocks{b, static_cast<int>(g.in_c), b == 1 ? 8 : 4};
+  PixelBlocks blocks{b, static_cast<int>(g.in_c), b == 1 ? 8 : 4};
   const Axis h = axis_of(g.kernel_h, b, g.pad.top, g.in_h, g.out_h());
   const Axis w = axis_of(g.kernel_w, b, g.pad.left, g.in_w, g.out_w());
   if (h.after < 0 || w.after < 0) return report.refused("its windows leave out the last pixels", stem.conv->layer);
@@ -70,10 +70,16 @@ void lay_out_stem(Program& p, const Fusions& fusions, bool training) {
   wide.kernel_h = h.kernel;
   wide.kernel_w = w.kernel;
   wide.stride_h = wide.stride_w = 1;
-  wide.pad.top = h.before;
-  wide.pad.bottom = h.after;
-  wide.pad.left = w.before;
-  wide.pad.right = w.after;
+  wide.pad = {h.before, w.before, h.after, w.after};
+  // cuDNN's fusions take the same padding on both sides. What differs becomes a border of the pictures.
+  if (h.before != h.after || w.before != w.after) {
+    blocks.border = wide.pad;
+    wide.in_h += wide.pad.vertical();
+    wide.in_w += wide.pad.horizontal();
+    wide.pad = {};
+    p[image].persistent = true;
+    p.zeroed.push_back(image);
+  }
 
   const StemAttrs attrs{blocks, {h.shift, w.shift}};
   const ValueId weights = stem.conv->in[1];

@@ -33,8 +33,8 @@ struct Passes {
   bool block_end = true;   // batch norms of both branches, addition and ReLU of a residual block in one sweep each way
   bool sweeps = true;  // scales, stochastic depth and addition at the end of a branch in one sweep each way; sums of
                        // gradients, for biases and layer norms, in the sweep that makes the gradient
-  // Of all steps, in 16 bits where the library wants channels in eights: pictures laid out for the first convolution, as
-  // blocks of pixels with channels filled up, so that it has a stride of 1 (adds up in another order).
+  // Of all steps, in 16 bits where the library wants channels in eights: pictures laid out for the first convolution,
+  // as blocks of pixels with channels filled up, so that it has a stride of 1 (adds up in another order).
   bool stem = true;
   // No rewrite at all.
   static Passes none() { return {false, false, false, false, false, false, false, false, false, false, false}; }
@@ -60,9 +60,9 @@ struct PlanOptions {
   bool expose_logits = false;
   Passes passes;          // which rewrites are on
   KernelOptions kernels;  // how convolutions and linear layers get theirs
-  // Of training: bytes of device memory that the plan may take, Params and optimizer included where it has one. What
-  // does not fit makes forward ops run again before the backward ops that read what they make: the fewest by their
-  // bytes and operations, and the same bits. Without a budget a plan does so where the device lacks the memory.
+  // Bytes of device memory that the plan may take, Params and optimizer included where it has one; without a budget,
+  // what is free on the device. In training, what does not fit makes forward ops run again before the backward ops that
+  // read what they make: those that take the least time, and the same bits.
   std::optional<int64_t> memory_budget;
   // Fusions of convolutions that the device has no kernel for are made of plain ones all the same: a proof of the
   // passes on any device, and no faster.

@@ -122,12 +122,13 @@ void CompiledPlan::fit(int64_t free_bytes, const DeviceRates& rates) {
   const Optimizer* const optimizer = options.optimizer;
   const int64_t others =
       optimizer == nullptr ? 0 : optimizer->params().bytes_with_copy(options.dtype) + optimizer->bytes();
-  const bool asked = options.training && options.memory_budget.has_value();
+  const bool asked = options.memory_budget.has_value();
   const int64_t limit = asked ? *options.memory_budget - others : free_bytes, before = memory.bytes;
   if (before <= limit) return;
   if (options.training) {
+    // Of what is free a tenth is left to validation and whatever else comes later.
     Recomputed r = recompute(program, memory,
-                             {.limit = limit,
+                             {.limit = asked ? limit : limit / 10 * 9,
                               .in_place = options.passes.in_place,
                               .rates = rates,
                               .dtype = options.dtype,

@@ -94,9 +94,8 @@ extern const OpDef augment, load_images, cast_weights, cast, stem_weights, stem_
 extern const OpDef conv_fprop, conv_dgrad, conv_wgrad, pack_weights, unpack_gradient, linear_fprop, linear_dgrad,
     linear_wgrad, add_bias, channel_sum;
 extern const OpDef channel_stats, bn_finalize, bn_finalize_pair, bn_statistics, bn_coefficients, bn_fold, bn_apply,
-    bn_apply_mean,
-    bn_backward_reduce, bn_backward_apply, bn_backward_join, bn_backward_pair, bn_max_pool, bn_max_pool_backward_reduce,
-    bn_max_pool_backward_apply;
+    bn_apply_mean, bn_backward_reduce, bn_backward_apply, bn_backward_join, bn_backward_pair, bn_max_pool,
+    bn_max_pool_backward_reduce, bn_max_pool_backward_apply;
 extern const OpDef activation, activation_backward, activation_backward_sum, add, dropout, dropout_backward;
 extern const OpDef max_pool, max_pool_backward, avg_pool, avg_pool_backward, global_avg_pool, global_avg_pool_backward,
     slice_pad, slice_pad_backward, flatten, flatten_backward;

@@ -152,7 +152,7 @@ struct Program {
   ValueId step_input = kNoValue, step_status = kNoValue, meters = kNoValue;
   ValueId exposed_logits = kNoValue;  // f32, where PlanOptions ask for them
   std::vector<Constant> constants;
-  std::vector<ValueId> zeroed;  // persistent, filled with 0 once
+  std::vector<ValueId> zeroed;       // persistent, filled with 0 once
   std::vector<ValueId> gradients;    // per parameter, kNoValue where there is none
   std::vector<bool> trained;         // per parameter: trainable and not frozen
   ValueId gradient_sums = kNoValue;  // f32, laid out as the trainable part of Params: with accumulation

@@ -200,7 +200,7 @@ TEST_F(Budget, WhatCannotBeMetIsSaidWithWhatWouldFit) {
 TEST_F(Budget, WithoutOneTheDevicesFreeMemoryDecides) {
   const int64_t needed = compiled({}).memory.bytes;
   EXPECT_EQ(warning_, "");
-  EXPECT_LE(compiled({}, 64, needed * 3 / 4).memory.bytes, needed * 3 / 4);
+  EXPECT_LE(compiled({}, 64, needed * 3 / 4).memory.bytes, needed * 3 / 4 * 9 / 10);
   EXPECT_THAT(warning_, HasSubstr("of device memory are free, and the training step of batch 64 wants 2.3 GB"));
   EXPECT_THAT(refusal({}, 64, needed / 8), HasSubstr("of device memory are free; a batch of about "));
   const int64_t evaluation = compiled({}, 64, kNoLimit, false).memory.bytes;

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <limits>
+
 #include "commands.h"
 #include "io/atomic_file.h"
 #include "plan_flags.h"
@@ -51,6 +53,8 @@ int run_inspect(const InspectCommand& c) {
     options.augment = usual_pictures(model, c.plan.size > 0 ? c.plan.size : card.height, card.channels);
   }
   if (c.no_passes) options.passes = Passes::none();
+  // What is only looked at need not fit.
+  if (!options.memory_budget) options.memory_budget = std::numeric_limits<int64_t>::max();
   if (described) {
     const PlanOutline outline(graph, params, options, c.plan.device.device);
     print(c, card, graph, outline);

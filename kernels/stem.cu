@@ -24,15 +24,13 @@ struct LoadBlocks {
   }
 };
 
-// Where w(r, s, c) lies in y.
+// The windows of y are pictures in blocks, without a border, in which those of w begin at `shift`.
 struct Windows {
   PixelBlocks layout;
   StemShift shift;
   int kh, kw, wide_h, wide_w;  // of w, and of y
-  HD int64_t place(int64_t o, int r, int s, int c) const {
-    const int b = layout.block, down = r + shift.down, right = s + shift.right;
-    const int64_t wide = (o * wide_h + down / b) * wide_w + right / b;
-    return (wide * b * b + down % b * b + right % b) * layout.stored + c;
+  HD int64_t place(int64_t o, int r, int s) const {
+    return pixel_place(layout, wide_h * layout.block, wide_w * layout.block, o, r + shift.down, s + shift.right);
   }
 };
 
@@ -45,7 +43,8 @@ struct Taps {
   HD void operator()(int64_t tap) const {
     const int64_t row = tap / k.kw, o = row / k.kh;
     const int r = static_cast<int>(row - o * k.kh), s = static_cast<int>(tap - row * k.kw);
-    for (int c = 0; c < k.layout.channels; ++c) w[tap * k.layout.channels + c] = y[k.place(o, r, s, c)];
+    const T* const pixel = y + k.place(o, r, s);
+    for (int c = 0; c < k.layout.channels; ++c) w[tap * k.layout.channels + c] = pixel[c];
   }
 };
 
@@ -67,7 +66,8 @@ struct Widen {
 };
 
 Windows windows_of(const Tensor& w, const Tensor& y, const PixelBlocks& layout, StemShift shift) {
-  return {layout, shift, extent(w, 1), extent(w, 2), extent(y, 1), extent(y, 2)};
+  const PixelBlocks borderless{layout.block, layout.channels, layout.stored};
+  return {borderless, shift, extent(w, 1), extent(w, 2), extent(y, 1), extent(y, 2)};
 }
 
 }  // namespace

@@ -36,17 +36,6 @@ int64_t flat(const Shape& s, int64_t a, int64_t b, int64_t c, int64_t d) {
   return ((a * s[1] + b) * s[2] + c) * s[3] + d;
 }
 
-}  // namespace
-
-Pattern::Pattern(uint64_t seed, float scale, DType type) : dtype(type), values(kPeriod) {
-  for (int64_t i = 0; i < kPeriod; ++i)
-    values[static_cast<size_t>(i)] = scale * (2 * uniform(philox(seed, static_cast<uint64_t>(i), 0).v[0]) - 1);
-  std::vector<uint16_t> stored(values.size() * 2);
-  narrow(values.data(), stored.data(), dtype, kPeriod);
-  widen(stored.data(), dtype, values.data(), kPeriod);
-}
-
-namespace {
 PatternNorm pattern_norm(const ConvDesc& d) {
   PatternNorm n;
   const bool prologue = d.prologue != ConvPrologue::none;
@@ -70,7 +59,16 @@ PatternNorm pattern_norm(const ConvDesc& d) {
     }
   return n;
 }
+
 }  // namespace
+
+Pattern::Pattern(uint64_t seed, float scale, DType type) : dtype(type), values(kPeriod) {
+  for (int64_t i = 0; i < kPeriod; ++i)
+    values[static_cast<size_t>(i)] = scale * (2 * uniform(philox(seed, static_cast<uint64_t>(i), 0).v[0]) - 1);
+  std::vector<uint16_t> stored(values.size() * 2);
+  narrow(values.data(), stored.data(), dtype, kPeriod);
+  widen(stored.data(), dtype, values.data(), kPeriod);
+}
 
 bool PlainSums::known(const ConvDesc& d) {
   const bool forward = d.pass == ConvPass::fprop;

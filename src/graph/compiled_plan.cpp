@@ -106,6 +106,8 @@ void CompiledPlan::add_tables() {
 
 namespace {
 
+std::string text_of(int64_t bytes) { return readable(static_cast<double>(bytes), "B"); }
+
 // The largest batch whose slab fits, if what is there once for each row grows with it.
 int64_t fitting_batch(const Program& program, int64_t slab, int64_t limit, int batch) {
   int64_t fixed = 0;
@@ -120,46 +122,49 @@ int64_t fitting_batch(const Program& program, int64_t slab, int64_t limit, int b
 
 void CompiledPlan::fit(int64_t free_bytes, const DeviceRates& rates) {
   const Optimizer* const optimizer = options.optimizer;
-  const int64_t others =
-      optimizer == nullptr ? 0 : optimizer->params().bytes_with_copy(options.dtype) + optimizer->bytes();
   const bool asked = options.memory_budget.has_value();
+  const int64_t others =
+      optimizer == nullptr || !asked ? 0 : optimizer->params().bytes_with_copy(options.dtype) + optimizer->bytes();
   const int64_t limit = asked ? *options.memory_budget - others : free_bytes, before = memory.bytes;
   if (before <= limit) return;
-  if (options.training) {
-    // Of what is free a tenth is left to validation and whatever else comes later.
-    Recomputed r = recompute(program, memory,
-                             {.limit = asked ? limit : limit / 10 * 9,
-                              .in_place = options.passes.in_place,
-                              .rates = rates,
-                              .dtype = options.dtype,
-                              .tf32 = options.tf32});
-    if (r.ops > 0) {
-      if (!asked && r.memory.bytes <= limit && options.kernels.warning)
-        options.kernels.warning(
-            fmt::format("{} of device memory are free, and the training step of batch {} wants {}: "
-                        "{} ops are recomputed instead of kept; a smaller batch (-b) avoids that",
-                        readable(static_cast<double>(free_bytes), "B"), options.batch,
-                        readable(static_cast<double>(before), "B"), r.ops));
-      double step = 0;
-      for (const Op& op : program.step) step += time_bound(cost_of(op, program), rates, options.dtype, options.tf32);
-      r.program.pass_log.push_back(
-          fmt::format("recompute: {} ops run again before their gradients: {} less memory, {:.1f} % more time by what "
-                      "they move and multiply",
-                      r.ops, readable(static_cast<double>(before - r.memory.bytes), "B"), 100 * r.seconds / step));
-    }
-    program = std::move(r.program);
-    memory = std::move(r.memory);
-    if (memory.bytes <= limit) return;
+  // Of what is free a tenth is left to validation and whatever else comes later.
+  const int again = options.training ? recompute_within(asked ? limit : limit / 10 * 9, rates) : 0;
+  if (memory.bytes <= limit) {
+    if (!asked && options.kernels.warning)
+      options.kernels.warning(
+          fmt::format("{} of device memory are free, and the training step of batch {} wants {}: {} "
+                      "ops are recomputed instead of kept; a smaller batch (-b) avoids that",
+                      text_of(free_bytes), options.batch, text_of(before), again));
+    return;
   }
-  const auto text = [](int64_t bytes) { return readable(static_cast<double>(bytes), "B"); };
-  const int64_t added = asked ? others : 0, batch = fitting_batch(program, memory.bytes, limit, options.batch);
+  const int64_t batch = fitting_batch(program, memory.bytes, limit, options.batch);
   throw OutOfMemoryError(fmt::format(
       "the plan of {} of batch {} needs {}{}{}, and {}; {}{}", options.training ? "a training step" : "an evaluation",
-      options.batch, text(before + added), asked ? " with parameters and optimizer" : "",
-      options.training ? ", or " + text(memory.bytes + added) + " by recomputing all that helps" : "",
-      asked ? "the memory budget is " + text(*options.memory_budget) : text(free_bytes) + " of device memory are free",
+      options.batch, text_of(before + others), asked ? " with parameters and optimizer" : "",
+      options.training ? ", or " + text_of(memory.bytes + others) + " by recomputing all that helps" : "",
+      asked ? "the memory budget is " + text_of(*options.memory_budget)
+            : text_of(free_bytes) + " of device memory are free",
       batch > 0 ? fmt::format("a batch of about {} fits", batch) : "not even a batch of 1 fits",
-      asked ? ", or a budget of " + text(memory.bytes + added) : ""));
+      asked ? ", or a budget of " + text_of(memory.bytes + others) : ""));
+}
+
+int CompiledPlan::recompute_within(int64_t limit, const DeviceRates& rates) {
+  Recomputed r = recompute(program, memory,
+                           {.limit = limit,
+                            .in_place = options.passes.in_place,
+                            .rates = rates,
+                            .dtype = options.dtype,
+                            .tf32 = options.tf32});
+  if (r.ops == 0) return 0;
+  double step = 0;
+  for (const Op& op : program.step) step += time_bound(cost_of(op, program), rates, options.dtype, options.tf32);
+  r.program.pass_log.push_back(
+      fmt::format("recompute: {} ops run again before their gradients: {} less memory, {:.1f} % more time by what they "
+                  "move and multiply",
+                  r.ops, text_of(memory.bytes - r.memory.bytes), 100 * r.seconds / step));
+  program = std::move(r.program);
+  memory = std::move(r.memory);
+  return r.ops;
 }
 
 }  // namespace convolt

@@ -40,6 +40,8 @@ private:
   void add_scratch();
   void add_tables();
   void fit(int64_t free_bytes, const DeviceRates& rates);
+  // How many ops run again.
+  int recompute_within(int64_t limit, const DeviceRates& rates);
 };
 
 }  // namespace convolt

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 #include "conv/device_rates.h"
 #include "graph/memory_plan.h"
@@ -18,7 +17,7 @@ struct RecomputeOptions {
   bool tf32 = false;
 };
 
-// What recomputing came to. `bytes`: of the slab, above the limit where not even all that helps brings it there.
+// What recomputing came to. The slab is above the limit where not even all that helps brings it there.
 struct Recomputed {
   Program program;
   MemoryPlan memory;

@@ -11,7 +11,7 @@ struct StepCommand {
   BenchFlags flags{.sampling = {.samples = 7, .seconds = 60}};
   BenchNetwork network{.model = "resnet20"};
   int steps = 5;
-  std::optional<std::string> memory_budget;
+  MemoryFlags memory;
 };
 
 // What the flags cost: the second row beside the first.
@@ -50,7 +50,7 @@ int run_step(const StepCommand& c) {
                              .tf32 = c.flags.device.tf32(),
                              .steps = c.steps,
                              .kernels = c.flags.device.kernels.options()};
-  if (c.memory_budget) options.memory_budget = to_bytes(*c.memory_budget);
+  options.memory_budget = c.memory.bytes();
   std::vector<bench::StepOptions> all{options};
   if (options.kernels.deterministic || options.memory_budget) {
     all[0].kernels.deterministic = false;
@@ -69,11 +69,7 @@ Subcommand add_bench_step(CLI::App& bench) {
   c->network.add(flags);
   flags.group("Options");
   flags.option("--steps", c->steps, "steps in a row for one timing").check(at_least(1));
-  flags
-      .option(
-          "--memory-budget", c->memory_budget,
-          "device memory for parameters, optimizer and plan, such as 6G; what does not fit is recomputed [any number]")
-      .check(size_rule());
+  c->memory.add(flags, "what is free");
   c->flags.add(flags);
   flags.footer(
       "With --deterministic or --memory-budget the step without them is timed in turn, and the table says what they "

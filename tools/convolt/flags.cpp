@@ -68,6 +68,17 @@ DType DeviceFlags::type() const {
   return tf32() ? DType::f32 : dtype_from_name(dtype);
 }
 
+void MemoryFlags::add(FlagSet& flags, const std::string& otherwise) {
+  flags
+      .option(
+          "--memory-budget", budget,
+          "device memory for parameters, optimizer and training step, such as 6G; what does not fit is recomputed [" +
+              otherwise + "]")
+      .check(size_rule());
+}
+
+std::optional<int64_t> MemoryFlags::bytes() const { return budget ? to_bytes(*budget) : std::nullopt; }
+
 void DataFlags::add(FlagSet& flags, bool training) {
   flags.group("Data");
   flags

@@ -38,6 +38,14 @@ struct DeviceFlags {
   bool tf32() const { return dtype == "tf32"; }
 };
 
+struct MemoryFlags {
+  std::optional<std::string> budget;
+
+  // `otherwise`: what holds without the flag.
+  void add(FlagSet& flags, const std::string& otherwise);
+  std::optional<int64_t> bytes() const;
+};
+
 struct DataFlags {
   std::string path, validation_path, format = "auto";
   int batch = 128;

@@ -11,11 +11,7 @@ void PlanFlags::add(FlagSet& flags) {
   flags.option("--channels", channels, "channels of the pictures, 1 or 3 [the model's]")
       .check(one_of({"1", "3"}))
       .hide_default();
-  flags
-      .option("--memory-budget", memory_budget,
-              "with --training: device memory for parameters, optimizer and plan, such as 6G; what does not fit is "
-              "recomputed [any number]")
-      .check(size_rule());
+  memory.add(flags, "any number");
   flags.toggle("--training", training, "the plan of a training step instead of evaluation");
 }
 
@@ -41,7 +37,7 @@ PlanOptions PlanFlags::options() const {
   o.kernels = device.kernels.options();
   o.training = training;
   o.height = o.width = size;
-  if (memory_budget) o.memory_budget = to_bytes(*memory_budget);
+  o.memory_budget = memory.bytes();
   return o;
 }
 

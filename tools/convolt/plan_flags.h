@@ -10,7 +10,7 @@ struct PlanFlags {
   std::string model, checkpoint;
   int64_t classes = 0;
   int batch = 1, size = 0, channels = 0;
-  std::optional<std::string> memory_budget;
+  MemoryFlags memory;
   bool training = false;
 
   void add(FlagSet& flags);

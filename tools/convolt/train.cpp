@@ -28,7 +28,7 @@ struct TrainCommand {
   RunFlags run;
   std::string model = "resnet18", weights, finetune;
   int64_t classes = 0, steps = 0, whiten = 0;
-  std::optional<std::string> memory_budget;
+  MemoryFlags memory;
   int views = 1;
   int epochs = 10;
   bool strict = true, quiet = false, json = false;
@@ -69,11 +69,7 @@ void add_flags(FlagSet& flags, TrainCommand& c) {
   add_views(flags, c.views);
   c.augment.add(flags);
   c.device.add(flags);
-  flags
-      .option("--memory-budget", c.memory_budget,
-              "device memory for parameters, optimizer and training step, such as 6G; what does not fit is recomputed "
-              "[what is free]")
-      .check(size_rule());
+  c.memory.add(flags, "what is free");
   add_config(flags);
 
   c.run.add(flags);
@@ -117,7 +113,7 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
   o.dtype = c.device.type();
   o.tf32 = c.device.tf32();
   o.kernels = c.device.kernels.options();
-  if (c.memory_budget) o.memory_budget = to_bytes(*c.memory_budget);
+  o.memory_budget = c.memory.bytes();
   o.optimizer = c.optimizer.options(flags);
   o.accumulate = c.optimizer.accumulate;
   c.schedule.apply_to(o, flags);

@@ -17,6 +17,7 @@ import intervals
 from card import Watch
 from convolt_program import Failed, bench
 from results import Results
+from windows import milliseconds
 
 # network, batch, what of its layers' names tells the depthwise ones
 NETWORKS = {
@@ -62,14 +63,7 @@ class Peer:
         self.wait = torch.cuda.synchronize if device == "cuda" else lambda: None
 
     def window(self, steps):
-        for _ in range(2):
-            self.step()
-        self.wait()
-        start = time.perf_counter()
-        for _ in range(steps):
-            self.step()
-        self.wait()
-        return (time.perf_counter() - start) * 1e3 / steps
+        return milliseconds(self.step, self.wait, steps, warm=2)
 
 
 def convolt_round(network, args, limit):

@@ -1,10 +1,9 @@
 """A training step in PyTorch: forward, backward, SGD with momentum 0.9 and weight decay 1e-4, as `convolt bench step` takes it."""
-import time
-
 import torch
 import torch.nn.functional as F
 
 from networks import Network, side_of
+from windows import milliseconds
 
 AUTOCAST = {"f16": torch.float16, "bf16": torch.bfloat16}
 
@@ -47,11 +46,4 @@ class Training:
             torch.cuda.synchronize()
 
     def window(self, steps):
-        """Milliseconds of a step, over some in a row, the device waited for before and after."""
-        self.step()  # warm again after the other program ran
-        self.wait()
-        start = time.perf_counter()
-        for _ in range(steps):
-            self.step()
-        self.wait()
-        return (time.perf_counter() - start) * 1e3 / steps
+        return milliseconds(self.step, self.wait, steps, warm=1)  # warm again after the other program ran

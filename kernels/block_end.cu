@@ -1,20 +1,12 @@
 #include "block_end.h"
 
-#include "exec/act.h"
-#include "exec/reduce.h"
+#include "exec/gradient_join.h"
 
 namespace convolt {
 namespace {
 
 int channels_of(const Tensor& x) { return static_cast<int>(x.shape[-1]); }
 int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
-
-// v * scale + bias of coef.
-template <int W>
-HD void normalise(Floats<W>& v, const float* coef, int channels, int c) {
-  const Floats<W> a = load<W>(coef + 2 * channels + c), b = load<W>(coef + 3 * channels + c);
-  for_lanes<W>([&](int j) { v[j] = v[j] * a[j] + b[j]; });
-}
 
 template <class T, class A, bool kScaled, bool kMask>
 struct End {
@@ -90,91 +82,32 @@ void run_end(Stream s, const BlockEndArgs& a) {
     run_end<T, A, false, kMask>(s, a);
 }
 
-// dz and, with x2, one more sum for a second batch norm of the same dz.
-template <class T, Gate kGate, bool kSecond>
-struct Join {
-  const T *dy, *dy2, *x, *x2;
-  const float *coef, *coef2;
-  const void* gate;
-  T* dz;
-  int channels;
+// What arrives before it is joined.
+template <class T, class J>
+struct Arriving {
+  J join;
+  const T* dy;
   bool spread;  // dy is one row for each picture
   Divisor by_pixels;
   float share;
 
   template <int W>
-  HD Floats<W> arriving(int64_t row, int c) const {
-    if (!spread) return load<W>(dy + row * channels + c);
-    Floats<W> g = load<W>(dy + by_pixels.quotient(row) * channels + c);
+  HD Floats<W> gradient(int64_t row, int c) const {
+    if (!spread) return load<W>(dy + row * join.channels + c);
+    Floats<W> g = load<W>(dy + by_pixels.quotient(row) * join.channels + c);
     for_lanes<W>([&](int j) { g[j] *= share; });
     return rounded<T>(g);
   }
-
   template <int W>
-  HD Floats<W> gated(int64_t i, int c, Floats<W> g, const Floats<W>& v) const {
-    if constexpr (kGate == Gate::mask) {
-      if constexpr (W == 8) {
-        const unsigned bits = static_cast<const uint8_t*>(gate)[i / 8];
-        for_lanes<W>([&](int j) { g[j] = (bits >> j & 1U) != 0 ? g[j] : 0.F; });
-      }
-    } else if constexpr (kGate == Gate::output) {
-      const Floats<W> y = load<W>(static_cast<const T*>(gate) + i);
-      Fixed<Activation::relu>{}.backward(y, g);
-    } else if constexpr (kGate == Gate::recomputed) {
-      Floats<W> z = v;
-      normalise(z, coef, channels, c);
-      Fixed<Activation::relu>{}.backward(z, g);
-    }
-    return g;
-  }
-
-  template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[kSecond ? 3 : 2]) const {
-    const int64_t i = row * channels + c;
-    const Floats<W> v = load<W>(x + i);
-    Floats<W> g = arriving<W>(row, c);
-    if (dy2) {
-      const Floats<W> other = load<W>(dy2 + i);
-      for_lanes<W>([&](int j) { g[j] += other[j]; });
-    }
-    g = gated(i, c, rounded<T>(g), v);
-    store(dz + i, g);
-    const Floats<W> mean = load<W>(coef + c), invstd = load<W>(coef + channels + c);
-    for_lanes<W>([&](int j) {
-      sums[0][j] += g[j] * ((v[j] - mean[j]) * invstd[j]);
-      sums[1][j] += g[j];
-    });
-    if constexpr (kSecond) {
-      const Floats<W> v2 = load<W>(x2 + i), mean2 = load<W>(coef2 + c), invstd2 = load<W>(coef2 + channels + c);
-      for_lanes<W>([&](int j) { sums[2][j] += g[j] * ((v2[j] - mean2[j]) * invstd2[j]); });
-    }
+  HD void run(int64_t row, int c, Floats<W> (&sums)[J::kSums]) const {
+    join.add(row, c, join.template operands<W>(row, c), gradient<W>(row, c), sums);
   }
 };
 
-struct StorePair {
-  float *dgamma, *dbeta, *dgamma2, *dbeta2;
-  HD void operator()(int c, const double (&sums)[3]) const {
-    dgamma[c] = static_cast<float>(sums[0]);
-    dbeta[c] = dbeta2[c] = static_cast<float>(sums[1]);
-    dgamma2[c] = static_cast<float>(sums[2]);
-  }
-};
-
-template <class T, Gate kGate, bool kSecond>
-Join<T, kGate, kSecond> join_of(const GradientJoinArgs& a) {
+template <class T, class J>
+Arriving<T, J> arriving(const GradientJoinArgs& a, const J& join) {
   const int64_t pixels = a.spread > 0 ? a.spread : 1;
-  return {a.dy.as<const T>(),
-          a.dy2.as<const T>(),
-          a.x.as<const T>(),
-          a.x2.as<const T>(),
-          a.coef,
-          a.coef2,
-          a.gate_data,
-          a.dz.as<T>(),
-          channels_of(a.x),
-          a.spread > 0,
-          Divisor(pixels),
-          1.F / static_cast<float>(pixels)};
+  return {join, a.dy.as<const T>(), a.spread > 0, Divisor(pixels), 1.F / static_cast<float>(pixels)};
 }
 
 template <class T, Gate kGate>
@@ -182,9 +115,9 @@ void run_join(Stream s, const GradientJoinArgs& a) {
   const int channels = channels_of(a.x);
   if constexpr (kGate != Gate::recomputed)
     if (a.x2.data != nullptr)
-      return reduce_channels_then<3>(s, rows_of(a.x), channels, a.scratch, join_of<T, kGate, true>(a),
-                                     StorePair{a.dgamma, a.dbeta, a.dgamma2, a.dbeta2});
-  reduce_channels_then<2>(s, rows_of(a.x), channels, a.scratch, join_of<T, kGate, false>(a),
+      return reduce_channels_then<3>(s, rows_of(a.x), channels, a.scratch, arriving<T>(a, Join<T, kGate, true>(a)),
+                                     StorePair(a));
+  reduce_channels_then<2>(s, rows_of(a.x), channels, a.scratch, arriving<T>(a, Join<T, kGate, false>(a)),
                           StoreSums<2>{{a.dgamma, a.dbeta}});
 }
 

@@ -48,20 +48,40 @@ struct Block {
       for (int t = 0; t < n; ++t) f(t);
 #endif
   }
+  // f(warp) by each warp of 32 threads as one, without a barrier behind it.
+  template <class F>
+  HD void warps(F f) const {
+#if defined(__CUDA_ARCH__)
+    f(static_cast<int>(threadIdx.x) / 32);
+#else
+    for (int w = 0; w < B / 32; ++w) f(backwards ? B / 32 - 1 - w : w);
+#endif
+  }
 };
+
+// f(t) for each thread t of a warp, within warps().
+template <class F>
+HD void each_of(int warp, F f) {
+#if defined(__CUDA_ARCH__)
+  f(static_cast<int>(threadIdx.x));
+  (void)warp;
+#else
+  for (int t = warp * 32; t < warp * 32 + 32; ++t) f(t);
+#endif
+}
 
 #if defined(__CUDACC__)
 // True in all threads of the last of `blocks` blocks to get here, which then sees what the others wrote before, and in
 // no other. Leaves the counter zero, as it was.
 __device__ inline bool is_last_block(int32_t* counter, unsigned blocks) {
-  __shared__ bool last;
   __threadfence();
   __syncthreads();
+  bool is_last = false;
   if (threadIdx.x == 0) {
-    last = atomicAdd(counter, 1) == static_cast<int>(blocks) - 1;
-    if (last) *counter = 0;
+    is_last = atomicAdd(counter, 1) == static_cast<int>(blocks) - 1;
+    if (is_last) *counter = 0;
   }
-  __syncthreads();
+  const bool last = __syncthreads_or(is_last) != 0;
   if (last) __threadfence();
   return last;
 }
@@ -83,6 +103,15 @@ __global__ void __launch_bounds__(B) block_kernel(K k) {
 }
 #endif
 
+template <int B, class K>
+void for_each_block_on_cpu(int64_t blocks, K k) {
+#pragma omp parallel for schedule(static) firstprivate(k)
+  for (int64_t b = 0; b < blocks; ++b) {
+    typename K::Shared shared;
+    k(Block<B>{b, phases_backwards}, shared);
+  }
+}
+
 // k(Block<B>, K::Shared&) for each of `blocks` blocks; Shared is uninitialised on entry.
 template <int B, class K>
 void for_each_block(Stream s, int64_t blocks, K k) {
@@ -95,11 +124,7 @@ void for_each_block(Stream s, int64_t blocks, K k) {
 #else
   (void)s;
 #endif
-#pragma omp parallel for schedule(static) firstprivate(k)
-  for (int64_t b = 0; b < blocks; ++b) {
-    typename K::Shared shared;
-    k(Block<B>{b, phases_backwards}, shared);
-  }
+  for_each_block_on_cpu<B>(blocks, k);
 }
 
 // for_each_block(k), then `last` as one block of as many threads that sees all that k wrote; on the GPU in one launch,

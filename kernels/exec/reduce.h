@@ -16,8 +16,8 @@ inline int64_t chunks_of(int64_t rows) {
 // A block of 256 threads sums `lanes` packets of channels (a power of two, at most 32) over the rows of one chunk, with
 // 256 / lanes rows in flight, then joins those in a fixed tree.
 template <int K, int W, class P, class F>
-__device__ void reduce_chunk(const F& f, int64_t rows, int channels, int64_t per_chunk, int lanes, P* partials) {
-  __shared__ float tree[K][W][256];
+__device__ void reduce_chunk(const F& f, int64_t rows, int channels, int64_t per_chunk, int lanes,
+                             float (&tree)[K][W][256], P* partials) {
   const int t = threadIdx.x, lane = t % lanes, slice = t / lanes, slices = 256 / lanes;
   const int c = (blockIdx.y * lanes + lane) * W;
   const int64_t first = blockIdx.x * per_chunk, last = first + per_chunk < rows ? first + per_chunk : rows;
@@ -42,36 +42,56 @@ __device__ void reduce_chunk(const F& f, int64_t rows, int channels, int64_t per
 template <int K, int W, class P, class F>
 __global__ void __launch_bounds__(256)
     reduce_channels_kernel(F f, int64_t rows, int channels, int64_t per_chunk, int lanes, P* partials) {
-  reduce_chunk<K, W>(f, rows, channels, per_chunk, lanes, partials);
+  __shared__ float tree[K][W][256];
+  reduce_chunk<K, W>(f, rows, channels, per_chunk, lanes, tree, partials);
 }
 
-// The same, and the block that ends last of those of its channels joins their partials: slice i of its threads sums
-// every slices-th chunk from i, in double, then the slices are summed in order.
+// What joins the partials of at most 256 channels in a block of 256 threads.
+template <int K, int V>
+struct Joined {
+  double sums[K][V][256];
+};
+
+// Joins the partials of `width` channels from `first`, a power of two: slice i of the threads sums every slices-th
+// chunk from i, V channels a thread, in double, then the slices are summed in order.
+template <int K, int V, class G>
+__device__ void join_partials(const float* partials, int64_t chunks, int channels, int first, int width,
+                              Joined<K, V>& joined, const G& finish) {
+  const int t = threadIdx.x, lanes = width / V, lane = t % lanes, slice = t / lanes, slices = 256 / lanes;
+  const int c = first + lane * V;
+  for (int k = 0; k < K; ++k) {
+    double sums[V] = {};
+    if (c < channels)
+#pragma unroll 2
+      for (int64_t chunk = slice; chunk < chunks; chunk += slices) {
+        const Floats<V> part = load<V>(partials + (chunk * K + k) * channels + c);
+        for (int j = 0; j < V; ++j) sums[j] += static_cast<double>(part[j]);
+      }
+    for (int j = 0; j < V; ++j) joined.sums[k][j][t] = sums[j];
+  }
+  __syncthreads();
+  if (t >= width || first + t >= channels) return;
+  double sums[K];
+  for (int k = 0; k < K; ++k) {
+    sums[k] = 0;
+    for (int i = 0; i < slices; ++i) sums[k] += joined.sums[k][t % V][i * lanes + t / V];
+  }
+  finish(first + t, sums);
+}
+
+// reduce_channels_kernel, and the block that ends last of those of its channels joins their partials.
 template <int K, int W, class F, class G>
 __global__ void __launch_bounds__(256, 2)
     reduce_then_kernel(F f, G finish, int64_t rows, int channels, int64_t per_chunk, int lanes, float* partials,
                        int32_t* counters) {
-  reduce_chunk<K, W>(f, rows, channels, per_chunk, lanes, partials);
+  __shared__ union {
+    float tree[K][W][256];
+    Joined<K, W == 8 ? 4 : 1> joined;
+  } shared;
+  reduce_chunk<K, W>(f, rows, channels, per_chunk, lanes, shared.tree, partials);
   if (!is_last_block(counters + blockIdx.y, gridDim.x)) return;
-  __shared__ double joined[K][256];
-  const int width = lanes * W, t = threadIdx.x, slice = t / width, slices = 256 / width;
-  const int c = blockIdx.y * width + t % width;
-  for (int k = 0; k < K; ++k) {
-    double sum = 0;
-    if (c < channels)
-#pragma unroll 2  // more would spill what the reduction before still holds
-      for (unsigned chunk = slice; chunk < gridDim.x; chunk += slices)
-        sum += static_cast<double>(partials[(chunk * int64_t{K} + k) * channels + c]);
-    joined[k][t] = sum;
-  }
-  __syncthreads();
-  if (slice != 0 || c >= channels) return;
-  double sums[K];
-  for (int k = 0; k < K; ++k) {
-    sums[k] = 0;
-    for (int i = 0; i < slices; ++i) sums[k] += joined[k][i * width + t];
-  }
-  finish(c, sums);
+  const int width = lanes * W;
+  join_partials(partials, gridDim.x, channels, blockIdx.y * width, width, shared.joined, finish);
 }
 #endif
 

@@ -15,6 +15,7 @@ BATCH_NORM = of("BatchNormTest")
 BLOCK_END = of("BlockEndTest")
 BRANCH_END = of("BranchEndTest")
 CHANNELS = of("ChannelsTest")
+POINTWISE = "Op/PointwiseTest.*/cpu_*"
 LOSS = of("LossTest", "AnyLossTest")
 OPTIMIZER = of("OptimizerTest", "LossScaleTest")
 MUON = of("MuonTest")
@@ -263,24 +264,56 @@ MUTATIONS = {
         ("sign", "g[l] += other[l];", "g[l] -= other[l];"),
     ]),
     "kernels/block_end.cu": (BLOCK_END, [
-        ("sign", "{ v[j] = v[j] * a[j] + b[j]; });", "{ v[j] = v[j] * a[j] - b[j]; });"),
-        ("index", "load<W>(coef + 2 * channels + c), b = load", "load<W>(coef + channels + c), b = load"),
         ("index", "normalise(r, residual_coef, channels, c);", "normalise(r, coef, channels, c);"),
         ("sign", "{ v[j] += r[j]; });", "{ v[j] -= r[j]; });"),
         ("sign", "(v[j] > 0 ? 1U : 0U) << j", "(v[j] >= 0 ? 1U : 0U) << j"),
         ("index", "(v[j] > 0 ? 1U : 0U) << j", "(v[j] > 0 ? 1U : 0U) << (7 - j)"),
         ("index", "mask[i / 8] =", "mask[i / 8 + 1] ="),
-        ("sign", "{ g[j] += other[j]; });", "{ g[j] -= other[j]; });"),
-        ("index", "bits >> j & 1U", "bits >> (j ^ 1) & 1U"),
         ("constant", "sums[0][j] += v[j] * scale;", "sums[0][j] += v[j];"),
         ("index", "of.template value<W>(i, c);", "of.template value<W>(i, 0);"),
+        ("sign", "{ r[j] = scale[j] * (g[j] - r[j]); });", "{ r[j] = scale[j] * (g[j] + r[j]); });"),
+        ("index", "b = gradient(second, i, c, g);", "b = gradient(first, i, c, g);"),
+        ("index", "store(second.dx + i, b);", "store(second.dx + i, a);"),
+    ]),
+    "kernels/exec/gradient_join.h": (BLOCK_END, [
+        ("sign", "{ v[j] = v[j] * a[j] + b[j]; });", "{ v[j] = v[j] * a[j] - b[j]; });"),
+        ("index", "load<W>(coef + 2 * channels + c), b = load", "load<W>(coef + channels + c), b = load"),
+        ("sign", "{ g[j] += other[j]; });", "{ g[j] -= other[j]; });"),
+        ("index", "bits >> j & 1U", "bits >> (j ^ 1) & 1U"),
         ("index", "g = gated(i, c, rounded<T>(g), v);", "g = gated(i, c, rounded<T>(v), v);"),
         ("sign", "sums[0][j] += g[j] * ((v[j] - mean[j]) * invstd[j]);", "sums[0][j] += g[j] * ((v[j] + mean[j]) * invstd[j]);"),
         ("index", "sums[2][j] += g[j] * ((v2[j] - mean2[j])", "sums[2][j] += g[j] * ((v2[j] - mean[j])"),
         ("index", "dgamma2[c] = static_cast<float>(sums[2]);", "dgamma2[c] = static_cast<float>(sums[0]);"),
-        ("sign", "{ r[j] = scale[j] * (g[j] - r[j]); });", "{ r[j] = scale[j] * (g[j] + r[j]); });"),
-        ("index", "b = gradient(second, i, c, g);", "b = gradient(first, i, c, g);"),
-        ("index", "store(second.dx + i, b);", "store(second.dx + i, a);"),
+    ]),
+    "kernels/exec/warp.h": (POINTWISE, [
+        ("index", "kTransposed ? lane % 4 * 2 + e : lane / 4, column", "kTransposed ? lane % 4 * 2 + 1 - e : lane / 4, column"),
+        ("index", "from(first + i * 8 + row)[column];", "from(first + row)[column];"),
+        ("index", "left[g + i % 2 * 8][q + i / 2 * 8 + e]", "left[g + i / 2 * 8][q + i % 2 * 8 + e]"),
+        ("index", "right[q + i * 8 + e][g]", "right[q + i * 8 + e][g ^ 1]"),
+        ("constant", "for (; groups_ - first_ > N; ++first_)", "for (; groups_ - first_ > N + 1; ++first_)"),
+        ("sign", "exists ? from : nullptr", "from"),
+    ]),
+    "kernels/exec/product.h": (POINTWISE, [
+        ("index", "at_a(row + t % 16, deep + t % 32 / 16)", "at_a(row + t % 16, deep)"),
+        ("index", "deep * 8 + matrix % 2 * 8 + low, first / 8 + matrix / 2", "deep * 8 + matrix / 2 * 8 + low, first / 8 + matrix % 2"),
+        ("index", "at_b(first + matrix / 2 * 8 + low, deep + matrix % 2)", "at_b(first + matrix % 2 * 8 + low, deep + matrix / 2)"),
+        ("constant", "first_row + row < rows && k", "first_row + row < rows - 1 && k"),
+        ("constant", "&& k + packet * 8 < depth;", "&& k + packet * 8 < depth - 8;"),
+        ("constant", "channel < channels && d < depth;", "channel < channels && d < depth - 1;"),
+        ("index", "i + kStages - 1); });", "i + kStages - 2); });"),
+        ("constant", "template wait<kStages - 2>()", "template wait<kStages - 1>()"),
+        ("barrier", "moving[t].template wait<0>();"),
+        ("index", "f[t].b[n / 2].v + n % 2 * 2;", "f[t].b[n / 2].v;"),
+        ("index", "to + (m * 16 + i * 8) * kStride + n * 8", "to + (m * 16 + i * 4) * kStride + n * 8"),
+        ("barrier", "s.sums[k * 8 + j][t] = sums[t].v[k][j];"),
+        ("constant", "slice < kSlices; ++slice", "slice < kSlices - 1; ++slice"),
+        ("sign", "all = is_first ? sum : all + sum;", "all = sum;"),
+        ("constant", "if (row >= rows) return;", ""),
+        ("index", "tile < first + per_chunk &&", "tile < first + 1 &&"),
+    ]),
+    "kernels/pointwise.cu": (POINTWISE, [
+        ("sign", "sums[1][j] += v[j] * v[j];", "sums[1][j] += v[j];"),
+        ("index", "{{sums, sums + channels}}", "{{sums + channels, sums}}"),
     ]),
     "kernels/stem.cu": ("Op/StemKernelTest.*", [
         ("index", "pixel - row * width);", "pixel - row);"),

@@ -27,7 +27,8 @@ std::string operation(ConvPrologue prologue, ConvEpilogue epilogue) {
   static constexpr std::array<std::string_view, 3> kPrologues{"", ", behind a batch norm",
                                                               ", behind relu of a batch norm"};
   static constexpr std::array<std::string_view, 7> kEpilogues{
-      "", ", bias", ", bias and relu", ", bias and relu6", ", statistics", ", through relu to a batch norm", ", sum"};
+      "",        ", bias", ", bias and relu", ", bias and relu6", ", statistics", ", through relu to a batch norm",
+      ", joined"};
   return std::string(kPrologues.at(static_cast<size_t>(prologue))) +
          std::string(kEpilogues.at(static_cast<size_t>(epilogue)));
 }
@@ -38,7 +39,9 @@ std::string text_of(const ConvDesc& d, const std::string& shape, bool training) 
                      training ? "each step" : "once");
 }
 
-bool sums(ConvEpilogue e) { return e == ConvEpilogue::stats || e == ConvEpilogue::drelu_bn_reduce; }
+bool sums(ConvEpilogue e) {
+  return e == ConvEpilogue::stats || e == ConvEpilogue::drelu_bn_reduce || e == ConvEpilogue::join;
+}
 
 ConvDesc as_convolution(const LinearDesc& d) {
   ConvDesc c{.pass = d.pass, .dtype = d.dtype, .tf32 = d.tf32, .epilogue = d.epilogue};
@@ -231,8 +234,9 @@ void Autotuner::measure(const Kernels& kernels, const ConvDesc& desc, const std:
       warn(fmt::format("the kernel '{}' may not compute {}: {}", identity(*k), description, wrong));
   }
   if (runners.empty())
-    throw DeviceError(fmt::format("no kernel of {} computes {} right; --autotune off takes the first all the same",
-                                  provider_.describe(), description));
+    throw WrongKernelsError(
+        fmt::format("no kernel of {} computes {} right; --autotune off takes the first all the same",
+                    provider_.describe(), description));
   race(*trial, runners, mode_ == Autotune::full ? 10 : 3);
   for (const Runner& r : runners) timings[identity(*r.kernel)].nanoseconds = r.median();
   const TuningTable found{{{environment_, description}, timings}};

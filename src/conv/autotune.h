@@ -38,6 +38,12 @@ struct TuningTools {
   Clock clock = steady_clock();
 };
 
+// Every kernel of a description was tried and is wrong.
+class WrongKernelsError : public DeviceError {
+public:
+  using DeviceError::DeviceError;
+};
+
 // Chooses the kernels of one plan. One thread; context, provider and options must outlive it.
 class Autotuner {
 public:

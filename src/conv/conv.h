@@ -35,7 +35,7 @@ struct ConvGeometry {
 // What is done to x on load, and to the result on store. A pass that wants a fusion asks for candidates first: none
 // means no.
 enum class ConvPrologue : uint8_t { none, scale_bias, scale_bias_relu };
-enum class ConvEpilogue : uint8_t { none, bias, bias_relu, bias_relu6, stats, drelu_bn_reduce, add };
+enum class ConvEpilogue : uint8_t { none, bias, bias_relu, bias_relu6, stats, drelu_bn_reduce, join };
 
 struct ConvDesc {
   ConvPass pass = ConvPass::fprop;
@@ -76,6 +76,14 @@ struct ConvArgs {
   const void* normalised_x = nullptr;
   const float *coef = nullptr, *gamma = nullptr, *beta = nullptr;
   float *dgamma = nullptr, *dbeta = nullptr;
+  // Epilogue join of dgrad: x becomes what gradient_join() of kernels/block_end.h makes of it, gated by bits, with the
+  // sums for normalised_x and for a second batch norm. joined: another gradient, may be null or x; second_x may be
+  // null, then the rest of the second is not used.
+  const void* joined = nullptr;
+  const void* mask = nullptr;
+  const void* second_x = nullptr;
+  const float* second_coef = nullptr;
+  float *second_dgamma = nullptr, *second_dbeta = nullptr;
 };
 
 // Runs one description. Stateless after construction and usable from the thread that drives the compute queue.

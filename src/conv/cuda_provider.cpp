@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include "conv/conv_depthwise.h"
+#include "conv/conv_pointwise.h"
 #include "conv/described_device.h"
 
 namespace convolt {
@@ -36,6 +37,7 @@ public:
     if (grouped_first) append(grouped_candidates(desc));
     append(conv_->candidates(desc));
     if (!grouped_first) append(grouped_candidates(desc));
+    append(pointwise_candidates(desc, rates()));
     // Last: whether products are quicker is for the tuning to say.
     if (is_product(desc)) append(matmul_->candidates(as_product(desc)));
     return kernels;

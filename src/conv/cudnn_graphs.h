@@ -194,7 +194,7 @@ inline bool is_offered(const ConvDesc& desc) {
                : desc.epilogue == ConvEpilogue::none;
   }
   if (desc.epilogue == ConvEpilogue::none) return true;
-  return desc.pass == ConvPass::fprop && desc.epilogue != ConvEpilogue::add;
+  return desc.pass == ConvPass::fprop;
 }
 
 // Room before the workspace for the outputs of dgrad's sums that nobody reads.

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "conv/conv_depthwise.h"
+#include "conv/conv_pointwise.h"
 #include "convolt/error.h"
 
 namespace convolt {
@@ -68,6 +69,7 @@ public:
     if (grouped_first) describe(grouped_candidates(desc));
     if (is_offered(desc)) found.push_back(std::make_unique<DescribedKernel>("cuDNN"));
     if (!grouped_first) describe(grouped_candidates(desc));
+    describe(pointwise_candidates(desc, device_.rates));
     return found;
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override {

@@ -80,10 +80,11 @@ void KernelTrial::make_norm() {
     put(prologue_, 0, n.scale, dtype);
     put(prologue_, 1, n.bias, dtype);
   }
-  const bool reduces = desc_.epilogue == ConvEpilogue::drelu_bn_reduce;
+  const bool joins = desc_.epilogue == ConvEpilogue::join,
+             reduces = desc_.epilogue == ConvEpilogue::drelu_bn_reduce || joins;
   if (!reduces && desc_.epilogue != ConvEpilogue::stats) return;
   const Shape rows = reduces ? desc_.geometry.x_shape() : desc_.geometry.y_shape();
-  for (Buffer* b : {&sums_found_, &sums_expected_}) *b = memory(context_, 2 * rows[3] * 4);
+  for (Buffer* b : {&sums_found_, &sums_expected_}) *b = memory(context_, (joins ? 4 : 2) * rows[3] * 4);
   scratch_ = memory(context_, bn_backward_scratch(rows.elements() / rows[3], static_cast<int>(rows[3])));
   if (!reduces) return;
   normalised_ = memory_of(context_, rows, desc_.dtype);
@@ -92,6 +93,17 @@ void KernelTrial::make_norm() {
   int64_t row = 0;
   for (const auto* values : {&n.mean, &n.invstd, &n.scale, &n.bias, &n.gamma, &n.beta})
     put(norm_, row++, *values, DType::f32);
+  if (joins) make_join();
+}
+
+void KernelTrial::make_join() {
+  const Shape shape = desc_.geometry.x_shape();
+  joined_ = memory_of(context_, shape, desc_.dtype);
+  fill(joined_, sums_.joined());
+  second_ = memory_of(context_, shape, desc_.dtype);
+  fill(second_, sums_.first());
+  mask_ = memory(context_, (shape.elements() + 7) / 8);
+  repeat(queue_, mask_, sums_.mask().data(), static_cast<int64_t>(sums_.mask().size()));
 }
 
 void* KernelTrial::result() const {
@@ -131,7 +143,13 @@ void KernelTrial::run(Stream s, const ConvKernel& kernel) const {
                  .gamma = norm_.as<const float>() + 4 * norm_channels,
                  .beta = norm_.as<const float>() + 5 * norm_channels,
                  .dgamma = sums_found_.as<float>(),
-                 .dbeta = sums_found_.as<float>() + norm_channels});
+                 .dbeta = sums_found_.as<float>() + norm_channels,
+                 .joined = joined_.data(),
+                 .mask = mask_.data(),
+                 .second_x = second_.data(),
+                 .second_coef = norm_.as<const float>(),
+                 .second_dgamma = sums_found_.as<float>() + 2 * norm_channels,
+                 .second_dbeta = sums_found_.as<float>() + 3 * norm_channels});
   if (packs && desc_.pass == ConvPass::wgrad) kernel.unpack(s, packed_.data(), w_.data());
 }
 
@@ -171,18 +189,20 @@ std::string KernelTrial::wrong_places() {
 // The sums of an epilogue, against those of what it stored. It may have summed what it had before it was rounded.
 std::string KernelTrial::wrong_sums() {
   if (sums_found_.bytes() == 0) return {};
-  const bool reduces = desc_.epilogue == ConvEpilogue::drelu_bn_reduce;
   const Tensor stored{desc_.dtype, sums_.result_shape(), result()};
   const int64_t channels = stored.shape[3], rows = stored.elements() / channels;
   auto* const expected = sums_expected_.as<float>();
   queue_.run([&](Stream s) {
-    if (reduces)
-      bn_backward_reduce(s, stored, {desc_.dtype, stored.shape, normalised_.data()}, {}, norm_.as<const float>(), {},
-                         scratch_.as<float>(), expected, expected + channels);
-    else
-      channel_sums(s, stored, scratch_.as<float>(), expected);
+    if (desc_.epilogue == ConvEpilogue::stats) return channel_sums(s, stored, scratch_.as<float>(), expected);
+    float* to = expected;
+    for (const Buffer* x : {&normalised_, &second_}) {
+      if (x->bytes() == 0) continue;
+      bn_backward_reduce(s, stored, {desc_.dtype, stored.shape, x->data()}, {}, norm_.as<const float>(), {},
+                         scratch_.as<float>(), to, to + channels);
+      to += 2 * channels;
+    }
   });
-  std::vector<float> f(static_cast<size_t>(2 * channels)), e(f.size());
+  std::vector<float> f(static_cast<size_t>(sums_found_.bytes() / 4)), e(f.size());
   queue_.copy(f.data(), sums_found_.data(), sums_found_.bytes());
   queue_.copy(e.data(), sums_expected_.data(), sums_expected_.bytes());
   queue_.synchronize();

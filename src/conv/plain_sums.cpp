@@ -39,7 +39,7 @@ int64_t flat(const Shape& s, int64_t a, int64_t b, int64_t c, int64_t d) {
 PatternNorm pattern_norm(const ConvDesc& d) {
   PatternNorm n;
   const bool prologue = d.prologue != ConvPrologue::none;
-  if (!prologue && d.epilogue != ConvEpilogue::drelu_bn_reduce) return n;
+  if (!prologue && d.epilogue != ConvEpilogue::drelu_bn_reduce && d.epilogue != ConvEpilogue::join) return n;
   const auto channels = static_cast<uint64_t>(d.geometry.in_c);
   for (uint64_t c = 0; c < channels; ++c) {
     const Philox4 r = philox(5, c, 0);
@@ -80,9 +80,8 @@ bool PlainSums::known(const ConvDesc& d) {
     case ConvEpilogue::stats:
       return forward;
     case ConvEpilogue::drelu_bn_reduce:
+    case ConvEpilogue::join:
       return d.pass == ConvPass::dgrad;
-    case ConvEpilogue::add:
-      return false;
     default:
       return forward && d.prologue == ConvPrologue::none;
   }
@@ -97,7 +96,11 @@ PlainSums::PlainSums(const ConvDesc& desc)
       // Wider where results are cut at 6, so that some are.
       bias_(3, desc.epilogue == ConvEpilogue::bias_relu6 ? 8.F : 1.F, DType::f32),
       normalised_(6, 1, desc.dtype),
-      norm_(pattern_norm(desc)) {}
+      joined_(7, 1, desc.dtype),
+      norm_(pattern_norm(desc)) {
+  if (desc.epilogue != ConvEpilogue::join) return;
+  for (uint64_t i = 0; i < Pattern::kPeriod; ++i) mask_.push_back(static_cast<uint8_t>(philox(8, i, 0).v[0]));
+}
 
 double PlainSums::loaded(int64_t i) const {
   if (desc_.prologue == ConvPrologue::none) return first_(i);
@@ -111,11 +114,24 @@ double PlainSums::before_relu(int64_t i) const {
   return normalised_(i) * static_cast<double>(norm_.scale[c]) + static_cast<double>(norm_.bias[c]);
 }
 
+bool PlainSums::is_open(int64_t i) const {
+  switch (desc_.epilogue) {
+    case ConvEpilogue::drelu_bn_reduce:
+      return before_relu(i) > 0;
+    case ConvEpilogue::join:
+      return (mask_[static_cast<size_t>(i / 8 % Pattern::kPeriod)] >> i % 8 & 1) != 0;
+    default:
+      return true;
+  }
+}
+
 double PlainSums::operator()(int64_t i) const {
   const int64_t d = i % shape_[3], c = i / shape_[3] % shape_[2], b = i / (shape_[3] * shape_[2]) % shape_[1],
                 a = i / (shape_[3] * shape_[2] * shape_[1]);
-  if (desc_.pass == ConvPass::dgrad)
-    return desc_.epilogue == ConvEpilogue::drelu_bn_reduce && before_relu(i) <= 0 ? 0 : dgrad(a, b, c, d);
+  if (desc_.pass == ConvPass::dgrad) {
+    if (!is_open(i)) return 0;
+    return dgrad(a, b, c, d) + (desc_.epilogue == ConvEpilogue::join ? joined_(i) : 0);
+  }
   if (desc_.pass == ConvPass::wgrad) return wgrad(a, b, c, d);
   double y = fprop(a, b, c, d);
   if (desc_.epilogue == ConvEpilogue::none || desc_.epilogue == ConvEpilogue::stats) return y;

@@ -29,8 +29,7 @@ struct PatternNorm {
 // A description whose operands are patterns.
 class PlainSums {
 public:
-  // All but the epilogue add and prologues without ReLU: known() says so. Of an epilogue's sums PlainSums knows
-  // nothing.
+  // All but prologues without ReLU: known() says so. Of an epilogue's sums PlainSums knows nothing.
   static bool known(const ConvDesc& desc);
   explicit PlainSums(const ConvDesc& desc);
 
@@ -40,7 +39,11 @@ public:
   const Pattern& second() const { return second_; }
   const Pattern& bias() const { return bias_; }
   const Pattern& normalised() const { return normalised_; }
-  // Over the channels of x: of the prologue, or of the epilogue drelu_bn_reduce. Empty where there is neither.
+  // Of the epilogue join: the other gradient, and the bits of the gate, one for each element of x, which repeat after
+  // Pattern::kPeriod bytes.
+  const Pattern& joined() const { return joined_; }
+  const std::vector<uint8_t>& mask() const { return mask_; }
+  // Over the channels of x: of the prologue, or of the epilogues of dgrad. Empty where there is neither.
   const PatternNorm& norm() const { return norm_; }
   // Of what the pass writes.
   const Shape& result_shape() const { return shape_; }
@@ -54,6 +57,7 @@ public:
 private:
   double loaded(int64_t i) const;  // element i of x, behind the prologue
   double before_relu(int64_t i) const;
+  bool is_open(int64_t i) const;
   double fprop(int64_t n, int64_t oh, int64_t ow, int64_t k) const;
   double dgrad(int64_t n, int64_t ih, int64_t iw, int64_t c) const;
   double wgrad(int64_t k, int64_t kh, int64_t kw, int64_t c) const;
@@ -61,7 +65,8 @@ private:
   ConvDesc desc_;
   int64_t terms_;  // of a sum, at most
   Shape shape_;
-  Pattern first_, second_, bias_, normalised_;
+  Pattern first_, second_, bias_, normalised_, joined_;
+  std::vector<uint8_t> mask_;
   PatternNorm norm_;
 };
 

@@ -76,6 +76,7 @@ void CompiledPlan::fuse_batch_norms(ConvProvider& convolutions) {
   if (on.prologue) fuse_prologues(program, fusions);
   if (on.dgrad) fuse_dgrad(program, fusions);
   if (on.block_end) fuse_block_ends(program);
+  if (on.dgrad) fuse_dgrad_joins(program, fusions);
   if (on.sweeps) fuse_sweeps(program);
 }
 

@@ -234,14 +234,34 @@ std::shared_ptr<ConvKernel> best_kernel(Op& op, Autotuner& tuner) {
                                 tuner.allowed().describe(), what));
 }
 
-// Takes fusions with batch norms out of a description for which there is no kernel; says whether it did.
-bool make_plain(ConvDesc& desc, ConvProvider& provider) {
+// Takes fusions with batch norms out of a description; says whether there were any.
+bool make_plain(ConvDesc& desc) {
   const bool fused = desc.prologue != ConvPrologue::none || desc.epilogue == ConvEpilogue::stats ||
-                     desc.epilogue == ConvEpilogue::drelu_bn_reduce;
-  if (!fused || !provider.candidates(desc).empty()) return false;
+                     desc.epilogue == ConvEpilogue::drelu_bn_reduce || desc.epilogue == ConvEpilogue::join;
+  if (!fused) return false;
   desc.prologue = ConvPrologue::none;
   desc.epilogue = ConvEpilogue::none;
   return true;
+}
+
+// A fusion by a kernel of its own; composed of plain ones where there is none and `compose` allows it, and where all
+// turn out wrong.
+void choose_kernel(Op& op, Autotuner& tuner, bool compose) {
+  Op plain = op;
+  auto* const desc = std::get_if<ConvAttrs>(&plain.attrs);
+  const bool fused = desc != nullptr && make_plain(desc->desc);
+  const bool none = fused && compose && tuner.allowed().candidates(std::get<ConvAttrs>(op.attrs).desc).empty();
+  try {
+    if (!none) {
+      op.kernel = best_kernel(op, tuner);
+      return;
+    }
+  } catch (const WrongKernelsError&) {
+    if (!fused) throw;
+    op.note += ", composed: no kernel of it is right";
+  }
+  op.composed = true;
+  op.kernel = best_kernel(plain, tuner);
 }
 
 }  // namespace
@@ -256,13 +276,7 @@ void choose_kernels(Program& program, Autotuner& tuner, bool training, bool comp
       step.push_back(std::move(op));
       continue;
     }
-    if (compose && conv) {
-      Op plain = op;
-      op.composed = make_plain(std::get<ConvAttrs>(plain.attrs).desc, tuner.allowed());
-      op.kernel = best_kernel(plain, tuner);
-    } else {
-      op.kernel = best_kernel(op, tuner);
-    }
+    choose_kernel(op, tuner, compose);
     const ConvPass pass = conv ? std::get<ConvAttrs>(op.attrs).desc.pass : std::get<LinearAttrs>(op.attrs).desc.pass;
     if (op.kernel->packed_bytes() == 0) {
       step.push_back(std::move(op));

@@ -27,6 +27,7 @@ struct Fusions;
 void fuse_statistics(Program& program, const Fusions& fusions);
 void fuse_prologues(Program& program, const Fusions& fusions);
 void fuse_dgrad(Program& program, const Fusions& fusions);
+void fuse_dgrad_joins(Program& program, const Fusions& fusions);  // after the ends of blocks
 void fuse_bn_pool(Program& program);
 void fuse_block_ends(Program& program);
 void fuse_sweeps(Program& program);

@@ -20,9 +20,10 @@ Shape with_last(Shape s, int64_t extent) {
 int64_t rows_of(const Shape& s) { return s.elements() / s[-1]; }
 
 // Operands, kNoValue where a fusion has no use for one:
-// fprop (x, w, bias, low) -> (y, sums); dgrad (dy, w, x, coef, gamma, beta) -> (dx, dgamma, dbeta); wgrad (x, dy, low)
-// -> dw. w may be in the library's packed form. low: [2, C], scale and bias of the prologue. sums:
-// f32 [2, C]. Those of dgrad from x on, and what it writes besides dx, belong to drelu_bn_reduce.
+// fprop (x, w, bias, low) -> (y, sums); dgrad (dy, w, x, coef, gamma, beta, dy2, mask, x2, coef2) -> (dx, dgamma,
+// dbeta, dgamma2, dbeta2); wgrad (x, dy, low) -> dw. w may be in the library's packed form. low: [2, C], scale and bias
+// of the prologue. sums: f32 [2, C]. Those of dgrad from x on, and what it writes besides dx, belong to
+// drelu_bn_reduce, and from dy2 on to join, which has no use for gamma and beta.
 ConvArgs args_of(const Op& op, const Binding& b, ConvPass pass) {
   ConvArgs args;
   args.workspace = b.scratch(op);
@@ -43,6 +44,12 @@ ConvArgs args_of(const Op& op, const Binding& b, ConvPass pass) {
     args.beta = b.in(op, 5).as<const float>();
     args.dgamma = b.out(op, 1).as<float>();
     args.dbeta = b.out(op, 2).as<float>();
+    args.joined = b.in(op, 6).data;
+    args.mask = b.in(op, 7).data;
+    args.second_x = b.in(op, 8).data;
+    args.second_coef = b.in(op, 9).as<const float>();
+    args.second_dgamma = b.out(op, 3).as<float>();
+    args.second_dbeta = b.out(op, 4).as<float>();
   } else {
     args.x = b.in(op, 0).data;
     args.y = b.in(op, 1).data;
@@ -52,22 +59,29 @@ ConvArgs args_of(const Op& op, const Binding& b, ConvPass pass) {
   return args;
 }
 
+bool joins_second(const Op& op) { return op.in.size() > 8 && op.in[8] != kNoValue; }
+
 // The scratch of a composed op.
 struct Composed {
-  int64_t normalised = 0, coef = 0, partials = 0, bytes = 0;  // offsets behind the kernel's workspace, and the end
+  // Offsets behind the kernel's workspace, and the end. normalised: x behind a prologue, or before a join.
+  int64_t normalised = 0, coef = 0, partials = 0, bytes = 0;
 };
 Composed composed_scratch(const Op& op) {
   const ConvDesc& d = conv(op);
   const auto aligned = [](int64_t n) { return (n + 255) / 256 * 256; };
   Composed c;
   c.normalised = aligned(op.kernel ? op.kernel->workspace_bytes() : 0);
-  const bool prologue = d.prologue != ConvPrologue::none;
-  c.coef = c.normalised + (prologue ? aligned(d.geometry.x_shape().elements() * size_of(d.dtype)) : 0);
+  const bool prologue = d.prologue != ConvPrologue::none, beside = prologue || d.epilogue == ConvEpilogue::join;
+  c.coef = c.normalised + (beside ? aligned(d.geometry.x_shape().elements() * size_of(d.dtype)) : 0);
   c.partials = c.coef + (prologue ? aligned(d.geometry.in_c * 16) : 0);
   const Shape reduced = d.pass == ConvPass::dgrad ? d.geometry.x_shape() : d.geometry.y_shape();
-  c.bytes =
-      c.partials +
-      (d.epilogue != ConvEpilogue::none ? bn_backward_scratch(rows_of(reduced), static_cast<int>(reduced[-1])) : 0);
+  const int64_t rows = rows_of(reduced);
+  const auto channels = static_cast<int>(reduced[-1]);
+  c.bytes = c.partials;
+  if (d.epilogue == ConvEpilogue::join)
+    c.bytes += gradient_join_scratch(rows, channels, joins_second(op));
+  else if (d.epilogue != ConvEpilogue::none)
+    c.bytes += bn_backward_scratch(rows, channels);
   return c;
 }
 
@@ -86,14 +100,24 @@ Launch compose(const Op& op, const Binding& b) {
   auto* partials = reinterpret_cast<float*>(scratch + place.partials);
   const bool prologue = d.prologue != ConvPrologue::none;
   if (prologue) plain.x = normalised.data;
-  GradientJoinArgs join{.dy = x,
-                        .x = {d.dtype, g.x_shape(), const_cast<void*>(args.normalised_x)},
+  // A result may lie where the other gradient does.
+  if (d.epilogue == ConvEpilogue::join) plain.x = scratch + place.normalised;
+  const auto as_x = [&](const void* data) { return Tensor{d.dtype, x.shape, const_cast<void*>(data)}; };
+  const bool masked = d.epilogue == ConvEpilogue::join;
+  GradientJoinArgs join{.dy = as_x(plain.x),
+                        .dy2 = as_x(args.joined),
+                        .x = as_x(args.normalised_x),
                         .coef = args.coef,
-                        .gate = Gate::recomputed,
+                        .gate = masked ? Gate::mask : Gate::recomputed,
+                        .gate_data = args.mask,
+                        .x2 = as_x(args.second_x),
+                        .coef2 = args.second_coef,
                         .dz = x,
                         .scratch = partials,
                         .dgamma = args.dgamma,
-                        .dbeta = args.dbeta};
+                        .dbeta = args.dbeta,
+                        .dgamma2 = args.second_dgamma,
+                        .dbeta2 = args.second_dbeta};
   return [=, kernel = op.kernel, epilogue = d.epilogue](Stream s) {
     if (prologue) {
       cast(s, low, {DType::f32, low.shape, coef + 2 * low.shape[1]});
@@ -101,7 +125,7 @@ Launch compose(const Op& op, const Binding& b) {
     }
     kernel->run(s, plain);
     if (epilogue == ConvEpilogue::stats) channel_sums(s, y, partials, args.sums);
-    if (epilogue == ConvEpilogue::drelu_bn_reduce) gradient_join(s, join);
+    if (epilogue == ConvEpilogue::drelu_bn_reduce || epilogue == ConvEpilogue::join) gradient_join(s, join);
   };
 }
 int composed_launches(const Op& op) {
@@ -124,7 +148,7 @@ int64_t composed_bytes(const Op& op) {
   int64_t n = 2 * (c.bytes - c.partials);
   if (d.prologue != ConvPrologue::none) n += 2 * x;
   if (d.epilogue == ConvEpilogue::stats) n += y;
-  if (d.epilogue == ConvEpilogue::drelu_bn_reduce) n += 2 * x;
+  if (d.epilogue == ConvEpilogue::drelu_bn_reduce || d.epilogue == ConvEpilogue::join) n += 2 * x;
   return n;
 }
 
@@ -229,7 +253,8 @@ const OpDef conv_dgrad{.name = "conv_dgrad",
                        .flops = conv_flops,
                        .bytes = conv_bytes,
                        .scratch = kernel_workspace,
-                       .launches = composed_launches};
+                       .launches = composed_launches,
+                       .in_place = {{6, 0}}};
 const OpDef conv_wgrad{.name = "conv_wgrad",
                        .infer = [](const Op& op, const Program&) -> std::vector<TensorType> {
                          return {{conv(op).dtype, conv(op).geometry.w_shape()}};

@@ -352,11 +352,13 @@ TEST_F(AutotuneTest, AWorkspaceThatFitsNoMemoryIsLeftOut) {
 
 std::vector<ConvDesc> fused_convs() {
   ConvDesc statistics = small_conv(), prologue = small_conv(), both = small_conv(),
-           gradient = small_conv(ConvPass::dgrad), weights = small_conv(ConvPass::wgrad);
+           gradient = small_conv(ConvPass::dgrad), join = small_conv(ConvPass::dgrad),
+           weights = small_conv(ConvPass::wgrad);
   statistics.epilogue = both.epilogue = ConvEpilogue::stats;
   prologue.prologue = both.prologue = weights.prologue = ConvPrologue::scale_bias_relu;
   gradient.epilogue = ConvEpilogue::drelu_bn_reduce;
-  return {statistics, prologue, both, gradient, weights};
+  join.epilogue = ConvEpilogue::join;
+  return {statistics, prologue, both, gradient, join, weights};
 }
 
 TEST_F(AutotuneTest, OfFusedConvolutionsTheQuickestThatIsRightIsTaken) {
@@ -395,7 +397,7 @@ TEST_F(AutotuneTest, WrongSumsAndForgottenProloguesDoNotWin) {
 TEST_F(AutotuneTest, TheOnlyKernelOfAFusionMustBeRight) {
   for (const ConvDesc& desc : fused_convs()) {
     provider_.specs = {{.name = "wrong", .cost = kMs, .spoil = [](auto& y) { y[9] += 1; }}};
-    EXPECT_THROW(choice(desc), DeviceError);
+    EXPECT_THROW(choice(desc), WrongKernelsError);
     provider_.specs = {{"right", kMs}};
     EXPECT_EQ(choice(desc), "right");
   }
@@ -404,7 +406,7 @@ TEST_F(AutotuneTest, TheOnlyKernelOfAFusionMustBeRight) {
 TEST_F(AutotuneTest, OfDescriptionsThatCannotBeTriedTheFirstIsTaken) {
   provider_.specs = {{"slow", 3 * kMs}, {"quick", kMs}};
   ConvDesc desc = small_conv();
-  desc.epilogue = ConvEpilogue::add;
+  desc.prologue = ConvPrologue::scale_bias;
   EXPECT_EQ(choice(desc), "slow");
   EXPECT_EQ(runs(), 0);
 }

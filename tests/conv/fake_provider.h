@@ -105,7 +105,28 @@ private:
       std::copy_n(sums.begin(), channels, a.dgamma);
       std::copy_n(sums.begin() + desc_.geometry.in_c, channels, a.dbeta);
     }
+    if (desc_.epilogue == ConvEpilogue::join) join(dx, a);
     write(std::move(dx), a.x);
+  }
+  void join(std::vector<double>& dx, const ConvArgs& a) const {
+    const auto channels = static_cast<size_t>(desc_.geometry.in_c), all = dx.size();
+    const std::vector<double> other = read(a.joined, static_cast<int64_t>(all));
+    const auto* const bits = static_cast<const uint8_t*>(a.mask);
+    for (size_t i = 0; i < all; ++i) dx[i] = (bits[i / 8] >> i % 8 & 1) != 0 ? dx[i] + other[i] : 0;
+    std::vector<double> sums(4 * channels);
+    const std::pair<const void*, const float*> norms[] = {{a.normalised_x, a.coef}, {a.second_x, a.second_coef}};
+    for (size_t k = 0; k < 2; ++k) {
+      const std::vector<double> x = read(norms[k].first, static_cast<int64_t>(all));
+      const std::vector<double> coef = read(norms[k].second, 2 * desc_.geometry.in_c);
+      for (size_t i = 0; i < all; ++i) {
+        const size_t c = i % channels;
+        sums[2 * k * channels + c] += dx[i] * (x[i] - coef[c]) * coef[channels + c];
+        sums[(2 * k + 1) * channels + c] += dx[i];
+      }
+    }
+    if (spec_.spoil_sums) spec_.spoil_sums(sums);
+    float* const to[] = {a.dgamma, a.dbeta, a.second_dgamma, a.second_dbeta};
+    for (size_t k = 0; k < 4; ++k) std::copy_n(sums.begin() + static_cast<int64_t>(k * channels), channels, to[k]);
   }
   int64_t weights() const { return desc_.geometry.w_shape().elements(); }
   // The packed form: with the sign turned.

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
+#include "conv/conv_pointwise.h"
 #include "conv/kernel_trial.h"
 #include "reference/conv.h"
 #include "support/device.h"
@@ -123,6 +126,25 @@ TEST(PlainSums, KnowFusions) {
     }
 }
 
+// Another gradient is added to it, and bits of the element's own gate what comes of them.
+TEST(PlainSums, KnowJoins) {
+  for (const ConvGeometry& g : geometries()) {
+    const ConvDesc desc{.pass = ConvPass::dgrad, .geometry = g, .dtype = DType::f16, .epilogue = ConvEpilogue::join};
+    ASSERT_TRUE(PlainSums::known(desc));
+    const PlainSums sums(desc);
+    const Values dx = reference::conv_dgrad(g, operand(sums.first(), g.y_shape()), operand(sums.second(), g.w_shape()));
+    int passing = 0;
+    for (size_t i = 0; i < dx.size(); ++i) {
+      const bool open = (sums.mask()[i / 8] >> i % 8 & 1) != 0;
+      passing += open ? 1 : 0;
+      const auto at = static_cast<int64_t>(i);
+      ASSERT_NEAR(sums(at), open ? dx[i] + sums.joined()(at) : 0, 1e-12) << i;
+    }
+    EXPECT_GT(passing, static_cast<int>(dx.size() / 4));
+    EXPECT_LT(passing, static_cast<int>(dx.size() * 3 / 4));
+  }
+}
+
 TEST(PlainSums, ApplyTheActivation) {
   ConvDesc desc{.geometry = geometries()[0], .epilogue = ConvEpilogue::bias};
   const PlainSums plain(desc);
@@ -169,6 +191,54 @@ TEST(KernelTrial, EveryKernelOfTheCpuIsRight) {
         }
       }
   EXPECT_GT(kernels, 70);
+}
+
+// Our own for CUDA, whose formulas run here too.
+TEST(KernelTrial, PointwiseKernelsAreRight) {
+  Context& context = context_of(Device::cpu());
+  const DeviceRates rates{.copy = 1, .f16 = 1e9, .bf16 = 1e9};  // every sweep that is spared counts
+  for (const DType dtype : {DType::bf16, DType::f16})
+    for (const auto& [pass, epilogue] : {std::pair{ConvPass::fprop, ConvEpilogue::stats},
+                                         {ConvPass::dgrad, ConvEpilogue::drelu_bn_reduce},
+                                         {ConvPass::dgrad, ConvEpilogue::join}}) {
+      const ConvGeometry g{.n = 3, .in_h = 9, .in_w = 7, .in_c = 136, .out_c = 72};
+      const ConvDesc desc{.pass = pass, .geometry = g, .dtype = dtype, .epilogue = epilogue};
+      const auto kernels = pointwise_candidates(desc, rates);
+      ASSERT_EQ(kernels.size(), 1U);
+      KernelTrial trial(context, desc, {.workspace_bytes = kernels[0]->workspace_bytes()});
+      EXPECT_EQ(trial.check(*kernels[0]), "") << static_cast<int>(epilogue) << ", " << name_of(dtype);
+    }
+}
+
+TEST(Pointwise, IsOfferedWhereASweepCostsMoreThanSlowerProducts) {
+  const DeviceRates h200{.copy = 4.3e12, .f16 = 780e12, .bf16 = 780e12};
+  const auto offered = [&](const ConvDesc& d) { return !pointwise_candidates(d, h200).empty(); };
+  ConvDesc desc{.geometry = {.n = 256, .in_h = 56, .in_w = 56, .in_c = 64, .out_c = 256},
+                .dtype = DType::bf16,
+                .epilogue = ConvEpilogue::stats};
+  EXPECT_TRUE(offered(desc));
+  ConvDesc other = desc;
+  other.dtype = DType::f32;
+  EXPECT_FALSE(offered(other));
+  other = desc;
+  other.epilogue = ConvEpilogue::none;
+  EXPECT_FALSE(offered(other));
+  other = desc;
+  other.pass = ConvPass::dgrad;
+  EXPECT_FALSE(offered(other));
+  other.epilogue = ConvEpilogue::join;
+  EXPECT_TRUE(offered(other));
+  other.prologue = ConvPrologue::scale_bias_relu;
+  EXPECT_FALSE(offered(other));
+  for (const auto& change : std::vector<std::function<void(ConvGeometry&)>>{
+           [](auto& g) { g.in_c = 60; }, [](auto& g) { g.out_c = 252; }, [](auto& g) { g.kernel_w = 3; },
+           [](auto& g) { g.stride_h = 2; }, [](auto& g) { g.pad = 1; }, [](auto& g) { g.groups = 2; },
+           // As much to multiply as 4096 channels are is done sooner by the library, with a sweep behind it.
+           [](auto& g) { g.in_c = g.out_c = 4096; }}) {
+    other = desc;
+    change(other.geometry);
+    EXPECT_FALSE(offered(other)) << other.geometry.to_string();
+  }
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Which convolutions of every model cuDNN fuses with batch norms on an H200: the described device says the same as the
-// library itself, and docs/conv-coverage.md is what comes out.
+// Which convolutions of every model cuDNN fuses with batch norms on an H200, and which our own kernels do: the
+// described device says the same as the library itself, and docs/conv-coverage.md is what comes out.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -32,6 +32,19 @@ constexpr Fusion kFusions[] = {
     {"dgrad + ReLU + sums", ConvPass::dgrad, ConvPrologue::none, ConvEpilogue::drelu_bn_reduce},
     {"prologue + wgrad", ConvPass::wgrad, ConvPrologue::scale_bias_relu, ConvEpilogue::none}};
 
+// What our own kernels are for.
+struct OwnFusion {
+  const char* name;
+  ConvPass pass;
+  ConvEpilogue epilogue;
+  DType dtype;
+};
+constexpr OwnFusion kOwnFusions[] = {
+    {"f16 dgrad + join", ConvPass::dgrad, ConvEpilogue::join, DType::f16},
+    {"bf16 statistics", ConvPass::fprop, ConvEpilogue::stats, DType::bf16},
+    {"bf16 dgrad + ReLU + sums", ConvPass::dgrad, ConvEpilogue::drelu_bn_reduce, DType::bf16},
+    {"bf16 dgrad + join", ConvPass::dgrad, ConvEpilogue::join, DType::bf16}};
+
 std::string device_json() {
   std::ifstream file(CONVOLT_SOURCE_DIR "/tests/cuda/h200.json", std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
@@ -40,7 +53,7 @@ std::string device_json() {
 struct Shape {
   std::string model;  // the first that has it
   ConvGeometry geometry;
-  bool offered[4] = {};
+  bool offered[4] = {}, own[4] = {};
 };
 
 // Every convolution of every model at its usual size, the first over blocks of pixels, each shape once.
@@ -71,16 +84,18 @@ std::string yes_of(int yes, int all) { return yes == all ? "all" : yes == 0 ? "-
 
 std::string document(const std::vector<Shape>& shapes) {
   std::ostringstream out;
-  out << "# Which convolutions cuDNN fuses with batch norms\n\n"
+  out << "# Which convolutions are fused with batch norms\n\n"
          "Made by `tests/cuda/coverage_test.cpp`, which asks cuDNN (9.19) for plans on an H200 that is not there: f16, "
          "the\nshapes of every model at its usual size, the first convolution over blocks of pixels. Numbers are "
          "distinct shapes, counted under the first model "
-         "that has them.\nIn bf16 and f32 cuDNN has none of the four. Shapes without a fusion run plain, with the "
-         "sweeps "
-         "of their batch norms\nbeside them; plans say nothing of speed.\n\n"
+         "that has them.\nIn bf16 and f32 cuDNN has none of the four. The last four columns are our own kernels' "
+         "(`kernels/pointwise.h`): 1x1, stride 1,\nwhere a plain product with a sweep behind it should take longer by "
+         "bytes and operations. Shapes without a fusion run plain, with\nthe sweeps of their batch norms beside them; "
+         "plans say nothing of speed.\n\n"
          "| model | kind | shapes |";
   for (const Fusion& f : kFusions) out << " " << f.name << " |";
-  out << "\n|---|---|---|---|---|---|---|\n";
+  for (const OwnFusion& f : kOwnFusions) out << " " << f.name << " |";
+  out << "\n|---|---|---|---|---|---|---|---|---|---|---|\n";
   for (size_t i = 0; i < shapes.size();) {
     std::map<std::string, std::vector<const Shape*>> kinds;
     const std::string model = shapes[i].model;
@@ -93,10 +108,22 @@ std::string document(const std::vector<Shape>& shapes) {
         for (const Shape* s : of_kind) yes += s->offered[f];
         out << " " << yes_of(yes, static_cast<int>(of_kind.size())) << " |";
       }
+      for (size_t f = 0; f < std::size(kOwnFusions); ++f) {
+        int yes = 0;
+        for (const Shape* s : of_kind) yes += s->own[f];
+        out << " " << yes_of(yes, static_cast<int>(of_kind.size())) << " |";
+      }
       out << "\n";
     }
   }
   return out.str();
+}
+
+// Whether a kernel of that name is among the candidates.
+bool has(ConvProvider& provider, const ConvDesc& desc, std::string_view name) {
+  for (const auto& kernel : provider.candidates(desc))
+    if (kernel->name() == name) return true;
+  return false;
 }
 
 TEST(Coverage, DescribedDevicesAnswerAsCudnnDoes) {
@@ -129,14 +156,21 @@ TEST(Coverage, DescribedDevicesAnswerAsCudnnDoes) {
   for (const Shape& s : shapes)
     for (size_t f = 0; f < std::size(kFusions); ++f) {
       const Fusion& fusion = kFusions[f];
-      const bool said = !described
-                             ->candidates(ConvDesc{.pass = fusion.pass,
-                                                   .geometry = s.geometry,
-                                                   .dtype = DType::f16,
-                                                   .prologue = fusion.prologue,
-                                                   .epilogue = fusion.epilogue})
-                             .empty();
+      const bool said = has(*described,
+                            {.pass = fusion.pass,
+                             .geometry = s.geometry,
+                             .dtype = DType::f16,
+                             .prologue = fusion.prologue,
+                             .epilogue = fusion.epilogue},
+                            "cuDNN");
       EXPECT_EQ(said, s.offered[f]) << s.model << ": " << s.geometry.to_string() << ", " << fusion.name;
+    }
+  for (Shape& s : shapes)
+    for (size_t f = 0; f < std::size(kOwnFusions); ++f) {
+      const OwnFusion& fusion = kOwnFusions[f];
+      s.own[f] = has(*described,
+                     {.pass = fusion.pass, .geometry = s.geometry, .dtype = fusion.dtype, .epilogue = fusion.epilogue},
+                     "convolt pointwise");
     }
   const std::string made = document(shapes);
   std::ifstream file(CONVOLT_SOURCE_DIR "/docs/conv-coverage.md");

@@ -127,7 +127,7 @@ TEST_F(FusionLog, AResidualNetworkFusesEverywhere) {
   EXPECT_EQ(count("bn_max_pool"), 1);
   EXPECT_EQ(count("max_pool_backward"), 0);
   EXPECT_EQ(count("bn_backward_reduce"), 0);
-  EXPECT_EQ(count("bn_backward_join"), 2);
+  EXPECT_EQ(count("bn_backward_join"), 1);  // of the mean
   EXPECT_EQ(count("bn_backward_pair"), 1);
   EXPECT_EQ(count("bn_finalize"), 5);
   EXPECT_EQ(count("bn_finalize_pair"), 1);
@@ -137,6 +137,7 @@ TEST_F(FusionLog, AResidualNetworkFusesEverywhere) {
   EXPECT_TRUE(says("pass statistics: 7 in the epilogues of convolutions\n"));
   EXPECT_TRUE(says("pass prologue: 3 batch norms on load of the convolutions behind them; 2 not: a residual is added"));
   EXPECT_TRUE(says("pass dgrad: 3 gradients of ReLU and batch norm"));
+  EXPECT_TRUE(says("pass dgrad: 1 joins of gradients in the epilogues of convolutions; 1 not: not gated by bits"));
   EXPECT_TRUE(says("pass stem: 0 first convolutions over blocks of pixels; 1 not: the pictures are no whole blocks"));
   EXPECT_TRUE(says("pass pool: 1 batch norms and ReLUs into max pools\n"));
   EXPECT_TRUE(says("pass block end: 2 gradients joined, gated and summed in one sweep\n"));
@@ -198,10 +199,10 @@ int64_t number(const nlohmann::json& plan, const char* what) { return plan[what]
 // The contract of the GPU engine's plan, in bytes, launches and memory.
 TEST(DescribedDevice, ResNet50MovesWhatTheRooflineAllows) {
   const auto f16 = planned("resnet50", DType::f16), bf16 = planned("resnet50", DType::bf16);
-  EXPECT_LE(number(f16, "bytes_per_step"), 76'000'000'000);
-  EXPECT_LE(number(f16, "kernels_per_step"), 300);
+  EXPECT_LE(number(f16, "bytes_per_step"), 70'500'000'000);
+  EXPECT_LE(number(f16, "kernels_per_step"), 285);
   EXPECT_LE(number(f16, "peak_bytes"), 10'000'000'000);
-  EXPECT_LE(number(bf16, "bytes_per_step"), 86'000'000'000);
+  EXPECT_LE(number(bf16, "bytes_per_step"), 78'000'000'000);
   // 3 * 8.178 GFLOP a picture less the stem's dgrad; over blocks of pixels the stem multiplies by zeros too.
   Passes no_stem;
   no_stem.stem = false;

@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "conv/conv.h"
+#include "conv/fake_provider.h"
+#include "graph/lower.h"
 #include "graph/networks.h"
+#include "graph/passes/fusion.h"
 #include "support/cache_home.h"
 
 namespace convolt::test {
@@ -92,6 +94,29 @@ TEST_F(TunedPlan, ALimitThatNoKernelKeepsNamesLayerAndFlag) {
     EXPECT_THAT(e.what(), HasSubstr("conv_fprop 'stem.conv': "));
     EXPECT_THAT(e.what(), HasSubstr("with a workspace of at most 0 bytes (--workspace-limit) offers no"));
   }
+}
+
+// What trains on with wrong sums would do so in silence, and what stops would not train at all.
+TEST_F(TunedPlan, AFusionWhoseKernelsAreWrongIsComposedOfPlainOnes) {
+  FakeProvider provider;
+  provider.specs = {{.name = "fake", .spoil_sums = [](auto& sums) { sums[0] += 1; }}};
+  Program program = lower(graph_, {.batch = 2, .training = true});
+  fuse_statistics(program, {provider});
+  std::vector<std::string> warnings;
+  KernelOptions kernels{.autotune = Autotune::quick, .warning = [&](const auto& w) { warnings.push_back(w); }};
+  Autotuner tuner(*context_, provider, kernels, true, {.clock = provider.device.clock()});
+  choose_kernels(program, tuner, true);
+  int composed = 0;
+  for (const Op& op : program.step) {
+    if (op.def != &ops::conv_fprop) continue;
+    ++composed;
+    EXPECT_TRUE(op.composed) << op.layer;
+    EXPECT_THAT(op.note, HasSubstr(", composed: no kernel of it is right"));
+    EXPECT_EQ(std::get<ConvAttrs>(op.attrs).desc.epilogue, ConvEpilogue::stats);
+    EXPECT_EQ(op.kernel->name(), "fake");
+  }
+  EXPECT_EQ(composed, 7);
+  EXPECT_FALSE(warnings.empty());
 }
 
 }  // namespace

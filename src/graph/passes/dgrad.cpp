@@ -1,5 +1,5 @@
 // The gradient of a ReLU and the sums of a batch norm's gradient into the epilogue of the convolution's gradient that
-// arrives there.
+// arrives there; at the end of a block, where another gradient arrives too, their join.
 #include "graph/lower.h"
 #include "graph/passes/fusion.h"
 
@@ -35,6 +35,60 @@ void fuse_dgrad(Program& p, const Fusions& fusions) {
     std::get<BnAttrs>(apply->attrs).act = Activation::none;
     *reduce = {};
     report.applied();
+  }
+  remove_emptied(p);
+}
+
+namespace {
+
+// The convolution whose gradient, which nobody else reads, is that operand of a join; else null.
+Op* arriving(const Uses& uses, const Op& join, size_t operand) {
+  Op* const writer = uses.writer(join.in[operand]);
+  const bool alone = writer != nullptr && uses.readers(join.in[operand]).size() == 1;
+  return alone && writer->def == &ops::conv_dgrad &&
+                 std::get<ConvAttrs>(writer->attrs).desc.epilogue == ConvEpilogue::none
+             ? writer
+             : nullptr;
+}
+
+// The join's place, since only there the other gradient is known.
+void move_into(Op& join, Op& dgrad, size_t operand) {
+  const ValueId other = join.in[1 - operand];
+  const std::string layer = join.layer;
+  dgrad.in.insert(dgrad.in.end(),
+                  {join.in[2], join.in[3], kNoValue, kNoValue, other, join.in[4], join.in[5], join.in[6]});
+  dgrad.out = join.out;
+  dgrad.note += " + join and sums of " + layer;
+  join = std::move(dgrad);
+  dgrad = {};
+}
+
+}  // namespace
+
+void fuse_dgrad_joins(Program& p, const Fusions& fusions) {
+  PassReport report(p, "dgrad", "joins of gradients in the epilogues of convolutions");
+  for (size_t i = 0; i < p.step.size(); ++i) {
+    if (p.step[i].def != &ops::bn_backward_join) continue;
+    const Uses uses(p);
+    Op& join = p.step[i];
+    const BnAttrs& bn = std::get<BnAttrs>(join.attrs);
+    if (bn.gate != Gate::mask || bn.spread > 0) {
+      report.refused("not gated by bits, or of a mean", join.layer);
+      continue;
+    }
+    bool fused = false;
+    for (const size_t operand : {size_t{0}, size_t{1}}) {
+      Op* const dgrad = fused ? nullptr : arriving(uses, join, operand);
+      if (dgrad == nullptr) continue;
+      ConvDesc desc = std::get<ConvAttrs>(dgrad->attrs).desc;
+      desc.epilogue = ConvEpilogue::join;
+      if (!fusions.offer(desc)) continue;
+      std::get<ConvAttrs>(dgrad->attrs).desc = desc;
+      move_into(join, *dgrad, operand);
+      report.applied();
+      fused = true;
+    }
+    if (!fused) report.refused("no kernel", join.layer);
   }
   remove_emptied(p);
 }

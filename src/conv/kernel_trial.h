@@ -48,7 +48,9 @@ private:
   Ends read_ends();
   std::string wrong_places();
   std::string wrong_sums();
+  std::string wrong_bias_gradient();
   void make_norm();
+  void make_linear();
   std::string differs(const std::vector<float>& found, const std::vector<float>& expected) const;
 
   Context& context_;
@@ -56,10 +58,12 @@ private:
   ConvDesc desc_;
   TrialOptions options_;
   PlainSums sums_;
-  Buffer x_, w_, y_, bias_, packed_, workspace_;
+  Buffer x_, w_, y_, bias_, linear_bias_, packed_, workspace_;
   // Of a prologue: [2, in_c]. Of an epilogue: its batch norm's input; mean, invstd, scale, bias, gamma and beta, f32
   // [6, in_c]; two rows of sums; the same by kernels of their own, and what those need.
   Buffer prologue_, normalised_, norm_, sums_found_, sums_expected_, scratch_;
+  // Of the epilogues of linear layers.
+  Buffer mask_, bias_gradient_;
   std::vector<int64_t> places_;
   std::vector<double> expected_;
   Ends right_;              // of the first kernel that was right

@@ -77,6 +77,7 @@ void CompiledPlan::fuse_batch_norms(ConvProvider& convolutions) {
   if (on.dgrad) fuse_dgrad(program, fusions);
   if (on.block_end) fuse_block_ends(program);
   if (on.sweeps) fuse_sweeps(program);
+  if (on.linear) fuse_linear(program, fusions);
 }
 
 void CompiledPlan::add_scratch() {

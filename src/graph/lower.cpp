@@ -28,6 +28,15 @@ std::vector<ValueId> LoweringContext::emit_prepare(const OpDef& def, std::vector
   return out;
 }
 
+ValueId low_copy(Program& program, ValueId full, DType dtype, const std::string& layer) {
+  ValueInfo copy = program[full];
+  copy.dtype = dtype;
+  copy.home = Home::copy;
+  const ValueId low = program.add(std::move(copy));
+  program.prepare.push_back({.def = &ops::cast_weights, .in = {full}, .out = {low}, .attrs = {}, .layer = layer});
+  return low;
+}
+
 namespace {
 
 // The operands of a layer that live in Params: f32, and in the plan's dtype for what convolutions and linear layers
@@ -45,10 +54,7 @@ ParamValues param_values(Program& program, const Graph& graph, const Layer& laye
     v.low.push_back(v.full.back());
     const bool multiplied = spec.shape.rank() > 1;
     if (dtype == DType::f32 || !multiplied) continue;
-    v.low.back() =
-        program.add({.name = spec.name, .dtype = dtype, .shape = spec.shape, .home = Home::copy, .param = i});
-    program.prepare.push_back(
-        {.def = &ops::cast_weights, .in = {v.full.back()}, .out = {v.low.back()}, .attrs = {}, .layer = layer.name});
+    v.low.back() = low_copy(program, v.full.back(), dtype, layer.name);
   }
   return v;
 }
@@ -234,13 +240,21 @@ std::shared_ptr<ConvKernel> best_kernel(Op& op, Autotuner& tuner) {
                                 tuner.allowed().describe(), what));
 }
 
-// Takes fusions with batch norms out of a description for which there is no kernel; says whether it did.
+// Takes fusions out of a description for which there is no kernel; says whether it did.
 bool make_plain(ConvDesc& desc, ConvProvider& provider) {
   const bool fused = desc.prologue != ConvPrologue::none || desc.epilogue == ConvEpilogue::stats ||
                      desc.epilogue == ConvEpilogue::drelu_bn_reduce;
   if (!fused || !provider.candidates(desc).empty()) return false;
   desc.prologue = ConvPrologue::none;
   desc.epilogue = ConvEpilogue::none;
+  return true;
+}
+bool make_plain(LinearDesc& desc, ConvProvider& provider) {
+  const ConvEpilogue e = desc.epilogue;
+  const bool masks = e == ConvEpilogue::bias_relu_mask;
+  if (!masks && e != ConvEpilogue::bias_gradient && e != ConvEpilogue::drelu_bias_gradient) return false;
+  if (!provider.candidates(desc).empty()) return false;
+  desc.epilogue = masks ? ConvEpilogue::bias_relu : ConvEpilogue::none;
   return true;
 }
 
@@ -256,9 +270,10 @@ void choose_kernels(Program& program, Autotuner& tuner, bool training, bool comp
       step.push_back(std::move(op));
       continue;
     }
-    if (compose && conv) {
+    if (compose) {
       Op plain = op;
-      op.composed = make_plain(std::get<ConvAttrs>(plain.attrs).desc, tuner.allowed());
+      op.composed = conv ? make_plain(std::get<ConvAttrs>(plain.attrs).desc, tuner.allowed())
+                         : make_plain(std::get<LinearAttrs>(plain.attrs).desc, tuner.allowed());
       op.kernel = best_kernel(plain, tuner);
     } else {
       op.kernel = best_kernel(op, tuner);

@@ -1,10 +1,11 @@
-// Scale-bias, addition of the residual and activation in one sweep; bias and activation into the convolution; max pools
-// before activations. Runs on
-// forward ops, before the gradient is built: the fused op has a gradient rule of its own.
+// Scale-bias, addition of the residual and activation in one sweep; bias and activation into the convolution or linear
+// layer; max pools before activations. Runs on forward ops, before the gradient is built: the fused op has a gradient
+// rule of its own.
 #include <algorithm>
 
 #include "graph/lower.h"
 #include "graph/op.h"
+#include "graph/passes/fusion.h"
 
 namespace convolt {
 namespace {
@@ -91,8 +92,8 @@ private:
     }
   }
 
-  // act(bn_apply(...)) -> bn_apply with activation; relu or relu6 of (conv + bias) -> the convolution's epilogue where
-  // the provider offers it.
+  // act(bn_apply(...)) -> bn_apply with activation; relu or relu6 of (conv + bias) or (linear + bias) -> the epilogue
+  // where the provider offers it.
   void fuse_activation(size_t i) {
     const Op act = p_.step[i];
     const int w = sole_writer(act.in[0]);
@@ -103,12 +104,12 @@ private:
       // The gradient after a residual knows the stored output alone.
       if (training_ && before.in[2] != kNoValue && !gradient_from_output(a)) return;
       std::get<BnAttrs>(before.attrs).act = a;
-    } else if (before.def == &ops::conv_fprop && (a.kind == Activation::relu || a.kind == Activation::relu6) &&
-               std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::bias) {
-      ConvDesc desc = std::get<ConvAttrs>(before.attrs).desc;
-      desc.epilogue = a.kind == Activation::relu ? ConvEpilogue::bias_relu : ConvEpilogue::bias_relu6;
-      if (provider_.candidates(desc).empty()) return;
-      std::get<ConvAttrs>(before.attrs).desc = desc;
+    } else if (before.def == &ops::conv_fprop) {
+      if (why_not(std::get<ConvAttrs>(before.attrs).desc, a.kind) != nullptr) return;
+    } else if (before.def == &ops::linear_fprop) {
+      if (const char* why = why_not(std::get<LinearAttrs>(before.attrs).desc, a.kind); why != nullptr)
+        return linear_.refused(why, before.layer);
+      linear_.applied();
     } else {
       return;
     }
@@ -119,11 +120,25 @@ private:
     ++activations_;
   }
 
+  // Makes the activation part of the epilogue; else the reason.
+  template <class Desc>
+  const char* why_not(Desc& desc, Activation a) const {
+    if (a == Activation::gelu) return "gelu: cuBLASLt has the approximation by tanh";
+    if (a != Activation::relu && a != Activation::relu6) return "there is no such epilogue";
+    if (desc.epilogue != ConvEpilogue::bias) return "no bias in the epilogue";
+    Desc fused = desc;
+    fused.epilogue = a == Activation::relu ? ConvEpilogue::bias_relu : ConvEpilogue::bias_relu6;
+    if (provider_.candidates(fused).empty()) return "no kernel";
+    desc = fused;
+    return nullptr;
+  }
+
   void fuse_bias(size_t i) {
     const Op bias = p_.step[i];
     const int w = sole_writer(bias.in[0]);
     if (w < 0) return;
     Op before = p_.step[static_cast<size_t>(w)];
+    ValueId operand = bias.in[1];
     if (before.def == &ops::conv_fprop && std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::none) {
       ConvDesc& desc = std::get<ConvAttrs>(before.attrs).desc;
       desc.epilogue = ConvEpilogue::bias;
@@ -133,10 +148,11 @@ private:
       LinearDesc& desc = std::get<LinearAttrs>(before.attrs).desc;
       desc.epilogue = ConvEpilogue::bias;
       if (provider_.candidates(desc).empty()) return;
+      if (desc.dtype != DType::f32) operand = low_copy(p_, operand, desc.dtype, bias.layer);
     } else {
       return;
     }
-    before.in.push_back(bias.in[1]);
+    before.in.push_back(operand);
     before.out = bias.out;
     before.note += " + bias";
     p_.step[i] = before;
@@ -147,6 +163,7 @@ private:
   Program& p_;
   ConvProvider& provider_;
   bool training_;
+  PassReport linear_{p_, "fuse", "activations into linear layers"};
   int residuals_ = 0, activations_ = 0, biases_ = 0, pools_ = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "convolt/layers.h"
 #include "convolt/models.h"
 #include "graph/networks.h"
 #include "graph/plan_access.h"
@@ -88,6 +89,28 @@ TEST_P(FusionTest, WholeNetworksAgreeWithAndWithout) {
       }
     }
   }
+}
+
+// relu between layers on pixels, behind a vector, and relu6, which cuBLASLt has not.
+void perceptron(Graph& g) {
+  Value x = g.input("image", {3, 4, 3});
+  x = relu(linear(x, 24, {.name = "fc1"}));
+  x = relu(linear(x, 9, {.name = "fc2"}));
+  x = relu6(linear(flatten(x), 40, {.name = "fc3"}));
+  x = relu(linear(x, 130, {.name = "fc4"}));
+  g.output(linear(x, 7, {.name = "fc5"}));
+}
+
+// In 16 bits a gradient passes or not as the sum before a relu is rounded.
+TEST_P(FusionTest, LinearLayersAgreeWithAndWithout) {
+  const double tolerance = dtype() == DType::f32 ? 1e-5 : dtype() == DType::f16 ? 1e-2 : 0.25;
+  const Network network{"perceptron", perceptron};
+  const StepResult plain = step_of(ctx(), network, dtype(), Passes::none());
+  for (const auto& [name, passes] : {NamedPasses{"all", {}},
+                                     {"all but fuse", {.fuse = false}},
+                                     {"all but linear", {.linear = false}},
+                                     {"all but sweeps", {.sweeps = false}}})
+    expect_close(step_of(ctx(), network, dtype(), passes), plain, tolerance, name);
 }
 
 INSTANTIATE_OP_TEST(FusionTest);

@@ -28,7 +28,6 @@ public:
     std::erase_if(p_.step, [](const Op& op) { return op.def == nullptr; });
     log(residuals_, "residual additions into batch norms");
     log(activations_, "activations into the op before");
-    log(biases_, "biases into convolutions and linear layers");
     log(pools_, "max pools before the activation");
   }
 
@@ -117,7 +116,7 @@ private:
     before.note += " + " + std::string(name_of(a.kind));
     p_.step[i] = before;
     p_.step[static_cast<size_t>(w)] = {};
-    ++activations_;
+    if (before.def != &ops::linear_fprop) ++activations_;
   }
 
   // Makes the activation part of the epilogue; else the reason.
@@ -142,12 +141,12 @@ private:
     if (before.def == &ops::conv_fprop && std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::none) {
       ConvDesc& desc = std::get<ConvAttrs>(before.attrs).desc;
       desc.epilogue = ConvEpilogue::bias;
-      if (provider_.candidates(desc).empty()) return;
+      if (provider_.candidates(desc).empty()) return biases_.refused("no kernel", before.layer);
     } else if (before.def == &ops::linear_fprop &&
                std::get<LinearAttrs>(before.attrs).desc.epilogue == ConvEpilogue::none) {
       LinearDesc& desc = std::get<LinearAttrs>(before.attrs).desc;
       desc.epilogue = ConvEpilogue::bias;
-      if (provider_.candidates(desc).empty()) return;
+      if (provider_.candidates(desc).empty()) return biases_.refused("no kernel", before.layer);
       if (desc.dtype != DType::f32) operand = low_copy(p_, operand, desc.dtype, bias.layer);
     } else {
       return;
@@ -157,14 +156,15 @@ private:
     before.note += " + bias";
     p_.step[i] = before;
     p_.step[static_cast<size_t>(w)] = {};
-    ++biases_;
+    biases_.applied();
   }
 
   Program& p_;
   ConvProvider& provider_;
   bool training_;
   PassReport linear_{p_, "fuse", "activations into linear layers"};
-  int residuals_ = 0, activations_ = 0, biases_ = 0, pools_ = 0;
+  PassReport biases_{p_, "fuse", "biases into convolutions and linear layers"};
+  int residuals_ = 0, activations_ = 0, pools_ = 0;
 };
 
 }  // namespace

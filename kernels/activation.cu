@@ -46,6 +46,52 @@ struct BackwardSum {
   }
 };
 
+// By bytes of the mask.
+struct MaskPlace {
+  int64_t features, row_bytes;
+  Divisor by_row;
+  struct Span {
+    int64_t first;
+    int count;
+  };
+  HD Span operator()(int64_t i) const {
+    const int64_t row = by_row.quotient(i), before = (i - row * row_bytes) * 8, left = features - before;
+    return {row * features + before, static_cast<int>(left < 0 ? 0 : left < 8 ? left : 8)};
+  }
+};
+
+template <class T>
+struct ReluMask {
+  const T* y;
+  uint8_t* mask;
+  MaskPlace place;
+  HD void operator()(int64_t i) const {
+    const auto [first, count] = place(i);
+    unsigned bits = 0;
+    for (int j = 0; j < count; ++j) bits |= static_cast<unsigned>(static_cast<float>(y[first + j]) > 0) << j;
+    mask[i] = static_cast<uint8_t>(bits);
+  }
+};
+
+template <class T>
+struct ReluMaskBackward {
+  const uint8_t* mask;
+  T* dx;
+  MaskPlace place;
+  HD void operator()(int64_t i) const {
+    const auto [first, count] = place(i);
+    const unsigned bits = mask[i];
+    for (int j = 0; j < count; ++j)
+      dx[first + j] = T(choose((bits >> j & 1U) != 0, static_cast<float>(dx[first + j]), 0.F));
+  }
+};
+
+MaskPlace place_in_mask(const Tensor& t) {
+  const int64_t bytes = mask_row_bytes(t.shape[-1]);
+  return {t.shape[-1], bytes, Divisor(bytes)};
+}
+int64_t mask_bytes(const Tensor& t) { return t.elements() / t.shape[-1] * mask_row_bytes(t.shape[-1]); }
+
 template <class T>
 struct Add {
   const T *a, *b;
@@ -180,6 +226,20 @@ void activation_backward_sum(Stream s, const Tensor& dy, const Tensor& kept, con
           BackwardSum<T, A>{{dy.as<const T>(), kept.as<const T>(), {dx.as<T>(), false}, a}, channels},
           StoreSums<1>{{sum}});
     });
+  });
+}
+
+void relu_mask(Stream s, const Tensor& y, uint8_t* mask) {
+  dispatch_float(y.dtype, "relu_mask", [&](auto t) {
+    using T = decltype(t);
+    for_each(s, mask_bytes(y), ReluMask<T>{y.as<const T>(), mask, place_in_mask(y)}, 8);
+  });
+}
+
+void relu_mask_backward(Stream s, const uint8_t* mask, const Tensor& dx) {
+  dispatch_float(dx.dtype, "relu_mask_backward", [&](auto t) {
+    using T = decltype(t);
+    for_each(s, mask_bytes(dx), ReluMaskBackward<T>{mask, dx.as<T>(), place_in_mask(dx)}, 8);
   });
 }
 

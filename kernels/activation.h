@@ -41,6 +41,13 @@ void activation_backward(Stream s, const Tensor& dy, const Tensor& kept, const T
 // as for channel_sum (batch_norm.h). Moves 3 per element.
 void activation_backward_sum(Stream s, const Tensor& dy, const Tensor& kept, const Tensor& dx, Act act, float* scratch,
                              float* sum);
+// Bytes of a row of a mask: a bit for each element of C, filled up to whole 128 as cuBLASLt wants them.
+constexpr int64_t mask_row_bytes(int64_t channels) { return (channels + 127) / 128 * 16; }
+// The mask of y = relu(x), [rows, C]: bit j of byte k of a row says that element 8 k + j is positive; 0 behind the row.
+// Moves 1 per element and 1 bit.
+void relu_mask(Stream s, const Tensor& y, uint8_t* mask);
+// dx = dx where the bit is set, else 0: the gradient of that relu. Moves 2 per element and 1 bit.
+void relu_mask_backward(Stream s, const uint8_t* mask, const Tensor& dx);
 // y = a + b; y may be a or b. Moves 3 per element.
 void add(Stream s, const Tensor& a, const Tensor& b, const Tensor& y);
 // y = x kept with probability 1-p and scaled by 1/(1-p), else 0. The bits are Philox of (input->seed; step, layer, row

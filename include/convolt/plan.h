@@ -21,8 +21,8 @@ namespace convolt {
 // so).
 struct Passes {
   bool fold = true;       // inference batch norm into the convolution before it (rounds differently)
-  bool fuse = true;       // scale-bias + add + activation in one sweep; bias + activation into the convolution;
-                          // max pools before activations
+  bool fuse = true;       // scale-bias + add + activation in one sweep; bias + activation into the convolution
+                          // or linear layer (rounds the bias to 16 bits); max pools before activations
   bool in_place = true;   // an output takes the memory of an input that nobody reads again
   bool dead_code = true;  // ops whose results nobody reads
   // Of training steps. The first three where the device's library has kernels for them.
@@ -33,11 +33,14 @@ struct Passes {
   bool block_end = true;   // batch norms of both branches, addition and ReLU of a residual block in one sweep each way
   bool sweeps = true;  // scales, stochastic depth and addition at the end of a branch in one sweep each way; sums of
                        // gradients, for biases and layer norms, in the sweep that makes the gradient
+  // Where the device's library has kernels for it: gradients of biases and of ReLUs in the epilogues of linear layers'
+  // gradients (in 16 bits rounds those of biases).
+  bool linear = true;
   // Of all steps, in 16 bits where the library wants channels in eights: pictures laid out for the first convolution,
   // as blocks of pixels with channels filled up, so that it has a stride of 1 (adds up in another order).
   bool stem = true;
   // No rewrite at all.
-  static Passes none() { return {false, false, false, false, false, false, false, false, false, false, false}; }
+  static Passes none() { return {false, false, false, false, false, false, false, false, false, false, false, false}; }
 };
 
 // What a graph is compiled for.

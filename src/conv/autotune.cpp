@@ -26,9 +26,16 @@ std::string identity(const ConvKernel& kernel) {
 std::string operation(ConvPrologue prologue, ConvEpilogue epilogue) {
   static constexpr std::array<std::string_view, 3> kPrologues{"", ", behind a batch norm",
                                                               ", behind relu of a batch norm"};
-  static constexpr std::array<std::string_view, 7> kEpilogues{
-      "",        ", bias", ", bias and relu", ", bias and relu6", ", statistics", ", through relu to a batch norm",
-      ", joined"};
+  static constexpr std::array<std::string_view, 10> kEpilogues{"",
+                                                               ", bias",
+                                                               ", bias and relu",
+                                                               ", bias and relu6",
+                                                               ", statistics",
+                                                               ", through relu to a batch norm",
+                                                               ", joined",
+                                                               ", bias and relu with its mask",
+                                                               ", with the bias's gradient",
+                                                               ", through relu, with the bias's gradient"};
   return std::string(kPrologues.at(static_cast<size_t>(prologue))) +
          std::string(kEpilogues.at(static_cast<size_t>(epilogue)));
 }
@@ -39,9 +46,8 @@ std::string text_of(const ConvDesc& d, const std::string& shape, bool training) 
                      training ? "each step" : "once");
 }
 
-bool sums(ConvEpilogue e) {
-  return e == ConvEpilogue::stats || e == ConvEpilogue::drelu_bn_reduce || e == ConvEpilogue::join;
-}
+// Results besides the first.
+bool does_more(ConvEpilogue e) { return e >= ConvEpilogue::stats; }
 
 ConvDesc as_convolution(const LinearDesc& d) {
   ConvDesc c{.pass = d.pass, .dtype = d.dtype, .tf32 = d.tf32, .epilogue = d.epilogue};
@@ -180,7 +186,7 @@ size_t Autotuner::choice_of(const Kernels& kernels, const ConvDesc& desc, const 
   }
   origin = Origin::order;
   // A single kernel needs no timing; one with a fusion is looked at all the same before it is trusted.
-  const bool single = kernels.size() == 1 && desc.prologue == ConvPrologue::none && !sums(desc.epilogue);
+  const bool single = kernels.size() == 1 && desc.prologue == ConvPrologue::none && !does_more(desc.epilogue);
   if (mode_ == Autotune::off || single || !PlainSums::known(desc)) return first_of(kernels);
   read_cache();
   const TuningKey key{environment_, description};

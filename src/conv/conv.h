@@ -35,7 +35,20 @@ struct ConvGeometry {
 // What is done to x on load, and to the result on store. A pass that wants a fusion asks for candidates first: none
 // means no.
 enum class ConvPrologue : uint8_t { none, scale_bias, scale_bias_relu };
-enum class ConvEpilogue : uint8_t { none, bias, bias_relu, bias_relu6, stats, drelu_bn_reduce, join };
+enum class ConvEpilogue : uint8_t {
+  none,
+  bias,
+  bias_relu,
+  bias_relu6,
+  stats,
+  drelu_bn_reduce,
+  join,
+  // Of linear layers: fprop also writes the ReLU's mask; wgrad also the gradient of the bias; dgrad sends its result
+  // back through the ReLU before, by that mask, and sums it up for the bias before.
+  bias_relu_mask,
+  bias_gradient,
+  drelu_bias_gradient
+};
 
 struct ConvDesc {
   ConvPass pass = ConvPass::fprop;
@@ -46,8 +59,8 @@ struct ConvDesc {
   ConvEpilogue epilogue = ConvEpilogue::none;
 };
 
-// A fully connected layer: x [rows, in], w [out, in], y [rows, out]; passes as a convolution's. Epilogue none or bias
-// (fprop).
+// A fully connected layer: x [rows, in], w [out, in], y [rows, out]; passes as a convolution's. Epilogues none, bias,
+// bias_relu, bias_relu6 (fprop) and those of linear layers.
 struct LinearDesc {
   ConvPass pass = ConvPass::fprop;
   int64_t rows = 1, in = 1, out = 1;
@@ -80,10 +93,16 @@ struct ConvArgs {
   // sums for normalised_x and for a second batch norm. joined: another gradient, may be null or x; second_x may be
   // null, then the rest of the second is not used.
   const void* joined = nullptr;
-  const void* mask = nullptr;
   const void* second_x = nullptr;
   const float* second_coef = nullptr;
   float *second_dgamma = nullptr, *second_dbeta = nullptr;
+  // Of a linear layer in place of `bias`: [out], in the dtype, since matrix libraries take no other; and what its
+  // epilogues write or read besides: the gradient of a bias, of the dtype too.
+  const void* linear_bias = nullptr;
+  void* bias_gradient = nullptr;
+  // Bits: of a linear layer's ReLU, u8 [rows, mask_row_bytes] (kernels/activation.h), written or read; of join the gate
+  // of block_end.h, read.
+  void* mask = nullptr;
 };
 
 // Runs one description. Stateless after construction and usable from the thread that drives the compute queue.

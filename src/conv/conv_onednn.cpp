@@ -88,7 +88,7 @@ Problem problem_of(const LinearDesc& d, DType dtype) {
   p.y = memory::desc({d.rows, d.out}, type, memory::format_tag::ab);
   p.w_plain = memory::desc({d.out, d.in}, type, memory::format_tag::ab);
   p.w_any = memory::desc({d.out, d.in}, type, memory::format_tag::any);
-  p.bias = memory::desc({d.out}, memory::data_type::f32, memory::format_tag::a);
+  p.bias = memory::desc({d.out}, type, memory::format_tag::a);
   return p;
 }
 
@@ -217,9 +217,11 @@ public:
 
   std::string name() const override { return name_; }
   bool widened() const override { return widen_; }
-  // Scratch of the library, then float copies of the two activations where the type is widened.
+  // Scratch of the library, then float copies of the two activations and of a bias where the type is widened.
   int64_t workspace_bytes() const override {
-    return rounded_up(scratch_bytes_) + (widen_ ? widened_bytes(problem_.x) + widened_bytes(problem_.y) : 0);
+    if (!widen_) return rounded_up(scratch_bytes_);
+    return rounded_up(scratch_bytes_) + widened_bytes(problem_.x) + widened_bytes(problem_.y) +
+           widened_bytes(problem_.bias);
   }
   int64_t packed_bytes() const override {
     if (!packs_) return 0;
@@ -244,20 +246,23 @@ public:
   }
 
   void run(Stream, const ConvArgs& a) const override {
-    void *x = a.x, *y = a.y;
+    void *x = a.x, *y = a.y, *bias = const_cast<void*>(problem_.convolution ? a.bias : a.linear_bias);
     if (widen_) {
       x = static_cast<char*>(a.workspace) + rounded_up(scratch_bytes_);
       y = static_cast<char*>(x) + widened_bytes(problem_.x);
       if (problem_.pass != ConvPass::dgrad) convolt::widen(a.x, stored_, static_cast<float*>(x), elements(problem_.x));
       if (problem_.pass != ConvPass::fprop) convolt::widen(a.y, stored_, static_cast<float*>(y), elements(problem_.y));
+      if (a.linear_bias != nullptr) {
+        bias = static_cast<char*>(y) + widened_bytes(problem_.y);
+        convolt::widen(a.linear_bias, stored_, static_cast<float*>(bias), elements(problem_.bias));
+      }
     }
     const memory mx(problem_.x, engine_, x), mw(weights_, engine_, a.w), my(problem_.y, engine_, y);
     std::unordered_map<int, memory> args{{DNNL_ARG_SCRATCHPAD, memory(scratch_, engine_, a.workspace)}};
     switch (problem_.pass) {
       case ConvPass::fprop:
         args.insert({{DNNL_ARG_SRC, mx}, {DNNL_ARG_WEIGHTS, mw}, {DNNL_ARG_DST, my}});
-        if (problem_.epilogue != ConvEpilogue::none)
-          args.insert({DNNL_ARG_BIAS, memory(problem_.bias, engine_, const_cast<float*>(a.bias))});
+        if (problem_.epilogue != ConvEpilogue::none) args.insert({DNNL_ARG_BIAS, memory(problem_.bias, engine_, bias)});
         break;
       case ConvPass::dgrad:
         args.insert({{DNNL_ARG_DIFF_SRC, mx}, {DNNL_ARG_WEIGHTS, mw}, {DNNL_ARG_DIFF_DST, my}});

@@ -9,11 +9,12 @@
 namespace convolt {
 namespace {
 
-// A convolution of single pixels: each is a row of a matrix.
+// A convolution of single pixels: each is a row of a matrix. Its bias is f32, which products in 16 bits do not take.
 bool is_product(const ConvDesc& d) {
   const ConvGeometry& g = d.geometry;
   return g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad == Padding() &&
-         g.groups == 1 && d.prologue == ConvPrologue::none;
+         g.groups == 1 && d.prologue == ConvPrologue::none &&
+         (d.epilogue == ConvEpilogue::none || d.dtype == DType::f32);
 }
 LinearDesc as_product(const ConvDesc& d) {
   const ConvGeometry& g = d.geometry;

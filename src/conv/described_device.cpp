@@ -74,8 +74,7 @@ public:
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override {
     std::vector<std::unique_ptr<ConvKernel>> found;
-    if (desc.epilogue == ConvEpilogue::none || (desc.epilogue == ConvEpilogue::bias && desc.pass == ConvPass::fprop))
-      found.push_back(std::make_unique<DescribedKernel>("cuBLASLt"));
+    if (cublaslt_has(desc)) found.push_back(std::make_unique<DescribedKernel>("cuBLASLt"));
     return found;
   }
   std::string describe() const override { return device_.name + " as described, cuDNN 9.19"; }
@@ -93,6 +92,23 @@ bool is_described_device(std::string_view name) { return find(name) != nullptr; 
 DescribedDevice described_device(std::string_view name) {
   if (const DescribedDevice* d = find(name)) return *d;
   throw UsageError("no description of a device '" + std::string(name) + "': expected h200, h100 or a100");
+}
+
+bool cublaslt_has(const LinearDesc& desc) {
+  switch (desc.epilogue) {
+    case ConvEpilogue::none:
+      return true;
+    case ConvEpilogue::bias:
+    case ConvEpilogue::bias_relu:
+    case ConvEpilogue::bias_relu_mask:
+      return desc.pass == ConvPass::fprop;
+    case ConvEpilogue::drelu_bias_gradient:
+      return desc.pass == ConvPass::dgrad;
+    case ConvEpilogue::bias_gradient:
+      return desc.pass == ConvPass::wgrad;
+    default:
+      return false;
+  }
 }
 
 std::unique_ptr<ConvProvider> make_described_provider(const DescribedDevice& device) {

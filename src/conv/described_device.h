@@ -24,4 +24,8 @@ bool is_described_device(std::string_view name);
 // compares). Its kernels have names and no workspace, and throw when they are run.
 std::unique_ptr<ConvProvider> make_described_provider(const DescribedDevice& device);
 
+// Which epilogues cuBLASLt has for the products of a linear layer, on any device; its library may still have no
+// algorithm.
+bool cublaslt_has(const LinearDesc& desc);
+
 }  // namespace convolt

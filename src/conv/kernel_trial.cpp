@@ -6,7 +6,9 @@
 #include <chrono>
 #include <cmath>
 
+#include "activation.h"
 #include "batch_norm.h"
+#include "channels.h"
 #include "conv/widen.h"
 
 namespace convolt {
@@ -57,11 +59,16 @@ KernelTrial::KernelTrial(Context& context, const ConvDesc& desc, TrialOptions op
   fill(desc.pass == ConvPass::dgrad ? y_ : x_, sums_.first());
   fill(desc.pass == ConvPass::wgrad ? y_ : w_, sums_.second());
   if (desc.epilogue == ConvEpilogue::bias || desc.epilogue == ConvEpilogue::bias_relu ||
-      desc.epilogue == ConvEpilogue::bias_relu6) {
-    bias_ = memory(context, desc.geometry.out_c * 4);
-    fill(bias_, sums_.bias());
+      desc.epilogue == ConvEpilogue::bias_relu6 || desc.epilogue == ConvEpilogue::bias_relu_mask) {
+    Pattern bias = sums_.bias();
+    bias_ = memory_of(context, {desc.geometry.out_c}, bias.dtype);
+    fill(bias_, bias);
+    bias.dtype = desc.dtype;
+    linear_bias_ = memory_of(context, {desc.geometry.out_c}, bias.dtype);
+    fill(linear_bias_, bias);
   }
   make_norm();
+  make_linear();
   for (const int64_t place : places_) expected_.push_back(sums_(place));
 }
 
@@ -106,6 +113,21 @@ void KernelTrial::make_join() {
   repeat(queue_, mask_, sums_.mask().data(), static_cast<int64_t>(sums_.mask().size()));
 }
 
+// What a library writes to a mask is its own affair; one of all ones lets every gradient pass.
+void KernelTrial::make_linear() {
+  const ConvGeometry& g = desc_.geometry;
+  const bool back = desc_.epilogue == ConvEpilogue::drelu_bias_gradient;
+  if (back || desc_.epilogue == ConvEpilogue::bias_relu_mask) {
+    mask_ = memory(context_, g.n * mask_row_bytes(back ? g.in_c : g.out_c));
+    spoil(mask_);
+  }
+  if (!back && desc_.epilogue != ConvEpilogue::bias_gradient) return;
+  const int64_t channels = back ? g.in_c : g.out_c;
+  bias_gradient_ = memory_of(context_, {channels}, desc_.dtype);
+  sums_expected_ = memory(context_, 4 * channels);
+  scratch_ = memory(context_, scale_channels_scratch(g.n, channels));
+}
+
 void* KernelTrial::result() const {
   const Buffer& buffer = desc_.pass == ConvPass::fprop ? y_ : desc_.pass == ConvPass::dgrad ? x_ : w_;
   return buffer.data();
@@ -145,11 +167,13 @@ void KernelTrial::run(Stream s, const ConvKernel& kernel) const {
                  .dgamma = sums_found_.as<float>(),
                  .dbeta = sums_found_.as<float>() + norm_channels,
                  .joined = joined_.data(),
-                 .mask = mask_.data(),
                  .second_x = second_.data(),
                  .second_coef = norm_.as<const float>(),
                  .second_dgamma = sums_found_.as<float>() + 2 * norm_channels,
-                 .second_dbeta = sums_found_.as<float>() + 3 * norm_channels});
+                 .second_dbeta = sums_found_.as<float>() + 3 * norm_channels,
+                 .linear_bias = linear_bias_.data(),
+                 .bias_gradient = bias_gradient_.data(),
+                 .mask = mask_.data()});
   if (packs && desc_.pass == ConvPass::wgrad) kernel.unpack(s, packed_.data(), w_.data());
 }
 
@@ -216,6 +240,29 @@ std::string KernelTrial::wrong_sums() {
   return {};
 }
 
+// Of a bias, against the sums of what the kernel stored, or was given.
+std::string KernelTrial::wrong_bias_gradient() {
+  if (bias_gradient_.bytes() == 0) return {};
+  const bool back = desc_.pass == ConvPass::dgrad;
+  const Tensor summed{desc_.dtype, back ? desc_.geometry.x_shape() : desc_.geometry.y_shape(),
+                      back ? x_.data() : y_.data()};
+  const int64_t channels = summed.shape[3];
+  queue_.run([&](Stream s) { channel_sum(s, summed, scratch_.as<float>(), sums_expected_.as<float>()); });
+  std::vector<float> found(static_cast<size_t>(channels)), expected(found.size());
+  std::vector<char> stored(static_cast<size_t>(bias_gradient_.bytes()));
+  queue_.copy(stored.data(), bias_gradient_.data(), bias_gradient_.bytes());
+  queue_.copy(expected.data(), sums_expected_.data(), sums_expected_.bytes());
+  queue_.synchronize();
+  widen(stored.data(), desc_.dtype, found.data(), channels);
+  const double each = sums_.tolerance(0) * std::sqrt(static_cast<double>(desc_.geometry.n));
+  for (size_t c = 0; c < found.size(); ++c) {
+    const auto right = static_cast<double>(expected[c]);
+    if (!(std::fabs(static_cast<double>(found[c]) - right) <= each + sums_.tolerance(right)))
+      return fmt::format("the gradient of bias {} is {}, expected {}", c, found[c], expected[c]);
+  }
+  return {};
+}
+
 std::string KernelTrial::differs(const std::vector<float>& found, const std::vector<float>& expected) const {
   for (size_t i = 0; i < found.size(); ++i) {
     const auto e = static_cast<double>(expected[i]);
@@ -229,6 +276,7 @@ std::string KernelTrial::check(const ConvKernel& kernel) {
   try {
     if (desc_.pass == ConvPass::wgrad) spoil(packed_);
     spoil(sums_found_);
+    spoil(bias_gradient_);
     spoil(desc_.pass == ConvPass::fprop ? y_ : desc_.pass == ConvPass::dgrad ? x_ : w_);
     queue_.run([&](Stream s) {
       if (!options_.packs_each_step) pack(s, kernel);
@@ -236,6 +284,7 @@ std::string KernelTrial::check(const ConvKernel& kernel) {
     });
     if (std::string wrong = wrong_places(); !wrong.empty()) return wrong;
     if (std::string wrong = wrong_sums(); !wrong.empty()) return wrong;
+    if (std::string wrong = wrong_bias_gradient(); !wrong.empty()) return wrong;
     // Elsewhere a gradient passes or not as the ReLU's operand is rounded.
     if (desc_.epilogue == ConvEpilogue::drelu_bn_reduce) return {};
     Ends ends = read_ends();

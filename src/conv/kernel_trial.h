@@ -48,8 +48,10 @@ private:
   Ends read_ends();
   std::string wrong_places();
   std::string wrong_sums();
+  std::string wrong_bias_gradient();
   void make_norm();
   void make_join();
+  void make_linear();
   std::string differs(const std::vector<float>& found, const std::vector<float>& expected) const;
 
   Context& context_;
@@ -57,11 +59,13 @@ private:
   ConvDesc desc_;
   TrialOptions options_;
   PlainSums sums_;
-  Buffer x_, w_, y_, bias_, packed_, workspace_;
+  Buffer x_, w_, y_, bias_, linear_bias_, packed_, workspace_;
   // Of a prologue: [2, in_c]. Of an epilogue: its batch norm's input; mean, invstd, scale, bias, gamma and beta, f32
   // [6, in_c]; of a join the other gradient, the gate, and the input of a second batch norm, the rest of which is the
   // first one's; two rows of sums for each batch norm; the same by kernels of their own, and what those need.
-  Buffer prologue_, normalised_, norm_, joined_, mask_, second_, sums_found_, sums_expected_, scratch_;
+  Buffer prologue_, normalised_, norm_, joined_, second_, sums_found_, sums_expected_, scratch_;
+  // Of the epilogues of linear layers, and the gate of a join.
+  Buffer mask_, bias_gradient_;
   std::vector<int64_t> places_;
   std::vector<double> expected_;
   Ends right_;              // of the first kernel that was right

@@ -4,7 +4,9 @@
 #include <array>
 #include <mutex>
 
+#include "activation.h"
 #include "conv/cuda_provider.h"
+#include "conv/described_device.h"
 #include "device/dynamic_library.h"
 
 namespace convolt {
@@ -100,6 +102,24 @@ cudaDataType_t cuda_type(DType dtype) {
   }
 }
 
+cublasLtEpilogue_t epilogue_of(ConvEpilogue epilogue) {
+  switch (epilogue) {
+    case ConvEpilogue::bias:
+      return CUBLASLT_EPILOGUE_BIAS;
+    case ConvEpilogue::bias_relu:
+      return CUBLASLT_EPILOGUE_RELU_BIAS;
+    case ConvEpilogue::bias_relu_mask:
+      return CUBLASLT_EPILOGUE_RELU_AUX_BIAS;
+    case ConvEpilogue::drelu_bias_gradient:
+      return CUBLASLT_EPILOGUE_DRELU_BGRAD;
+    case ConvEpilogue::bias_gradient:  // the gradient of y is the second factor, and its bias as long as the result
+                                       // wide
+      return CUBLASLT_EPILOGUE_BGRADB;
+    default:
+      return CUBLASLT_EPILOGUE_DEFAULT;
+  }
+}
+
 // The descriptors of one product, owned; shared by the algorithms that can run it.
 class Descriptors {
 public:
@@ -111,7 +131,9 @@ public:
                "describing a product to cuBLASLt");
     set(CUBLASLT_MATMUL_DESC_TRANSA, product.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, product.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
-    if (desc.epilogue == ConvEpilogue::bias) set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(desc.epilogue));
+    if (desc.epilogue == ConvEpilogue::bias_relu_mask || desc.epilogue == ConvEpilogue::drelu_bias_gradient)
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, 8 * mask_row_bytes(product.result.rows));
     a_ = layout(product.a, type);
     b_ = layout(product.b, type);
     result_ = layout(product.result, type);
@@ -140,10 +162,11 @@ public:
   }
 
   void run(cudaStream_t stream, const cublasLtMatmulHeuristicResult_t& algorithm, const void* a, const void* b,
-           void* result, const float* bias, void* workspace) const {
+           void* result, const void* bias, void* mask, void* workspace) const {
     const float one = 1, zero = 0;
     const std::lock_guard lock(lt_->mutex);
     if (bias != nullptr) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+    if (mask != nullptr) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, mask);
     lt_->check(lt_->api.matmul(lt_->handle, operation_, &one, a, a_, b, b_, &zero, result, result_, result, result_,
                                &algorithm.algo, workspace, algorithm.workspaceSize, stream),
                "a cuBLASLt product");
@@ -214,13 +237,16 @@ public:
 
   void run(Stream s, const ConvArgs& args) const override {
     auto* stream = static_cast<cudaStream_t>(s.handle);
+    const void* const bias = args.linear_bias != nullptr ? args.linear_bias : args.bias;  // of a linear layer, or f32
     switch (pass_) {
       case ConvPass::fprop:
-        return descriptors_->run(stream, algorithm_, args.w, args.x, args.y, args.bias, args.workspace);
+        return descriptors_->run(stream, algorithm_, args.w, args.x, args.y, bias, args.mask, args.workspace);
       case ConvPass::dgrad:
-        return descriptors_->run(stream, algorithm_, args.w, args.y, args.x, nullptr, args.workspace);
+        return descriptors_->run(stream, algorithm_, args.w, args.y, args.x, args.bias_gradient, args.mask,
+                                 args.workspace);
       case ConvPass::wgrad:
-        return descriptors_->run(stream, algorithm_, args.x, args.y, args.w, nullptr, args.workspace);
+        return descriptors_->run(stream, algorithm_, args.x, args.y, args.w, args.bias_gradient, nullptr,
+                                 args.workspace);
     }
   }
 
@@ -242,17 +268,11 @@ private:
   ConvPass pass_;
 };
 
-// A bias vector has the type of the result, and ours is f32: so f16 and bf16 have no bias epilogue.
-bool is_offered(const LinearDesc& desc) {
-  if (desc.epilogue == ConvEpilogue::none) return true;
-  return desc.epilogue == ConvEpilogue::bias && desc.pass == ConvPass::fprop && desc.dtype == DType::f32;
-}
-
 class CublasLt final : public MatmulLibrary {
 public:
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override {
     std::vector<std::unique_ptr<ConvKernel>> kernels;
-    if (!is_offered(desc)) return kernels;
+    if (!cublaslt_has(desc)) return kernels;
     const auto descriptors = std::make_shared<Descriptors>(lt_, desc);
     for (const auto& algorithm : descriptors->algorithms())
       kernels.push_back(std::make_unique<LtKernel>(descriptors, algorithm, desc.pass));

@@ -82,6 +82,10 @@ bool PlainSums::known(const ConvDesc& d) {
     case ConvEpilogue::drelu_bn_reduce:
     case ConvEpilogue::join:
       return d.pass == ConvPass::dgrad;
+    case ConvEpilogue::bias_gradient:
+      return d.pass == ConvPass::wgrad && d.prologue == ConvPrologue::none;
+    case ConvEpilogue::drelu_bias_gradient:
+      return d.pass == ConvPass::dgrad;
     default:
       return forward && d.prologue == ConvPrologue::none;
   }
@@ -94,10 +98,11 @@ PlainSums::PlainSums(const ConvDesc& desc)
       first_(1, 1, desc.dtype),
       second_(2, scale_of(terms_), desc.dtype),
       // Wider where results are cut at 6, so that some are.
-      bias_(3, desc.epilogue == ConvEpilogue::bias_relu6 ? 8.F : 1.F, DType::f32),
+      bias_(3, desc.epilogue == ConvEpilogue::bias_relu6 ? 8.F : 1.F, desc.dtype),
       normalised_(6, 1, desc.dtype),
       joined_(7, 1, desc.dtype),
       norm_(pattern_norm(desc)) {
+  bias_.dtype = DType::f32;  // of a convolution; its values lie in both types
   if (desc.epilogue != ConvEpilogue::join) return;
   for (uint64_t i = 0; i < Pattern::kPeriod; ++i) mask_.push_back(static_cast<uint8_t>(philox(8, i, 0).v[0]));
 }
@@ -136,7 +141,7 @@ double PlainSums::operator()(int64_t i) const {
   double y = fprop(a, b, c, d);
   if (desc_.epilogue == ConvEpilogue::none || desc_.epilogue == ConvEpilogue::stats) return y;
   y += bias_(d);
-  if (desc_.epilogue == ConvEpilogue::bias_relu) y = std::max(y, 0.0);
+  if (desc_.epilogue == ConvEpilogue::bias_relu || desc_.epilogue == ConvEpilogue::bias_relu_mask) y = std::max(y, 0.0);
   if (desc_.epilogue == ConvEpilogue::bias_relu6) y = std::clamp(y, 0.0, 6.0);
   return y;
 }

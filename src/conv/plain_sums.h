@@ -29,12 +29,13 @@ struct PatternNorm {
 // A description whose operands are patterns.
 class PlainSums {
 public:
-  // All but prologues without ReLU: known() says so. Of an epilogue's sums PlainSums knows nothing.
+  // All but prologues without ReLU: known() says so. Of an epilogue's sums PlainSums knows nothing, and takes the mask
+  // of drelu_bias_gradient for all ones.
   static bool known(const ConvDesc& desc);
   explicit PlainSums(const ConvDesc& desc);
 
-  // x and w (fprop), y and w (dgrad), x and y (wgrad); the bias of an epilogue, f32 [out_c]; the input of the batch
-  // norm of an epilogue (dgrad), [N, H, W, in_c].
+  // x and w (fprop), y and w (dgrad), x and y (wgrad); the bias of an epilogue, f32 [out_c], with
+  // values that the dtype has too; the input of the batch norm of an epilogue (dgrad), [N, H, W, in_c].
   const Pattern& first() const { return first_; }
   const Pattern& second() const { return second_; }
   const Pattern& bias() const { return bias_; }

@@ -78,6 +78,7 @@ void CompiledPlan::fuse_batch_norms(ConvProvider& convolutions) {
   if (on.block_end) fuse_block_ends(program);
   if (on.dgrad) fuse_dgrad_joins(program, fusions);
   if (on.sweeps) fuse_sweeps(program);
+  if (on.linear) fuse_linear(program, fusions);
 }
 
 void CompiledPlan::add_scratch() {

@@ -28,6 +28,15 @@ std::vector<ValueId> LoweringContext::emit_prepare(const OpDef& def, std::vector
   return out;
 }
 
+ValueId low_copy(Program& program, ValueId full, DType dtype, const std::string& layer) {
+  ValueInfo copy = program[full];
+  copy.dtype = dtype;
+  copy.home = Home::copy;
+  const ValueId low = program.add(std::move(copy));
+  program.prepare.push_back({.def = &ops::cast_weights, .in = {full}, .out = {low}, .attrs = {}, .layer = layer});
+  return low;
+}
+
 namespace {
 
 // The operands of a layer that live in Params: f32, and in the plan's dtype for what convolutions and linear layers
@@ -45,10 +54,7 @@ ParamValues param_values(Program& program, const Graph& graph, const Layer& laye
     v.low.push_back(v.full.back());
     const bool multiplied = spec.shape.rank() > 1;
     if (dtype == DType::f32 || !multiplied) continue;
-    v.low.back() =
-        program.add({.name = spec.name, .dtype = dtype, .shape = spec.shape, .home = Home::copy, .param = i});
-    program.prepare.push_back(
-        {.def = &ops::cast_weights, .in = {v.full.back()}, .out = {v.low.back()}, .attrs = {}, .layer = layer.name});
+    v.low.back() = low_copy(program, v.full.back(), dtype, layer.name);
   }
   return v;
 }
@@ -234,7 +240,7 @@ std::shared_ptr<ConvKernel> best_kernel(Op& op, Autotuner& tuner) {
                                 tuner.allowed().describe(), what));
 }
 
-// Takes fusions with batch norms out of a description; says whether there were any.
+// Takes fusions out of a description; says whether there were any.
 bool make_plain(ConvDesc& desc) {
   const bool fused = desc.prologue != ConvPrologue::none || desc.epilogue == ConvEpilogue::stats ||
                      desc.epilogue == ConvEpilogue::drelu_bn_reduce || desc.epilogue == ConvEpilogue::join;
@@ -243,14 +249,21 @@ bool make_plain(ConvDesc& desc) {
   desc.epilogue = ConvEpilogue::none;
   return true;
 }
+bool make_plain(LinearDesc& desc) {
+  const ConvEpilogue e = desc.epilogue;
+  const bool masks = e == ConvEpilogue::bias_relu_mask;
+  if (!masks && e != ConvEpilogue::bias_gradient && e != ConvEpilogue::drelu_bias_gradient) return false;
+  desc.epilogue = masks ? ConvEpilogue::bias_relu : ConvEpilogue::none;
+  return true;
+}
 
 // A fusion by a kernel of its own; composed of plain ones where there is none and `compose` allows it, and where all
 // turn out wrong.
-void choose_kernel(Op& op, Autotuner& tuner, bool compose) {
+template <class Attrs>
+void choose_kernel(Op& op, const Attrs& attrs, Autotuner& tuner, bool compose) {
   Op plain = op;
-  auto* const desc = std::get_if<ConvAttrs>(&plain.attrs);
-  const bool fused = desc != nullptr && make_plain(desc->desc);
-  const bool none = fused && compose && tuner.allowed().candidates(std::get<ConvAttrs>(op.attrs).desc).empty();
+  const bool fused = make_plain(std::get<Attrs>(plain.attrs).desc);
+  const bool none = fused && compose && tuner.allowed().candidates(attrs.desc).empty();
   try {
     if (!none) {
       op.kernel = best_kernel(op, tuner);
@@ -276,7 +289,10 @@ void choose_kernels(Program& program, Autotuner& tuner, bool training, bool comp
       step.push_back(std::move(op));
       continue;
     }
-    choose_kernel(op, tuner, compose);
+    if (conv)
+      choose_kernel(op, std::get<ConvAttrs>(op.attrs), tuner, compose);
+    else
+      choose_kernel(op, std::get<LinearAttrs>(op.attrs), tuner, compose);
     const ConvPass pass = conv ? std::get<ConvAttrs>(op.attrs).desc.pass : std::get<LinearAttrs>(op.attrs).desc.pass;
     if (op.kernel->packed_bytes() == 0) {
       step.push_back(std::move(op));

@@ -11,6 +11,8 @@ class Autotuner;
 
 // Forward ops of the step, and what `prepare` must compute before them.
 Program lower(const Graph& graph, const PlanOptions& options);
+// The 16-bit copy in Params of one of its f32 values, which the optimizer refreshes.
+ValueId low_copy(Program& program, ValueId full, DType dtype, const std::string& layer);
 // Appends the loss, and for training the backward ops and the optimizer's update.
 void lower_training(Program& program, const PlanOptions& options);
 // Gives each convolution and linear layer its kernel, and the packing ops that it wants; with `compose`, fused ones for
@@ -31,6 +33,7 @@ void fuse_dgrad_joins(Program& program, const Fusions& fusions);  // after the e
 void fuse_bn_pool(Program& program);
 void fuse_block_ends(Program& program);
 void fuse_sweeps(Program& program);
+void fuse_linear(Program& program, const Fusions& fusions);
 // Of all plans.
 void lay_out_stem(Program& program, const Fusions& fusions, bool training);
 

@@ -119,7 +119,7 @@ void Plan::Impl::point(OptimizerTensor& t, int param, ValueId gradient_value) co
   t.gradient_dtype = gradient.dtype;
   if (program.gradient_sums != kNoValue)
     t.gradient_sum = tensor(program.gradient_sums).as<float>() + params.offset(param) / 4;
-  if (options.dtype != DType::f32 && params.specs()[static_cast<size_t>(param)].shape.rank() > 1) {
+  if (program.copy_bytes(param) > 0) {
     t.copy = params.copy(param, options.dtype).data;
     t.copy_dtype = options.dtype;
   }

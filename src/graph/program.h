@@ -162,6 +162,12 @@ struct Program {
     values.push_back(std::move(info));
     return static_cast<ValueId>(values.size()) - 1;
   }
+  // Of the parameter's 16-bit copy, 0 where no op reads one.
+  int64_t copy_bytes(int param) const {
+    for (const ValueInfo& v : values)
+      if (v.home == Home::copy && v.param == param) return v.bytes();
+    return 0;
+  }
   const ValueInfo& operator[](ValueId id) const { return values[static_cast<size_t>(id)]; }
   ValueInfo& operator[](ValueId id) { return values[static_cast<size_t>(id)]; }
 };

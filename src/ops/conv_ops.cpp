@@ -1,22 +1,32 @@
-// Convolutions and matrix products as ops, plain or fused with the batch norms around them. Where the provider has no
-// kernel for a fusion and PlanOptions::compose_fusions asks for it, the op runs plain kernels one after the other.
+// Convolutions as ops, plain or fused with the batch norms around them, and what they share with matrix products:
+// biases and packed weights. Where the provider has no kernel for a fusion and PlanOptions::compose_fusions asks for
+// it, the op runs plain kernels one after the other.
 #include "activation.h"
 #include "batch_norm.h"
 #include "block_end.h"
 #include "channels.h"
 #include "graph/cost.h"
 #include "graph/op.h"
+#include "ops/gradient_of_sums.h"
 
 namespace convolt {
+
+ValueId gradient_of_sums(const Op& op, ConvEpilogue epilogue, GradientBuilder& b) {
+  ValueId dy = b.gradient_of(op.out[0]);
+  if (epilogue == ConvEpilogue::bias_relu || epilogue == ConvEpilogue::bias_relu6) {
+    const Act act = epilogue == ConvEpilogue::bias_relu ? Activation::relu : Activation::relu6;
+    dy = b.emit({.def = &ops::activation_backward, .in = {dy, op.out[0]}, .attrs = ActAttrs{act}, .layer = op.layer},
+                "dsums")[0];
+  }
+  if (epilogue != ConvEpilogue::none && b.wanted(op.in[2]))
+    b.flow_to_param(op.in[2], b.emit({.def = &ops::channel_sum, .in = {dy}, .layer = op.layer}, "dbias")[0]);
+  return dy;
+}
+
 namespace {
 
 const ConvDesc& conv(const Op& op) { return std::get<ConvAttrs>(op.attrs).desc; }
-const LinearDesc& lin(const Op& op) { return std::get<LinearAttrs>(op.attrs).desc; }
 
-Shape with_last(Shape s, int64_t extent) {
-  s.set(-1, extent);
-  return s;
-}
 int64_t rows_of(const Shape& s) { return s.elements() / s[-1]; }
 
 // Operands, kNoValue where a fusion has no use for one:
@@ -168,20 +178,6 @@ int64_t kernel_workspace(const Op& op, const Program&) {
 }
 
 int64_t conv_flops(const Op& op, const Program&) { return conv(op).geometry.flops(); }
-int64_t linear_flops(const Op& op, const Program&) { return 2 * lin(op).rows * lin(op).in * lin(op).out; }
-
-// The gradient of the sums that bias and activation were fused into; that of the bias is made on the way.
-ValueId gradient_of_sums(const Op& op, ConvEpilogue epilogue, GradientBuilder& b) {
-  ValueId dy = b.gradient_of(op.out[0]);
-  if (epilogue == ConvEpilogue::bias_relu || epilogue == ConvEpilogue::bias_relu6) {
-    const Act act = epilogue == ConvEpilogue::bias_relu ? Activation::relu : Activation::relu6;
-    dy = b.emit({.def = &ops::activation_backward, .in = {dy, op.out[0]}, .attrs = ActAttrs{act}, .layer = op.layer},
-                "dsums")[0];
-  }
-  if (epilogue != ConvEpilogue::none && b.wanted(op.in[2]))
-    b.flow_to_param(op.in[2], b.emit({.def = &ops::channel_sum, .in = {dy}, .layer = op.layer}, "dbias")[0]);
-  return dy;
-}
 
 void conv_gradient(const Op& op, GradientBuilder& b) {
   const ValueId dy = gradient_of_sums(op, conv(op).epilogue, b);
@@ -206,21 +202,6 @@ void conv_dgrad_gradient(const Op& op, GradientBuilder& b) {
   if (!b.wanted(op.in[0])) return;
   attrs.desc.pass = ConvPass::fprop;
   b.flow(op.in[0], b.emit({.def = &ops::conv_fprop, .in = {dy, op.in[1]}, .attrs = attrs, .layer = op.layer}, "dx")[0]);
-}
-
-void linear_gradient(const Op& op, GradientBuilder& b) {
-  const ValueId dy = gradient_of_sums(op, lin(op).epilogue, b);
-  LinearAttrs attrs{lin(op)};
-  attrs.desc.epilogue = ConvEpilogue::none;
-  attrs.desc.pass = ConvPass::wgrad;
-  if (b.wanted(op.in[1]))
-    b.flow_to_param(
-        op.in[1],
-        b.emit({.def = &ops::linear_wgrad, .in = {op.in[0], dy}, .attrs = attrs, .layer = op.layer}, "dw")[0]);
-  if (!b.wanted(op.in[0])) return;
-  attrs.desc.pass = ConvPass::dgrad;
-  b.flow(op.in[0],
-         b.emit({.def = &ops::linear_dgrad, .in = {dy, op.in[1]}, .attrs = attrs, .layer = op.layer}, "dx")[0]);
 }
 
 void add_bias_gradient(const Op& op, GradientBuilder& b) {
@@ -264,29 +245,6 @@ const OpDef conv_wgrad{.name = "conv_wgrad",
                        .bytes = conv_bytes,
                        .scratch = kernel_workspace,
                        .launches = composed_launches};
-
-const OpDef linear_fprop{.name = "linear_fprop",
-                         .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                           return {{lin(op).dtype, with_last(p[op.in[0]].shape, lin(op).out)}};
-                         },
-                         .bind = bind_kernel<ConvPass::fprop>,
-                         .gradient = linear_gradient,
-                         .flops = linear_flops,
-                         .scratch = kernel_workspace};
-const OpDef linear_dgrad{.name = "linear_dgrad",
-                         .infer = [](const Op& op, const Program& p) -> std::vector<TensorType> {
-                           return {{lin(op).dtype, with_last(p[op.in[0]].shape, lin(op).in)}};
-                         },
-                         .bind = bind_kernel<ConvPass::dgrad>,
-                         .flops = linear_flops,
-                         .scratch = kernel_workspace};
-const OpDef linear_wgrad{.name = "linear_wgrad",
-                         .infer = [](const Op& op, const Program&) -> std::vector<TensorType> {
-                           return {{lin(op).dtype, {lin(op).out, lin(op).in}}};
-                         },
-                         .bind = bind_kernel<ConvPass::wgrad>,
-                         .flops = linear_flops,
-                         .scratch = kernel_workspace};
 
 // (w) -> the library's own form, bytes.
 const OpDef pack_weights{.name = "pack_weights",

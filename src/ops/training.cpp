@@ -97,8 +97,7 @@ int64_t update_bytes(const Op& op, const Program& p) {
   if (attrs.rule.clip_adaptive > 0 || attrs.rule.kind == OptimizerKind::lars) per_element += 4;
   int64_t gradients = bytes_of(op.in, p), copies = 0;
   if (p.gradient_sums != kNoValue) gradients = 4 * elements_of(op.in, p);
-  for (const ValueId v : op.in)
-    if (p[v].dtype != DType::f32) copies += p[v].bytes();
+  for (const int param : attrs.params) copies += p.copy_bytes(param);
   const OptimizerTables tables = optimizer_tables(attrs);
   int64_t only_averaged = 0;
   for (size_t i = attrs.params.size(); i < tables.tensors.size(); ++i) only_averaged += tables.tensors[i].elements;

@@ -223,16 +223,23 @@ TEST_P(ConvTest, FullyConnectedLayers) {
     }
 }
 
-TEST_P(ConvTest, FullyConnectedLayerWithBias) {
-  const LinearDesc d{.rows = 3, .in = 20, .out = 11, .dtype = dtype(), .epilogue = ConvEpilogue::bias};
-  const Values x = random({3, 20}, 1), w = random({11, 20}, 2), bias = random_values(11, 3), positive = absolute(bias);
-  const DeviceTensor dx(ctx(), dtype(), {3, 20}, x), dw(ctx(), dtype(), {11, 20}, w),
-      dbias(ctx(), DType::f32, {11}, bias), y(ctx(), dtype(), {3, 11});
-  const auto kernels = ctx().conv().candidates(d);
-  ASSERT_FALSE(kernels.empty());
-  run_kernel(*kernels[0], ConvPass::fprop, dx, dw, y, dbias.as<float>());
-  expect_sums(y, reference::linear_fprop(d, x, w, &bias),
-              reference::linear_fprop(d, absolute(x), absolute(w), &positive), "linear with bias");
+TEST_P(ConvTest, FullyConnectedLayerWithBiasAndActivation) {
+  const Values x = random({3, 20}, 1), w = random({11, 20}, 2), bias = random({11}, 3), positive = absolute(bias);
+  const DeviceTensor dx(ctx(), dtype(), {3, 20}, x), dw(ctx(), dtype(), {11, 20}, w), dbias(ctx(), dtype(), {11}, bias);
+  for (const auto& [epilogue, act] : {std::pair{ConvEpilogue::bias, Activation::none},
+                                      {ConvEpilogue::bias_relu, Activation::relu},
+                                      {ConvEpilogue::bias_relu6, Activation::relu6}}) {
+    const LinearDesc d{.rows = 3, .in = 20, .out = 11, .dtype = dtype(), .epilogue = epilogue};
+    const auto kernels = ctx().conv().candidates(d);
+    ASSERT_TRUE(!kernels.empty() || (ctx().device().is_cuda() && act == Activation::relu6));
+    for (const auto& kernel : kernels) {
+      const DeviceTensor y(ctx(), dtype(), {3, 11});
+      test::run_kernel(ctx(), *kernel, ConvPass::fprop, dx, dw, y, nullptr, dbias.as<void>());
+      expect_sums(y, reference::activation(reference::linear_fprop(d, x, w, &bias), act),
+                  reference::linear_fprop(d, absolute(x), absolute(w), &positive),
+                  "linear with epilogue " + std::to_string(static_cast<int>(epilogue)));
+    }
+  }
 }
 
 // What no provider offers is answered by no candidates, not by an error.

@@ -20,7 +20,7 @@ struct FakeSpec {
   int64_t pack_cost = -1;  // of packing or unpacking; negative: takes plain weights
   // What is done to the right result, f32, before it is written; an exception is one that the kernel throws.
   std::function<void(std::vector<double>&)> spoil = {};
-  // The same of an epilogue's sums: two for each channel.
+  // The same of an epilogue's sums: two for each channel, or the gradient of a bias.
   std::function<void(std::vector<double>&)> spoil_sums = {};
   bool forgets_prologue = false;  // multiplies x as it is
   bool leaves_out_last = false;   // does not write the last element
@@ -61,6 +61,7 @@ public:
         std::vector<double> dw = reference::conv_wgrad(g, loaded(a, xs), read(a.y, ys));
         if (packed_bytes() > 0)
           for (double& v : dw) v = -v;
+        write_bias_gradient(ConvEpilogue::bias_gradient, read(a.y, ys), g.out_c, a);
         return write(std::move(dw), a.w);
       }
     }
@@ -106,6 +107,7 @@ private:
       std::copy_n(sums.begin() + desc_.geometry.in_c, channels, a.dbeta);
     }
     if (desc_.epilogue == ConvEpilogue::join) join(dx, a);
+    write_bias_gradient(ConvEpilogue::drelu_bias_gradient, dx, desc_.geometry.in_c, a);
     write(std::move(dx), a.x);
   }
   void join(std::vector<double>& dx, const ConvArgs& a) const {
@@ -127,6 +129,14 @@ private:
     if (spec_.spoil_sums) spec_.spoil_sums(sums);
     float* const to[] = {a.dgamma, a.dbeta, a.second_dgamma, a.second_dbeta};
     for (size_t k = 0; k < 4; ++k) std::copy_n(sums.begin() + static_cast<int64_t>(k * channels), channels, to[k]);
+  }
+  void write_bias_gradient(ConvEpilogue epilogue, const std::vector<double>& rows, int64_t channels,
+                           const ConvArgs& a) const {
+    if (desc_.epilogue != epilogue) return;
+    std::vector<double> sums(static_cast<size_t>(channels));
+    for (size_t i = 0; i < rows.size(); ++i) sums[i % sums.size()] += rows[i];
+    if (spec_.spoil_sums) spec_.spoil_sums(sums);
+    std::copy(sums.begin(), sums.end(), static_cast<float*>(a.bias_gradient));
   }
   int64_t weights() const { return desc_.geometry.w_shape().elements(); }
   // The packed form: with the sign turned.

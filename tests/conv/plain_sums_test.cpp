@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "conv/conv_pointwise.h"
+#include "conv/fake_provider.h"
 #include "conv/kernel_trial.h"
 #include "reference/conv.h"
 #include "support/device.h"
@@ -169,6 +170,22 @@ TEST(PlainSums, LookAtAllCorners) {
   for (const int64_t corner :
        {int64_t{0}, int64_t{31}, int64_t{8 * 32}, int64_t{6 * 9 * 32}, int64_t{2 * 7 * 9 * 32 - 1}})
     EXPECT_NE(std::find(places.begin(), places.end(), corner), places.end()) << corner;
+}
+
+// The gradient of a bias beside that of the weights, or of what a ReLU let through.
+TEST(KernelTrial, LooksAtGradientsOfBiases) {
+  Context& context = context_of(Device::cpu());
+  FakeDevice device;
+  for (const auto& [pass, epilogue] : {std::pair{ConvPass::wgrad, ConvEpilogue::bias_gradient},
+                                       {ConvPass::dgrad, ConvEpilogue::drelu_bias_gradient}}) {
+    const ConvDesc desc{.pass = pass, .geometry = {.n = 30, .in_c = 20, .out_c = 12}, .epilogue = epilogue};
+    ASSERT_TRUE(PlainSums::known(desc));
+    KernelTrial trial(context, desc, {});
+    EXPECT_EQ(trial.check(FakeKernel({.name = "right"}, desc, device)), "");
+    const FakeSpec wrong{.name = "wrong", .spoil_sums = [](std::vector<double>& sums) { sums[3] += 0.5; }};
+    EXPECT_TRUE(trial.check(FakeKernel(wrong, desc, device)).starts_with("the gradient of bias 3 is"));
+  }
+  EXPECT_FALSE(PlainSums::known({.pass = ConvPass::dgrad, .epilogue = ConvEpilogue::bias_gradient}));
 }
 
 // No kernel that there is may be taken for a wrong one: also where sums are long, and by Winograd's algorithm.

@@ -37,9 +37,11 @@ struct Bytes {
 
 // Packs what the kernel wants packed, runs it, and unpacks what it leaves packed. x, w, y in the dtype.
 inline void run_kernel(Context& context, const ConvKernel& kernel, ConvPass pass, const DeviceTensor& x,
-                       const DeviceTensor& w, const DeviceTensor& y, const float* bias) {
+                       const DeviceTensor& w, const DeviceTensor& y, const float* bias,
+                       const void* linear_bias = nullptr) {
   const Bytes packed(context, kernel.packed_bytes()), workspace(context, kernel.workspace_bytes());
   ConvArgs args{x.tensor().data, w.tensor().data, y.tensor().data, bias, workspace.data()};
+  args.linear_bias = linear_bias;
   if (packed.memory) args.w = packed.data();
   run(context, [&](Stream s) {
     if (packed.memory && pass != ConvPass::wgrad) kernel.pack(s, w.tensor().data, packed.data());

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "convolt/layers.h"
 #include "convolt/models.h"
 #include "graph/networks.h"
 #include "graph/plan_access.h"
@@ -55,15 +56,14 @@ struct NamedPasses {
 };
 std::vector<NamedPasses> fusions() {
   Passes none;
-  none.statistics = none.prologue = none.dgrad = none.pool = none.block_end = none.sweeps = none.stem = false;
+  none.statistics = none.prologue = none.dgrad = none.pool = none.block_end = none.sweeps = none.linear = none.stem =
+      false;
   std::vector<NamedPasses> all{{"none", none}, {"all", {}}};
-  const std::pair<const char*, bool Passes::*> each[] = {{"statistics", &Passes::statistics},
-                                                         {"prologue", &Passes::prologue},
-                                                         {"dgrad", &Passes::dgrad},
-                                                         {"pool", &Passes::pool},
-                                                         {"block_end", &Passes::block_end},
-                                                         {"sweeps", &Passes::sweeps},
-                                                         {"stem", &Passes::stem}};
+  const std::pair<const char*, bool Passes::*> each[] = {
+      {"statistics", &Passes::statistics}, {"prologue", &Passes::prologue},
+      {"dgrad", &Passes::dgrad},           {"pool", &Passes::pool},
+      {"block_end", &Passes::block_end},   {"sweeps", &Passes::sweeps},
+      {"linear", &Passes::linear},         {"stem", &Passes::stem}};
   for (const auto& [name, member] : each) {
     all.push_back({name, none});
     all.back().passes.*member = true;
@@ -89,6 +89,28 @@ TEST_P(FusionTest, WholeNetworksAgreeWithAndWithout) {
       }
     }
   }
+}
+
+// relu between layers on pixels, behind a vector, and relu6, which cuBLASLt has not.
+void perceptron(Graph& g) {
+  Value x = g.input("image", {3, 4, 3});
+  x = relu(linear(x, 24, {.name = "fc1"}));
+  x = relu(linear(x, 9, {.name = "fc2"}));
+  x = relu6(linear(flatten(x), 40, {.name = "fc3"}));
+  x = relu(linear(x, 130, {.name = "fc4"}));
+  g.output(linear(x, 7, {.name = "fc5"}));
+}
+
+// In 16 bits a gradient passes or not as the sum before a relu is rounded.
+TEST_P(FusionTest, LinearLayersAgreeWithAndWithout) {
+  const double tolerance = dtype() == DType::f32 ? 1e-5 : dtype() == DType::f16 ? 1e-2 : 0.25;
+  const Network network{"perceptron", perceptron};
+  const StepResult plain = step_of(ctx(), network, dtype(), Passes::none());
+  for (const auto& [name, passes] : {NamedPasses{"all", {}},
+                                     {"all but fuse", {.fuse = false}},
+                                     {"all but linear", {.linear = false}},
+                                     {"all but sweeps", {.sweeps = false}}})
+    expect_close(step_of(ctx(), network, dtype(), passes), plain, tolerance, name);
 }
 
 INSTANTIATE_OP_TEST(FusionTest);
@@ -168,9 +190,38 @@ TEST_F(FusionLog, BranchesEndInOneSweepEachWay) {
   EXPECT_EQ(count("layer_norm_backward"), 4);
   EXPECT_EQ(count("activation_backward_sum"), 3);
   EXPECT_EQ(count("norm_backward_params"), 0);
-  EXPECT_EQ(count("channel_sum"), 1);  // of the classifier
+  EXPECT_EQ(count("channel_sum"), 0);  // that of the classifier is made with the gradient of its weights
   plan("normed");
   EXPECT_TRUE(says("1 gradients of layer norms with their sums; 5 not: not by pixel, or no kernel for its channels"));
+}
+
+// relu of fc1 and fc2 lies between linear layers; behind the last one there is a bias alone.
+TEST_F(FusionLog, LinearLayersTakeBiasAndReluIntoTheirProducts) {
+  Passes passes;
+  for (const bool sweeps : {true, false}) {
+    passes.sweeps = sweeps;
+    plan("lenet", passes);
+    EXPECT_TRUE(says("pass fuse: 2 activations into linear layers\n"));
+    EXPECT_TRUE(
+        says("pass linear: 2 gradients of relu and bias in the epilogues of linear layers' gradients; 1 not: not "
+             "into one relu behind a bias (fc1)\n"));
+    EXPECT_TRUE(says("pass linear: 1 gradients of biases in the epilogues of weight gradients\n"));
+  }
+  passes.linear = false;
+  plan("lenet", passes);
+  EXPECT_FALSE(says("pass linear"));
+  EXPECT_EQ(count("channel_sum"), 5);
+  plan("lenet", {}, false);
+  EXPECT_TRUE(
+      says("pass linear: 0 gradients of relu and bias in the epilogues of linear layers' gradients; 2 not: no "
+           "kernel (fc3 .. fc2); 1 not: not into one relu"));
+  EXPECT_TRUE(says("pass linear: 0 gradients of biases in the epilogues of weight gradients; 1 not: no kernel (fc3)"));
+  plan("convnext");
+  EXPECT_TRUE(
+      says("pass fuse: 0 activations into linear layers; 3 not: gelu: cuBLASLt has the approximation by tanh "
+           "(a.up .. c.up)"));
+  plan("activations");
+  EXPECT_TRUE(says("pass fuse: 0 activations into linear layers; 1 not: there is no such epilogue (fc1)"));
 }
 
 // What is not a plain ReLU behind a batch norm stays as it is and is named.
@@ -223,6 +274,23 @@ TEST(DescribedDevice, EveryFamilyMovesLessThanItsPlainPlan) {
     EXPECT_LT(number(fused, "kernels_per_step"), number(plain, "kernels_per_step")) << model;
     EXPECT_LE(number(fused, "peak_bytes"), number(plain, "peak_bytes")) << model;
   }
+}
+
+// Each linear layer is one call of cuBLASLt forward and two backward; only dropout before or behind a ReLU stays apart.
+TEST(DescribedDevice, LinearLayersAreProductsAlone) {
+  const auto ops = [](const char* model, const char* layer) {
+    std::vector<std::string> found;
+    const nlohmann::json plan = planned(model, DType::f16);
+    for (const auto& op : plan["ops"])
+      if (op["layer"] == layer) found.push_back(op["op"].get<std::string>());
+    return found;
+  };
+  using Ops = std::vector<std::string>;
+  EXPECT_EQ(ops("alexnet", "classifier.6"), (Ops{"linear_fprop", "linear_wgrad", "linear_dgrad"}));
+  EXPECT_EQ(ops("alexnet", "classifier.4"), (Ops{"linear_fprop", "linear_wgrad", "linear_dgrad"}));
+  EXPECT_EQ(ops("alexnet", "classifier.1"),
+            (Ops{"linear_fprop", "activation_backward_sum", "linear_wgrad", "linear_dgrad"}));
+  EXPECT_EQ(ops("resnet50", "fc"), (Ops{"linear_fprop", "linear_wgrad", "linear_dgrad"}));
 }
 
 TEST(DescribedDevice, OnlyDescribedOnesAreKnown) {

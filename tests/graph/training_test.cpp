@@ -77,19 +77,21 @@ TEST_F(TrainingTest, SixteenBitPlansReadTheUpdatedWeights) {
   Optimizer sgd(params_);
   Plan plan(graph_, params_, {.batch = 4, .dtype = DType::bf16, .training = true, .optimizer = &sgd});
   for (int64_t i = 0; i < 3; ++i) plan.run(step(i));
-  // The copy that the update refreshed is the rounded master.
-  const int weight = params_.find("b1.conv.weight");
-  const Tensor copy = params_.copy(weight, DType::bf16);
-  std::vector<uint16_t> bits(static_cast<size_t>(copy.elements()));
-  context_.compute().copy(bits.data(), copy.data, copy.bytes());
-  std::vector<float> master(bits.size());
-  context_.compute().copy(master.data(), params_.tensor(weight).data, params_.tensor(weight).bytes());
-  context_.compute().synchronize();
-  for (size_t i = 0; i < bits.size(); ++i) {
-    const uint32_t wide = static_cast<uint32_t>(bits[i]) << 16;
-    float value = 0;
-    std::memcpy(&value, &wide, sizeof value);
-    ASSERT_EQ(static_cast<double>(value), rounded(static_cast<double>(master[i]), DType::bf16));
+  // The copies that the update refreshed are the rounded masters: of weights, and of biases that products read.
+  for (const char* name : {"b1.conv.weight", "fc.weight", "fc.bias"}) {
+    const int param = params_.find(name);
+    const Tensor copy = params_.copy(param, DType::bf16);
+    std::vector<uint16_t> bits(static_cast<size_t>(copy.elements()));
+    context_.compute().copy(bits.data(), copy.data, copy.bytes());
+    std::vector<float> master(bits.size());
+    context_.compute().copy(master.data(), params_.tensor(param).data, params_.tensor(param).bytes());
+    context_.compute().synchronize();
+    for (size_t i = 0; i < bits.size(); ++i) {
+      const uint32_t wide = static_cast<uint32_t>(bits[i]) << 16;
+      float value = 0;
+      std::memcpy(&value, &wide, sizeof value);
+      ASSERT_EQ(static_cast<double>(value), rounded(static_cast<double>(master[i]), DType::bf16)) << name;
+    }
   }
 }
 

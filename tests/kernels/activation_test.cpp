@@ -168,6 +168,34 @@ TEST_P(ActivationTest, LoadImages) {
   }
 }
 
+// Rows of a mask are whole 16 bytes, with nothing set behind the last element.
+TEST_P(ActivationTest, AReluGoesBackByItsMask) {
+  EXPECT_EQ(mask_row_bytes(128), 16);
+  EXPECT_EQ(mask_row_bytes(129), 32);
+  for (const int64_t channels : {1, 8, 13, 128, 300}) {
+    const Shape shape{5, channels}, mask_shape{5, mask_row_bytes(channels)};
+    const Vector y = reference::activation(rounded(random_values(shape.elements(), 1), dtype()), Activation::relu),
+                 dy = rounded(random_values(shape.elements(), 2), dtype());
+    const DeviceTensor ty(ctx(), dtype(), shape, y), mask(ctx(), DType::u8, mask_shape), dx(ctx(), dtype(), shape, dy);
+    run(ctx(), [&](Stream s) {
+      relu_mask(s, ty, mask.as<uint8_t>());
+      relu_mask_backward(s, mask.as<uint8_t>(), dx);
+    });
+    Vector bytes(static_cast<size_t>(mask_shape.elements())), passed = dy;
+    for (int64_t i = 0; i < shape.elements(); ++i) {
+      const int64_t c = i % channels;
+      if (y[static_cast<size_t>(i)] > 0)
+        bytes[static_cast<size_t>(i / channels * mask_shape[1] + c / 8)] += static_cast<double>(1 << c % 8);
+      else
+        passed[static_cast<size_t>(i)] = 0;
+    }
+    EXPECT_EQ(mask.values(), bytes) << channels;
+    EXPECT_EQ(dx.values(), passed) << channels;
+    mask.check_guards();
+    dx.check_guards();
+  }
+}
+
 TEST_P(ActivationTest, FillZeroOfAnyNumberOfBytes) {
   for (const int64_t bytes : {1, 2, 15, 16, 17, 4099}) {
     const DeviceTensor t(ctx(), DType::u8, {bytes}, Vector(static_cast<size_t>(bytes), 7));

@@ -44,6 +44,10 @@ MUTATIONS = {
         ("index", "load<W>(input->images + i)", "load<W>(input->images + i / 2)"),
         ("index", "act.backward(load<W>(kept + i), g);", "act.backward(load<W>(dy + i), g);"),
         ("index", "for (int64_t j = i; j < bytes; ++j)", "for (int64_t j = i; j + 1 < bytes; ++j)"),
+        ("index", "return {row * features + before,", "return {row * row_bytes * 8 + before,"),
+        ("index", "left < 0 ? 0 : left < 8 ? left : 8", "left < 0 ? 0 : left < 7 ? left : 7"),
+        ("sign", "static_cast<float>(y[first + j]) > 0) << j;", "static_cast<float>(y[first + j]) < 0) << j;"),
+        ("index", "choose((bits >> j & 1U) != 0,", "choose((bits >> (7 - j) & 1U) != 0,"),
     ]),
     "kernels/exec/philox_quads.h": (ACTIVATION, [
         ("constant", "0xCD9E8D57", "0xCD9E8D59"),
@@ -574,6 +578,8 @@ MUTATIONS = {
         ("sign", "if (!(error <= sums_.tolerance(expected_[i])))", "if (error > sums_.tolerance(expected_[i]))"),
         ("index", "spoil(desc_.pass == ConvPass::fprop ? y_", "spoil(desc_.pass == ConvPass::dgrad ? y_"),
         ("index", "(options_.clock() - start) / runs)", "options_.clock() - start)"),
+        ("index", "if (bias_gradient_.bytes() == 0) return {};", "return {};"),
+        ("index", "back ? x_.data() : y_.data()};", "x_.data()};"),
     ]),
     "src/conv/plain_sums.cpp": (TUNING, [
         ("sign", "ih = oh * g.stride_h - g.pad.top + kh * g.dilation_h;\n      const int64_t iw", "ih = oh * g.stride_h + g.pad.top + kh * g.dilation_h;\n      const int64_t iw"),
@@ -583,6 +589,7 @@ MUTATIONS = {
         ("constant", "std::clamp(y, 0.0, 6.0)", "std::clamp(y, 0.0, 7.0)"),
         ("constant", ": 0x1p-15;", ": 0x1p-8;"),
         ("constant", "corner < 16", "corner < 15"),
+        ("index", "return d.pass == ConvPass::wgrad && d.prologue == ConvPrologue::none;", "return true;"),
     ]),
     "src/conv/tuning_file.cpp": (TUNING, [
         ("sign", "(timing.full || !known->second.full)", "(timing.full || known->second.full)"),

@@ -110,7 +110,7 @@ OpCost library_cost(const Op& op, const Program& program) {
   Op plain = op;
   if (op.composed) {
     plain.composed = false;
-    plain.in.resize(std::min<size_t>(op.in.size(), op.def == &ops::conv_fprop ? 3 : 2));
+    plain.in.resize(std::min<size_t>(op.in.size(), op.def == &ops::conv_fprop || op.def == &ops::linear_fprop ? 3 : 2));
     plain.out.resize(1);
   }
   return cost_of(plain, program);
@@ -137,6 +137,8 @@ bool finishes_in_one_launch(const Op& op) {
                                      &ops::branch_end_backward,
                                      &ops::activation_backward_sum,
                                      &ops::loss};
+  if (const auto* linear = std::get_if<LinearAttrs>(&op.attrs); linear != nullptr && op.composed)
+    return linear->desc.epilogue != ConvEpilogue::bias_relu_mask;
   if (op.composed && std::get<ConvAttrs>(op.attrs).desc.epilogue != ConvEpilogue::none) return true;
   return std::find(std::begin(reductions), std::end(reductions), op.def) != std::end(reductions);
 }

@@ -1,10 +1,11 @@
-// Scale-bias, addition of the residual and activation in one sweep; bias and activation into the convolution; max pools
-// before activations. Runs on
-// forward ops, before the gradient is built: the fused op has a gradient rule of its own.
+// Scale-bias, addition of the residual and activation in one sweep; bias and activation into the convolution or linear
+// layer; max pools before activations. Runs on forward ops, before the gradient is built: the fused op has a gradient
+// rule of its own.
 #include <algorithm>
 
 #include "graph/lower.h"
 #include "graph/op.h"
+#include "graph/passes/fusion.h"
 
 namespace convolt {
 namespace {
@@ -27,7 +28,6 @@ public:
     std::erase_if(p_.step, [](const Op& op) { return op.def == nullptr; });
     log(residuals_, "residual additions into batch norms");
     log(activations_, "activations into the op before");
-    log(biases_, "biases into convolutions and linear layers");
     log(pools_, "max pools before the activation");
   }
 
@@ -91,8 +91,8 @@ private:
     }
   }
 
-  // act(bn_apply(...)) -> bn_apply with activation; relu or relu6 of (conv + bias) -> the convolution's epilogue where
-  // the provider offers it.
+  // act(bn_apply(...)) -> bn_apply with activation; relu or relu6 of (conv + bias) or (linear + bias) -> the epilogue
+  // where the provider offers it.
   void fuse_activation(size_t i) {
     const Op act = p_.step[i];
     const int w = sole_writer(act.in[0]);
@@ -103,12 +103,12 @@ private:
       // The gradient after a residual knows the stored output alone.
       if (training_ && before.in[2] != kNoValue && !gradient_from_output(a)) return;
       std::get<BnAttrs>(before.attrs).act = a;
-    } else if (before.def == &ops::conv_fprop && (a.kind == Activation::relu || a.kind == Activation::relu6) &&
-               std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::bias) {
-      ConvDesc desc = std::get<ConvAttrs>(before.attrs).desc;
-      desc.epilogue = a.kind == Activation::relu ? ConvEpilogue::bias_relu : ConvEpilogue::bias_relu6;
-      if (provider_.candidates(desc).empty()) return;
-      std::get<ConvAttrs>(before.attrs).desc = desc;
+    } else if (before.def == &ops::conv_fprop) {
+      if (why_not(std::get<ConvAttrs>(before.attrs).desc, a.kind) != nullptr) return;
+    } else if (before.def == &ops::linear_fprop) {
+      if (const char* why = why_not(std::get<LinearAttrs>(before.attrs).desc, a.kind); why != nullptr)
+        return linear_.refused(why, before.layer);
+      linear_.applied();
     } else {
       return;
     }
@@ -116,7 +116,20 @@ private:
     before.note += " + " + std::string(name_of(a.kind));
     p_.step[i] = before;
     p_.step[static_cast<size_t>(w)] = {};
-    ++activations_;
+    if (before.def != &ops::linear_fprop) ++activations_;
+  }
+
+  // Makes the activation part of the epilogue; else the reason.
+  template <class Desc>
+  const char* why_not(Desc& desc, Activation a) const {
+    if (a == Activation::gelu) return "gelu: cuBLASLt has the approximation by tanh";
+    if (a != Activation::relu && a != Activation::relu6) return "there is no such epilogue";
+    if (desc.epilogue != ConvEpilogue::bias) return "no bias in the epilogue";
+    Desc fused = desc;
+    fused.epilogue = a == Activation::relu ? ConvEpilogue::bias_relu : ConvEpilogue::bias_relu6;
+    if (provider_.candidates(fused).empty()) return "no kernel";
+    desc = fused;
+    return nullptr;
   }
 
   void fuse_bias(size_t i) {
@@ -124,30 +137,34 @@ private:
     const int w = sole_writer(bias.in[0]);
     if (w < 0) return;
     Op before = p_.step[static_cast<size_t>(w)];
+    ValueId operand = bias.in[1];
     if (before.def == &ops::conv_fprop && std::get<ConvAttrs>(before.attrs).desc.epilogue == ConvEpilogue::none) {
       ConvDesc& desc = std::get<ConvAttrs>(before.attrs).desc;
       desc.epilogue = ConvEpilogue::bias;
-      if (provider_.candidates(desc).empty()) return;
+      if (provider_.candidates(desc).empty()) return biases_.refused("no kernel", before.layer);
     } else if (before.def == &ops::linear_fprop &&
                std::get<LinearAttrs>(before.attrs).desc.epilogue == ConvEpilogue::none) {
       LinearDesc& desc = std::get<LinearAttrs>(before.attrs).desc;
       desc.epilogue = ConvEpilogue::bias;
-      if (provider_.candidates(desc).empty()) return;
+      if (provider_.candidates(desc).empty()) return biases_.refused("no kernel", before.layer);
+      if (desc.dtype != DType::f32) operand = low_copy(p_, operand, desc.dtype, bias.layer);
     } else {
       return;
     }
-    before.in.push_back(bias.in[1]);
+    before.in.push_back(operand);
     before.out = bias.out;
     before.note += " + bias";
     p_.step[i] = before;
     p_.step[static_cast<size_t>(w)] = {};
-    ++biases_;
+    biases_.applied();
   }
 
   Program& p_;
   ConvProvider& provider_;
   bool training_;
-  int residuals_ = 0, activations_ = 0, biases_ = 0, pools_ = 0;
+  PassReport linear_{p_, "fuse", "activations into linear layers"};
+  PassReport biases_{p_, "fuse", "biases into convolutions and linear layers"};
+  int residuals_ = 0, activations_ = 0, pools_ = 0;
 };
 
 }  // namespace

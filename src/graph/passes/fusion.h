@@ -51,11 +51,14 @@ private:
   std::map<std::string, std::vector<std::string>> refused_;  // layers by reason
 };
 
-// Whether there is a kernel for a fused convolution, or it may be composed of plain ones.
+// Whether there is a kernel for a fused convolution or linear layer, or it may be composed of plain ones.
 struct Fusions {
   ConvProvider& provider;
   bool compose = false;
-  bool offer(const ConvDesc& desc) const { return compose || !provider.candidates(desc).empty(); }
+  template <class Desc>
+  bool offer(const Desc& desc) const {
+    return compose || !provider.candidates(desc).empty();
+  }
 };
 
 // Removes the ops that a pass has emptied.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "activation.h"
 #include "conv/conv.h"
 #include "reference/conv.h"
 #include "support/op_test.h"
@@ -174,24 +175,85 @@ TEST_P(ProviderTest, OffersOurOwnKernels) {
 TEST_P(ProviderTest, EveryMatrixProductAgreesWithTheReference) {
   for (const auto& [rows, in, out] : {std::tuple{7, 33, 10}, {64, 256, 128}, {1, 5, 1}}) {
     const Operands shapes{{rows, in}, {out, in}, {rows, out}};
-    const auto x = inputs(shapes.x, 1), w = inputs(shapes.w, 2), y = inputs(shapes.y, 3), bias = random_values(out, 4);
-    for (const ConvPass pass : kPasses)
-      for (const bool with_bias : {false, true}) {
-        const LinearDesc d{.pass = pass,
-                           .rows = rows,
-                           .in = in,
-                           .out = out,
-                           .dtype = dtype(),
-                           .epilogue = with_bias ? ConvEpilogue::bias : ConvEpilogue::none};
-        const auto kernels = context_of(kDevice).conv().candidates(d);
-        ASSERT_TRUE(with_bias || !kernels.empty()) << rows << " x " << in << " -> " << out;
-        const auto expected = pass == ConvPass::fprop   ? reference::linear_fprop(d, x, w, with_bias ? &bias : nullptr)
-                              : pass == ConvPass::dgrad ? reference::linear_dgrad(d, y, w)
-                                                        : reference::linear_wgrad(d, x, y);
-        for (const auto& kernel : kernels)
-          expect_sums(run_kernel(*kernel, pass, dtype(), shapes, x, w, y, with_bias ? &bias : nullptr), expected,
-                      std::max({rows, in, out}), epsilon(DType::f32), kernel->name());
-      }
+    const auto x = inputs(shapes.x, 1), w = inputs(shapes.w, 2), y = inputs(shapes.y, 3);
+    for (const ConvPass pass : kPasses) {
+      const LinearDesc d{.pass = pass, .rows = rows, .in = in, .out = out, .dtype = dtype()};
+      const auto kernels = context_of(kDevice).conv().candidates(d);
+      ASSERT_FALSE(kernels.empty()) << rows << " x " << in << " -> " << out;
+      const auto expected = pass == ConvPass::fprop   ? reference::linear_fprop(d, x, w, nullptr)
+                            : pass == ConvPass::dgrad ? reference::linear_dgrad(d, y, w)
+                                                      : reference::linear_wgrad(d, x, y);
+      for (const auto& kernel : kernels)
+        expect_sums(run_kernel(*kernel, pass, dtype(), shapes, x, w, y, nullptr), expected, std::max({rows, in, out}),
+                    epsilon(DType::f32), kernel->name());
+    }
+  }
+}
+
+// Two layers with relu between: [rows, in] -> [rows, middle] -> [rows, out]. The mask that one kernel writes is read by
+// all; a described device says which epilogues there are.
+TEST_P(ProviderTest, EpiloguesOfLinearLayersAgreeWithTheReference) {
+  constexpr int64_t kRows = 64, kIn = 96, kMiddle = 136, kOut = 40;
+  Context& context = context_of(kDevice);
+  const auto launch = [&](const ConvKernel& kernel, ConvArgs args) {
+    const Buffer workspace(context, kernel.workspace_bytes());
+    args.workspace = workspace.data();
+    run(context, [&](Stream s) { kernel.run(s, args); });
+  };
+  const auto kernels = [&](ConvPass pass, int64_t in, int64_t out, ConvEpilogue epilogue) {
+    auto found =
+        context.conv().candidates(LinearDesc{pass, kRows, in, out, dtype(), /*tf32=*/false, /*epilogue=*/epilogue});
+    EXPECT_FALSE(found.empty()) << "epilogue " << static_cast<int>(epilogue);
+    return found;
+  };
+  const auto tensor = [&](const Shape& shape, const std::vector<double>& values) {
+    return DeviceTensor(context, dtype(), shape, values);
+  };
+  const auto x = inputs({kRows, kIn}, 1), w = inputs({kMiddle, kIn}, 2), bias = inputs({kMiddle}, 3),
+             dy = inputs({kRows, kOut}, 4), w2 = inputs({kOut, kMiddle}, 5);
+  const DeviceTensor tx = tensor({kRows, kIn}, x), tw = tensor({kMiddle, kIn}, w), tbias = tensor({kMiddle}, bias),
+                     tdy = tensor({kRows, kOut}, dy), tw2 = tensor({kOut, kMiddle}, w2);
+  const DeviceTensor mask(context, DType::u8, {kRows, mask_row_bytes(kMiddle)});
+  const auto plain = reference::linear_fprop({.rows = kRows, .in = kIn, .out = kMiddle}, x, w, &bias);
+  auto y = plain;
+  for (double& v : y) v = std::max(v, 0.0);
+  for (const ConvEpilogue epilogue : {ConvEpilogue::bias, ConvEpilogue::bias_relu, ConvEpilogue::bias_relu_mask})
+    for (const auto& kernel : kernels(ConvPass::fprop, kIn, kMiddle, epilogue)) {
+      const DeviceTensor found = tensor({kRows, kMiddle}, std::vector<double>(kRows * kMiddle, NAN));
+      launch(*kernel, {.x = tx.as<void>(),
+                       .w = tw.as<void>(),
+                       .y = found.as<void>(),
+                       .linear_bias = tbias.as<void>(),
+                       .mask = mask.as<void>()});
+      expect_sums(found, epilogue == ConvEpilogue::bias ? plain : y, kIn, epsilon(DType::f32), kernel->name());
+    }
+  auto dx = reference::linear_dgrad({.rows = kRows, .in = kMiddle, .out = kOut}, dy, w2);
+  std::vector<double> sums(kMiddle), bias_gradient(kOut);
+  for (size_t i = 0; i < dx.size(); ++i) {
+    if (!(y[i] > 0)) dx[i] = 0;
+    sums[i % kMiddle] += dx[i];
+  }
+  for (size_t i = 0; i < dy.size(); ++i) bias_gradient[i % kOut] += dy[i];
+  for (const auto& kernel : kernels(ConvPass::dgrad, kMiddle, kOut, ConvEpilogue::drelu_bias_gradient)) {
+    const DeviceTensor found = tensor({kRows, kMiddle}, std::vector<double>(kRows * kMiddle, NAN)),
+                       total = tensor({kMiddle}, std::vector<double>(kMiddle, NAN));
+    launch(*kernel, {.x = found.as<void>(),
+                     .w = tw2.as<void>(),
+                     .y = tdy.as<void>(),
+                     .bias_gradient = total.as<void>(),
+                     .mask = mask.as<void>()});
+    expect_sums(found, dx, kOut, epsilon(DType::f32), kernel->name());
+    expect_sums(total, sums, kRows * kOut, epsilon(DType::f32), kernel->name());
+  }
+  // Of the first layer's x, which is as long.
+  const auto dw = reference::linear_wgrad({.rows = kRows, .in = kIn, .out = kOut}, x, dy);
+  for (const auto& kernel : kernels(ConvPass::wgrad, kIn, kOut, ConvEpilogue::bias_gradient)) {
+    const DeviceTensor found = tensor({kOut, kIn}, std::vector<double>(kOut * kIn, NAN)),
+                       total = tensor({kOut}, std::vector<double>(kOut, NAN));
+    launch(*kernel,
+           {.x = tx.as<void>(), .w = found.as<void>(), .y = tdy.as<void>(), .bias_gradient = total.as<void>()});
+    expect_sums(found, dw, kRows, epsilon(DType::f32), kernel->name());
+    expect_sums(total, bias_gradient, kRows, epsilon(DType::f32), kernel->name());
   }
 }
 

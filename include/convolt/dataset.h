@@ -60,11 +60,13 @@ enum class Split : uint8_t { train, validation };
 
 // What open_dataset() opens.
 struct DatasetOptions {
-  std::string path;  // a folder or a file
-  // "auto", "folder", "cifar10", "idx".
-  std::string format = "auto";
-  Split split = Split::train;  // which part
+  std::string path;             // a folder or a file
+  std::string format = "auto";  // one of dataset_formats(); auto: found out by looking at the path
+  Split split = Split::train;   // which part
 };
+
+// "auto, cifar10, idx or folder".
+std::string dataset_formats();
 
 // Opens a data set: an image folder (train/<class>/*, val|validation|test/<class>/*, or <class>/* itself), a folder or
 // file of CIFAR-10 binary records (data_batch_*.bin, test_batch*.bin), or a folder of IDX files, plain or .gz (train-*,

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -91,23 +92,49 @@ std::vector<std::string> list(const fs::path& folder, Wanted wanted) {
   return names;
 }
 
-bool is_cifar10_folder(const std::vector<std::string>& files) {
-  return std::any_of(files.begin(), files.end(), [](const std::string& name) {
-    return (name.starts_with("data_batch_") || name.starts_with("test_batch")) && name.ends_with(".bin");
-  });
+// What is at a path, to tell its format by.
+struct Look {
+  fs::path path;
+  bool is_folder = false;
+  std::vector<std::string> files;  // of a folder, sorted
+};
+
+bool any_file(const Look& at, bool (*is)(const std::string&)) {
+  return std::any_of(at.files.begin(), at.files.end(), is);
 }
 
-bool is_idx_folder(const std::vector<std::string>& files) {
-  return std::any_of(files.begin(), files.end(), [](const std::string& name) {
-    return name.starts_with("train-images") || name.starts_with("t10k-images");
-  });
-}
+struct Format {
+  std::string_view name;
+  bool (*is)(const Look&);
+  std::unique_ptr<Dataset> (*open)(const fs::path&, Split);
+  std::string_view training;  // what a training split looks like
+};
+// The first that the path looks like is taken; the last takes every other folder.
+constexpr std::array kFormats = {
+    Format{"cifar10",
+           [](const Look& at) {
+             return !at.is_folder || any_file(at, [](const std::string& name) {
+               return (name.starts_with("data_batch_") || name.starts_with("test_batch")) && name.ends_with(".bin");
+             });
+           },
+           open_cifar10, "data_batch_*.bin"},
+    Format{"idx",
+           [](const Look& at) {
+             return any_file(at, [](const std::string& name) {
+               return name.starts_with("train-images") || name.starts_with("t10k-images");
+             });
+           },
+           open_idx, "train-images* and train-labels*"},
+    Format{"folder", [](const Look& at) { return at.is_folder; }, open_image_folder, "train/<class>/<picture>"}};
 
-// Tells the format by looking at the path.
-std::string find_format(const fs::path& path) {
-  if (!fs::is_directory(path)) return "cifar10";
-  const std::vector<std::string> files = list_files(path);
-  return is_cifar10_folder(files) ? "cifar10" : is_idx_folder(files) ? "idx" : "folder";
+const Format& format_of(const fs::path& path, const std::string& wanted) {
+  Look at{path, fs::is_directory(path), {}};
+  if (wanted == "auto" && at.is_folder) at.files = list_files(path);
+  const auto found = std::find_if(kFormats.begin(), kFormats.end(),
+                                  [&](const Format& f) { return wanted == "auto" ? f.is(at) : f.name == wanted; });
+  if (found == kFormats.end())
+    throw UsageError("unknown --data-format '" + wanted + "': expected " + dataset_formats());
+  return *found;
 }
 
 }  // namespace
@@ -119,24 +146,22 @@ std::vector<std::string> list_files(const fs::path& folder) {
   return list(folder, [](const fs::directory_entry& entry) { return entry.is_regular_file(); });
 }
 
+std::string dataset_formats() {
+  std::string names = "auto";
+  for (const Format& f : kFormats) names += (&f == &kFormats.back() ? " or " : ", ") + std::string(f.name);
+  return names;
+}
+
 std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options) {
   const fs::path path(options.path);
-  const std::string& wanted = options.format;
-  if (wanted != "auto" && wanted != "folder" && wanted != "cifar10" && wanted != "idx")
-    throw UsageError("unknown --data-format '" + wanted + "': expected auto, folder, cifar10 or idx");
   std::error_code error;
   if (!fs::exists(path, error))
     throw DataError(options.path + ": no such file or folder; --data-path names a data set");
   try {
-    const std::string format = wanted == "auto" ? find_format(path) : wanted;
-    auto dataset = format == "folder"    ? open_image_folder(path, options.split)
-                   : format == "cifar10" ? open_cifar10(path, options.split)
-                                         : open_idx(path, options.split);
+    const Format& format = format_of(path, options.format);
+    auto dataset = format.open(path, options.split);
     if (!dataset && options.split == Split::train)
-      throw DataError(options.path + ": has no training split; expected " +
-                      (format == "folder"    ? "train/<class>/<picture>"
-                       : format == "cifar10" ? "data_batch_*.bin"
-                                             : "train-images* and train-labels*"));
+      throw DataError(options.path + ": has no training split; expected " + std::string(format.training));
     return dataset;
   } catch (const fs::filesystem_error& failure) {
     throw DataError(options.path + ": cannot be looked at (" + failure.code().message() + ")");

@@ -168,7 +168,7 @@ Subcommand add_augment(CLI::App& program) {
   auto c = std::make_shared<AugmentCommand>();
   flags.group("Data");
   flags.option("--data-path,--data-dir", c->path, "a data set, as for convolt train").required();
-  flags.option("--data-format", c->format, "auto, folder, cifar10 or idx");
+  flags.option("--data-format", c->format, dataset_formats());
   flags
       .option("--max-side", c->max_side,
               "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")

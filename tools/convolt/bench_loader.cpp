@@ -89,7 +89,7 @@ Subcommand add_bench_loader(CLI::App& bench) {
   auto c = std::make_shared<LoaderCommand>();
   flags.group("Data");
   flags.option("--data-path,--data-dir", c->path, "a data set, as for convolt train").required();
-  flags.option("--data-format", c->format, "auto, folder, cifar10 or idx");
+  flags.option("--data-format", c->format, dataset_formats());
   flags.option("--model", c->model, "the network whose pictures are asked for");
   flags.option("-b,--batch-size", c->batch, "pictures in a batch").check(at_least(1));
   flags.option("-j,--workers", c->workers, "decode threads to try, as in 1,2,4 [doubling up to the cores]")

@@ -86,7 +86,7 @@ void DataFlags::add(FlagSet& flags, bool training) {
               "image folder (train/<class>/*, val/<class>/*), CIFAR-10 records, or IDX files; found out by looking")
       .required();
   if (training) flags.option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere");
-  flags.option("--data-format", format, "auto, folder, cifar10 or idx");
+  flags.option("--data-format", format, dataset_formats());
   flags.option("-b,--batch-size", batch, "pictures in a batch").check(at_least(1));
   flags.option("-j,--workers", workers, "decode threads, 0 for as many as cores").check(at_least(0));
   flags

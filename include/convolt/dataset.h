@@ -33,6 +33,8 @@ public:
   // Index of the sample's class in class_names(), which are sorted bytewise for folders. By default read() is asked;
   // UsageError where that has no label.
   virtual int32_t label(int64_t i) const;
+  // How much the sample counts in the loss of a training, above 0. By default 1. Evaluation counts all alike.
+  virtual float weight(int64_t i) const;
   // For messages: the path of the picture, or "data_batch_1.bin[17]". By default "sample 17".
   virtual std::string name(int64_t i) const;
   // "image folder", "CIFAR-10 records", "IDX". By default "data set".
@@ -69,10 +71,16 @@ struct DatasetOptions {
 std::string dataset_formats();
 
 // Opens a data set: an image folder (train/<class>/*, val|validation|test/<class>/*, or <class>/* itself), a folder or
-// file of CIFAR-10 binary records (data_batch_*.bin, test_batch*.bin), or a folder of IDX files, plain or .gz (train-*,
-// t10k-*). Throws DataError or FormatError. A data set without the asked split: nullptr for validation (then there is
+// file of CIFAR-10 binary records (data_batch_*.bin, test_batch*.bin), a folder of IDX files, plain or .gz (train-*,
+// t10k-*), or a list of pictures (CSV, TSV or JSON lines; docs/data.md). Throws DataError or FormatError. A data set without the asked split: nullptr for validation (then there is
 // none), DataError for train.
 std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options);
+
+// Those samples of `data` in that order, each of 0 .. data->size() - 1.
+std::unique_ptr<Dataset> subset(std::shared_ptr<const Dataset> data, std::vector<int64_t> samples);
+// `count` samples of the data set, at most all, in increasing order. Each class has its part of them, to the nearest
+// whole number; which ones is a pure function of seed, data set and count. Reads all labels.
+std::vector<int64_t> stratified_sample(const Dataset& data, int64_t count, uint64_t seed);
 
 // Picture files by path, without labels. A file that cannot be read is found when it is read.
 std::unique_ptr<Dataset> picture_files(std::vector<std::string> paths);

@@ -36,7 +36,8 @@ enum class RandomUse : uint32_t {
   erase_noise = 4,
   initialise = 5,
   dropout = 6,
-  synth = 7
+  synth = 7,
+  part = 8  // of a data set
 };
 
 // Four numbers for (seed; use, epoch, sample, index).

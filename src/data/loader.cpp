@@ -328,7 +328,7 @@ private:
     slot.records()[row] = view.record;
     if (!resident_) slot.records()[row].offset += offset;
     slot.labels()[row] = decoded.label;
-    slot.weights()[row] = 1;
+    slot.weights()[row] = options_.training ? dataset_.weight(sample) : 1;
     slot.samples[static_cast<size_t>(row)] = sample;
     slot.skipped[static_cast<size_t>(row)] = 0;
   }

@@ -21,6 +21,8 @@ int32_t Dataset::label(int64_t i) const {
   return *sample.label;
 }
 
+float Dataset::weight(int64_t) const { return 1; }
+
 std::string Dataset::name(int64_t i) const { return "sample " + std::to_string(i); }
 
 std::string Dataset::describe() const { return "data set"; }
@@ -111,6 +113,8 @@ struct Format {
 };
 // The first that the path looks like is taken; the last takes every other folder.
 constexpr std::array kFormats = {
+    Format{"manifest", [](const Look& at) { return !at.is_folder && is_manifest(at.path); }, open_manifest,
+           "a line whose split is train or nothing"},
     Format{"cifar10",
            [](const Look& at) {
              return !at.is_folder || any_file(at, [](const std::string& name) {

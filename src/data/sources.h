@@ -17,6 +17,9 @@ namespace convolt {
 std::unique_ptr<Dataset> open_image_folder(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_cifar10(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_idx(const std::filesystem::path& path, Split split);
+std::unique_ptr<Dataset> open_manifest(const std::filesystem::path& path, Split split);
+// Whether a file looks like one.
+bool is_manifest(const std::filesystem::path& path);
 
 // Names in `folder` (not hidden), sorted bytewise; folders or regular files, links followed. Throws DataError.
 std::vector<std::string> list_folders(const std::filesystem::path& folder);

@@ -37,6 +37,27 @@ protected:
 };
 TempFolder* MainJob::folder_ = nullptr;
 
+// Of the class folders alone; the same pictures for training, evaluation and report, and half of the others to train
+// on.
+TEST_F(MainJob, APartIsKeptForValidation) {
+  const std::string data = "--data-path '" + at("shapes/train") + "' --val-split 0.25 --val-split-seed 3 ";
+  const Outcome t = convolt("train " + data + "--model resnet20 -b 6 --epochs 1 --fraction 0.5 --json --output-dir '" +
+                            at("parts") + "'");
+  ASSERT_EQ(t.code, 0) << t.error;
+  EXPECT_THAT(t.error, HasSubstr("18 pictures for training, 12 for validation, 3 classes"));
+  EXPECT_EQ(json::parse(t.out).at("steps"), 3);
+  const Outcome e = convolt("eval --checkpoint '" + at("parts/best.safetensors") + "' " + data + "--json -b 4");
+  ASSERT_EQ(e.code, 0) << e.error;
+  EXPECT_EQ(json::parse(e.out).at("samples"), 12);
+  EXPECT_NEAR(json::parse(e.out).at("top1"), json::parse(t.out).at("best_top1"), 1e-9);
+  const Outcome r = convolt("report '" + at("parts") + "'");
+  ASSERT_EQ(r.code, 0) << r.error;
+  EXPECT_THAT(text_of(at("parts/report.html")), HasSubstr("the validation pictures of"));
+  const Outcome limited =
+      convolt("eval --checkpoint '" + at("parts/best.safetensors") + "' " + data + "--json --limit 5");
+  EXPECT_EQ(json::parse(limited.out).at("samples"), 5);
+}
+
 TEST_F(MainJob, TrainEvalPredict) {
   const Outcome t = convolt(train("run") + "--epochs 2 --json");
   ASSERT_EQ(t.code, 0) << t.error;

@@ -126,6 +126,26 @@ TEST_P(LoaderTest, ResumeGivesTheBatchesOfAnUninterruptedRun) {
   }
 }
 
+TEST_P(LoaderTest, RowsWeighWhatTheDataSetSaysInTrainingAlone) {
+  class Weighted final : public Dataset {
+  public:
+    int64_t size() const override { return 6; }
+    RawSample read(int64_t i) const override { return {numbered_ppm(2, 2, static_cast<int>(i)), 0, 0, 0, 0}; }
+    float weight(int64_t i) const override { return 0.5F * static_cast<float>(i + 1); }
+  };
+  const Weighted set;
+  for (const bool training : {true, false}) {
+    LoaderOptions o = options(6);
+    o.training = training;
+    const auto loader = Loader::create(context(), set, o);
+    Batch batch;
+    ASSERT_TRUE(loader->next(batch));
+    for (const Row& row : rows_of(batch, 6)) EXPECT_EQ(row.weight, training ? set.weight(row.sample) : 1) << row.sample;
+    EXPECT_EQ(batch.weight_sum, training ? 10.5F : 6);
+    loader->release(batch);
+  }
+}
+
 TEST_P(LoaderTest, ABadPictureIsReplacedByAPureFunction) {
   MemoryDataset dataset(24);
   for (const int bad : {0, 5, 6, 7, 8, 9}) dataset.spoil(bad);

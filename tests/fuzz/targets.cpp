@@ -183,6 +183,36 @@ void read_cifar(std::span<const uint8_t> bytes) {
   }
 }
 
+// Behind the number of a name, since that says what form a list has.
+constexpr const char* kLists[] = {"list.csv", "list.tsv", "list.jsonl", "list"};
+std::vector<Bytes> manifest_seeds() {
+  const std::pair<uint8_t, const char*> lists[] = {
+      {0, "path,label,split,weight\r\na/1.jpg,cat,train,1\r\n\"b, 2.jpg\",\"do\"\"g\",val,0.5\r\n"},
+      {1, "filename\tclass\n1\t10\n2\t3\n"},
+      {2, "{\"image\": \"1\", \"target\": 3, \"weight\": 2e0}\n{\"image\": \"2\", \"target\": \"x\"}\n"},
+      {3, "image,label\nx,y\n"}};
+  std::vector<Bytes> seeds;
+  for (const auto& [form, text] : lists) {
+    seeds.push_back({form});
+    for (const char* c = text; *c != 0; ++c) seeds.back().push_back(static_cast<uint8_t>(*c));
+  }
+  return seeds;
+}
+
+void read_manifest(std::span<const uint8_t> bytes) {
+  if (bytes.empty()) return;
+  const std::string path = folder().path(kLists[bytes[0] % std::size(kLists)]);
+  put_contents(path, text_of(bytes.subspan(1)));
+  for (const Split split : {Split::train, Split::validation}) try {
+      const auto set = open_dataset({.path = path, .format = "manifest", .split = split});
+      for (int64_t i = 0; set && i < set->size(); ++i) {
+        demand(set->label(i) >= 0 && static_cast<size_t>(set->label(i)) < set->class_names().size());
+        demand(set->weight(i) > 0 && !set->name(i).empty());
+      }
+    } catch (const DataError&) {
+    }
+}
+
 std::vector<Bytes> tuning_seeds() {
   return {bytes_of(format_tuning({{{"card, driver", "fprop n1"}, {{"engine 1", {1234, true}}, {"engine 2", {}}}},
                                   {{"another", "dgrad n1"}, {{"engine 1", {.nanoseconds = 99}}}}})),
@@ -211,6 +241,7 @@ const std::vector<FuzzTarget>& fuzz_targets() {
                                                {"configuration", read_configuration, configuration_seeds},
                                                {"idx", read_idx, idx_seeds},
                                                {"cifar", read_cifar, cifar_seeds},
+                                               {"manifest", read_manifest, manifest_seeds},
                                                {"tuning", read_tuning_text, tuning_seeds}};
   return targets;
 }

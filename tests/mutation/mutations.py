@@ -306,7 +306,6 @@ MUTATIONS = {
         ("constant", "channel < channels && d < depth;", "channel < channels && d < depth - 1;"),
         ("index", "i + kStages - 1); });", "i + kStages - 2); });"),
         ("constant", "template wait<kStages - 2>()", "template wait<kStages - 1>()"),
-        ("barrier", "moving[t].template wait<0>();"),
         ("index", "f[t].b[n / 2].v + n % 2 * 2;", "f[t].b[n / 2].v;"),
         ("index", "to + (m * 16 + i * 8) * kStride + n * 8", "to + (m * 16 + i * 4) * kStride + n * 8"),
         ("barrier", "s.sums[k * 8 + j][t] = sums[t].v[k][j];"),

@@ -118,7 +118,7 @@ Json json_of(const Scores& s, const std::vector<std::string>& names, bool per_cl
 
 int run_eval(const EvalCommand& c) {
   for (const std::string& path : c.confusion) check_confusion_path(path, 0);
-  const auto data = open_for_evaluation(c.data.path, c.data.format);
+  const auto data = open_for_evaluation(c.data);
   const auto context = c.device.make_context();
   const Network n = load_network(c.network, c.pictures, *context, data.get());
   for (const std::string& path : c.confusion) check_confusion_path(path, n.card.classes);

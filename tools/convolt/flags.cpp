@@ -79,27 +79,6 @@ void MemoryFlags::add(FlagSet& flags, const std::string& otherwise) {
 
 std::optional<int64_t> MemoryFlags::bytes() const { return budget ? to_bytes(*budget) : std::nullopt; }
 
-void DataFlags::add(FlagSet& flags, bool training) {
-  flags.group("Data");
-  flags
-      .option("--data-path,--data-dir", path,
-              "image folder (train/<class>/*, val/<class>/*), CIFAR-10 records, or IDX files; found out by looking")
-      .required();
-  if (training) flags.option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere");
-  flags.option("--data-format", format, dataset_formats());
-  flags.option("-b,--batch-size", batch, "pictures in a batch").check(at_least(1));
-  flags.option("-j,--workers", workers, "decode threads, 0 for as many as cores").check(at_least(0));
-  flags
-      .option("--max-side", max_side,
-              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      .check(at_least(0));
-  if (training) flags.toggle("--resident", resident, "decode all pictures once and keep them in device memory");
-}
-
-int DataFlags::worker_count() const {
-  return workers > 0 ? workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-}
-
 namespace {
 using Interpolation = AugmentOptions::Interpolation;
 using Border = AugmentOptions::Border;

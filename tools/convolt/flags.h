@@ -52,9 +52,17 @@ struct DataFlags {
   int workers = 0;  // 0: as many as cores
   int max_side = 0;
   bool resident = false;
+  double validation_split = 0;  // of the training set; 0: the validation set is the data's own
+  uint64_t split_seed = 0;
+  int64_t limit = 0;  // pictures, 0: all
+  double fraction = 1;
 
   void add(FlagSet& flags, bool training);
   int worker_count() const;
+  // As open_dataset(), or a part of the training set by --val-split.
+  std::unique_ptr<Dataset> open(Split part) const;
+  // What --limit and --fraction leave of it.
+  std::unique_ptr<Dataset> limited(std::unique_ptr<Dataset> data) const;
 };
 
 // How pictures become the network's input; what is not given comes from the model's recipe (training) or the

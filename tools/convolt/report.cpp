@@ -146,10 +146,10 @@ std::vector<Mistake> worst_mistakes(const ReportCommand& c, Context& context, co
   return mistakes;
 }
 
-Measured measure(const ReportCommand& c, Context& context, const Network& n, const std::string& path,
-                 const std::string& format) {
+Measured measure(const ReportCommand& c, Context& context, const Network& n, const DataFlags& flags) {
   bool validation = true;
-  const auto data = open_for_evaluation(path, format, &validation);
+  const std::string& path = flags.path;
+  const auto data = open_for_evaluation(flags, &validation);
   const Scores s = score(n, *data, path, eval_options(c.device, c.data, n), 5, c.quiet);
   report_bad_samples(s.bad_samples);
   if (s.evaluation.samples == 0) throw DataError("'" + path + "': no picture could be read");
@@ -173,16 +173,21 @@ std::string weights_of(const fs::path& run) {
 void measure_if_possible(const ReportCommand& c, Context& context, const Network& n, const Json& configuration,
                          Report& r) {
   const bool given = !c.data.path.empty();
-  const std::string path =
-      given ? c.data.path : configuration.value("val_data_path", configuration.value("data_path", ""));
-  if (path.empty()) {
+  DataFlags data = c.data;
+  if (!given) {
+    data.path = configuration.value("val_data_path", configuration.value("data_path", ""));
+    data.format = configuration.value("data_format", data.format);
+    data.validation_split = configuration.value("val_split", data.validation_split);
+    data.split_seed = configuration.value("val_split_seed", data.split_seed);
+  }
+  if (data.path.empty()) {
     r.notes.emplace_back(
         "The checkpoint does not say which pictures it was trained on: give --data-path for accuracy, "
         "confusions, calibration and mistakes.");
     return;
   }
   try {
-    r.measured = measure(c, context, n, path, c.data.format);
+    r.measured = measure(c, context, n, data);
   } catch (const DataError& error) {
     if (given) throw;
     r.notes.push_back(

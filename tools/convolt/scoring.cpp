@@ -50,10 +50,10 @@ void check_classes(const ModelCard& card, const Dataset& data, const std::string
 
 }  // namespace
 
-std::unique_ptr<Dataset> open_for_evaluation(const std::string& path, const std::string& format, bool* validation) {
-  auto data = open_dataset({path, format, Split::validation});
+std::unique_ptr<Dataset> open_for_evaluation(const DataFlags& flags, bool* validation) {
+  auto data = flags.open(Split::validation);
   if (validation != nullptr) *validation = data != nullptr;
-  return data ? std::move(data) : open_dataset({path, format, Split::train});
+  return flags.limited(data ? std::move(data) : flags.open(Split::train));
 }
 
 EvalOptions eval_options(const DeviceFlags& device, const DataFlags& data, const Network& network) {

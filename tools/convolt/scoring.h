@@ -15,8 +15,7 @@ struct Scores {
 };
 
 // The validation pictures; those of training where there are no others (then `validation` becomes false).
-std::unique_ptr<Dataset> open_for_evaluation(const std::string& path, const std::string& format,
-                                             bool* validation = nullptr);
+std::unique_ptr<Dataset> open_for_evaluation(const DataFlags& data, bool* validation = nullptr);
 
 // Runs the network over all samples, with a count on stderr where that is a terminal and `quiet` does not forbid it.
 // Throws DataError when the data set has more classes than the network, or no picture that can be read.

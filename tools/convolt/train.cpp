@@ -129,7 +129,8 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
 
 std::unique_ptr<Dataset> open_validation(const TrainCommand& c, const Dataset& training) {
   const bool elsewhere = !c.data.validation_path.empty();
-  auto data = open_dataset({elsewhere ? c.data.validation_path : c.data.path, c.data.format, Split::validation});
+  auto data = elsewhere ? open_dataset({c.data.validation_path, c.data.format, Split::validation})
+                        : c.data.open(Split::validation);
   if (!data && elsewhere) data = open_dataset({c.data.validation_path, c.data.format, Split::train});
   if (!data) {
     warn("there is no validation set: best is the last epoch");
@@ -182,7 +183,7 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   TrainOptions ignored;
   c.run.apply_to(ignored);  // complains before the work begins
   const auto context = c.device.make_context();
-  const auto data = open_dataset({c.data.path, c.data.format, Split::train});
+  const auto data = c.data.limited(c.data.open(Split::train));
   const auto validation = open_validation(c, *data);
   const auto found = static_cast<int64_t>(data->class_names().size());
   if (c.classes > 0 && c.classes < found)

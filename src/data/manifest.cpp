@@ -1,0 +1,228 @@
+// Lists of pictures: a line for each, as CSV, tab-separated values or JSON lines.
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "convolt/error.h"
+#include "data/sources.h"
+#include "io/csv.h"
+
+namespace convolt {
+namespace {
+
+namespace fs = std::filesystem;
+
+enum Column : uint8_t { kPath, kLabel, kSplit, kWeight, kColumns };
+// What a column may be called, in lower case; the first name is the one that messages use.
+constexpr std::array<std::array<std::string_view, 6>, kColumns> kNames{
+    {{"path", "file", "filename", "filepath", "image", "image_path"},
+     {"label", "class", "target", "category", "class_name", "label_name"},
+     {"split", "set", "subset", "partition", "split", "split"},
+     {"weight", "sample_weight", "weight", "weight", "weight", "weight"}}};
+
+int column_of(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  for (int c = 0; c < kColumns; ++c)
+    if (const auto& names = kNames[static_cast<size_t>(c)]; std::find(names.begin(), names.end(), name) != names.end())
+      return c;
+  return -1;
+}
+
+enum class Form : uint8_t { csv, tsv, json_lines };
+
+// By the name, else by what the first line looks like; nothing for other files.
+std::optional<Form> form_of(const fs::path& path) {
+  const std::string extension = path.extension().string();
+  if (extension == ".csv") return Form::csv;
+  if (extension == ".tsv") return Form::tsv;
+  if (extension == ".jsonl" || extension == ".ndjson") return Form::json_lines;
+  std::array<uint8_t, 512> head{};
+  const size_t got = InputFile(path).read(0, head);
+  const std::string_view text(reinterpret_cast<const char*>(head.data()), got);
+  if (text.starts_with("{\"")) return Form::json_lines;
+  const std::string_view line = text.substr(0, text.find_first_of("\r\n"));
+  for (const auto& [separator, form] : {std::pair{'\t', Form::tsv}, {',', Form::csv}})
+    if (column_of(std::string(line.substr(0, line.find(separator)))) >= 0 && line.find(separator) != line.npos)
+      return form;
+  return std::nullopt;
+}
+
+struct Row {
+  std::string path, label;
+  Split split = Split::train;
+  float weight = 1;
+};
+
+Split split_of(const std::string& name) {
+  if (name.empty() || name == "train" || name == "training") return Split::train;
+  if (name == "val" || name == "valid" || name == "validation" || name == "test") return Split::validation;
+  throw FormatError("the split '" + name + "', expected train, val, validation or test");
+}
+
+float weight_of(const std::string& text) {
+  float weight = 1;
+  if (text.empty()) return weight;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), weight);
+  if (error != std::errc() || end != text.data() + text.size() || !(weight > 0) || !std::isfinite(weight))
+    throw FormatError("the weight '" + text + "', expected a number above 0");
+  return weight;
+}
+
+Row row_of(std::array<std::string, kColumns>& values) {
+  if (values[kPath].empty()) throw FormatError("no path");
+  if (values[kLabel].empty()) throw FormatError("no label");
+  return {std::move(values[kPath]), std::move(values[kLabel]), split_of(values[kSplit]), weight_of(values[kWeight])};
+}
+
+// Which column of the file has what; -1: none.
+std::array<int, kColumns> header_of(const std::vector<std::string>& fields) {
+  std::array<int, kColumns> where;
+  where.fill(-1);
+  for (size_t i = 0; i < fields.size(); ++i)
+    if (const int c = column_of(fields[i]); c >= 0 && where[static_cast<size_t>(c)] < 0)
+      where[static_cast<size_t>(c)] = static_cast<int>(i);
+  if (where[kPath] < 0 || where[kLabel] < 0)
+    throw FormatError("no header; expected one that names the columns, at least path and label, as 'path,label'");
+  return where;
+}
+
+std::vector<Row> read_table(std::string_view text, char separator) {
+  std::vector<Row> rows;
+  std::optional<std::array<int, kColumns>> where;
+  size_t columns = 0;
+  read_csv(text, separator, [&](int64_t line, std::vector<std::string>& fields) {
+    try {
+      if (!where) {
+        where = header_of(fields);
+        columns = fields.size();
+        return;
+      }
+      if (fields.size() != columns)
+        throw FormatError(std::to_string(fields.size()) + " fields, expected " + std::to_string(columns) +
+                          " as in the header");
+      std::array<std::string, kColumns> values;
+      for (size_t c = 0; c < kColumns; ++c)
+        if ((*where)[c] >= 0) values[c] = std::move(fields[static_cast<size_t>((*where)[c])]);
+      rows.push_back(row_of(values));
+    } catch (const FormatError& error) {
+      throw FormatError("line " + std::to_string(line) + ": has " + error.what());
+    }
+  });
+  return rows;
+}
+
+// A value as text; numbers keep their digits.
+std::string text_of(const nlohmann::json& value, const std::string& key) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number()) return value.dump();
+  if (value.is_null()) return {};
+  throw FormatError("a value of '" + key + "' that is neither text nor a number; several labels are not supported");
+}
+
+std::vector<Row> read_json_lines(std::string_view text) {
+  std::vector<Row> rows;
+  for (int64_t line = 1; !text.empty(); ++line) {
+    const size_t stop = text.find('\n');
+    const std::string_view record = text.substr(0, stop);
+    text.remove_prefix(stop == text.npos ? text.size() : stop + 1);
+    if (record.find_first_not_of(" \t\r") == record.npos) continue;
+    try {
+      const auto json = nlohmann::json::parse(record, nullptr, false);
+      if (!json.is_object()) throw FormatError("no JSON object");
+      std::array<std::string, kColumns> values;
+      for (const auto& [key, value] : json.items())
+        if (const int c = column_of(key); c >= 0) values[static_cast<size_t>(c)] = text_of(value, key);
+      rows.push_back(row_of(values));
+    } catch (const FormatError& error) {
+      throw FormatError("line " + std::to_string(line) + ": has " + error.what());
+    }
+  }
+  return rows;
+}
+
+std::vector<Row> read_rows(const fs::path& path) {
+  const std::optional<Form> form = form_of(path);
+  const RawSample file = read_picture_file(path);
+  const std::string_view text(reinterpret_cast<const char*>(file.bytes.data()), file.bytes.size());
+  try {
+    std::vector<Row> rows =
+        form == Form::json_lines ? read_json_lines(text) : read_table(text, form == Form::tsv ? '\t' : ',');
+    if (rows.empty()) throw FormatError("lists no pictures");
+    return rows;
+  } catch (const FormatError& error) {
+    throw FormatError(path.string() + ": " + error.what());
+  }
+}
+
+// The number that all labels are one of, else nothing.
+std::optional<int32_t> number_of(const std::string& label) {
+  constexpr int32_t kMost = 1 << 20;
+  int32_t number = 0;
+  const auto [end, error] = std::from_chars(label.data(), label.data() + label.size(), number);
+  const bool whole = error == std::errc() && end == label.data() + label.size();
+  return whole && number >= 0 && number < kMost && std::to_string(number) == label ? std::optional(number)
+                                                                                   : std::nullopt;
+}
+
+// Class by label. Labels that are all numbers are the indices themselves; else they are names, sorted bytewise.
+std::map<std::string, int32_t> classes_of(const std::vector<Row>& rows, std::vector<std::string>& names) {
+  std::set<std::string> labels;
+  for (const Row& row : rows) labels.insert(row.label);
+  std::map<std::string, int32_t> classes;
+  if (std::all_of(labels.begin(), labels.end(), [](const auto& label) { return number_of(label).has_value(); })) {
+    int32_t most = 0;
+    for (const std::string& label : labels) most = std::max(most, classes[label] = *number_of(label));
+    for (int32_t c = 0; c <= most; ++c) names.push_back(std::to_string(c));
+    return classes;
+  }
+  for (const std::string& label : labels) {
+    classes[label] = static_cast<int32_t>(names.size());
+    names.push_back(label);
+  }
+  return classes;
+}
+
+class Manifest final : public Dataset {
+public:
+  Manifest(const fs::path& folder, std::vector<Row> rows, Split split) {
+    const std::map<std::string, int32_t> classes = classes_of(rows, class_names_);
+    for (Row& row : rows)
+      if (row.split == split) samples_.push_back({(folder / row.path).string(), classes.at(row.label), row.weight});
+  }
+
+  int64_t size() const override { return static_cast<int64_t>(samples_.size()); }
+  int32_t label(int64_t i) const override { return at(i).label; }
+  float weight(int64_t i) const override { return at(i).weight; }
+  std::string name(int64_t i) const override { return at(i).path; }
+  std::string describe() const override { return "list of pictures"; }
+  RawSample read(int64_t i) const override { return read_picture_file(at(i).path); }
+  bool reads_parts() const override { return true; }
+  size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const override {
+    return read_picture_part(at(i).path, offset, into);
+  }
+
+private:
+  struct Sample {
+    std::string path;
+    int32_t label;
+    float weight;
+  };
+  const Sample& at(int64_t i) const { return samples_[static_cast<size_t>(i)]; }
+  std::vector<Sample> samples_;
+};
+
+}  // namespace
+
+bool is_manifest(const fs::path& path) { return form_of(path).has_value(); }
+
+std::unique_ptr<Dataset> open_manifest(const fs::path& path, Split split) {
+  if (fs::is_directory(path)) throw DataError(path.string() + ": is a folder; a list of pictures was expected");
+  auto set = std::make_unique<Manifest>(path.parent_path(), read_rows(path), split);
+  return set->size() > 0 ? std::move(set) : nullptr;
+}
+
+}  // namespace convolt

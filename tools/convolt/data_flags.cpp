@@ -1,0 +1,81 @@
+// Which data set, and which part of it.
+#include <cmath>
+#include <thread>
+
+#include "flags.h"
+
+namespace convolt::cli {
+
+void DataFlags::add(FlagSet& flags, bool training) {
+  flags.group("Data");
+  flags
+      .option(
+          "--data-path,--data-dir", path,
+          "image folder (train/<class>/*, val/<class>/*), list of pictures (CSV, TSV, JSON lines), CIFAR-10 records, "
+          "or IDX files; found out by looking")
+      .required();
+  if (training) flags.option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere");
+  Flag split = flags
+                   .option("--val-split", validation_split,
+                           "part of the training pictures, of each class alike, that is kept for validation; a "
+                           "validation set of the data's own is then not used")
+                   .check(between(0, 1))
+                   .hide_default();
+  if (training) split.excludes(flags.find("--val-data-path"));
+  flags.option("--val-split-seed", split_seed, "which of them");
+  flags
+      .option("--limit", limit,
+              training ? "train on so many pictures, of each class alike" : "use so many pictures, of each class alike")
+      .check(at_least(1))
+      .hide_default();
+  flags.option("--fraction", fraction, "the same as a part of all").check(between(0, 1)).hide_default();
+  flags.option("--data-format", format, dataset_formats());
+  flags.option("-b,--batch-size", batch, "pictures in a batch").check(at_least(1));
+  flags.option("-j,--workers", workers, "decode threads, 0 for as many as cores").check(at_least(0));
+  flags
+      .option("--max-side", max_side,
+              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
+      .check(at_least(0));
+  if (training) flags.toggle("--resident", resident, "decode all pictures once and keep them in device memory");
+}
+
+int DataFlags::worker_count() const {
+  return workers > 0 ? workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
+namespace {
+
+// The parts that --val-split makes of a data set.
+std::unique_ptr<Dataset> split_off(std::shared_ptr<const Dataset> all, const DataFlags& flags, Split wanted) {
+  const auto size = static_cast<double>(all->size());
+  const std::vector<int64_t> kept =
+      stratified_sample(*all, std::llround(size * flags.validation_split), flags.split_seed);
+  if (kept.empty() || static_cast<int64_t>(kept.size()) == all->size())
+    throw UsageError("--val-split " + std::to_string(flags.validation_split) + " of " + std::to_string(all->size()) +
+                     " pictures leaves none on one side");
+  if (wanted == Split::validation) return subset(std::move(all), kept);
+  std::vector<int64_t> others;
+  for (int64_t i = 0; i < all->size(); ++i)
+    if (!std::binary_search(kept.begin(), kept.end(), i)) others.push_back(i);
+  return subset(std::move(all), std::move(others));
+}
+
+}  // namespace
+
+std::unique_ptr<Dataset> DataFlags::open(Split part) const {
+  if (validation_split <= 0) return open_dataset({path, format, part});
+  return split_off(open_dataset({path, format, Split::train}), *this, part);
+}
+
+std::unique_ptr<Dataset> DataFlags::limited(std::unique_ptr<Dataset> data) const {
+  if (!data || (limit == 0 && fraction >= 1)) return data;
+  int64_t count = std::llround(static_cast<double>(data->size()) * fraction);
+  if (limit > 0) count = std::min(count, limit);
+  if (count == 0)
+    throw UsageError("--fraction " + std::to_string(fraction) + " of " + std::to_string(data->size()) +
+                     " pictures is none");
+  std::vector<int64_t> samples = stratified_sample(*data, count, 0);
+  return subset(std::move(data), std::move(samples));
+}
+
+}  // namespace convolt::cli

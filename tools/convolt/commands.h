@@ -23,6 +23,7 @@ Subcommand add_augment(CLI::App& program);
 Subcommand add_report(CLI::App& program);
 Subcommand add_tune(CLI::App& program);
 Subcommand add_bench(CLI::App& program);
+Subcommand add_verify(CLI::App& program);
 
 // The table of networks, which inspect --list prints too.
 int list_models(bool json);

@@ -1,39 +1,12 @@
 #include "scoring.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <chrono>
-
+#include "count_line.h"
 #include "text_table.h"
 
 namespace convolt::cli {
 namespace {
-
-// "evaluating 1280/50000" on one line of a terminal, a few times a second.
-class CountLine {
-public:
-  CountLine(int64_t total, bool quiet) : total_(total), shown_(!quiet && isatty(STDERR_FILENO) != 0) {}
-  ~CountLine() { clear(); }
-  CountLine(const CountLine&) = delete;
-  CountLine& operator=(const CountLine&) = delete;
-
-  void at(int64_t done) {
-    const auto now = std::chrono::steady_clock::now();
-    if (!shown_ || now - last_ < std::chrono::milliseconds(100)) return;
-    last_ = now;
-    fmt::print(stderr, "\r\x1b[Kevaluating {}/{}", done, total_);
-    std::fflush(stderr);
-  }
-
-private:
-  void clear() const {
-    if (shown_) fmt::print(stderr, "\r\x1b[K");
-  }
-  int64_t total_;
-  bool shown_;
-  std::chrono::steady_clock::time_point last_;
-};
 
 // A label is the place of its class among the names of the data set; that of the network may be another.
 void check_classes(const ModelCard& card, const Dataset& data, const std::string& path) {
@@ -75,7 +48,7 @@ Scores score(const Network& network, const Dataset& data, const std::string& pat
   Evaluator evaluator(*network.graph, *network.params, data, options);
   Scores s;
   s.logits.reserve(static_cast<size_t>(data.size() * classes));
-  CountLine count(data.size(), quiet);
+  CountLine count("evaluating", data.size(), quiet);
   s.result = evaluator.run([&](int64_t sample, const float* row, bool skipped) {
     s.logits.insert(s.logits.end(), row, row + classes);
     s.labels.push_back(skipped ? -1 : data.label(sample));

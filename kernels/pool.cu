@@ -127,6 +127,9 @@ struct AvgPoolBackward {
     auto sum = zeros<W>();
     const T* line = dy + over.out + c;
     for (int i = 0; i < extents.rows; ++i, line += int64_t{p.out.w} * p.channels)
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // as in MaxPoolGather
+#endif
       for (int j = 0; j < extents.columns; ++j) {
         const float factor = scale.of(p, over.oh + i, over.ow + j);
         const Floats<W> g = load<W>(line + j * p.channels);

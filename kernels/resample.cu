@@ -118,6 +118,9 @@ struct ResampleBackward {
       const float of_row = rows.weight(h, i.h);
       if (of_row == 0) continue;
       auto line = zeros<W>();
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // unrolled it would spill
+#endif
       for (int w = first_w; w < last_w; ++w) {
         const float weight = columns.weight(w, i.w);
         if (weight == 0) continue;

@@ -136,6 +136,9 @@ struct MaxPoolGather {
     for (int i = 0; i < extents.rows; ++i, line += int64_t{p.out.w} * p.channels, first -= down) {
       int64_t o = line;
       float position = first;  // in the window at o
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // few windows cover a pixel, and more of them at once would spill
+#endif
       for (int j = 0; j < extents.columns; ++j, o += p.channels, position -= right) {
         Floats<W> g = load<W>(dy + o);
         const Floats<W> where = load<W>(index + o);

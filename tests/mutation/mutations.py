@@ -261,6 +261,7 @@ MUTATIONS = {
         ("constant", "& (best == best);", ";"),
         ("sign", "sum[l] += choose(where[l] == position", "sum[l] += choose(where[l] != position"),
         ("sign", "g[l] += other[l];", "g[l] -= other[l];"),
+        ("index", "over.columns == 1) return f(Known<2, 1>{});", "over.columns == 1) return f(Known<1, 1>{});"),
     ]),
     "kernels/block_end.cu": (BLOCK_END, [
         ("sign", "{ v[j] = v[j] * a[j] + b[j]; });", "{ v[j] = v[j] * a[j] - b[j]; });"),
@@ -313,6 +314,7 @@ MUTATIONS = {
         ("sign", "(lines.last - lines.first) * (columns.last - columns.first)", "(lines.last - lines.first) + (columns.last - columns.first)"),
         ("constant", "sums[0][j] += v[j] * scale;", "sums[0][j] += v[j];"),
         ("sign", "const int source = c - shift;", "const int source = c + shift;"),
+        ("constant", "g[j] = 0.F + g[j] * place.scale;", "g[j] = 0.F + g[j];"),
         ("index", "h * stride == t.h && w * stride == t.w", "h * stride == t.h"),
     ]),
     "kernels/resample.cu": (RESAMPLE, [
@@ -325,6 +327,9 @@ MUTATIONS = {
         ("index", "{i * in / out, 0}", "{(i * in + in / 2) / out, 0}"),
         ("index", "(2 * p + 3) * out / (2 * in) + 1", "(2 * p + 1) * out / (2 * in) + 1"),
         ("constant", "sum[j] += line[j] * of_row;", "sum[j] += line[j];"),
+        ("index", "if (reader - r.first < 8) return r.weights[reader - r.first];",
+         "if (reader - r.first < 16) return r.weights[(reader - r.first) % 8];"),
+        ("sign", "while (r.first < r.last && axis.weight(r.last - 1, pixel) == 0) --r.last;", "--r.last;"),
     ]),
     "kernels/exec/keep_rows.h": (CHANNELS, [
         ("sign", "uniform(bits.v[0]) >= p", "uniform(bits.v[0]) < p"),

@@ -116,17 +116,16 @@ struct AvgPoolBackward {
   HD Covering at(int64_t row) const { return covering_of(p, row); }
   template <int W>
   HD void run(const Covering& over, int c) const {
-#if !defined(__CUDA_ARCH__)
-    if (over.rows == 1 && over.columns == 1) return sweep<W>(over, c, Known<1, 1>{});
-    if (over.rows == 2 && over.columns == 2) return sweep<W>(over, c, Known<2, 2>{});
-#endif
-    sweep<W>(over, c, Unknown{over.rows, over.columns});
+    with_extents(over, [&](auto extents) { sweep<W>(over, c, extents); });
   }
   template <int W, class Extents>
   HD void sweep(const Covering& over, int c, Extents extents) const {
     auto sum = zeros<W>();
     const T* line = dy + over.out + c;
     for (int i = 0; i < extents.rows; ++i, line += int64_t{p.out.w} * p.channels)
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // as in MaxPoolGather
+#endif
       for (int j = 0; j < extents.columns; ++j) {
         const float factor = scale.of(p, over.oh + i, over.ow + j);
         const Floats<W> g = load<W>(line + j * p.channels);

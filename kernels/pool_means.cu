@@ -91,11 +91,18 @@ struct AdaptiveAvgPoolBackward {
   }
   template <int W>
   HD void run(const Place& place, int c) const {
+#if !defined(__CUDA_ARCH__)
+    if (place.rows.last - place.rows.first == 1 && place.columns.last - place.columns.first == 1) {
+      Floats<W> g = load<W>(dy + place.out + c);                      // most pixels are read by one
+      for_lanes<W>([&](int j) { g[j] = 0.F + g[j] * place.scale; });  // -0 becomes 0, as in the sums below
+      return store(dx + place.in + c, g);
+    }
+#endif
     auto sum = zeros<W>();
     const T* line = dy + place.out + c;
     for (int oh = place.rows.first; oh < place.rows.last; ++oh, line += int64_t{out.w} * channels)
       for (int ow = place.columns.first; ow < place.columns.last; ++ow) {
-        const bool first = oh == place.rows.first && ow == place.columns.first;  // most pixels have one
+        const bool first = oh == place.rows.first && ow == place.columns.first;
         const float scale = first ? place.scale : scale_of(oh, ow);
         const Floats<W> g = load<W>(line + (ow - place.columns.first) * channels);
         for_lanes<W>([&](int j) { sum[j] += g[j] * scale; });

@@ -109,24 +109,56 @@ struct ResampleBackward {
   Grid in;
   Axis rows, columns;
   int channels;
-  template <int W>
-  HD void run(int64_t row, int c) const {
+  // The outputs [first, last) among which are all that take from a pixel in one direction.
+  struct Readers {
+    int pixel, first, last;
+    Floats<8> weights;  // CPU: of the first of them
+  };
+  struct Place {
+    int64_t picture, to;
+    Readers rows, columns;
+  };
+
+  HD static Readers readers_of(const Axis& axis, int pixel) {
+    Readers r{pixel, axis.first_reader(pixel), axis.last_reader(pixel), {}};
+#if !defined(__CUDA_ARCH__)
+    while (r.first < r.last && axis.weight(r.first, pixel) == 0) ++r.first;
+    while (r.first < r.last && axis.weight(r.last - 1, pixel) == 0) --r.last;
+    for (int k = 0; k < 8 && r.first + k < r.last; ++k) r.weights[k] = axis.weight(r.first + k, pixel);
+#endif
+    return r;
+  }
+  HD static float weight_of(const Axis& axis, const Readers& r, int reader) {
+#if !defined(__CUDA_ARCH__)
+    if (reader - r.first < 8) return r.weights[reader - r.first];
+#endif
+    return axis.weight(reader, r.pixel);
+  }
+
+  HD Place at(int64_t row) const {
     const Pixel i = in.pixel(row);
-    const int last_h = rows.last_reader(i.h), first_w = columns.first_reader(i.w), last_w = columns.last_reader(i.w);
+    return {i.n, row * channels, readers_of(rows, i.h), readers_of(columns, i.w)};
+  }
+  template <int W>
+  HD void run(const Place& place, int c) const {
     auto sum = zeros<W>();
-    for (int h = rows.first_reader(i.h); h < last_h; ++h) {
-      const float of_row = rows.weight(h, i.h);
+    for (int h = place.rows.first; h < place.rows.last; ++h) {
+      const float of_row = weight_of(rows, place.rows, h);
       if (of_row == 0) continue;
       auto line = zeros<W>();
-      for (int w = first_w; w < last_w; ++w) {
-        const float weight = columns.weight(w, i.w);
+      const T* from = dy + ((place.picture * rows.out + h) * columns.out + place.columns.first) * channels + c;
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // unrolled it would spill
+#endif
+      for (int w = place.columns.first; w < place.columns.last; ++w, from += channels) {
+        const float weight = weight_of(columns, place.columns, w);
         if (weight == 0) continue;
-        const Floats<W> g = load<W>(dy + ((i.n * rows.out + h) * columns.out + w) * channels + c);
+        const Floats<W> g = load<W>(from);
         for_lanes<W>([&](int j) { line[j] += g[j] * weight; });
       }
       for_lanes<W>([&](int j) { sum[j] += line[j] * of_row; });
     }
-    store(dx + row * channels + c, sum);
+    store(dx + place.to + c, sum);
   }
 };
 

@@ -1,4 +1,5 @@
-"""The training step of Convolt beside PyTorch's on one GPU, in one run: forward, backward, SGD with momentum, data at hand.
+"""The training step of Convolt beside PyTorch's on one GPU, in one run: forward, backward and update (SGD with momentum, or what recipes.py
+says of the network), data at hand.
 
     python benchmarks/peers/gpu_training.py [--case NAME]... [--rounds 7] [--seconds 420] [--output result.json]
 
@@ -24,6 +25,7 @@ import time
 import intervals
 from card import Watch
 from convolt_program import Failed, bench
+from recipes import RECIPES, step_flags
 from results import Results
 WINDOWS = 3  # of which a round takes the median
 VARIANTS = {"eager": None, "compiled": "default", "compiled, graphs": "reduce-overhead"}
@@ -36,10 +38,12 @@ CASES = {
         ("resnet50-bf16-256", "resnet50", 256, "bf16", 20),
         ("mobilenet_v2-f16-256", "mobilenet_v2", 256, "f16", 20),
         ("convnext_tiny-f16-128", "convnext_tiny", 128, "f16", 20),
+        ("airbench94-f16-2000", "airbench94", 2000, "f16", 20),
     ],
     "cpu": [
         ("resnet20-f32-8", "resnet20", 8, "f32", 2),
         ("resnet20-bf16-8", "resnet20", 8, "bf16", 2),
+        ("airbench94-f32-4", "airbench94", 4, "f32", 2),
     ],
 }
 
@@ -98,7 +102,7 @@ def serve(variant, case, device, threads):
         torch.set_num_threads(threads)
         _, model, batch, dtype, _ = case
         before = status_bytes("VmRSS")
-        training = Training(network_text(model), batch, dtype, device, mode=VARIANTS[variant])
+        training = Training(network_text(model), batch, dtype, device, mode=VARIANTS[variant], recipe=RECIPES.get(model))
         for _ in range(12 if device == "cuda" else 2):
             loss = training.step()
         training.wait()
@@ -121,7 +125,7 @@ def serve(variant, case, device, threads):
 def convolt_window(case, device, threads, limit):
     _, model, batch, dtype, steps = case
     return bench(["step", "--device", device, "--model", model, "-b", batch, "--dtype", dtype, "--steps", steps, "--samples", WINDOWS,
-                  "--threads", threads], limit)
+                  "--threads", threads, *step_flags(model)], limit)
 
 
 def get_ready(case, device, threads, variants, limit):

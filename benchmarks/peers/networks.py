@@ -1,17 +1,19 @@
 """Convolt's network files (docs/network-format.md) as PyTorch modules.
 
-    python benchmarks/peers/networks.py [MODEL...]    compares them with torchvision's: same names, same logits
+    python benchmarks/peers/networks.py [MODEL...]    compares them with torchvision's, and airbench94 with tools/golden/airbench.py's: same
+                                                      names, same number of parameters, same logits
 
 Layers act on NCHW tensors in whatever memory format they come. A value is let go after its last reader, and activations
 work in place where they may, as torchvision's do: what PyTorch holds in a step is what it needs.
 """
+import os
 import sys
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from convolt_program import network_text
+from convolt_program import ROOT, network_text
 
 ACTIVATIONS = {
     "relu": F.relu, "relu6": F.relu6, "silu": F.silu, "hardswish": F.hardswish, "hardsigmoid": F.hardsigmoid, "mish": F.mish,
@@ -185,35 +187,46 @@ def named(layers):
     return result
 
 
-def difference_to_torchvision(model):
-    """The largest difference of logits in evaluation, with torchvision's weights under the same names."""
+def place_of(name):
+    """The name in Convolt, and in torchvision, of an entry of a Network's state."""
+    return name.removeprefix("modules_of.").replace(".module.", ".").replace(".factors", "").replace("/", ".")
+
+
+def independent(model, classes):
+    """The same network by other hands."""
+    if model == "airbench94":
+        sys.path.insert(0, os.path.join(ROOT, "tools", "golden"))
+        from airbench import CifarNet
+        return CifarNet(classes)
     import torchvision
+    return getattr(torchvision.models, model)(weights=None)
+
+
+def compare(model):
+    """The largest difference of logits in evaluation, with the other network's weights under the same names; and how many parameters."""
     text = network_text(model)
     torch.manual_seed(0)
-    theirs, ours = getattr(torchvision.models, model)(weights=None).eval(), Network(text).eval()
+    theirs, ours = independent(model, text.get("classes", 1000)).eval(), Network(text).eval()
     for name, parameter in theirs.named_parameters():
         if name.endswith("layer_scale"):  # 1e-6 would hide what is behind it
             nn.init.ones_(parameter)
-    names = {}
-    for name in ours.state_dict():
-        place = name.removeprefix("modules_of.").replace(".module.", ".").replace(".factors", "")
-        names[name] = place.replace("/", ".")
+    names = {name: place_of(name) for name in ours.state_dict()}
     weights = theirs.state_dict()
     if sorted(names.values()) != sorted(weights):
-        raise ValueError(f"{model}: other parameters than torchvision's: {sorted(set(names.values()) ^ set(weights))[:6]}")
+        raise ValueError(f"{model}: other parameters than expected: {sorted(set(names.values()) ^ set(weights))[:6]}")
     ours.load_state_dict({name: weights[place] for name, place in names.items()})
     x = torch.randn(2, 3, side_of(text), side_of(text))
     with torch.no_grad():
         expected, found = theirs(x), ours(x)
-    return ((expected - found).abs().max() / expected.abs().max()).item()
+    return ((expected - found).abs().max() / expected.abs().max()).item(), sum(p.numel() for p in ours.parameters())
 
 
 def main():
     failed = False
-    for model in sys.argv[1:] or ["resnet18", "resnet50", "mobilenet_v2", "convnext_tiny"]:
-        difference = difference_to_torchvision(model)
+    for model in sys.argv[1:] or ["resnet18", "resnet50", "mobilenet_v2", "convnext_tiny", "airbench94"]:
+        difference, parameters = compare(model)
         failed = failed or not difference < 1e-4
-        print(f"{model}: logits differ from torchvision's by {difference:.1e} of the largest")
+        print(f"{model}: {parameters} parameters, logits differ by {difference:.1e} of the largest")
     return 1 if failed else 0
 
 

@@ -65,6 +65,18 @@ HD Covering covering_of(const Pooling& p, int64_t row) {
           r * k.kernel_w + s};
 }
 
+// f of the extents of a covering. Where strides are shorter than windows pixels lie in one or two, either way.
+template <class F>
+HD auto with_extents(const Covering& over, F f) {
+#if !defined(__CUDA_ARCH__)
+  if (over.rows == 1 && over.columns == 1) return f(Known<1, 1>{});
+  if (over.rows == 1 && over.columns == 2) return f(Known<1, 2>{});
+  if (over.rows == 2 && over.columns == 1) return f(Known<2, 1>{});
+  if (over.rows == 2 && over.columns == 2) return f(Known<2, 2>{});
+#endif
+  return f(Unknown{over.rows, over.columns});
+}
+
 // The source's at<W>(i, c): W channels from c at element i of the picture; address(i): where they come from.
 template <class T, class Source, bool kIndex>
 struct MaxPool {
@@ -120,11 +132,7 @@ struct MaxPoolGather {
   Pooling p;
   template <int W>
   HD Floats<W> at(const Covering& over, int c) const {
-#if !defined(__CUDA_ARCH__)
-    if (over.rows == 1 && over.columns == 1) return sum<W>(over, c, Known<1, 1>{});
-    if (over.rows == 2 && over.columns == 2) return sum<W>(over, c, Known<2, 2>{});
-#endif
-    return sum<W>(over, c, Unknown{over.rows, over.columns});
+    return with_extents(over, [&](auto extents) { return sum<W>(over, c, extents); });
   }
   template <int W, class Extents>
   HD Floats<W> sum(const Covering& over, int c, Extents extents) const {
@@ -136,6 +144,9 @@ struct MaxPoolGather {
     for (int i = 0; i < extents.rows; ++i, line += int64_t{p.out.w} * p.channels, first -= down) {
       int64_t o = line;
       float position = first;  // in the window at o
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // few windows cover a pixel, and more of them at once would spill
+#endif
       for (int j = 0; j < extents.columns; ++j, o += p.channels, position -= right) {
         Floats<W> g = load<W>(dy + o);
         const Floats<W> where = load<W>(index + o);

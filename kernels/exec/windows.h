@@ -44,6 +44,9 @@ struct ReduceWindow {
     f.begin(part, sums);
     int64_t line = part.in + c;
     for (int r = 0; r < extents.rows; ++r, line += f.line_elements()) {
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // windows are narrow, and the addresses of several pixels at once would spill
+#endif
       for (int s = 0; s < extents.columns; ++s) {
         const int64_t i = line + s * f.channels();
 #if !defined(__CUDA_ARCH__)

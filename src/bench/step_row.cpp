@@ -45,13 +45,13 @@ public:
       : model_(model), o_(o), size_(o.size > 0 ? o.size : model.size), queue_(context.compute()) {
     build_model(graph_, model, {.classes = 0, .height = size_, .width = size_, .channels = model.channels});
     params_.emplace(context, graph_, 0);
-    sgd_.emplace(*params_, OptimizerOptions{.weight_decay = 1e-4F});
+    optimizer_.emplace(*params_, o.optimizer);
     plan_.emplace(graph_, *params_,
                   PlanOptions{.batch = o.batch,
                               .dtype = o.dtype,
                               .tf32 = o.tf32,
                               .training = true,
-                              .optimizer = &*sgd_,
+                              .optimizer = &*optimizer_,
                               .kernels = o.kernels,
                               .memory_budget = o.memory_budget});
     batch_.emplace(context, *plan_, model.channels);
@@ -72,13 +72,15 @@ public:
   Row row(const Summary& step, const Summary& host) const {
     return {.name = model_.name,
             .dtype = o_.tf32 ? "tf32" : std::string(name_of(o_.dtype)),
-            .shape = fmt::format("n{} {}x{}x{}{}{}", o_.batch, size_, size_, model_.channels,
-                                 o_.kernels.deterministic ? ", deterministic" : "",
-                                 o_.memory_budget ? fmt::format(", within {} bytes", *o_.memory_budget) : ""),
+            .shape = fmt::format(
+                "n{} {}x{}x{}{}{}{}", o_.batch, size_, size_, model_.channels,
+                o_.optimizer.kind == OptimizerKind::sgd ? "" : fmt::format(", {}", name_of(o_.optimizer.kind)),
+                o_.kernels.deterministic ? ", deterministic" : "",
+                o_.memory_budget ? fmt::format(", within {} bytes", *o_.memory_budget) : ""),
             .bytes = plan_->bytes_per_step(),
             .flops = plan_->flops_per_step(),
             .images = static_cast<double>(o_.batch),
-            .memory = plan_->slab_bytes() + params_->bytes() + sgd_->bytes(),
+            .memory = plan_->slab_bytes() + params_->bytes() + optimizer_->bytes(),
             .timings = {{"step", step}, {"host", host}}};
   }
 
@@ -94,7 +96,7 @@ private:
   Queue& queue_;
   Graph graph_;
   std::optional<Params> params_;
-  std::optional<Optimizer> sgd_;
+  std::optional<Optimizer> optimizer_;
   std::optional<Plan> plan_;
   std::optional<Resident> batch_;
 };

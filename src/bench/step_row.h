@@ -13,6 +13,7 @@ struct StepOptions {
   int steps = 5;  // in a row for one timing
   KernelOptions kernels;
   std::optional<int64_t> memory_budget;  // as PlanOptions'
+  OptimizerOptions optimizer{.weight_decay = 1e-4F};
 };
 
 // Each of the options' plans, timed in turn. "step": milliseconds of one of `steps` in a row. "host": what the

@@ -130,6 +130,9 @@ AllowedKernels::Kernels AllowedKernels::candidates(const ConvDesc& desc) { retur
 AllowedKernels::Kernels AllowedKernels::candidates(const LinearDesc& desc) {
   return allowed(provider_.candidates(desc));
 }
+AllowedKernels::Kernels AllowedKernels::all_candidates(const ConvDesc& desc) {
+  return allowed(provider_.all_candidates(desc));
+}
 
 std::string AllowedKernels::describe() const {
   std::string text = provider_.describe();
@@ -157,7 +160,24 @@ Autotuner::~Autotuner() {
 }
 
 Autotuner::Choice Autotuner::choose(const ConvDesc& desc) {
-  return choose(allowed_.candidates(desc), desc, text_of(desc, desc.geometry.to_string(), training_));
+  const std::string description = text_of(desc, desc.geometry.to_string(), training_);
+  return choose(offered(desc, description), desc, description);
+}
+
+Autotuner::Kernels Autotuner::offered(const ConvDesc& desc, const std::string& description) {
+  Kernels kernels = allowed_.candidates(desc);
+  const auto lacks = [&](const std::string& name) {
+    return std::none_of(kernels.begin(), kernels.end(), [&](const auto& k) { return identity(*k) == name; });
+  };
+  bool longer = mode_ == Autotune::full;
+  if (const auto wanted = options_.recorded.find(description); wanted != options_.recorded.end()) {
+    longer = lacks(wanted->second);
+  } else if (mode_ == Autotune::quick) {
+    read_cache();
+    const Timings& known = table_[{environment_, description}];
+    longer = std::any_of(known.begin(), known.end(), [&](const auto& timing) { return lacks(timing.first); });
+  }
+  return longer ? allowed_.all_candidates(desc) : std::move(kernels);
 }
 
 Autotuner::Choice Autotuner::choose(const LinearDesc& desc) {

@@ -20,6 +20,7 @@ public:
   AllowedKernels(ConvProvider& provider, const KernelOptions& options) : provider_(provider), options_(options) {}
   std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override;
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override;
+  std::vector<std::unique_ptr<ConvKernel>> all_candidates(const ConvDesc& desc) override;
   // With what the options ask for, where they leave something out.
   std::string describe() const override;
   int channel_alignment() const override { return provider_.channel_alignment(); }
@@ -73,6 +74,8 @@ public:
 private:
   using Kernels = std::vector<std::unique_ptr<ConvKernel>>;
 
+  // By the longer search where the mode is full, and where what was recorded or timed before is not among the usual.
+  Kernels offered(const ConvDesc& desc, const std::string& description);
   Choice choose(Kernels kernels, const ConvDesc& desc, const std::string& description);
   size_t choice_of(const Kernels& kernels, const ConvDesc& desc, const std::string& description, Origin& origin);
   size_t first_of(const Kernels& kernels) const;

@@ -134,6 +134,8 @@ public:
   // Best first, packing of the weights included; empty where the library has none. Thread-safe.
   virtual std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) = 0;
   virtual std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) = 0;
+  // candidates(), and what a longer search finds besides: for tuning that takes its time. No name twice that was not.
+  virtual std::vector<std::unique_ptr<ConvKernel>> all_candidates(const ConvDesc& desc) { return candidates(desc); }
   // What the bits of a result depend on: "oneDNN 2.6.3, Winograd AVX-512, 2 threads", "cuDNN 9.19.0".
   virtual std::string describe() const = 0;
   // Of how many channels in 16 bits its matrix units want multiples; 1: of any number.

@@ -20,7 +20,7 @@ namespace {
 
 using namespace cudnn_graphs;
 
-// More than this many plans for one shape only cost tuning time.
+// More than this many plans of one mode for one shape only cost tuning time.
 constexpr size_t kMaxCandidates = 8;
 // Plans that want more come after those that do not: some weight gradients of depthwise layers ask for over a gigabyte.
 constexpr int64_t kLargeWorkspace = int64_t{512} << 20;
@@ -80,13 +80,20 @@ struct BuiltPlan {
   PlanReport report;
 };
 
-// Tries the plan at `index`; nullopt where it does not fit the description or cuDNN cannot build it.
-std::optional<BuiltPlan> build_plan(Graph& graph, int64_t index, const ConvDesc& desc) {
-  if (!keeps_precision(graph, index, desc) || graph.build_plan_at_index(index).is_bad()) return std::nullopt;
+bool holds(const std::vector<BuiltPlan>& plans, const std::string& name) {
+  return std::any_of(plans.begin(), plans.end(), [&](const BuiltPlan& p) { return p.report.name == name; });
+}
+
+// Tries the plan at `index`; nullopt where it does not fit the description, is among the plans already, as those are
+// that mode A names and cuDNN falls back on too, or cannot be built.
+std::optional<BuiltPlan> build_plan(Graph& graph, int64_t index, const ConvDesc& desc,
+                                    const std::vector<BuiltPlan>& already) {
   BuiltPlan plan{index, {}};
-  check(graph.get_workspace_size_plan_at_index(index, plan.report.workspace_bytes), "asking for cuDNN's workspace");
   check(graph.get_plan_name_at_index(index, plan.report.name), "asking for the name of a cuDNN plan");
   plan.report.name = "cudnn " + plan.report.name;
+  if (!keeps_precision(graph, index, desc) || holds(already, plan.report.name)) return std::nullopt;
+  if (graph.build_plan_at_index(index).is_bad()) return std::nullopt;
+  check(graph.get_workspace_size_plan_at_index(index, plan.report.workspace_bytes), "asking for cuDNN's workspace");
   plan.report.repeatable = !graph.has(index, fe::NumericalNote_t::NONDETERMINISTIC);
   return plan;
 }
@@ -98,7 +105,7 @@ std::vector<BuiltPlan> build_plans(Graph& graph, const ConvDesc& desc, bool runt
   for (int64_t i = 0; i < graph.get_execution_plan_count(); ++i) {
     if (graph.has(i, fe::BehaviorNote_t::RUNTIME_COMPILATION) != runtime_compiled) continue;
     if (built.size() >= kMaxCandidates && (repeatable || graph.has(i, fe::NumericalNote_t::NONDETERMINISTIC))) continue;
-    if (auto plan = build_plan(graph, i, desc)) {
+    if (auto plan = build_plan(graph, i, desc, built)) {
       repeatable = repeatable || plan->report.repeatable;
       built.push_back(std::move(*plan));
       if (runtime_compiled) break;
@@ -115,7 +122,7 @@ struct Search {
   std::vector<BuiltPlan> plans;
 };
 
-Search search(const ConvDesc& desc, const Target& target) {
+Search search(const ConvDesc& desc, const Target& target, const std::vector<fe::HeurMode_t>& modes) {
   Search result;
   if (!is_offered(desc)) return result;
   Graph& graph = *result.graph;
@@ -130,12 +137,23 @@ Search search(const ConvDesc& desc, const Target& target) {
   check(graph.validate(), "describing a convolution to cuDNN");
   const auto graph_status = target.handle ? graph.build_operation_graph(target.handle) : graph.build_operation_graph();
   if (graph_status.is_bad()) return result;
-  if (graph.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}).is_bad()) return result;
+  if (graph.create_execution_plans(modes).is_bad()) return result;
   result.plans = build_plans(graph, desc, false);
   // Engines that are compiled at run time take seconds for each shape at each start: worth it where a convolution would
   // not run at all, not for an epilogue that the caller can do in a sweep of its own.
   if (result.plans.empty() && desc.epilogue == ConvEpilogue::none) result.plans = build_plans(graph, desc, true);
   return result;
+}
+
+// Mode B is asked by itself, for eight of its own: among those of mode A they would come too late. For many shapes
+// cuDNN answers both modes alike.
+std::vector<Search> searches(const ConvDesc& desc, const Target& target, Heuristics heuristics) {
+  std::vector<Search> found;
+  found.push_back(search(desc, target, {fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}));
+  if (heuristics == Heuristics::a || found[0].plans.empty()) return found;
+  found.push_back(search(desc, target, {fe::HeurMode_t::B}));
+  std::erase_if(found[1].plans, [&](const BuiltPlan& b) { return holds(found[0].plans, b.report.name); });
+  return found;
 }
 
 // The frontend throws its own exceptions now and then.
@@ -187,13 +205,13 @@ public:
       throw DeviceError("the properties of the CUDA device could not be read");
     sm_version_ = properties.major * 10 + properties.minor;
   }
-  std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override {
+  std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc, Heuristics heuristics) override {
     const std::lock_guard lock(handle_->mutex());
-    Search found = translating_errors([&] { return search(desc, {handle_->get(), nullptr, sm_version_}); });
+    const Target target{handle_->get(), nullptr, sm_version_};
     std::vector<std::unique_ptr<ConvKernel>> kernels;
-    kernels.reserve(found.plans.size());
-    for (BuiltPlan& plan : found.plans)
-      kernels.push_back(std::make_unique<CudnnKernel>(handle_, found.graph, std::move(plan), desc));
+    for (Search& found : translating_errors([&] { return searches(desc, target, heuristics); }))
+      for (BuiltPlan& plan : found.plans)
+        kernels.push_back(std::make_unique<CudnnKernel>(handle_, found.graph, std::move(plan), desc));
     return kernels;
   }
   std::string version() const override { return cudnn_version(); }
@@ -219,14 +237,15 @@ int sm_version_of(const std::string& device_json) {
 
 std::unique_ptr<ConvLibrary> make_cudnn() { return std::make_unique<Cudnn>(); }
 
-std::vector<PlanReport> deviceless_plans(const ConvDesc& desc, const std::string& device_json) {
+std::vector<PlanReport> deviceless_plans(const ConvDesc& desc, const std::string& device_json, Heuristics heuristics) {
   load_cudnn();
   return translating_errors([&] {
     Target target{nullptr, std::make_shared<fe::DeviceProperties>(), sm_version_of(device_json)};
     if (target.description->deserialize({device_json.begin(), device_json.end()}).is_bad())
       throw FormatError("cuDNN does not accept the device description: " + fe::detail::get_last_error_string_());
     std::vector<PlanReport> reports;
-    for (BuiltPlan& plan : search(desc, target).plans) reports.push_back(std::move(plan.report));
+    for (Search& found : searches(desc, target, heuristics))
+      for (BuiltPlan& plan : found.plans) reports.push_back(std::move(plan.report));
     return reports;
   });
 }

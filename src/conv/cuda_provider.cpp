@@ -29,19 +29,10 @@ public:
     matmul_ = make_cublaslt();
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override {
-    use_device();
-    Kernels kernels = depthwise_candidates(desc);
-    const auto append = [&](Kernels more) {
-      for (auto& kernel : more) kernels.push_back(std::move(kernel));
-    };
-    const bool grouped_first = own_grouped_first(desc);
-    if (grouped_first) append(grouped_candidates(desc));
-    append(conv_->candidates(desc));
-    if (!grouped_first) append(grouped_candidates(desc));
-    append(pointwise_candidates(desc, rates()));
-    // Last: whether products are quicker is for the tuning to say.
-    if (is_product(desc)) append(matmul_->candidates(as_product(desc)));
-    return kernels;
+    return find(desc, Heuristics::a);
+  }
+  std::vector<std::unique_ptr<ConvKernel>> all_candidates(const ConvDesc& desc) override {
+    return find(desc, Heuristics::a_and_b);
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override {
     use_device();
@@ -54,6 +45,21 @@ public:
 private:
   using Kernels = std::vector<std::unique_ptr<ConvKernel>>;
 
+  Kernels find(const ConvDesc& desc, Heuristics heuristics) {
+    use_device();
+    Kernels kernels = depthwise_candidates(desc);
+    const auto append = [&](Kernels more) {
+      for (auto& kernel : more) kernels.push_back(std::move(kernel));
+    };
+    const bool grouped_first = own_grouped_first(desc);
+    if (grouped_first) append(grouped_candidates(desc));
+    append(conv_->candidates(desc, heuristics));
+    if (!grouped_first) append(grouped_candidates(desc));
+    append(pointwise_candidates(desc, rates()));
+    // Last: whether products are quicker is for the tuning to say.
+    if (is_product(desc)) append(matmul_->candidates(as_product(desc)));
+    return kernels;
+  }
   // Any thread may ask, and the current device is a property of each.
   void use_device() const {
     if (const cudaError_t status = cudaSetDevice(index_); status != cudaSuccess)

@@ -10,11 +10,15 @@
 
 namespace convolt {
 
+// Whose heuristics cuDNN is asked for: those of mode A, or those of mode B too, which know other engines for some
+// shapes. Either way what it falls back on follows where mode A gives few.
+enum class Heuristics : uint8_t { a, a_and_b };
+
 // One library and its handle on one device. Thread-safe.
 class ConvLibrary {
 public:
   virtual ~ConvLibrary() = default;
-  virtual std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) = 0;
+  virtual std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc, Heuristics heuristics) = 0;
   virtual std::string version() const = 0;  // "cuDNN 9.19.0"
 };
 class MatmulLibrary {
@@ -38,10 +42,11 @@ struct PlanReport {
 };
 
 // Builds the plans of `desc` for the device that `device_json` describes (a serialised cuDNN DeviceProperties; its
-// compute capability is read from "deviceVer"), without any device. Best first; empty where cuDNN has none. Only
-// precompiled engines answer where no libcuda.so.1 can be loaded. Throws DeviceError when cuDNN cannot be loaded,
-// FormatError when the description is not one.
-std::vector<PlanReport> deviceless_plans(const ConvDesc& desc, const std::string& device_json);
+// compute capability is read from "deviceVer"), without any device. Best first, by mode A and then those that mode B
+// adds; empty where cuDNN has none. Only precompiled engines answer where no libcuda.so.1 can be loaded. Throws
+// DeviceError when cuDNN cannot be loaded, FormatError when the description is not one.
+std::vector<PlanReport> deviceless_plans(const ConvDesc& desc, const std::string& device_json,
+                                         Heuristics heuristics = Heuristics::a);
 
 // The loaded cuDNN, "cuDNN 9.19.0"; throws DeviceError when it cannot be loaded.
 std::string cudnn_version();

@@ -112,6 +112,18 @@ TEST(Bench, StepOfANetwork) {
   EXPECT_THAT(std::string(j["provider"]), HasSubstr("oneDNN"));
 }
 
+TEST(Bench, StepOfAnotherOptimizer) {
+  const auto row = [](const char* flags) {
+    const Outcome o = convolt(std::string("bench step --model lenet -b 2 --steps 1 --json") + kSmall + flags);
+    EXPECT_EQ(o.code, 0) << o.error;
+    return json::parse(o.out)["rows"][0];
+  };
+  const json adam = row(" --opt adam"), sgd = row(""), frozen = row(" --freeze weight$");
+  EXPECT_EQ(adam["shape"], "n2 28x28x1, adam");
+  EXPECT_GT(adam["memory"], sgd["memory"]);
+  EXPECT_LT(frozen["bytes"], sgd["bytes"]);
+}
+
 // What a flag costs is told by the step without it, timed in turn.
 TEST(Bench, StepWithinAMemoryBudget) {
   const std::string arguments = std::string("bench step --model resnet20 -b 16 --steps 1 --deterministic") + kSmall;

@@ -134,6 +134,7 @@ const Case kCases[] = {
     {"bench kernels --compare @text.json", 3, "text.json' is no record of convolt bench"},
     {"bench compare @text.json @text.json", 3, "text.json' is no record of convolt bench"},
     {"bench step --model resnet2O", 2, "did you mean 'resnet20'?"},
+    {"bench step --accum 2", 2, "leave out --accum"},
     {"bench step -b 0", 2, "--batch-size: expected at least 1"},
     {"bench conv --model lenet --filter nothing", 2, "no layer and pass"},
     {"bench augment --crop-padding 4 --scale 0.5,1", 2, "two ways to crop"},

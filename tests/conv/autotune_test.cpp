@@ -283,6 +283,32 @@ TEST_F(AutotuneTest, WhatWasRecordedIsTakenAgain) {
   EXPECT_EQ(choice(small_conv(ConvPass::dgrad)), "quick");  // of which nothing is recorded
 }
 
+// The longer search is for full; what it found is offered later where it was timed or recorded.
+TEST_F(AutotuneTest, OnlyFullSearchesLonger) {
+  provider_.specs = {{"slow", 3 * kMs}, {"usual", 2 * kMs}};
+  provider_.more = {{"found", kMs}};
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(choice(small_conv()), "usual");
+  EXPECT_EQ(provider_.device.runs.count("found"), 0U);
+  options_.autotune = Autotune::full;
+  EXPECT_EQ(choice(small_conv()), "found");
+  const KernelChoices found = choices_;
+
+  const int timed = runs();
+  options_.autotune = Autotune::quick;
+  EXPECT_EQ(choice(small_conv()), "found");
+  EXPECT_EQ(runs(), timed);
+  options_.autotune = Autotune::off;
+  EXPECT_EQ(choice(small_conv()), "slow");
+  options_.recorded = found;
+  EXPECT_EQ(choice(small_conv()), "found");
+  EXPECT_EQ(origin_, Autotuner::Origin::recorded);
+  EXPECT_EQ(runs(), timed);
+  EXPECT_THAT(warnings_, IsEmpty());
+  options_.deterministic = true;
+  provider_.more[0].repeatable = false;
+  EXPECT_EQ(choice(small_conv()), "slow");
+}
+
 TEST_F(AutotuneTest, WhatWasRecordedAndIsGoneIsSaidOnce) {
   provider_.specs = {{"slow", 3 * kMs}, {.name = "quick", .cost = kMs, .workspace = 64}};
   for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad}) {

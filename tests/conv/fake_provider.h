@@ -177,13 +177,18 @@ private:
 
 class FakeProvider final : public ConvProvider {
 public:
-  std::vector<FakeSpec> specs;
+  std::vector<FakeSpec> specs, more;  // more: found by the longer search only
   std::string version = "fake 1";
   FakeDevice device;
 
   std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override {
     std::vector<std::unique_ptr<ConvKernel>> kernels;
     for (const FakeSpec& spec : specs) kernels.push_back(std::make_unique<FakeKernel>(spec, desc, device));
+    return kernels;
+  }
+  std::vector<std::unique_ptr<ConvKernel>> all_candidates(const ConvDesc& desc) override {
+    std::vector<std::unique_ptr<ConvKernel>> kernels = candidates(desc);
+    for (const FakeSpec& spec : more) kernels.push_back(std::make_unique<FakeKernel>(spec, desc, device));
     return kernels;
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& d) override {

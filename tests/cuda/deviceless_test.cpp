@@ -163,6 +163,34 @@ TEST_F(DevicelessTest, DilationGroupsAndUnevenSizesHavePlans) {
           << kPassNames[static_cast<int>(pass)] << " " << name_of(dtype);
 }
 
+std::vector<std::string> names_of(const std::vector<PlanReport>& plans) {
+  std::vector<std::string> names;
+  for (const PlanReport& p : plans) names.push_back(p.name);
+  return names;
+}
+
+// Mode B only adds: for many shapes its first plans are others than mode A's.
+TEST_F(DevicelessTest, ModeBAddsPlansThatModeADoesNotName) {
+  const ConvGeometry strided{.n = 128, .in_h = 28, .in_w = 28, .in_c = 256, .out_c = 512, .stride_h = 2, .stride_w = 2};
+  int questions = 0, richer = 0, added = 0;
+  for (const ConvGeometry& g : {square(128, 64, 56), strided})
+    for (const ConvPass pass : kPasses)
+      for (const DType dtype : kTypes) {
+        const ConvDesc desc{.pass = pass, .geometry = g, .dtype = dtype};
+        const auto usual = names_of(deviceless_plans(desc, h200()));
+        auto all = names_of(deviceless_plans(desc, h200(), Heuristics::a_and_b));
+        ASSERT_GE(all.size(), usual.size());
+        EXPECT_TRUE(std::equal(usual.begin(), usual.end(), all.begin())) << g.to_string();
+        ++questions;
+        richer += all.size() > usual.size() ? 1 : 0;
+        added += static_cast<int>(all.size() - usual.size());
+        std::sort(all.begin(), all.end());
+        EXPECT_EQ(std::adjacent_find(all.begin(), all.end()), all.end()) << g.to_string();
+      }
+  std::printf("mode B adds %d plans to %d of %d questions\n", added, richer, questions);
+  EXPECT_GT(richer, 0);
+}
+
 TEST_F(DevicelessTest, BiasAndActivationAreFusedInFloat32) {
   for (const ConvEpilogue epilogue : {ConvEpilogue::bias, ConvEpilogue::bias_relu, ConvEpilogue::bias_relu6})
     EXPECT_FALSE(deviceless_plans({.geometry = square(8, 64, 14), .epilogue = epilogue}, h200()).empty())

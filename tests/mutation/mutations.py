@@ -266,6 +266,7 @@ MUTATIONS = {
         ("constant", "& (best == best);", ";"),
         ("sign", "sum[l] += choose(where[l] == position", "sum[l] += choose(where[l] != position"),
         ("sign", "g[l] += other[l];", "g[l] -= other[l];"),
+        ("index", "over.columns == 1) return f(Known<2, 1>{});", "over.columns == 1) return f(Known<1, 1>{});"),
     ]),
     "kernels/block_end.cu": (BLOCK_END, [
         ("index", "normalise(r, residual_coef, channels, c);", "normalise(r, coef, channels, c);"),
@@ -349,6 +350,7 @@ MUTATIONS = {
         ("sign", "(lines.last - lines.first) * (columns.last - columns.first)", "(lines.last - lines.first) + (columns.last - columns.first)"),
         ("constant", "sums[0][j] += v[j] * scale;", "sums[0][j] += v[j];"),
         ("sign", "const int source = c - shift;", "const int source = c + shift;"),
+        ("constant", "g[j] = 0.F + g[j] * place.scale;", "g[j] = 0.F + g[j];"),
         ("index", "h * stride == t.h && w * stride == t.w", "h * stride == t.h"),
     ]),
     "kernels/resample.cu": (RESAMPLE, [
@@ -361,6 +363,9 @@ MUTATIONS = {
         ("index", "{i * in / out, 0}", "{(i * in + in / 2) / out, 0}"),
         ("index", "(2 * p + 3) * out / (2 * in) + 1", "(2 * p + 1) * out / (2 * in) + 1"),
         ("constant", "sum[j] += line[j] * of_row;", "sum[j] += line[j];"),
+        ("index", "if (reader - r.first < 8) return r.weights[reader - r.first];",
+         "if (reader - r.first < 16) return r.weights[(reader - r.first) % 8];"),
+        ("sign", "while (r.first < r.last && axis.weight(r.last - 1, pixel) == 0) --r.last;", "--r.last;"),
     ]),
     "kernels/exec/keep_rows.h": (CHANNELS, [
         ("sign", "uniform(bits.v[0]) >= p", "uniform(bits.v[0]) < p"),
@@ -566,6 +571,10 @@ MUTATIONS = {
         ("index", "(kernel.packed_bytes() > 0 ? \", packed weights\" : \"\")", "\"\""),
         ("constant", "constexpr int64_t kSample = 1'000'000;", "constexpr int64_t kSample = 1;"),
         ("index", "merge(fresh_, found);", ""),
+        ("constant", "bool longer = mode_ == Autotune::full;", "bool longer = false;"),
+        ("index", "longer = lacks(wanted->second);", "longer = false;"),
+        ("sign", "return lacks(timing.first);", "return !lacks(timing.first);"),
+        ("index", "return allowed(provider_.all_candidates(desc));", "return provider_.all_candidates(desc);"),
         ("index", "missing_.push_back(", "(void)("),
         ("index", "environment_ = plain(context_.describe() + (driver.empty() ? \"\" : \", \" + driver) + \", \" + provider_.describe());",
          "environment_ = plain(context_.describe());"),

@@ -3,7 +3,9 @@ import json
 import pathlib
 import sys
 import tempfile
+import tomllib
 import unittest
+import unittest.mock
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks/peers"))
@@ -13,6 +15,7 @@ import gpu_depthwise  # noqa: E402
 import gpu_training  # noqa: E402
 import intervals  # noqa: E402
 from convolt_program import Failed, run  # noqa: E402
+from recipes import RECIPES, step_flags  # noqa: E402
 from results import Results  # noqa: E402
 
 
@@ -70,6 +73,26 @@ class Depthwise(unittest.TestCase):
         self.assertAlmostEqual(found["speed_ratio"]["max"], 3.0)
         self.assertAlmostEqual(found["speed_ratio"]["min"], 2.0)
         self.assertEqual(found["shapes"][0]["shape"], "a")
+
+
+class Recipes(unittest.TestCase):
+    def test_airbench94_is_trained_as_the_file_of_recipes_says(self):
+        recipe, file = RECIPES["airbench94"], tomllib.loads((ROOT / "recipes/airbench94.toml").read_text())
+        self.assertEqual((file["opt"], file["muon-renormalize"], list(recipe.frozen)), ("muon", True, file["freeze"]))
+        self.assertEqual((recipe.momentum, recipe.muon_momentum, recipe.muon_iterations), (file["momentum"], file["muon-momentum"], file["muon-iterations"]))
+
+    def test_what_is_frozen(self):
+        names = ["whiten.weight", "whiten.bias", "layers.1.norm1.weight", "layers.1.norm1.bias", "layers.1.conv1.weight", "head.weight"]
+        self.assertEqual([name for name in names if RECIPES["airbench94"].freezes(name)], ["whiten.weight", "layers.1.norm1.weight"])
+
+    def test_both_sides_take_the_same_step(self):
+        for device, cases in gpu_training.CASES.items():
+            for case in cases:
+                with unittest.mock.patch.object(gpu_training, "bench") as bench:
+                    gpu_training.convolt_window(case, device, 2, 60)
+                words = bench.call_args[0][0]
+                self.assertEqual(words[-len(step_flags(case[1])):] if "--opt" in words else [], step_flags(case[1]))
+        self.assertIn("--muon-renormalize", step_flags("airbench94"))
 
 
 class Training(unittest.TestCase):

@@ -3,6 +3,7 @@
 #include "bench.h"
 #include "bench/step_row.h"
 #include "conv/conv.h"
+#include "optimizer_flags.h"
 
 namespace convolt::cli {
 namespace {
@@ -11,6 +12,7 @@ struct StepCommand {
   BenchFlags flags{.sampling = {.samples = 7, .seconds = 60}};
   BenchNetwork network{.model = "resnet20"};
   int steps = 5;
+  OptimizerFlags optimizer;
   MemoryFlags memory;
 };
 
@@ -38,7 +40,8 @@ std::string table_of(const bench::Record& record) {
   return fmt::format("{}, {}\n\n{}", record.device, record.provider, table.text());
 }
 
-int run_step(const StepCommand& c) {
+int run_step(const StepCommand& c, const FlagSet& flags) {
+  if (c.optimizer.accumulate != 1) throw UsageError("a step of convolt bench is one batch; leave out --accum");
   const BenchReport report(c.flags);
   const ModelInfo model = find_model(c.network.model);
   const auto context = c.flags.device.make_context();
@@ -49,7 +52,8 @@ int run_step(const StepCommand& c) {
                              .dtype = c.flags.device.type(),
                              .tf32 = c.flags.device.tf32(),
                              .steps = c.steps,
-                             .kernels = c.flags.device.kernels.options()};
+                             .kernels = c.flags.device.kernels.options(),
+                             .optimizer = c.optimizer.options(flags)};
   options.memory_budget = c.memory.bytes();
   std::vector<bench::StepOptions> all{options};
   if (options.kernels.deterministic || options.memory_budget) {
@@ -69,13 +73,14 @@ Subcommand add_bench_step(CLI::App& bench) {
   c->network.add(flags);
   flags.group("Options");
   flags.option("--steps", c->steps, "steps in a row for one timing").check(at_least(1));
+  c->optimizer.add(flags);
   c->memory.add(flags, "what is free");
   c->flags.add(flags);
   flags.footer(
       "With --deterministic or --memory-budget the step without them is timed in turn, and the table says what they "
       "cost.\n\nOn the host: what handing a step to the device takes; the rest of the time the host is free.\n\n"
       "Example:\n  convolt bench step --model resnet50 -b 64 --amp");
-  return {flags, [c] { return run_step(*c); }};
+  return {flags, [c, flags] { return run_step(*c, flags); }};
 }
 
 }  // namespace convolt::cli

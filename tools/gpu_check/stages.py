@@ -219,6 +219,8 @@ STAGES = {
         "resnet18 f16 batch 32": (130, peers("gpu_training", ["--case", "resnet18-f16-32"], ["--case", "resnet20-bf16-8", "--variant", "eager",
                                                                                           "--rounds", "2", "--threads", "2"])),
         "depthwise": (100, peers("gpu_depthwise", [], ["--rounds", "1", "--steps", "2", "--dtype", "f32"])),
+        "airbench94 f16": (150, peers("gpu_training", ["--case", "airbench94-f16-2000"], ["--case", "airbench94-f32-4", "--variant", "eager",
+                                                                                      "--rounds", "1", "--threads", "2"])),
         "resnet50 bf16": (200, peers("gpu_training", ["--case", "resnet50-bf16-256"], ["--case", "resnet20-bf16-8", "--variant", "eager", "--rounds", "1",
                                                                                     "--threads", "2"])),
         "mobilenet_v2 f16": (200, peers("gpu_training", ["--case", "mobilenet_v2-f16-256"], ["--case", "resnet20-f32-8", "--variant", "eager",

@@ -105,6 +105,11 @@ bool any_file(const Look& at, bool (*is)(const std::string&)) {
   return std::any_of(at.files.begin(), at.files.end(), is);
 }
 
+bool is_cifar100_file(const fs::path& path) {
+  const int64_t bytes = InputFile(path).bytes();
+  return bytes % 3073 != 0 && bytes % 3074 == 0;
+}
+
 struct Format {
   std::string_view name;
   bool (*is)(const Look&);
@@ -115,6 +120,15 @@ struct Format {
 constexpr std::array kFormats = {
     Format{"manifest", [](const Look& at) { return !at.is_folder && is_manifest(at.path); }, open_manifest,
            "a line whose split is train or nothing"},
+    // A file of such records is told from one of CIFAR-10 by its length alone.
+    Format{"cifar100",
+           [](const Look& at) {
+             return at.is_folder
+                        ? any_file(at, [](const std::string& name) { return name == "train.bin"; }) &&
+                              any_file(at, [](const std::string& name) { return name == "fine_label_names.txt"; })
+                        : is_cifar100_file(at.path);
+           },
+           open_cifar100, "train.bin"},
     Format{"cifar10",
            [](const Look& at) {
              return !at.is_folder || any_file(at, [](const std::string& name) {

@@ -75,7 +75,7 @@ TEST(ImageFolder, ErrorsSayWhatIsExpected) {
   EXPECT_THAT(message_of<DataError>(open_train), HasSubstr("empty: the class folder has no pictures"));
   EXPECT_THAT(message_of<DataError>([&] { open_at(folder.path() / "nowhere"); }), HasSubstr("no such file or folder"));
   EXPECT_THAT(message_of<UsageError>([&] { open_at(folder.path(), Split::train, "webdataset"); }),
-              HasSubstr("expected auto, folder, cifar10 or idx"));
+              HasSubstr("expected " + dataset_formats()));
 }
 
 TEST(ImageFolder, ValidationClassesMustBeThoseOfTraining) {
@@ -144,6 +144,31 @@ TEST(Cifar10, OneFileIsBothSplitsAndNamesComeFromTheMetaFile) {
   EXPECT_EQ(open_at(file)->size(), 1);
   EXPECT_EQ(open_at(file, Split::validation)->size(), 1);
   EXPECT_EQ(open_at(file)->class_names()[9], "truck");
+}
+
+TEST(Cifar100, HasFineLabelsBehindCoarseOnes) {
+  const auto record = [](uint8_t coarse, uint8_t fine) {
+    const Bytes of_ten = cifar_record(fine);
+    return Bytes{coarse} + of_ten;
+  };
+  const TemporaryFolder folder;
+  const auto file = folder.write("train.bin", record(1, 99) + record(19, 4));
+  folder.write("test.bin", record(0, 7));
+  std::string names;
+  for (int c = 0; c < 100; ++c) names += "class" + std::to_string(c) + "\n";
+  folder.write("fine_label_names.txt", bytes_of(names));
+  const auto train = open_at(folder.path()), val = open_at(folder.path(), Split::validation);
+  EXPECT_EQ(train->describe(), "CIFAR-100 records");
+  ASSERT_EQ(train->size(), 2);
+  EXPECT_EQ(train->label(0), 99);
+  EXPECT_EQ(train->label(1), 4);
+  EXPECT_EQ(val->label(0), 7);
+  EXPECT_EQ(train->class_names()[99], "class99");
+  const TemporaryFolder other;
+  EXPECT_EQ(train->read(1).bytes, open_at(other.write("ten.bin", cifar_record(4)))->read(0).bytes);
+  EXPECT_EQ(open_at(file)->size(), 2);
+  const auto bad = other.write("b.bin", record(0, 100));
+  EXPECT_THROW(open_at(bad), FormatError);
 }
 
 TEST(Cifar10, BrokenFiles) {

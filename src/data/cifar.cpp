@@ -1,5 +1,5 @@
-// CIFAR-10 binary records: a label byte, then 32 x 32 red, green and blue planes.
-// A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
+// CIFAR-10 and CIFAR-100 binary records: the label's byte, in CIFAR-100 behind that of its superclass, then 32 x 32
+// red, green and blue planes. A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
 #include <algorithm>
 #include <fstream>
 
@@ -11,14 +11,24 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kSide = 32, kPlane = kSide * kSide, kRecord = 1 + 3 * kPlane, kClasses = 10;
+constexpr int kSide = 32, kPlane = kSide * kSide;
 
-class Cifar10 final : public Dataset {
+struct Form {
+  std::string_view name;
+  int labels;  // bytes before the planes; the last is the label
+  int classes;
+  std::string_view class_names;  // file beside the records
+  int record() const { return labels + 3 * kPlane; }
+};
+constexpr Form kCifar10{"CIFAR-10", 1, 10, "batches.meta.txt"};
+constexpr Form kCifar100{"CIFAR-100", 2, 100, "fine_label_names.txt"};
+
+class Cifar final : public Dataset {
 public:
-  explicit Cifar10(const std::vector<fs::path>& paths) {
+  Cifar(const Form& form, const std::vector<fs::path>& paths) : form_(form) {
     for (const fs::path& path : paths) add_file(path);
     if (labels_.empty()) throw DataError(paths.front().string() + ": has no records");
-    read_class_names(paths.front().parent_path() / "batches.meta.txt");
+    read_class_names(paths.front().parent_path() / form_.class_names);
   }
 
   int64_t size() const override { return static_cast<int64_t>(labels_.size()); }
@@ -27,14 +37,14 @@ public:
     const Batch& batch = batch_of(i);
     return batch.name + "[" + std::to_string(i - batch.first) + "]";
   }
-  std::string describe() const override { return "CIFAR-10 records"; }
+  std::string describe() const override { return std::string(form_.name) + " records"; }
   int fixed_height() const override { return kSide; }
   int fixed_width() const override { return kSide; }
 
   RawSample read(int64_t i) const override {
     const Batch& batch = batch_of(i);
     std::vector<uint8_t> planes(3 * kPlane);
-    if (batch.file.read((i - batch.first) * kRecord + 1, planes) != planes.size())
+    if (batch.file.read((i - batch.first) * form_.record() + form_.labels, planes) != planes.size())
       throw DataError(name(i) + ": is no longer there; the file became shorter while it was read");
     RawSample sample{std::vector<uint8_t>(planes.size()), kSide, kSide, 3};
     for (size_t p = 0; p < kPlane; ++p)
@@ -58,19 +68,21 @@ private:
   void add_file(const fs::path& path) {
     InputFile file(path);
     const int64_t bytes = file.bytes();
-    if (bytes % kRecord != 0)
-      throw FormatError(path.string() + ": has " + std::to_string(bytes) +
-                        " bytes, expected a multiple of 3073 (CIFAR-10 records); is it another format, or cut short?");
+    const int record = form_.record();
+    if (bytes % record != 0)
+      throw FormatError(path.string() + ": has " + std::to_string(bytes) + " bytes, expected a multiple of " +
+                        std::to_string(record) + " (" + describe() + "); is it another format, or cut short?");
     const int64_t first = size();
-    std::vector<uint8_t> chunk(static_cast<size_t>(kRecord) * 1024);
+    std::vector<uint8_t> chunk(static_cast<size_t>(record) * 1024);
     for (int64_t at = 0; at < bytes;) {
-      const size_t got = file.read(at, chunk) / kRecord * kRecord;
+      const size_t got = file.read(at, chunk) / static_cast<size_t>(record) * static_cast<size_t>(record);
       if (got == 0) throw DataError(path.string() + ": became shorter while it was read");
-      for (size_t r = 0; r < got; r += kRecord) {
-        if (chunk[r] >= kClasses)
+      for (size_t r = 0; r < got; r += static_cast<size_t>(record)) {
+        const uint8_t label = chunk[r + static_cast<size_t>(form_.labels) - 1];
+        if (label >= form_.classes)
           throw FormatError(path.string() + ": record " + std::to_string(size() - first) + " has label " +
-                            std::to_string(chunk[r]) + ", expected 0 to 9");
-        labels_.push_back(chunk[r]);
+                            std::to_string(label) + ", expected 0 to " + std::to_string(form_.classes - 1));
+        labels_.push_back(label);
       }
       at += static_cast<int64_t>(got);
     }
@@ -84,11 +96,12 @@ private:
       while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
       if (!line.empty()) class_names_.push_back(line);
     }
-    if (class_names_.size() == kClasses) return;
+    if (class_names_.size() == static_cast<size_t>(form_.classes)) return;
     class_names_.clear();
-    for (int c = 0; c < kClasses; ++c) class_names_.push_back(std::to_string(c));
+    for (int c = 0; c < form_.classes; ++c) class_names_.push_back(std::to_string(c));
   }
 
+  const Form form_;
   std::vector<uint8_t> labels_;
   std::vector<Batch> batches_;
 };
@@ -96,12 +109,18 @@ private:
 }  // namespace
 
 std::unique_ptr<Dataset> open_cifar10(const fs::path& path, Split split) {
-  if (!fs::is_directory(path)) return std::make_unique<Cifar10>(std::vector<fs::path>{path});
+  if (!fs::is_directory(path)) return std::make_unique<Cifar>(kCifar10, std::vector<fs::path>{path});
   const char* prefix = split == Split::train ? "data_batch_" : "test_batch";
   std::vector<fs::path> paths;
   for (const std::string& name : list_files(path))
     if (name.starts_with(prefix) && name.ends_with(".bin")) paths.push_back(path / name);
-  return paths.empty() ? nullptr : std::make_unique<Cifar10>(paths);
+  return paths.empty() ? nullptr : std::make_unique<Cifar>(kCifar10, paths);
+}
+
+std::unique_ptr<Dataset> open_cifar100(const fs::path& path, Split split) {
+  if (!fs::is_directory(path)) return std::make_unique<Cifar>(kCifar100, std::vector<fs::path>{path});
+  const fs::path file = path / (split == Split::train ? "train.bin" : "test.bin");
+  return fs::exists(file) ? std::make_unique<Cifar>(kCifar100, std::vector<fs::path>{file}) : nullptr;
 }
 
 }  // namespace convolt

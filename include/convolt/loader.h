@@ -25,7 +25,9 @@ struct LoaderOptions {
   bool training = true;  // shuffle, drop the incomplete last batch; else in order, pad the last batch with rows of
                          // weight 0
   BadSamplePolicy bad_samples = BadSamplePolicy::replace;  // what becomes of those that cannot be read
-  uint64_t seed = 0;                                       // of order, replacements and augmentation
+  // A data set with a larger part of bad samples ends with an error, whatever becomes of each; 0: the first one does.
+  double max_bad = 1;
+  uint64_t seed = 0;  // of order, replacements and augmentation
   int max_side =
       0;  // pictures are shrunk by an integer factor to at most this; 0: 8 x the larger side of the network's input
   int64_t max_pixels = 200'000'000;  // a header that declares more is a bad picture

@@ -108,6 +108,7 @@ struct TrainOptions {
   int max_side = 0;
   bool resident = false;  // training and validation set stay in device memory, decoded
   BadSamplePolicy bad_samples = BadSamplePolicy::replace;
+  double max_bad = 1;  // the part of the training samples that may be bad; a larger one is a DataError
   uint64_t seed = 0;
   int64_t checkpoint_every = 0;  // steps; 0: at the end of each epoch only
   BestMetric best_metric = BestMetric::top1;

@@ -349,7 +349,12 @@ private:
 
   void note_bad(int64_t sample, const std::string& name, std::string reason) {
     const std::lock_guard lock(bad_mutex_);
-    if (known_bad_.insert(sample).second) bad_.push_back({name, std::move(reason)});
+    if (!known_bad_.insert(sample).second) return;
+    bad_.push_back({name, std::move(reason)});
+    if (static_cast<double>(bad_.size()) <= options_.max_bad * static_cast<double>(dataset_.size())) return;
+    throw DataError(std::to_string(bad_.size()) + " of " + std::to_string(dataset_.size()) +
+                    " pictures cannot be used, more than --max-bad allows; the last is " + name + ": " +
+                    bad_.back().reason + "; convolt verify names them all");
   }
 
   Context& context_;

@@ -33,6 +33,7 @@ void check(const LoaderOptions& options, const Dataset& dataset) {
           std::to_string(options.threads));
   require(options.slots >= 2, "number of slots", "at least 2", std::to_string(options.slots));
   require(options.max_side >= 0, "max_side", "a length in pixels, or 0", std::to_string(options.max_side));
+  require(options.max_bad >= 0 && options.max_bad <= 1, "max_bad", "0 to 1", std::to_string(options.max_bad));
   require(options.max_pixels >= 1, "max_pixels", "at least 1", std::to_string(options.max_pixels));
   require(options.first_step >= 0, "first_step", "at least 0", std::to_string(options.first_step));
   require(options.group >= 1, "group", "at least 1", std::to_string(options.group));

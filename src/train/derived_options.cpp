@@ -37,6 +37,7 @@ LoaderOptions training_loader(const TrainOptions& o, int64_t first_step) {
   l.threads = o.workers;
   l.training = true;
   l.bad_samples = o.bad_samples;
+  l.max_bad = o.max_bad;
   l.seed = o.seed;
   l.max_side = o.max_side;
   l.resident = o.resident;

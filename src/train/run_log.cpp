@@ -30,7 +30,8 @@ MetricsTable open_table(const std::string& path, std::optional<int64_t> after_st
 }  // namespace
 
 RunLog::RunLog(const std::string& folder, std::optional<int64_t> after_step, bool tensorboard)
-    : lines_(open_lines(in(made(folder), "metrics.jsonl"), after_step)),
+    : folder_(folder),
+      lines_(open_lines(in(made(folder), "metrics.jsonl"), after_step)),
       table_(open_table(in(folder, "metrics.csv"), after_step)) {
   if (tensorboard) events_.emplace(in(folder, "tensorboard"), after_step ? *after_step + 1 : 0);
 }
@@ -82,6 +83,18 @@ void RunLog::epoch(const EpochSummary& s) {
     values.emplace_back("validation/top5", s.validation->top5);
   }
   events_->scalars(s.step, values);
+}
+
+void RunLog::bad_samples(const std::vector<BadSample>& samples) {
+  if (samples.empty()) return;
+  std::string text;
+  for (const BadSample& b : samples) {
+    const nlohmann::ordered_json line{{"name", b.name}, {"reason", b.reason}};
+    text += line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  }
+  AtomicFile file(in(folder_, "bad.jsonl"));
+  file.write(text);
+  file.commit();
 }
 
 void RunLog::picture(int64_t step, const EncodedPicture& picture) { events_->picture(step, "train/pictures", picture); }

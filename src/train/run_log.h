@@ -1,4 +1,5 @@
-// What a training writes about itself for people and programs to read: metrics.jsonl, metrics.csv, tensorboard/.
+// What a training writes about itself for people and programs to read: metrics.jsonl, metrics.csv, bad.jsonl,
+// tensorboard/.
 #pragma once
 
 #include <optional>
@@ -23,12 +24,16 @@ public:
   // metrics.jsonl and metrics.csv: step, epoch, lr, train_*, val_* where there is a validation, best.
   void epoch(const EpochSummary& s);
 
+  // bad.jsonl: name and reason of each, in place of what it held; no file where there are none.
+  void bad_samples(const std::vector<BadSample>& samples);
+
   bool draws() const { return events_.has_value(); }
   // TensorBoard only, where draws(): pictures as the network sees them, and a histogram of each trainable parameter.
   void picture(int64_t step, const EncodedPicture& picture);
   void weights(int64_t step, const Params& params);
 
 private:
+  std::string folder_;
   MetricsLog lines_;
   MetricsTable table_;
   std::optional<EventFile> events_;

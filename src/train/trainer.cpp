@@ -52,7 +52,18 @@ public:
       log_.emplace(o_.output_dir, o_.resume.empty() ? std::nullopt : std::optional(state_.step), o_.tensorboard);
   }
 
+  // What cannot be read is on record also where it ends the training.
   TrainResult run(const std::atomic<int>* interrupt) {
+    try {
+      return run_steps(interrupt);
+    } catch (const DataError&) {
+      if (log_) log_->bad_samples(bad_samples());
+      throw;
+    }
+  }
+
+private:
+  TrainResult run_steps(const std::atomic<int>* interrupt) {
     start_ = epoch_start_ = report_time_ = Clock::now();
     first_step_ = report_step_ = state_.step;
     while (state_.step < total_steps_ && !keeper_->out_of_patience()) {
@@ -68,7 +79,6 @@ public:
     return result(false);
   }
 
-private:
   // The options of the training's plans: what the checkpoint names is chosen again, and what one plan has chosen by the
   // next.
   const TrainOptions& with_recorded_kernels() {
@@ -223,7 +233,10 @@ private:
     s.seconds = seconds_since(epoch_start_);
     epoch_start_ = report_time_ = Clock::now();
     if (state_.step % per_epoch_ == 0) epoch_base_ = reading.values;
-    if (log_) log_->epoch(s);
+    if (log_) {
+      log_->epoch(s);
+      log_->bad_samples(bad_samples());
+    }
     if (log_ && log_->draws()) log_->weights(state_.step, params_);
     // `best` first: a run cut off between the two goes on from `last` and decides about the epoch again, the same way.
     keeper_->save_judged(s, trained());
@@ -320,15 +333,21 @@ private:
     }
   }
 
+  // Of training and validation.
+  std::vector<BadSample> bad_samples() const {
+    std::vector<BadSample> all = loader_->bad_samples();
+    if (evaluator_)
+      for (BadSample& b : evaluator_->bad_samples()) all.push_back(std::move(b));
+    return all;
+  }
+
   TrainResult result(bool interrupted) {
     TrainResult r;
     r.steps = state_.step;
     r.interrupted = interrupted;
     r.stopped_early = keeper_->out_of_patience();
     r.best_top1 = state_.best_top1;
-    r.bad_samples = loader_->bad_samples();
-    if (evaluator_)
-      for (BadSample& b : evaluator_->bad_samples()) r.bad_samples.push_back(std::move(b));
+    r.bad_samples = bad_samples();
     r.seconds = seconds_since(start_);
     return r;
   }

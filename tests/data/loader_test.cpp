@@ -174,6 +174,31 @@ TEST_P(LoaderTest, ABadPictureIsReplacedByAPureFunction) {
                                           "sample9"}));
 }
 
+TEST_P(LoaderTest, MoreBadPicturesThanAllowedEndIt) {
+  MemoryDataset dataset(24);
+  for (const int bad : {3, 4, 5}) dataset.spoil(bad);
+  LoaderOptions o = options(24, 3);
+  o.bad_samples = BadSamplePolicy::skip;
+  Batch batch;
+  o.max_bad = 3.0 / 24;
+  const auto enough = Loader::create(context(), dataset, o);
+  ASSERT_TRUE(enough->next(batch));
+  enough->release(batch);
+  for (const double part : {2.9 / 24, 0.0}) {
+    o.max_bad = part;
+    const auto loader = Loader::create(context(), dataset, o);
+    try {
+      loader->next(batch);
+      FAIL() << "expected an error";
+    } catch (const DataError& e) {
+      EXPECT_THAT(e.what(), testing::HasSubstr(part > 0 ? "3 of 24 pictures cannot be used, more than --max-bad allows"
+                                                        : "1 of 24 pictures"));
+    }
+  }
+  o.max_bad = 1.5;
+  EXPECT_THROW(Loader::create(context(), dataset, o), UsageError);
+}
+
 TEST_P(LoaderTest, TooManyBadReplacementsAreAnError) {
   MemoryDataset dataset(64);
   for (int i = 1; i < 64; ++i) dataset.spoil(i);

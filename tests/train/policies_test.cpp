@@ -355,7 +355,19 @@ TEST(BadPictures, SkipCountsThemForNothingAndFailNamesOne) {
   o.epochs = 5;
   const TrainResult r = Trial().train(data, &validation, o);
   EXPECT_EQ(r.bad_samples.size(), 2U);
+  const auto list = [&](const std::string& run) {
+    std::vector<std::string> lines = rows_of(folder.path(run) + "/bad.jsonl");
+    std::sort(lines.begin(), lines.end());
+    return lines;
+  };
+  EXPECT_THAT(list("whole"), testing::ElementsAre(R"({"name":"made[3]","reason":"broken on purpose"})",
+                                                  R"({"name":"made[40]","reason":"broken on purpose"})"));
   expect_same_bits_after(5, o, folder, data, validation);
+  o.max_bad = 1.0 / 48;
+  o.output_dir = folder.path("too many");
+  EXPECT_THAT(message_of<DataError>([&] { Trial().train(data, &validation, o); }), HasSubstr("2 of 48 pictures"));
+  EXPECT_EQ(list("too many").size(), 2U);
+  o.max_bad = 1;
   o.bad_samples = BadSamplePolicy::fail;
   EXPECT_THAT(message_of<DataError>([&] { Trial().train(data, &validation, o); }),
               testing::MatchesRegex("made.(3|40).: broken on purpose; --bad-images skip goes on without it"));

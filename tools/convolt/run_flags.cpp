@@ -1,5 +1,7 @@
 #include "run_flags.h"
 
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <map>
 
@@ -16,6 +18,15 @@ const std::map<std::string, BadStepPolicy> kNanPolicies{
     {"stop", BadStepPolicy::stop}, {"skip", BadStepPolicy::skip}, {"halve-lr", BadStepPolicy::halve_rate}};
 const std::map<std::string, BadSamplePolicy> kBadImages{
     {"replace", BadSamplePolicy::replace}, {"skip", BadSamplePolicy::skip}, {"fail", BadSamplePolicy::fail}};
+
+// "1%" or "0.01", if it is a part of all.
+std::optional<double> part_of(std::string text) {
+  const bool percent = text.ends_with('%');
+  if (percent) text.pop_back();
+  std::optional<double> part = to_number(text);
+  if (part && percent) *part /= 100;
+  return part && *part >= 0 && *part <= 1 ? part : std::nullopt;
+}
 
 template <class Map>
 Rule names_of(const Map& values) {
@@ -57,6 +68,12 @@ void RunFlags::add(FlagSet& flags) {
       .option("--bad-images", bad_images,
               "a picture that cannot be read: replace it by another, skip it (weight 0), or fail")
       .check(names_of(kBadImages));
+  flags
+      .option("--max-bad", max_bad,
+              "the part of the training pictures that may be unreadable before the training ends, as 1% or 0.01")
+      .check({"", [](const std::string& text) {
+                return part_of(text) ? "" : fmt::format("expected a part of all, as 1% or 0.01, found '{}'", text);
+              }});
 }
 
 std::string RunFlags::resume_path() const {
@@ -90,6 +107,7 @@ void RunFlags::apply_to(TrainOptions& o) const {
   o.best_metric = kMetrics.at(best_metric);
   o.optimizer.bad_steps = kNanPolicies.at(nan_policy);
   o.bad_samples = kBadImages.at(bad_images);
+  o.max_bad = *part_of(max_bad);
 }
 
 }  // namespace convolt::cli

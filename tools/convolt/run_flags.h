@@ -13,7 +13,7 @@ struct RunFlags {
   bool overwrite = false, tensorboard = false;
   int64_t checkpoint_every = 0;
   int log_every = 10, keep = 0, early_stop = 0;
-  std::string best_metric = "top1", nan_policy = "stop", bad_images = "replace";
+  std::string best_metric = "top1", nan_policy = "stop", bad_images = "replace", max_bad = "100%";
 
   void add(FlagSet& flags);
   // The checkpoint to go on from, empty for none. Throws UsageError where the folder would be written over.

@@ -120,15 +120,21 @@ Placement place(const AugmentOptions& options, const Window& whole, const Dice& 
   return stretched(options, whole);
 }
 
-Affine flips(const AugmentOptions& options, const Dice& dice) {
-  Affine map;
+struct Flips {
+  bool horizontal = false, vertical = false;
+};
+Flips draw_flips(const AugmentOptions& options, const Dice& dice) {
   const bool odd_epoch = options.alternating_flip && dice.epoch % 2 == 1;
   const Dice drawn{dice.seed, options.alternating_flip ? 0 : dice.epoch, dice.sample};
-  if (drawn.decide(Draw::hflip, options.hflip) != odd_epoch) {
+  return {drawn.decide(Draw::hflip, options.hflip) != odd_epoch, dice.decide(Draw::vflip, options.vflip)};
+}
+Affine flipped(const AugmentOptions& options, const Flips& flips) {
+  Affine map;
+  if (flips.horizontal) {
     map.m[0] = -1;
     map.m[2] = options.width;
   }
-  if (dice.decide(Draw::vflip, options.vflip)) {
+  if (flips.vertical) {
     map.m[4] = -1;
     map.m[5] = options.height;
   }
@@ -199,8 +205,8 @@ SampleRecord make_record(const AugmentOptions& options, int picture_height, int 
 
   const Dice dice{seed, epoch, sample};
   const Placement placement = place(options, {0, 0, picture_width, picture_height}, dice);
-  const Affine map =
-      placement.map * flips(options, dice) * turned(draw_turn(options, dice), options.height, options.width);
+  const Affine map = placement.map * flipped(options, draw_flips(options, dice)) *
+                     turned(draw_turn(options, dice), options.height, options.width);
   std::transform(map.m, map.m + 6, record.map, [](double v) { return static_cast<float>(v); });
   record.axis_aligned = record.map[1] == 0 && record.map[3] == 0 ? 1 : 0;
   const Window& box = placement.box;
@@ -216,6 +222,35 @@ SampleRecord make_record(const AugmentOptions& options, int picture_height, int 
   record.to_grey = dice.decide(Draw::grayscale, options.grayscale) ? 1 : 0;
   place_erasing(options, dice, record);
   return record;
+}
+
+std::vector<DrawnValues> explain(const AugmentOptions& o, int picture_height, int picture_width, uint64_t seed,
+                                 uint32_t epoch, uint64_t sample) {
+  const SampleRecord record = make_record(o, picture_height, picture_width, 3, seed, epoch, sample);
+  const Dice dice{seed, epoch, sample};
+  const Affine crop = place(o, {0, 0, picture_width, picture_height}, dice).map;
+  const Flips flips = draw_flips(o, dice);
+  const Turn turn = draw_turn(o, dice);
+  std::vector<DrawnValues> drawn{
+      {"crop", {crop.m[2], crop.m[5], crop.m[2] + crop.m[0] * o.width, crop.m[5] + crop.m[4] * o.height}}};
+  const auto add = [&](bool on, const char* operation, std::vector<double> values) {
+    if (on) drawn.push_back({operation, std::move(values)});
+  };
+  const auto one = [](float v) { return std::vector{static_cast<double>(v)}; };
+  add(o.hflip > 0 || o.alternating_flip, "hflip", {flips.horizontal ? 1.0 : 0.0});
+  add(o.vflip > 0, "vflip", {flips.vertical ? 1.0 : 0.0});
+  add(o.shear[0] > 0 || o.shear[1] > 0, "shear", {turn.shear_x, turn.shear_y});
+  add(o.zoom != std::array{1.F, 1.F}, "zoom", {turn.zoom});
+  add(o.rotate > 0, "rotate", {turn.angle});
+  add(o.translate > 0, "translate", {static_cast<double>(turn.x), static_cast<double>(turn.y)});
+  add(o.brightness > 0, "brightness", one(record.brightness));
+  add(o.contrast > 0, "contrast", one(record.contrast));
+  add(o.saturation > 0, "saturation", one(record.saturation));
+  add(o.hue > 0, "hue", one(record.hue));
+  add(o.grayscale > 0, "grayscale", {static_cast<double>(record.to_grey)});
+  const bool erased = record.erase[2] > 0;
+  add(o.erase > 0, "erase", erased ? std::vector<double>(record.erase, record.erase + 4) : std::vector<double>{});
+  return drawn;
 }
 
 AugmentArgs augment_args(const AugmentOptions& options) {

@@ -1,6 +1,9 @@
 // From options to what is done to one sample.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "augment.h"
 #include "convolt/augment.h"
 
@@ -51,6 +54,19 @@ Affine turned(const Turn& turn, int height, int width);
 // passed check().
 SampleRecord make_record(const AugmentOptions& options, int picture_height, int picture_width, int picture_channels,
                          uint64_t seed, uint32_t epoch, uint64_t sample);
+
+// What was drawn for a sample by one operation.
+struct DrawnValues {
+  std::string operation;  // named as the flags are
+  std::vector<double> values;
+  friend bool operator==(const DrawnValues&, const DrawnValues&) = default;
+};
+// The draws behind make_record() of the same arguments, in the order in which they are applied, of what the options
+// switch on: crop (left, top, right, bottom of what comes to lie on the output, in pixels of the decoded picture),
+// hflip, vflip (1: mirrored), shear (x, y degrees), zoom, rotate (degrees), translate (x, y pixels), brightness,
+// contrast, saturation, hue, grayscale (1: grey), erase (left, top, width, height in the output; none: not erased).
+std::vector<DrawnValues> explain(const AugmentOptions& options, int picture_height, int picture_width, uint64_t seed,
+                                 uint32_t epoch, uint64_t sample);
 
 // What the options say to the kernel about all samples; input, output and scratch are still to be filled in.
 AugmentArgs augment_args(const AugmentOptions& options);

@@ -30,6 +30,8 @@ const Case kCases[] = {
     {"train --data-path @shapes --val-split 1", 2, "leaves none on one side"},
     {"train --data-path @shapes --val-split 0.5 --val-data-path @shapes", 2, "exclude"},
     {"train --data-path @shapes --fraction 0", 2, "--fraction 0.000000 of"},
+    {"augment --data-path @shapes --model resnet20", 2, "augment needs --out FILE.png, or --explain"},
+    {"augment --data-path @shapes --model resnet20 --explain --sample 999", 2, "--sample 999"},
     {"train --data-path @shapes --max-bad 120%", 2, "--max-bad: expected a part of all, as 1% or 0.01, found '120%'"},
     {"train --data-path @shapes --limit 0", 2, "--limit: expected at least 1, found 0"},
     {"train --data-path @shapes --device cuda:x", 2, "unknown device 'cuda:x'"},

@@ -58,6 +58,23 @@ TEST_F(MainJob, APartIsKeptForValidation) {
   EXPECT_EQ(json::parse(limited.out).at("samples"), 5);
 }
 
+TEST_F(MainJob, WhatIsDrawnForAPictureCanBeAskedFor) {
+  const std::string command =
+      "augment --data-path '" + at("shapes") +
+      "' --model resnet20 --rotate 15 --no-augment --hflip 1 --seed 4 --explain --sample 7 --epoch ";
+  const Outcome o = convolt(command + "2 --json");
+  ASSERT_EQ(o.code, 0) << o.error;
+  const json j = json::parse(o.out);
+  EXPECT_EQ(j.at("sample"), 7);
+  EXPECT_EQ(j.at("output"), (json{32, 32}));
+  EXPECT_EQ(j.at("drawn").at("crop"), (json{0.0, 0.0, j.at("picture")[0], j.at("picture")[1]}));
+  EXPECT_EQ(j.at("drawn").at("hflip"), (json{1.0}));
+  EXPECT_LE(std::abs(j.at("drawn").at("rotate")[0].get<double>()), 15);
+  EXPECT_EQ(j.at("drawn").size(), 3U);
+  EXPECT_NE(json::parse(convolt(command + "3 --json").out).at("drawn").at("rotate"), j.at("drawn").at("rotate"));
+  EXPECT_THAT(convolt(command + "2").out, HasSubstr("  hflip       1\n"));
+}
+
 TEST_F(MainJob, TrainEvalPredict) {
   const Outcome t = convolt(train("run") + "--epochs 2 --json");
   ASSERT_EQ(t.code, 0) << t.error;

@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <opencv2/imgproc.hpp>
 
+#include "augment/policy.h"
 #include "commands.h"
 #include "data/render.h"
 #include "data/sampler.h"
@@ -21,6 +23,8 @@ struct AugmentCommand {
   AugmentFlags augment;
   int count = 8, variants = 6, max_side = 0;
   uint64_t seed = 0;
+  std::optional<int> sample, epoch;
+  bool explain = false, json = false;
 };
 
 // One picture of the data set: as evaluation sees it, then as each epoch does.
@@ -54,10 +58,14 @@ std::string describe(const AugmentOptions& o) {
   return parts.empty() ? "no augmentation" : fmt::format("{}", fmt::join(parts, ", "));
 }
 
+std::string class_of(const Dataset& data, int64_t sample) {
+  return printable(data.class_names()[static_cast<size_t>(data.label(sample))]);
+}
+
 Row make_row(const AugmentCommand& c, Context& context, const Dataset& data, const Pipeline& pipeline, int64_t sample) {
   const AugmentOptions &seen = pipeline.evaluation, &trained = pipeline.training;
   Row row;
-  row.label = printable(data.class_names()[static_cast<size_t>(data.label(sample))]);
+  row.label = class_of(data, sample);
   row.file = printable(std::filesystem::path(data.name(sample)).filename().string());
   const uint32_t first = 0;
   const std::vector<uint8_t> original =
@@ -143,7 +151,42 @@ cv::Mat draw_sheet(const std::vector<Row>& rows, const std::string& title, const
   return sheet;
 }
 
+// What epoch --epoch draws for sample --sample.
+int run_explain(const AugmentCommand& c, const Dataset& data, const AugmentOptions& o) {
+  const int64_t i = c.sample.value_or(0);
+  if (i >= data.size())
+    throw UsageError(fmt::format("--sample {}: '{}' has samples 0 to {}", i, printable(c.path), data.size() - 1));
+  const int epoch = c.epoch.value_or(1);
+  const PictureSize size = decode_sample(data, i, o, c.max_side).size;
+  const std::vector<DrawnValues> drawn =
+      explain(o, size.height, size.width, c.seed, static_cast<uint32_t>(epoch - 1), static_cast<uint64_t>(i));
+  const std::string name = printable(data.name(i)), label = class_of(data, i);
+  if (c.json) {
+    nlohmann::ordered_json j{{"name", name},
+                             {"class", label},
+                             {"sample", i},
+                             {"epoch", epoch},
+                             {"seed", c.seed},
+                             {"picture", {size.width, size.height}},
+                             {"output", {o.width, o.height}}};
+    for (const DrawnValues& d : drawn) j["drawn"][d.operation] = d.values;
+    fmt::print("{}\n", j.dump());
+    return 0;
+  }
+  fmt::print("{} ({}), sample {} of epoch {}, seed {}\n{} x {} pixels as decoded, {} x {} for the network\n", name,
+             label, i, epoch, c.seed, size.width, size.height, o.width, o.height);
+  for (const DrawnValues& d : drawn)
+    fmt::print("  {:<12}{}\n", d.operation,
+               d.values.empty() ? "none" : fmt::format("{:.6g}", fmt::join(d.values, ", ")));
+  return 0;
+}
+
 int run_augment(const AugmentCommand& c) {
+  if (c.out.empty() && !c.explain) throw UsageError("augment needs --out FILE.png, or --explain");
+  if (c.explain) {
+    const auto data = open_dataset({c.path, c.format, Split::train});
+    return run_explain(c, *data, make_pipeline(find_model(c.model), *data, c.pictures, c.augment).training);
+  }
   if (std::filesystem::path(c.out).extension() != ".png")
     throw UsageError("--out '" + c.out + "': expected a name that ends in .png");
   const ModelInfo model = find_model(c.model);
@@ -178,17 +221,22 @@ Subcommand add_augment(CLI::App& program) {
   c->pictures.add(flags, true);
   c->augment.add(flags);
   flags.group("Output");
-  flags.option("--out,--output", c->out, "the sheet, FILE.png").required();
+  flags.option("--out,--output", c->out, "the sheet, FILE.png");
   flags.option("--count", c->count, "pictures, one a row").check(between(1, 1000));
   flags.option("--variants", c->variants, "augmented versions of each").check(between(1, 100));
   flags.option("--seed", c->seed, "of the choice of pictures and of the augmentation");
+  const Flag explain = flags.toggle("--explain", c->explain, "instead, say what is drawn for one picture in one epoch");
+  flags.option("--sample", c->sample, "which picture, from 0 [0]").check(at_least(0)).needs(explain);
+  flags.option("--epoch", c->epoch, "which epoch, from 1 [1]").check(at_least(1)).needs(explain);
+  flags.toggle("--json", c->json, "what --explain says as one JSON object").needs(explain);
   flags.group("Device");
   flags.option("--device", c->device.device, "auto, cpu, cuda or cuda:N");
   add_config(flags);
   flags.footer(
       "Column 'epoch N' shows what epoch N of convolt train, with the same flags and seed, would show of the picture; "
       "'evaluation' is how validation sees it.\n\n"
-      "Example:\n  convolt augment --data-path DATA --model resnet20 --rotate 15 --random-erase 0.3 --out sheet.png");
+      "Example:\n  convolt augment --data-path DATA --model resnet20 --rotate 15 --random-erase 0.3 --out sheet.png\n"
+      "  convolt augment --data-path DATA --model resnet20 --rotate 15 --explain --sample 1234 --epoch 7");
   return {flags, [c] { return run_augment(*c); }};
 }
 

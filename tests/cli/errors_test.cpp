@@ -108,7 +108,6 @@ const Case kCases[] = {
     {"augment --data-path @shapes --out @no/sheet.png --model resnet20 --count 1", 1, "no/sheet.png"},
     {"augment --data-path @shapes --out @sheet.png --shear 95", 2, "shear must be 0 to 89 degrees, found 95"},
     {"augment --data-path @empty --out @sheet.png", 3, "empty"},
-    {"augment --data-path @shapes", 2, "--out is required"},
     {"report @missing", 3, "is no run: expected the --output-dir of convolt train"},
     {"report @run", 3, "is no run"},
     {"report", 2, "run is required"},

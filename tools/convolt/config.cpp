@@ -80,8 +80,10 @@ private:
   const CLI::Option* option_of(const ConfigEntry& entry) {
     const CLI::Option* option = find_flag(command_, entry.key);
     if (option == nullptr) {
+      // "epoch" of augment in place of "epochs" of train is a slip all the same.
+      const bool lacks_s = find_flag(command_, entry.key + "s") != nullptr;
       for (const CLI::App* other : program_.get_subcommands([](const CLI::App*) { return true; }))
-        if (find_flag(*other, entry.key) != nullptr) return nullptr;
+        if (!lacks_s && find_flag(*other, entry.key) != nullptr) return nullptr;
       std::vector<std::string> known;
       for (const CLI::Option* o : command_.get_options())
         known.insert(known.end(), o->get_lnames().begin(), o->get_lnames().end());

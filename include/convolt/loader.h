@@ -18,12 +18,20 @@ namespace convolt {
 // batch norm sees it). fail: DataError that names it.
 enum class BadSamplePolicy : uint8_t { replace, skip, fail };
 
+// Which samples an epoch of training shows; its length is the data set's in any case.
+enum class Sampler : uint8_t {
+  shuffle,   // each once, in an order of the epoch's own
+  balanced,  // each class as often as any other, and its samples in turn
+  weighted,  // at random, each as often as its Dataset::weight() is part of all, which then has no say in the loss
+};
+
 // How a data set becomes batches.
 struct LoaderOptions {
   int batch = 128;       // rows of each batch
   int threads = 2;       // decode threads (-j), at least 1
   bool training = true;  // shuffle, drop the incomplete last batch; else in order, pad the last batch with rows of
                          // weight 0
+  Sampler sampler = Sampler::shuffle;                      // training: which samples, in which order
   BadSamplePolicy bad_samples = BadSamplePolicy::replace;  // what becomes of those that cannot be read
   // A data set with a larger part of bad samples ends with an error, whatever becomes of each; 0: the first one does.
   double max_bad = 1;

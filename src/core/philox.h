@@ -37,7 +37,9 @@ enum class RandomUse : uint32_t {
   initialise = 5,
   dropout = 6,
   synth = 7,
-  part = 8  // of a data set
+  part = 8,  // of a data set
+  balance = 9,
+  weighted = 10
 };
 
 // Four numbers for (seed; use, epoch, sample, index).

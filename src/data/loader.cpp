@@ -12,6 +12,7 @@
 #include "convolt/loader.h"
 #include "data/decode.h"
 #include "data/loader_setup.h"
+#include "data/order.h"
 #include "data/resident.h"
 #include "data/sampler.h"
 #include "data/slot_ring.h"
@@ -30,6 +31,7 @@ public:
         dataset_(dataset),
         options_(options),
         limits_(limits),
+        order_(dataset, options.training ? options.sampler : Sampler::shuffle, options.seed),
         rows_per_claim_(dataset.fixed_height() > 0 ? 32 : 1),
         largest_picture_(sizes.largest) {
     if (options.resident) {
@@ -240,19 +242,22 @@ private:
     const auto epoch = static_cast<uint32_t>(options_.training ? step / steps_per_epoch() : 0);
     const int64_t position = step % steps_per_epoch() * options_.batch + row;
     if (position >= n) return store_nothing(claim.slot, row, -1);
-    const int64_t first = options_.training ? Permutation(n, options_.seed, epoch)(position) : position;
+    const Shown shown = options_.training ? order_(epoch, position) : Shown{position, static_cast<uint64_t>(position)};
+    const int64_t first = shown.sample;
     if (!options_.training || options_.bad_samples == BadSamplePolicy::skip) {
-      if (const auto decoded = decode_sample(first, epoch, scratch))
+      if (const auto decoded = decode_sample(first, shown.drawn_as, epoch, scratch))
         store(claim.slot, row, first, *decoded, scratch);
       else
         store_nothing(claim.slot, row, first);
       return;
     }
     int64_t sample = first;
+    uint64_t drawn_as = shown.drawn_as;
     for (int attempt = 0; attempt <= kReplacements; ++attempt) {
-      if (const auto decoded = decode_sample(sample, epoch, scratch))
+      if (const auto decoded = decode_sample(sample, drawn_as, epoch, scratch))
         return store(claim.slot, row, sample, *decoded, scratch);
       sample = replacement_sample(options_.seed, epoch, position, attempt, n);
+      drawn_as = static_cast<uint64_t>(sample);
     }
     throw DataError(dataset_.name(first) + ": cannot be read, and neither can the " + std::to_string(kReplacements) +
                     " samples drawn in its place; check the data set");
@@ -260,8 +265,8 @@ private:
 
   // What the epoch shows of the sample, in `scratch` unless it is resident, or nothing when it is bad. Throws, with the
   // name, what is not the data's fault.
-  std::optional<Decoded> decode_sample(int64_t sample, uint32_t epoch, std::span<uint8_t> scratch) {
-    const ViewKey key{options_.seed, epoch, static_cast<uint64_t>(sample)};
+  std::optional<Decoded> decode_sample(int64_t sample, uint64_t drawn_as, uint32_t epoch, std::span<uint8_t> scratch) {
+    const ViewKey key{options_.seed, epoch, drawn_as};
     if (resident_) return show_resident(sample, key);
     if (is_bad(sample)) return std::nullopt;
     return unless_bad(sample, [&](const RawSample& raw, const std::string& name) {
@@ -328,7 +333,8 @@ private:
     slot.records()[row] = view.record;
     if (!resident_) slot.records()[row].offset += offset;
     slot.labels()[row] = decoded.label;
-    slot.weights()[row] = options_.training ? dataset_.weight(sample) : 1;
+    const bool weighs = options_.training && options_.sampler != Sampler::weighted;
+    slot.weights()[row] = weighs ? dataset_.weight(sample) : 1;
     slot.samples[static_cast<size_t>(row)] = sample;
     slot.skipped[static_cast<size_t>(row)] = 0;
   }
@@ -361,6 +367,7 @@ private:
   const Dataset& dataset_;
   const LoaderOptions options_;
   const DecodeLimits limits_;
+  const Order order_;
   const int rows_per_claim_;  // more than one where a row is only a small copy
   const int64_t largest_picture_;
   std::optional<ResidentSet> resident_;

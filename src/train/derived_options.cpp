@@ -36,6 +36,7 @@ LoaderOptions training_loader(const TrainOptions& o, int64_t first_step) {
   l.batch = o.batch;
   l.threads = o.workers;
   l.training = true;
+  l.sampler = o.sampler;
   l.bad_samples = o.bad_samples;
   l.max_bad = o.max_bad;
   l.seed = o.seed;

@@ -36,11 +36,22 @@ void DataFlags::add(FlagSet& flags, bool training) {
       .option("--max-side", max_side,
               "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
       .check(at_least(0));
+  if (training)
+    flags
+        .option(
+            "--sampler", sampler,
+            "what an epoch shows: shuffle: each picture once; balanced: each class as often; weighted: at random by "
+            "the list's weights")
+        .check(one_of({"shuffle", "balanced", "weighted"}));
   if (training) flags.toggle("--resident", resident, "decode all pictures once and keep them in device memory");
 }
 
 int DataFlags::worker_count() const {
   return workers > 0 ? workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
+Sampler DataFlags::sampling() const {
+  return sampler == "balanced" ? Sampler::balanced : sampler == "weighted" ? Sampler::weighted : Sampler::shuffle;
 }
 
 namespace {

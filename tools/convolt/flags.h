@@ -56,9 +56,11 @@ struct DataFlags {
   uint64_t split_seed = 0;
   int64_t limit = 0;  // pictures, 0: all
   double fraction = 1;
+  std::string sampler = "shuffle";
 
   void add(FlagSet& flags, bool training);
   int worker_count() const;
+  Sampler sampling() const;
   // As open_dataset(), or a part of the training set by --val-split.
   std::unique_ptr<Dataset> open(Split part) const;
   // What --limit and --fraction leave of it.

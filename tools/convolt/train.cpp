@@ -122,6 +122,7 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
   o.views = c.views;
   o.max_side = c.data.max_side;
   o.resident = c.data.resident;
+  o.sampler = c.data.sampling();
   o.seed = c.seed;
   c.run.apply_to(o);
   return o;

@@ -3,11 +3,13 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <locale.h>
 #include <zip.h>
 
 #include <memory>
 #include <stdexcept>
 #include <string_view>
+#include <type_traits>
 
 #include "test_files.h"
 
@@ -21,13 +23,18 @@ struct Packed {
 };
 
 // As bytes, in one of libarchive's formats ("ustar", "pax", "gnutar") behind a filter ("gzip", "zstd", "xz", "none").
+// Names go into pax headers as UTF-8, as other programs write them.
 inline Bytes make_tar(const std::vector<Packed>& members, const char* format = "pax", const char* filter = "none") {
+  const std::unique_ptr<std::remove_pointer_t<locale_t>, void (*)(locale_t)> utf8(
+      newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr), freelocale);
+  const std::unique_ptr<std::remove_pointer_t<locale_t>, locale_t (*)(locale_t)> before(uselocale(utf8.get()),
+                                                                                        uselocale);
   Bytes bytes(1 << 22);
   size_t used = 0;
   const std::unique_ptr<archive, int (*)(archive*)> a(archive_write_new(), archive_write_free);
   const std::unique_ptr<archive_entry, void (*)(archive_entry*)> entry(archive_entry_new(), archive_entry_free);
   const auto check = [&](int status) {
-    if (status < ARCHIVE_WARN) throw std::runtime_error(archive_error_string(a.get()));
+    if (status != ARCHIVE_OK) throw std::runtime_error(archive_error_string(a.get()));
   };
   check(archive_write_set_format_by_name(a.get(), format));
   if (std::string_view(filter) != "none") check(archive_write_add_filter_by_name(a.get(), filter));

@@ -37,7 +37,7 @@ public:
   virtual float weight(int64_t i) const;
   // For messages: the path of the picture, or "data_batch_1.bin[17]". By default "sample 17".
   virtual std::string name(int64_t i) const;
-  // "image folder", "CIFAR-10 records", "IDX". By default "data set".
+  // "image folder", "image folder in tar", "CIFAR-10 records", "IDX". By default "data set".
   virtual std::string describe() const;
   // True for encoded files of which read_part() gives the header without the rest. Otherwise, and without
   // fixed_height(), a loader reads every sample once before it begins, to learn how large they are.
@@ -67,12 +67,14 @@ struct DatasetOptions {
   Split split = Split::train;   // which part
 };
 
-// "auto, cifar10, idx or folder".
+// "auto, tar, zip, cifar10, idx or folder".
 std::string dataset_formats();
 
 // Opens a data set: an image folder (train/<class>/*, val|validation|test/<class>/*, or <class>/* itself), a folder or
-// file of CIFAR-10 binary records (data_batch_*.bin, test_batch*.bin), a folder of IDX files, plain or .gz (train-*,
-// t10k-*), or a list of pictures (CSV, TSV or JSON lines; docs/data.md). Throws DataError or FormatError. A data set without the asked split: nullptr for validation (then there is
+// file of CIFAR-10 or CIFAR-100 binary records (data_batch_*.bin, test_batch*.bin; train.bin, test.bin), a folder of
+// IDX files, plain or .gz (train-*, t10k-*), a list of pictures (CSV, TSV or JSON lines); or an archive of the first,
+// or a folder of WebDataset shards (docs/data.md). Throws DataError or FormatError. A data set without the asked split:
+// nullptr for validation (then there is
 // none), DataError for train.
 std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options);
 

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 
 #include "convolt/error.h"
 #include "data/sources.h"
@@ -8,8 +7,6 @@ namespace convolt {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::array<const char*, 3> kValidationNames{"val", "validation", "test"};
 
 class ImageFolder final : public Dataset {
 public:
@@ -72,6 +69,28 @@ fs::path find_validation(const fs::path& path) {
   return {};
 }
 
+std::vector<std::string> classes_of(const fs::path& root) {
+  std::vector<std::string> classes = list_folders(root);
+  check_has_classes(classes, root);
+  return classes;
+}
+
+}  // namespace
+
+void check_has_classes(const std::vector<std::string>& classes, const fs::path& root) {
+  if (classes.empty())
+    throw DataError(root.string() +
+                    ": has no class folders; expected train/<class>/<picture> (and val/<class>/<picture>) or "
+                    "<class>/<picture>");
+}
+
+void check_all_used(const Dataset& set, const fs::path& root) {
+  std::vector<bool> seen(set.class_names().size());
+  for (int64_t i = 0; i < set.size(); ++i) seen[static_cast<size_t>(set.label(i))] = true;
+  for (size_t c = 0; c < seen.size(); ++c)
+    if (!seen[c]) throw DataError((root / set.class_names()[c]).string() + ": the class folder has no pictures");
+}
+
 void check_same_classes(const std::vector<std::string>& train, const std::vector<std::string>& validation,
                         const fs::path& root) {
   for (const std::string& name : validation)
@@ -83,17 +102,6 @@ void check_same_classes(const std::vector<std::string>& train, const std::vector
                       "', which the training split has (an empty one will do)");
 }
 
-std::vector<std::string> classes_of(const fs::path& root) {
-  std::vector<std::string> classes = list_folders(root);
-  if (classes.empty())
-    throw DataError(root.string() +
-                    ": has no class folders; expected train/<class>/<picture> (and val/<class>/<picture>) or "
-                    "<class>/<picture>");
-  return classes;
-}
-
-}  // namespace
-
 std::unique_ptr<Dataset> open_image_folder(const fs::path& path, Split split) {
   if (!fs::is_directory(path)) throw DataError(path.string() + ": is not a folder; an image folder was expected");
   const fs::path train = path / "train", validation = find_validation(path);
@@ -102,10 +110,7 @@ std::unique_ptr<Dataset> open_image_folder(const fs::path& path, Split split) {
     if (!has_train && !validation.empty()) return nullptr;
     const fs::path& root = has_train ? train : path;
     auto set = std::make_unique<ImageFolder>(root, classes_of(root));
-    std::vector<bool> seen(set->class_names().size());
-    for (int64_t i = 0; i < set->size(); ++i) seen[static_cast<size_t>(set->label(i))] = true;
-    for (size_t c = 0; c < seen.size(); ++c)
-      if (!seen[c]) throw DataError((root / set->class_names()[c]).string() + ": the class folder has no pictures");
+    check_all_used(*set, root);
     return set;
   }
   if (validation.empty()) return nullptr;

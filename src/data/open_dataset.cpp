@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "convolt/error.h"
+#include "data/archive.h"
 #include "data/sources.h"
 
 namespace convolt {
@@ -58,13 +59,17 @@ size_t InputFile::read(int64_t offset, std::span<uint8_t> into) const {
   return done;
 }
 
-RawSample read_picture_file(const fs::path& path) {
+void check_picture_bytes(const std::string& name, int64_t bytes) {
   constexpr int64_t kMaxBytes = int64_t{1} << 30;
+  if (bytes > kMaxBytes)
+    throw DataError(name + ": has " + std::to_string(bytes) + " bytes, expected at most " + std::to_string(kMaxBytes) +
+                    " for a picture");
+}
+
+RawSample read_picture_file(const fs::path& path) {
   const InputFile file(path);
   const int64_t bytes = file.bytes();
-  if (bytes > kMaxBytes)
-    throw DataError(path.string() + ": has " + std::to_string(bytes) + " bytes, expected at most " +
-                    std::to_string(kMaxBytes) + " for a picture");
+  check_picture_bytes(path.string(), bytes);
   RawSample sample;
   sample.bytes.resize(static_cast<size_t>(bytes));
   sample.bytes.resize(file.read(0, sample.bytes));
@@ -110,6 +115,11 @@ bool is_cifar100_file(const fs::path& path) {
   return bytes % 3073 != 0 && bytes % 3074 == 0;
 }
 
+// A folder of shards has no other folders: an image folder may have an archive lying about.
+bool has_shards(const Look& at, const Container& container) {
+  return std::any_of(at.files.begin(), at.files.end(), container.named) && list_folders(at.path).empty();
+}
+
 struct Format {
   std::string_view name;
   bool (*is)(const Look&);
@@ -118,6 +128,10 @@ struct Format {
 };
 // The first that the path looks like is taken; the last takes every other folder.
 constexpr std::array kFormats = {
+    Format{"tar", [](const Look& at) { return at.is_folder ? has_shards(at, kTar) : is_tar(at.path); }, open_tar,
+           "train/<class>/<picture>, or WebDataset shards train*.tar"},
+    Format{"zip", [](const Look& at) { return at.is_folder ? has_shards(at, kZip) : is_zip(at.path); }, open_zip,
+           "train/<class>/<picture>"},
     Format{"manifest", [](const Look& at) { return !at.is_folder && is_manifest(at.path); }, open_manifest,
            "a line whose split is train or nothing"},
     // A file of such records is told from one of CIFAR-10 by its length alone.

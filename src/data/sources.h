@@ -1,6 +1,7 @@
 // The data set formats behind open_dataset().
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -21,6 +22,21 @@ std::unique_ptr<Dataset> open_idx(const std::filesystem::path& path, Split split
 std::unique_ptr<Dataset> open_manifest(const std::filesystem::path& path, Split split);
 // Whether a file looks like one.
 bool is_manifest(const std::filesystem::path& path);
+// An archive, or a folder of shards. Whether a file is one is told by its content, else by its name.
+std::unique_ptr<Dataset> open_tar(const std::filesystem::path& path, Split split);
+std::unique_ptr<Dataset> open_zip(const std::filesystem::path& path, Split split);
+bool is_tar(const std::filesystem::path& file);
+bool is_zip(const std::filesystem::path& file);
+
+// What the folder of validation pictures is called, or what the names of validation shards begin with; the first
+// counts.
+constexpr std::array<const char*, 3> kValidationNames{"val", "validation", "test"};
+// What is asked of the class folders below `root`, wherever they are: that there are some, that each has a sample in
+// training, and that validation has those of training. Throw DataError.
+void check_has_classes(const std::vector<std::string>& classes, const std::filesystem::path& root);
+void check_all_used(const Dataset& set, const std::filesystem::path& root);
+void check_same_classes(const std::vector<std::string>& train, const std::vector<std::string>& validation,
+                        const std::filesystem::path& root);
 
 // Names in `folder` (not hidden), sorted bytewise; folders or regular files, links followed. Throws DataError.
 std::vector<std::string> list_folders(const std::filesystem::path& folder);
@@ -30,6 +46,8 @@ std::vector<std::string> list_files(const std::filesystem::path& folder);
 class InputFile {
 public:
   explicit InputFile(const std::filesystem::path& path);
+  // One that is open already; `path` is for messages.
+  InputFile(const std::filesystem::path& path, Descriptor file) : path_(path.string()), file_(std::move(file)) {}
   int64_t bytes() const;
   // As far as the file goes; returns how many bytes it got.
   size_t read(int64_t offset, std::span<uint8_t> into) const;
@@ -39,6 +57,8 @@ private:
   Descriptor file_;
 };
 
+// Throws DataError above 1 GiB, the most that is taken for one picture.
+void check_picture_bytes(const std::string& name, int64_t bytes);
 // A picture file, whole (at most 1 GiB) or a part of it (Dataset::read_part). Throw DataError with the path.
 RawSample read_picture_file(const std::filesystem::path& path);
 size_t read_picture_part(const std::filesystem::path& path, int64_t offset, std::span<uint8_t> into);

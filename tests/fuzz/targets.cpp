@@ -10,6 +10,7 @@
 #include "convolt/error.h"
 #include "convolt/layers.h"
 #include "convolt/network_file.h"
+#include "fuzz/archive_targets.h"
 #include "io/config_file.h"
 #include "io/safetensors.h"
 #include "support/temp_folder.h"
@@ -242,7 +243,9 @@ const std::vector<FuzzTarget>& fuzz_targets() {
                                                {"idx", read_idx, idx_seeds},
                                                {"cifar", read_cifar, cifar_seeds},
                                                {"manifest", read_manifest, manifest_seeds},
-                                               {"tuning", read_tuning_text, tuning_seeds}};
+                                               {"tuning", read_tuning_text, tuning_seeds},
+                                               {"tar", read_tar, tar_seeds},
+                                               {"zip", read_zip, zip_seeds}};
   return targets;
 }
 

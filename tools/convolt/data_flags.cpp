@@ -9,10 +9,10 @@ namespace convolt::cli {
 void DataFlags::add(FlagSet& flags, bool training) {
   flags.group("Data");
   flags
-      .option(
-          "--data-path,--data-dir", path,
-          "image folder (train/<class>/*, val/<class>/*), list of pictures (CSV, TSV, JSON lines), CIFAR-10 records, "
-          "or IDX files; found out by looking")
+      .option("--data-path,--data-dir", path,
+              "image folder (train/<class>/*, val/<class>/*), a tar or zip of one, WebDataset shards, list of pictures "
+              "(CSV, TSV, JSON lines), CIFAR-10 records, "
+              "or IDX files; found out by looking")
       .required();
   if (training) flags.option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere");
   Flag split = flags

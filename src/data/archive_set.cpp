@@ -1,0 +1,136 @@
+// Data sets of one archive or several: which of them make up a split, and their samples.
+#include <algorithm>
+
+#include "convolt/error.h"
+#include "data/archive.h"
+#include "data/archive_layout.h"
+
+namespace convolt {
+namespace {
+
+namespace fs = std::filesystem;
+
+class ArchiveSet final : public Dataset {
+public:
+  ArchiveSet(Archives archives, ArchiveSamples samples, std::string description)
+      : archives_(std::move(archives)), samples_(std::move(samples.samples)), description_(std::move(description)) {
+    class_names_ = std::move(samples.classes);
+  }
+  void prepare() {
+    for (const auto& archive : archives_) archive->prepare();
+  }
+
+  int64_t size() const override { return static_cast<int64_t>(samples_.size()); }
+  int32_t label(int64_t i) const override { return samples_[static_cast<size_t>(i)].label; }
+  std::string name(int64_t i) const override { return archive(i).name_of(member(i)); }
+  std::string describe() const override { return description_; }
+
+  RawSample read(int64_t i) const override {
+    RawSample sample;
+    sample.bytes = archive(i).read(member(i));
+    return sample;
+  }
+  bool reads_parts() const override { return true; }
+  size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const override {
+    return archive(i).read_part(member(i), offset, into);
+  }
+
+private:
+  const Archive& archive(int64_t i) const { return *archives_[samples_[static_cast<size_t>(i)].archive]; }
+  const ArchiveMember& member(int64_t i) const { return archive(i).members()[samples_[static_cast<size_t>(i)].member]; }
+
+  Archives archives_;
+  std::vector<ArchiveSample> samples_;
+  std::string description_;
+};
+
+bool names_split(const std::string& name, Split split) {
+  if (split == Split::train) return name.starts_with("train");
+  return std::any_of(kValidationNames.begin(), kValidationNames.end(),
+                     [&](const char* prefix) { return name.starts_with(prefix); });
+}
+
+// The archives of a split, as far as names tell.
+struct Choice {
+  std::vector<fs::path> split;     // where `whole` is false, other splits may be in them, too
+  std::vector<fs::path> training;  // of a validation split: where the classes of its WebDataset are counted as well
+  bool whole = false;
+};
+
+std::vector<fs::path> named(const std::vector<fs::path>& paths, Split split) {
+  std::vector<fs::path> found;
+  std::copy_if(paths.begin(), paths.end(), std::back_inserter(found),
+               [&](const fs::path& path) { return names_split(path.filename().string(), split); });
+  return found;
+}
+
+Choice choose_in_folder(const fs::path& folder, Split split, const Container& container) {
+  std::vector<fs::path> all;
+  for (const std::string& name : list_files(folder))
+    if (container.named(name)) all.push_back(folder / name);
+  if (all.empty())
+    throw DataError(folder.string() + ": has no ." + std::string(container.name) + " files, as " +
+                    std::string(container.name) + " shards should");
+  const auto train = named(all, Split::train), validation = named(all, Split::validation);
+  if (train.empty() && validation.empty()) return {all, {}, false};
+  return split == Split::train ? Choice{train, {}, true} : Choice{validation, train, true};
+}
+
+// "train.tar" has "val.tar" beside it, and the other way round.
+fs::path sibling(const fs::path& file, Split split) {
+  static constexpr std::array kTrain{"train"};
+  const std::string name = file.filename().string();
+  const auto swap = [&](const auto& from, const auto& to) -> fs::path {
+    for (const std::string_view old : from)
+      for (const std::string_view other : to)
+        if (name.starts_with(old))
+          if (const fs::path path = file.parent_path() / (std::string(other) + name.substr(old.size()));
+              fs::is_regular_file(path))
+            return path;
+    return {};
+  };
+  return split == Split::train ? swap(kValidationNames, kTrain) : swap(kTrain, kValidationNames);
+}
+
+// An archive without splits inside is a training set whatever it is called, as one file of CIFAR-10 records is.
+Choice choose_file(const fs::path& file, Split split) {
+  const std::string name = file.filename().string();
+  if (split == Split::train) return {{file}, {}, false};
+  if (names_split(name, split)) {
+    const fs::path training = sibling(file, Split::train);
+    return {{file}, training.empty() ? std::vector<fs::path>{} : std::vector{training}, true};
+  }
+  const fs::path validation = sibling(file, split);
+  if (!validation.empty()) return {{validation}, {file}, true};
+  return {{file}, {}, false};
+}
+
+Archives open_all(const std::vector<fs::path>& paths, const Container& container) {
+  Archives archives;
+  for (const fs::path& path : paths) archives.push_back(container.open(path));
+  return archives;
+}
+
+std::unique_ptr<Dataset> open_archives(const fs::path& path, Split split, const Container& container) {
+  const Choice choice = fs::is_directory(path) ? choose_in_folder(path, split, container) : choose_file(path, split);
+  if (choice.split.empty()) return nullptr;
+  Archives archives = open_all(choice.split, container);
+  const bool web = is_webdataset(archives);
+  if (web && split == Split::validation && !choice.whole) return nullptr;
+  const size_t classes =
+      web && !choice.training.empty() ? webdataset_samples(open_all(choice.training, container), 0).classes.size() : 0;
+  auto samples = web ? webdataset_samples(archives, classes) : folder_samples(archives, split, choice.whole);
+  if (!samples) return nullptr;
+  auto set = std::make_unique<ArchiveSet>(std::move(archives), std::move(*samples),
+                                          (web ? "WebDataset in " : "image folder in ") + std::string(container.name));
+  if (!web && split == Split::train) check_all_used(*set, choice.split.front());
+  set->prepare();
+  return set;
+}
+
+}  // namespace
+
+std::unique_ptr<Dataset> open_tar(const fs::path& path, Split split) { return open_archives(path, split, kTar); }
+std::unique_ptr<Dataset> open_zip(const fs::path& path, Split split) { return open_archives(path, split, kZip); }
+
+}  // namespace convolt

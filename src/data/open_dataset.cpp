@@ -128,6 +128,12 @@ struct Format {
 };
 // The first that the path looks like is taken; the last takes every other folder.
 constexpr std::array kFormats = {
+    Format{"numpy",
+           [](const Look& at) {
+             return at.is_folder ? any_file(at, [](const std::string& name) { return name.ends_with(".npy"); })
+                                 : at.path.extension() == ".npz";
+           },
+           open_numpy, "train_images and train_labels, or x_train and y_train"},
     Format{"tar", [](const Look& at) { return at.is_folder ? has_shards(at, kTar) : is_tar(at.path); }, open_tar,
            "train/<class>/<picture>, or WebDataset shards train*.tar"},
     Format{"zip", [](const Look& at) { return at.is_folder ? has_shards(at, kZip) : is_zip(at.path); }, open_zip,

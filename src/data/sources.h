@@ -19,6 +19,7 @@ std::unique_ptr<Dataset> open_image_folder(const std::filesystem::path& path, Sp
 std::unique_ptr<Dataset> open_cifar10(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_cifar100(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_idx(const std::filesystem::path& path, Split split);
+std::unique_ptr<Dataset> open_numpy(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_manifest(const std::filesystem::path& path, Split split);
 // Whether a file looks like one.
 bool is_manifest(const std::filesystem::path& path);

@@ -169,6 +169,31 @@ void read_idx(std::span<const uint8_t> bytes) {
   }
 }
 
+// Pictures and labels behind each other, as of IDX.
+std::vector<Bytes> numpy_seeds() {
+  const auto array = [](const std::string& description, size_t bytes) {
+    std::string header = "{'descr': '" + description + ", }\n";
+    Bytes file{0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, static_cast<uint8_t>(header.size()), 0};
+    file.insert(file.end(), header.begin(), header.end());
+    file.resize(file.size() + bytes, 1);
+    return file;
+  };
+  const Bytes labels = array("<i8', 'fortran_order': False, 'shape': (2,)", 16);
+  return {idx_pair(array("|u1', 'fortran_order': False, 'shape': (2, 3, 4, 3)", 72), labels),
+          idx_pair(array("|u1', 'fortran_order': False, 'shape': (2, 3, 4)", 24), labels)};
+}
+
+void read_numpy(std::span<const uint8_t> bytes) {
+  if (bytes.size() < 2) return;
+  const size_t cut = std::min(bytes.size(), size_t{2} + bytes[0] * size_t{256} + bytes[1]);
+  put_contents(folder().path("x_train.npy"), text_of(bytes.subspan(2, cut - 2)));
+  put_contents(folder().path("y_train.npy"), text_of(bytes.subspan(cut)));
+  try {
+    read_samples(*open_dataset({.path = folder().path(), .format = "numpy"}));
+  } catch (const DataError&) {
+  }
+}
+
 std::vector<Bytes> cifar_seeds() {
   Bytes two(2 * 3073);
   for (size_t i = 0; i < two.size(); ++i) two[i] = static_cast<uint8_t>(i % 3073 == 0 ? i % 10 : i * 7);
@@ -242,6 +267,7 @@ const std::vector<FuzzTarget>& fuzz_targets() {
                                                {"configuration", read_configuration, configuration_seeds},
                                                {"idx", read_idx, idx_seeds},
                                                {"cifar", read_cifar, cifar_seeds},
+                                               {"numpy", read_numpy, numpy_seeds},
                                                {"manifest", read_manifest, manifest_seeds},
                                                {"tuning", read_tuning_text, tuning_seeds},
                                                {"tar", read_tar, tar_seeds},

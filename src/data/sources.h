@@ -16,6 +16,7 @@ namespace convolt {
 // FormatError.
 std::unique_ptr<Dataset> open_image_folder(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_cifar10(const std::filesystem::path& path, Split split);
+std::unique_ptr<Dataset> open_packed(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_idx(const std::filesystem::path& path, Split split);
 
 // Names in `folder` (not hidden), sorted bytewise; folders or regular files, links followed. Throws DataError.

@@ -75,7 +75,7 @@ TEST(ImageFolder, ErrorsSayWhatIsExpected) {
   EXPECT_THAT(message_of<DataError>(open_train), HasSubstr("empty: the class folder has no pictures"));
   EXPECT_THAT(message_of<DataError>([&] { open_at(folder.path() / "nowhere"); }), HasSubstr("no such file or folder"));
   EXPECT_THAT(message_of<UsageError>([&] { open_at(folder.path(), Split::train, "webdataset"); }),
-              HasSubstr("expected auto, folder, cifar10 or idx"));
+              HasSubstr("expected auto, packed, cifar10, idx or folder"));
 }
 
 TEST(ImageFolder, ValidationClassesMustBeThoseOfTraining) {

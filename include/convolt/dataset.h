@@ -83,7 +83,7 @@ struct DatasetOptions {
 std::string dataset_formats();
 
 // Opens a data set: an image folder (train/<class>/*, val|validation|test/<class>/*, or <class>/* itself), a packed set
-// (convolt/pack.h; the file, the first of its shards, or a folder with nothing else packed in it), a folder or file of
+// (convolt/pack.h; the file, the first of its shards, or a folder that holds it and no folders), a folder or file of
 // CIFAR-10 binary records (data_batch_*.bin, test_batch*.bin), or a folder of IDX files, plain or .gz (train-*,
 // t10k-*). Throws DataError or FormatError. A data set without the asked split: nullptr for validation (then there is
 // none), DataError for train.

@@ -118,9 +118,9 @@ struct Format {
 constexpr std::array kFormats = {
     Format{"packed",
            [](const Look& at) {
-             if (at.is_folder)
-               return any_file(at, [](const std::string& name) { return name.ends_with(kPackedEnding); });
-             return at.path.string().ends_with(kPackedEnding) || begins_as_packed(at.path.string());
+             const auto is_set = [](const std::string& name) { return name.ends_with(kPackedEnding); };
+             if (!at.is_folder) return is_set(at.path.string()) || begins_as_packed(at.path.string());
+             return any_file(at, is_set) && list_folders(at.path).empty();  // beside pictures it is a copy of them
            },
            open_packed, "pictures of its training split"},
     Format{"cifar10",

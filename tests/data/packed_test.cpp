@@ -51,6 +51,15 @@ TEST(Packed, EverySampleIsThatOfTheFolder) {
   }
 }
 
+TEST(Packed, BesidePicturesItIsNotTheirs) {
+  const PictureFolder pictures;
+  PackOptions o = pictures.options();
+  o.output = pictures.path() + "/set.cvt";
+  pack_dataset(o);
+  EXPECT_EQ(pictures.open()->describe(), "image folder");
+  EXPECT_EQ(open_dataset({o.output})->describe(), "packed set");
+}
+
 TEST(Packed, NamesAndExtentsAreKnownWithoutReading) {
   const PictureFolder pictures(true);
   pack_dataset(pictures.options());

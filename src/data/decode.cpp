@@ -148,9 +148,14 @@ DecodedRegion decode_raw(const RawSample& sample, const DecodeLimits& limits, co
     throw DataError("the sample has " + std::to_string(sample.content().size()) + " bytes of pixels: expected " +
                     std::to_string(sample.height) + " x " + std::to_string(sample.width) + " x " +
                     std::to_string(sample.channels));
-  chosen(choose, size);
+  const Region wanted = chosen(choose, size);
   const cv::Mat pixels(sample.height, sample.width, CV_8UC(sample.channels),
                        const_cast<uint8_t*>(sample.content().data()));
+  if (size.height == sample.height && size.width == sample.width) {
+    finish(pixels({wanted.left, wanted.top, wanted.width, wanted.height}), 1,
+           {wanted.height, wanted.width, size.channels}, target.data());
+    return {size, wanted};
+  }
   finish(pixels, 1, size, target.data());
   return {size, whole_of(size)};
 }

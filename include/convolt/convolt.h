@@ -16,6 +16,7 @@
 #include "convolt/models.h"
 #include "convolt/network_file.h"
 #include "convolt/optimizer.h"
+#include "convolt/pack.h"
 #include "convolt/params.h"
 #include "convolt/plan.h"
 #include "convolt/predictor.h"

@@ -17,6 +17,15 @@ struct RawSample {
   int height = 0, width = 0;          // of raw pixels; 0 for a file
   int channels = 0;                   // of raw pixels: 3 (RGB) or 1 (grey)
   std::optional<int32_t> label = {};  // index of the class; absent where Dataset::label() says it without reading
+  // In place of `bytes` where the data set has them in memory: valid as long as it is.
+  std::span<const uint8_t> kept = {};
+
+  std::span<const uint8_t> content() const { return kept.empty() ? std::span<const uint8_t>(bytes) : kept; }
+};
+
+// Of an upright picture: 3 channels but for grey raw pixels.
+struct PictureExtent {
+  int height = 0, width = 0, channels = 3;
 };
 
 // A class that derives from it defines size() and read(); the rest has defaults, which say less or cost more. Decode
@@ -40,11 +49,16 @@ public:
   // "image folder", "image folder in tar", "CIFAR-10 records", "IDX". By default "data set".
   virtual std::string describe() const;
   // True for encoded files of which read_part() gives the header without the rest. Otherwise, and without
-  // fixed_height(), a loader reads every sample once before it begins, to learn how large they are.
+  // fixed_height() or extent(), a loader reads every sample once before it begins, to learn how large they are.
   virtual bool reads_parts() const { return false; }
   // Fills `into` with the bytes of the file from `offset` as far as it goes and returns their number. By default a part
   // of read(). Throws as read() does.
   virtual size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const;
+  // Of sample i, where that is known without reading it: 0 x 0 when it is no picture. By default it is not known.
+  virtual std::optional<PictureExtent> extent(int64_t i) const;
+  // A loader will read these samples soon: time to have them fetched from the disk, without waiting for it. By default
+  // nothing is done.
+  virtual void expect(std::span<const int64_t> samples) const noexcept;
   // What the classes are called, by index; empty where nobody has named them.
   const std::vector<std::string>& class_names() const { return class_names_; }
   // 1 when every sample is grey by format (IDX), else 3.
@@ -67,15 +81,15 @@ struct DatasetOptions {
   Split split = Split::train;   // which part
 };
 
-// "auto, tar, zip, cifar10, idx or folder".
+// "auto, packed, ... or folder".
 std::string dataset_formats();
 
-// Opens a data set: an image folder (train/<class>/*, val|validation|test/<class>/*, or <class>/* itself), a folder or
-// file of CIFAR-10 or CIFAR-100 binary records (data_batch_*.bin, test_batch*.bin; train.bin, test.bin), a folder of
-// IDX files, plain or .gz (train-*, t10k-*), a list of pictures (CSV, TSV or JSON lines); or an archive of the first,
-// or a folder of WebDataset shards (docs/data.md). Throws DataError or FormatError. A data set without the asked split:
-// nullptr for validation (then there is
-// none), DataError for train.
+// Opens a data set: an image folder (train/<class>/*, val|validation|test/<class>/*, or <class>/* itself), a packed set
+// (convolt/pack.h; the file, the first of its shards, or a folder that holds it and no folders), an archive of an image
+// folder, WebDataset shards, a list of pictures (CSV, TSV or JSON lines), CIFAR-10 or CIFAR-100 binary records
+// (data_batch_*.bin, test_batch*.bin; train.bin, test.bin), IDX files, plain or .gz (train-*, t10k-*), or NumPy arrays:
+// docs/data.md. Throws DataError or FormatError. A data set without the asked split: nullptr for validation (then there
+// is none), DataError for train.
 std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options);
 
 // Those samples of `data` in that order, each of 0 .. data->size() - 1.

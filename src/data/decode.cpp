@@ -144,12 +144,18 @@ DecodedRegion decode_raw(const RawSample& sample, const DecodeLimits& limits, co
                          std::span<uint8_t> target) {
   const PictureSize size = decoded_size(sample, limits);
   check_room(size, target);
-  if (int64_t{sample.height} * sample.width * sample.channels != static_cast<int64_t>(sample.bytes.size()))
-    throw DataError("the sample has " + std::to_string(sample.bytes.size()) + " bytes of pixels: expected " +
+  if (int64_t{sample.height} * sample.width * sample.channels != static_cast<int64_t>(sample.content().size()))
+    throw DataError("the sample has " + std::to_string(sample.content().size()) + " bytes of pixels: expected " +
                     std::to_string(sample.height) + " x " + std::to_string(sample.width) + " x " +
                     std::to_string(sample.channels));
-  chosen(choose, size);
-  const cv::Mat pixels(sample.height, sample.width, CV_8UC(sample.channels), const_cast<uint8_t*>(sample.bytes.data()));
+  const Region wanted = chosen(choose, size);
+  const cv::Mat pixels(sample.height, sample.width, CV_8UC(sample.channels),
+                       const_cast<uint8_t*>(sample.content().data()));
+  if (size.height == sample.height && size.width == sample.width) {
+    finish(pixels({wanted.left, wanted.top, wanted.width, wanted.height}), 1,
+           {wanted.height, wanted.width, size.channels}, target.data());
+    return {size, wanted};
+  }
   finish(pixels, 1, size, target.data());
   return {size, whole_of(size)};
 }
@@ -186,7 +192,7 @@ PictureSize decoded_size(const PictureHeader& header, const DecodeLimits& limits
 }
 
 PictureSize decoded_size(const RawSample& sample, const DecodeLimits& limits) {
-  if (sample.height == 0) return decoded_size(read_picture_header(sample.bytes), limits);
+  if (sample.height == 0) return decoded_size(read_picture_header(sample.content()), limits);
   if (sample.height < 0 || sample.width < 1 || (sample.channels != 1 && sample.channels != 3))
     throw DataError("the sample's pixels are " + std::to_string(sample.height) + " x " + std::to_string(sample.width) +
                     " x " + std::to_string(sample.channels) + ": expected a height, a width and 1 or 3 channels");
@@ -202,7 +208,7 @@ DecodedRegion decode_region(const RawSample& sample, const DecodeLimits& limits,
                             std::span<uint8_t> target, const std::string& name) {
   try {
     return sample.height != 0 ? decode_raw(sample, limits, choose, target)
-                              : decode_file(sample.bytes, limits, choose, target);
+                              : decode_file(sample.content(), limits, choose, target);
   } catch (const DataError& error) {
     throw DataError(name + ": " + error.what());
   } catch (const cv::Exception& error) {

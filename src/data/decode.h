@@ -55,8 +55,8 @@ PictureSize decode(const RawSample& sample, const DecodeLimits& limits, std::spa
                    const std::string& name);
 
 // The same for the part of the picture that `choose` wants, told the size of the whole, which `target` must have room
-// for all the same. The result holds that part, or more: only JPEGs that are not shrunk save work by it, all others are
-// decoded whole. Neither the pixels nor whether a file is refused depend on the part.
+// for all the same. The result holds that part, or more: only JPEGs and pixels that are not shrunk save work by it, all
+// others are decoded whole. Neither the pixels nor whether a file is refused depend on the part.
 DecodedRegion decode_region(const RawSample& sample, const DecodeLimits& limits,
                             const std::function<Region(const PictureSize&)>& choose, std::span<uint8_t> target,
                             const std::string& name);

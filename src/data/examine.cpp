@@ -13,18 +13,18 @@ namespace convolt {
 namespace {
 
 uint64_t hash_of(const RawSample& s) {
-  const std::string_view bytes(reinterpret_cast<const char*>(s.bytes.data()), s.bytes.size());
+  const std::string_view bytes(reinterpret_cast<const char*>(s.content().data()), s.content().size());
   return std::hash<std::string_view>{}(bytes) ^ static_cast<uint64_t>(s.height) << 40 ^
          static_cast<uint64_t>(s.width) << 20;
 }
 
 void look_at(const RawSample& sample, Examined& e) {
-  e.bytes = static_cast<int64_t>(sample.bytes.size());
+  e.bytes = static_cast<int64_t>(sample.content().size());
   e.hash = hash_of(sample);
   e.height = sample.height;
   e.width = sample.width;
   if (sample.height > 0) return;
-  e.header = read_picture_header(sample.bytes);
+  e.header = read_picture_header(sample.content());
   e.height = e.header->height;
   e.width = e.header->width;
 }
@@ -54,7 +54,8 @@ Examined examine(const Dataset& data, int64_t i, const DecodeLimits& limits, std
 bool same_bytes(const Dataset& a, int64_t i, const Dataset& b, int64_t j) {
   try {
     const RawSample x = a.read(i), y = b.read(j);
-    return x.bytes == y.bytes && x.height == y.height && x.width == y.width && x.channels == y.channels;
+    return std::ranges::equal(x.content(), y.content()) && x.height == y.height && x.width == y.width &&
+           x.channels == y.channels;
   } catch (const DataError&) {
     return false;
   }

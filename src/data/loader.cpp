@@ -151,6 +151,7 @@ private:
   void work() {
     std::vector<uint8_t> scratch(static_cast<size_t>(largest_picture_));
     while (const std::optional<Claim> claim = take_rows()) {
+      if (claim->first == 0) announce(claim->sequence);
       for (int row = claim->first; row < claim->end; ++row) fill_row_or_note_error(*claim, row, scratch);
       finish(*claim);
     }
@@ -237,12 +238,33 @@ private:
     claim.slot.error_row = row;
   }
 
+  uint32_t epoch_of(int64_t sequence) const {
+    return static_cast<uint32_t>(options_.training ? step_of(sequence) / steps_per_epoch() : 0);
+  }
+  int64_t position_of(int64_t sequence, int row) const {
+    return step_of(sequence) % steps_per_epoch() * options_.batch + row;
+  }
+  Shown shown_at(int64_t sequence, int64_t position) const {
+    return options_.training ? order_(epoch_of(sequence), position) : Shown{position, static_cast<uint64_t>(position)};
+  }
+
+  // While a batch is decoded, the disk can look for the next one.
+  void announce(int64_t sequence) const {
+    if (resident_) return;
+    std::vector<int64_t> coming;
+    for (int64_t s = sequence == 0 ? 0 : sequence + 1; s <= sequence + 1; ++s) {
+      if (!options_.training && s >= steps_per_epoch()) break;
+      for (int row = 0; row < options_.batch && position_of(s, row) < dataset_.size(); ++row)
+        coming.push_back(shown_at(s, position_of(s, row)).sample);
+    }
+    dataset_.expect(coming);
+  }
+
   void fill_row(const Claim& claim, int row, std::span<uint8_t> scratch) {
-    const int64_t n = dataset_.size(), step = step_of(claim.sequence);
-    const auto epoch = static_cast<uint32_t>(options_.training ? step / steps_per_epoch() : 0);
-    const int64_t position = step % steps_per_epoch() * options_.batch + row;
+    const int64_t n = dataset_.size(), position = position_of(claim.sequence, row);
     if (position >= n) return store_nothing(claim.slot, row, -1);
-    const Shown shown = options_.training ? order_(epoch, position) : Shown{position, static_cast<uint64_t>(position)};
+    const uint32_t epoch = epoch_of(claim.sequence);
+    const Shown shown = shown_at(claim.sequence, position);
     const int64_t first = shown.sample;
     if (!options_.training || options_.bad_samples == BadSamplePolicy::skip) {
       if (const auto decoded = decode_sample(first, shown.drawn_as, epoch, scratch))

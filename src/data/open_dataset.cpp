@@ -9,6 +9,7 @@
 
 #include "convolt/error.h"
 #include "data/archive.h"
+#include "data/packed_format.h"
 #include "data/sources.h"
 
 namespace convolt {
@@ -30,11 +31,15 @@ std::string Dataset::describe() const { return "data set"; }
 
 size_t Dataset::read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const {
   const RawSample sample = read(i);
-  const auto size = static_cast<int64_t>(sample.bytes.size());
+  const auto size = static_cast<int64_t>(sample.content().size());
   const auto count = static_cast<size_t>(std::clamp<int64_t>(size - offset, 0, static_cast<int64_t>(into.size())));
-  if (count > 0) std::memcpy(into.data(), sample.bytes.data() + offset, count);
+  if (count > 0) std::memcpy(into.data(), sample.content().data() + offset, count);
   return count;
 }
+
+std::optional<PictureExtent> Dataset::extent(int64_t /*i*/) const { return std::nullopt; }
+
+void Dataset::expect(std::span<const int64_t> /*samples*/) const noexcept {}
 
 InputFile::InputFile(const fs::path& path) : path_(path.string()), file_(path_, O_RDONLY | O_NONBLOCK) {
   if (!file_.valid()) throw DataError(path_ + ": cannot be opened (" + errno_reason() + ")");
@@ -128,6 +133,13 @@ struct Format {
 };
 // The first that the path looks like is taken; the last takes every other folder.
 constexpr std::array kFormats = {
+    Format{"packed",
+           [](const Look& at) {
+             const auto is_set = [](const std::string& name) { return name.ends_with(kPackedEnding); };
+             if (!at.is_folder) return is_set(at.path.string()) || begins_as_packed(at.path.string());
+             return any_file(at, is_set) && list_folders(at.path).empty();  // beside pictures it is a copy of them
+           },
+           open_packed, "pictures of its training split"},
     Format{"numpy",
            [](const Look& at) {
              return at.is_folder ? any_file(at, [](const std::string& name) { return name.ends_with(".npy"); })

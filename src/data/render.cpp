@@ -28,7 +28,7 @@ DecodedPicture decode_sample(const Dataset& dataset, int64_t i, const AugmentOpt
   DecodedPicture picture;
   try {
     picture.size = raw.height > 0 ? decoded_size(raw.height, raw.width, raw.channels, limits)
-                                  : decoded_size(read_picture_header(raw.bytes), limits);
+                                  : decoded_size(read_picture_header(raw.content()), limits);
   } catch (const DataError& error) {
     throw DataError(dataset.name(i) + ": " + error.what());
   }

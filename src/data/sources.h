@@ -18,6 +18,7 @@ namespace convolt {
 std::unique_ptr<Dataset> open_image_folder(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_cifar10(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_cifar100(const std::filesystem::path& path, Split split);
+std::unique_ptr<Dataset> open_packed(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_idx(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_numpy(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_manifest(const std::filesystem::path& path, Split split);

@@ -1,5 +1,6 @@
 // Parts of data sets.
 #include <algorithm>
+#include <new>
 #include <numeric>
 
 #include "convolt/dataset.h"
@@ -28,6 +29,15 @@ public:
   bool reads_parts() const override { return data_->reads_parts(); }
   size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const override {
     return data_->read_part(at(i), offset, into);
+  }
+  std::optional<PictureExtent> extent(int64_t i) const override { return data_->extent(at(i)); }
+  void expect(std::span<const int64_t> samples) const noexcept override {
+    try {
+      std::vector<int64_t> there;
+      for (const int64_t i : samples) there.push_back(at(i));
+      data_->expect(there);
+    } catch (const std::bad_alloc&) {  // a hint less
+    }
   }
   int channels() const override { return data_->channels(); }
   int fixed_height() const override { return data_->fixed_height(); }

@@ -24,10 +24,10 @@ void write(const fs::path& path, const Bytes& bytes) {
 // The name of the file that was written.
 std::string save_sample(const fs::path& folder, const std::string& stem, const RawSample& sample) {
   if (sample.height == 0) {
-    write(folder / stem, sample.bytes);
+    write(folder / stem, sample.content());
     return stem;
   }
-  write(folder / (stem + ".png"), encode_png(sample.bytes, sample.height, sample.width, sample.channels));
+  write(folder / (stem + ".png"), encode_png(sample.content(), sample.height, sample.width, sample.channels));
   return stem + ".png";
 }
 

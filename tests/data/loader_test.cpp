@@ -1,4 +1,6 @@
 // What is in the batches.
+#include <iterator>
+#include <mutex>
 #include <set>
 
 #include "augment/policy.h"
@@ -361,6 +363,36 @@ TEST_P(LoaderTest, ADatasetNeedsTwoFunctions) {
   EXPECT_EQ(dataset.name(3), "sample 3");
   EXPECT_EQ(dataset.describe(), "data set");
   EXPECT_THAT(dataset.class_names(), testing::IsEmpty());
+}
+
+// Every batch is announced whole and in order, at the latest while the one before it is decoded; the padding is not.
+TEST_P(LoaderTest, SamplesAreAnnouncedBeforeTheyAreRead) {
+  struct Announced final : Dataset {
+    int64_t size() const override { return 10; }
+    RawSample read(int64_t i) const override { return {numbered_ppm(3, 2, static_cast<int>(i)), 0, 0, 0, 0}; }
+    void expect(std::span<const int64_t> samples) const noexcept override {
+      const std::lock_guard lock(mutex);
+      coming.insert(coming.end(), samples.begin(), samples.end());
+    }
+    mutable std::mutex mutex;
+    mutable std::vector<int64_t> coming;
+  };
+  for (const bool training : {true, false}) {
+    const Announced dataset;
+    LoaderOptions o = options(4, 1);
+    o.training = training;
+    const auto loader = Loader::create(context(), dataset, o);
+    std::vector<int64_t> samples;
+    Batch batch;
+    for (int b = 0; b < (training ? 5 : 3) && loader->next(batch); ++b) {
+      std::copy_if(batch.samples, batch.samples + 4, std::back_inserter(samples), [](int64_t i) { return i >= 0; });
+      const std::lock_guard lock(dataset.mutex);
+      ASSERT_GE(dataset.coming.size(), std::min(samples.size() + 4, training ? size_t{1000} : size_t{10}));
+      EXPECT_TRUE(std::equal(samples.begin(), samples.end(), dataset.coming.begin()));
+      loader->release(batch);
+    }
+    EXPECT_EQ(samples.size(), training ? 20U : 10U);
+  }
 }
 
 TEST_P(LoaderTest, ADatasetWithoutLabelsSaysHowToGiveThem) {

@@ -130,19 +130,28 @@ TEST_F(DecodeRegion, OfAShrunkPictureIsOfTheShrunkSize) {
       expect_parts_of_whole(with_exif(file, orientation, true), 10, "shrunk", {.max_side = max_side});
 }
 
-TEST_F(DecodeRegion, OfOtherFormatsAndOfRawPixelsIsTheWhole) {
-  const Bytes rgb = textured(9, 7, 3);
-  expect_parts_of_whole(ppm(9, 7, rgb), 10, "PPM");
-  const RawSample raw{rgb, 7, 9, 3};
-  Bytes target(rgb.size());
-  const auto decoded = decode_region(
-      raw, {},
-      [](const PictureSize&) {
-        return Region{1, 2, 3, 4};
-      },
-      target, "raw");
-  EXPECT_EQ(decoded.region, (Region{0, 0, 9, 7}));
-  EXPECT_EQ(target, rgb);
+TEST_F(DecodeRegion, OfOtherFormatsIsTheWhole) { expect_parts_of_whole(ppm(9, 7, textured(9, 7, 3)), 10, "PPM"); }
+
+TEST_F(DecodeRegion, OfPixelsIsWhatIsWantedUnlessTheyAreShrunk) {
+  const RawSample raw{textured(9, 7, 3), 7, 9, 3};
+  const Region wanted{1, 2, 3, 4};
+  for (const int max_side : {9, 5}) {
+    Bytes target(raw.bytes.size());
+    const auto decoded = decode_region(
+        raw, {.max_side = max_side},
+        [&](const PictureSize&) {
+          return Region{1, 2, 2, 1};
+        },
+        target, "");
+    EXPECT_EQ(decoded.region, max_side == 9 ? (Region{1, 2, 2, 1}) : (Region{0, 0, 5, 4}));
+  }
+  Bytes target(raw.bytes.size());
+  decode_region(
+      raw, {}, [&](const PictureSize&) { return wanted; }, target, "raw");
+  for (int y = 0; y < wanted.height; ++y)
+    for (int i = 0; i < 3 * wanted.width; ++i)
+      EXPECT_EQ(target[static_cast<size_t>(3 * wanted.width * y + i)],
+                raw.bytes[static_cast<size_t>(3 * (9 * (wanted.top + y) + wanted.left) + i)]);
 }
 
 // What it is for: blocks beside the region's, and rows beside its rows, are not decoded.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 
 #include "conv/tuning_file.h"
@@ -10,6 +11,7 @@
 #include "convolt/error.h"
 #include "convolt/layers.h"
 #include "convolt/network_file.h"
+#include "data/packed_format.h"
 #include "fuzz/archive_targets.h"
 #include "io/config_file.h"
 #include "io/safetensors.h"
@@ -153,8 +155,20 @@ std::vector<Bytes> idx_seeds() {
 void read_samples(const Dataset& set) {
   for (int64_t i = 0; i < std::min<int64_t>(set.size(), 3); ++i) {
     const RawSample sample = set.read(i);
-    demand(static_cast<int64_t>(sample.bytes.size()) == int64_t{sample.height} * sample.width * sample.channels);
+    demand(static_cast<int64_t>(sample.content().size()) == int64_t{sample.height} * sample.width * sample.channels);
     demand(set.label(i) >= 0 && static_cast<size_t>(set.label(i)) < set.class_names().size());
+  }
+}
+
+void read_packed_samples(const Dataset& set) {
+  for (int64_t i = 0; i < std::min<int64_t>(set.size(), 3); ++i) {
+    const RawSample sample = set.read(i);
+    const auto extent = set.extent(i);
+    demand(sample.height == 0 || (sample.height == extent->height && sample.width == extent->width));
+    demand(sample.height == 0 ||
+           static_cast<int64_t>(sample.content().size()) == int64_t{sample.height} * sample.width * sample.channels);
+    demand(set.label(i) >= 0 && static_cast<size_t>(set.label(i)) < set.class_names().size());
+    demand(!set.name(i).empty());
   }
 }
 
@@ -239,6 +253,58 @@ void read_manifest(std::span<const uint8_t> bytes) {
     }
 }
 
+// A file in training and pixels in validation.
+std::vector<Bytes> packed_seeds() {
+  PackedEntry file{.bytes = 5, .name_bytes = 3, .height = 2, .width = 2};
+  file.offset = sizeof(PackedHeader);
+  PackedEntry pixels{.bytes = 6, .name = 3, .name_bytes = 1, .label = 1, .height = 1, .width = 2, .split = 1};
+  pixels.offset = file.offset + kPackedAlignment;
+  pixels.kind = PackedKind::pixels;
+  pixels.channels = 3;
+  const std::vector<PackedEntry> entries{file, pixels};
+  const auto index = write_packed_index(
+      entries, {.classes = {"a", "b"}, .metadata = {{"source", "x"}}, .left_out = {{"y", "is broken"}}}, "1.pz");
+  Bytes set(pixels.offset + kPackedAlignment);
+  PackedHeader header;
+  header.samples = entries.size();
+  header.index_offset = set.size();
+  header.index_bytes = index.size();
+  std::memcpy(set.data(), &header, sizeof header);
+  set.insert(set.end(), index.begin(), index.end());
+  return {set};
+}
+
+// The checksums would refuse all that is not a seed, so they are made to fit: those of header, index and, as far as
+// there are entries, samples.
+void read_packed(std::span<const uint8_t> bytes) {
+  Bytes set(bytes.begin(), bytes.end());
+  if (set.size() >= sizeof(PackedHeader)) {
+    PackedHeader header;
+    std::memcpy(&header, set.data(), sizeof header);
+    const size_t index = std::min<size_t>(header.index_offset, set.size());
+    for (size_t at = index, left = std::min<size_t>(header.samples, 4);
+         left > 0 && set.size() - at >= sizeof(PackedEntry); --left, at += sizeof(PackedEntry)) {
+      PackedEntry e;
+      std::memcpy(&e, set.data() + at, sizeof e);
+      if (e.offset <= set.size() && e.bytes <= set.size() - e.offset)
+        e.hash = packed_hash(std::span(set).subspan(e.offset, e.bytes));
+      std::memcpy(set.data() + at, &e, sizeof e);
+    }
+    header.index_hash = packed_hash(std::span(set).subspan(index));
+    seal(header);
+    std::memcpy(set.data(), &header, sizeof header);
+  }
+  const std::string path = folder().path("set.cvt");
+  put_contents(path, text_of(set));
+  for (const Split split : {Split::train, Split::validation}) {
+    try {
+      const auto opened = open_dataset({.path = path, .format = "packed", .split = split});
+      if (opened) read_packed_samples(*opened);
+    } catch (const DataError&) {
+    }
+  }
+}
+
 std::vector<Bytes> tuning_seeds() {
   return {bytes_of(format_tuning({{{"card, driver", "fprop n1"}, {{"engine 1", {1234, true}}, {"engine 2", {}}}},
                                   {{"another", "dgrad n1"}, {{"engine 1", {.nanoseconds = 99}}}}})),
@@ -267,6 +333,7 @@ const std::vector<FuzzTarget>& fuzz_targets() {
                                                {"configuration", read_configuration, configuration_seeds},
                                                {"idx", read_idx, idx_seeds},
                                                {"cifar", read_cifar, cifar_seeds},
+                                               {"packed", read_packed, packed_seeds},
                                                {"numpy", read_numpy, numpy_seeds},
                                                {"manifest", read_manifest, manifest_seeds},
                                                {"tuning", read_tuning_text, tuning_seeds},

@@ -1,7 +1,6 @@
 #include "bench.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <filesystem>
 
@@ -86,15 +85,6 @@ std::string limits_text(const Record& r) {
     text += fmt::format("{}matrix product {:.0f} GFLOP/s at best, {:.0f} by the median ({})", text.empty() ? "" : "; ",
                         r.matmul.best / 1e9, r.matmul.median / 1e9, r.matmul.how);
   return text;
-}
-
-void show_progress(const std::string& text) {
-  if (isatty(STDERR_FILENO) == 0) return;
-  fmt::print(stderr, "\r\x1b[K{}", text);
-  std::fflush(stderr);
-}
-void clear_progress() {
-  if (isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\x1b[K");
 }
 
 std::string ms_text(double ms) { return fmt::format("{:#.3g}", ms); }

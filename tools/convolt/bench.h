@@ -6,6 +6,7 @@
 #include "bench/conv_rows.h"
 #include "commands.h"
 #include "flags.h"
+#include "progress.h"
 #include "text_table.h"
 
 namespace convolt::cli {
@@ -49,10 +50,6 @@ bench::Record empty_record(const char* benchmark, Context& context);
 // "copy 36.4 GB/s at best, 35.1 by the median (streaming stores)", and the same of the matrix product where it was
 // measured.
 std::string limits_text(const bench::Record& record);
-
-// A line on a terminal at stderr, else nothing; clear_progress() takes it away.
-void show_progress(const std::string& text);
-void clear_progress();
 
 // Numbers of tables.
 std::string ms_text(double ms);

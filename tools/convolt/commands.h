@@ -22,6 +22,8 @@ Subcommand add_models(CLI::App& program);
 Subcommand add_augment(CLI::App& program);
 Subcommand add_report(CLI::App& program);
 Subcommand add_tune(CLI::App& program);
+Subcommand add_pack(CLI::App& program);
+Subcommand add_unpack(CLI::App& program);
 Subcommand add_bench(CLI::App& program);
 Subcommand add_verify(CLI::App& program);
 

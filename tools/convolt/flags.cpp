@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "conv/described_device.h"
-#include "data/picture_header.h"
+#include "data/decode.h"
 
 namespace convolt::cli {
 
@@ -193,9 +193,11 @@ std::pair<int, int> common_size(const Dataset& data) {
   constexpr int64_t kLooks = 32;
   for (int64_t k = 0; k < std::min(kLooks, data.size()); ++k) {
     try {
-      const RawSample sample = data.read(k * data.size() / std::min(kLooks, data.size()));
-      const PictureHeader header = read_picture_header(sample.bytes);
-      const std::pair<int, int> found{header.height, header.width};
+      const int64_t i = k * data.size() / std::min(kLooks, data.size());
+      const auto known = data.extent(i);
+      const PictureSize whole = known ? PictureSize{known->height, known->width} : decoded_size(data.read(i), {});
+      const std::pair<int, int> found{whole.height, whole.width};
+      if (found.first == 0) continue;
       if (size.first == 0) size = found;
       if (size != found) return {0, 0};
     } catch (const DataError&) {

@@ -71,7 +71,8 @@ int run(int argc, char** argv) {
       "run/best.safetensors picture.jpg");
   const Subcommand commands[] = {add_train(program), add_eval(program),   add_predict(program), add_inspect(program),
                                  add_synth(program), add_models(program), add_augment(program), add_report(program),
-                                 add_tune(program),  add_bench(program),  add_verify(program)};
+                                 add_tune(program),  add_pack(program),   add_unpack(program),  add_bench(program),
+                                 add_verify(program)};
   std::vector<std::string> words = with_config(program, {argv + 1, argv + argc});
   std::reverse(words.begin(), words.end());  // as CLI11 wants them
   try {

@@ -2,10 +2,15 @@
 #pragma once
 
 #include <chrono>
+#include <string>
 
 #include "convolt/trainer.h"
 
 namespace convolt::cli {
+
+// A line on a terminal at stderr, else nothing; clear_progress() takes it away.
+void show_progress(const std::string& text);
+void clear_progress();
 
 class ProgressPrinter {
 public:

@@ -1,0 +1,60 @@
+#include <algorithm>
+#include <filesystem>
+#include <string_view>
+
+#include "convolt/error.h"
+#include "convolt/pack.h"
+#include "data/encode_png.h"
+#include "data/parallel_for.h"
+#include "io/atomic_file.h"
+
+namespace convolt {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Where a name that somebody else has written may not lead.
+bool leads_out(std::string_view name) {
+  if (name.find('\0') != std::string_view::npos) return true;
+  for (size_t at = 0; at <= name.size();) {
+    const size_t end = std::min(name.find('/', at), name.size());
+    const std::string_view part = name.substr(at, end - at);
+    if (part.empty() || part == "." || part == "..") return true;
+    at = end + 1;
+  }
+  return false;
+}
+
+void unpack_sample(const Dataset& set, int64_t i, const UnpackOptions& o) {
+  const std::string full = set.name(i), name = full.substr(o.input.size() + (o.input.ends_with('/') ? 0 : 1));
+  if (leads_out(name)) throw DataError(full + ": has a name that leads out of the folder; it is not unpacked");
+  const RawSample sample = set.read(i);
+  const fs::path path = fs::path(o.output) / (sample.height > 0 ? name + ".png" : name);
+  make_output_folder(path.parent_path().string());
+  if (fs::exists(path)) throw DataError(full + ": is there twice, or is a folder too; it is not unpacked");
+  AtomicFile file(path.string());
+  const auto content = sample.content();
+  if (sample.height > 0)
+    file.write(encode_png(content, sample.height, sample.width, sample.channels));
+  else
+    file.write(std::as_bytes(content));
+  file.commit();
+}
+
+}  // namespace
+
+int64_t unpack_dataset(const UnpackOptions& o) {
+  std::error_code ignored;
+  if (fs::exists(o.output, ignored) && !(fs::is_directory(o.output, ignored) && fs::is_empty(o.output, ignored)))
+    throw UsageError(o.output + ": is not an empty folder; choose another --output-dir or remove it");
+  int64_t count = 0;
+  for (const Split split : {Split::train, Split::validation}) {
+    const auto set = open_dataset({.path = o.input, .format = "packed", .split = split});
+    if (!set) continue;
+    parallel_for(set->size(), o.threads, [&](int64_t i) { unpack_sample(*set, i, o); });
+    count += set->size();
+  }
+  return count;
+}
+
+}  // namespace convolt

@@ -70,8 +70,8 @@ std::string dataset_formats();
 
 // Opens a data set: an image folder (train/<class>/*, val|validation|test/<class>/*, or <class>/* itself), a folder or
 // file of CIFAR-10 binary records (data_batch_*.bin, test_batch*.bin), or a folder of IDX files, plain or .gz (train-*,
-// t10k-*); or an archive of the first, or a folder of WebDataset shards (docs/data.md). Throws DataError or FormatError. A data set without the asked split: nullptr for validation (then there is
-// none), DataError for train.
+// t10k-*); or an archive of the first, or a folder of WebDataset shards (docs/data.md). Throws DataError or
+// FormatError. A data set without the asked split: nullptr for validation (then there is none), DataError for train.
 std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options);
 
 // Picture files by path, without labels. A file that cannot be read is found when it is read.

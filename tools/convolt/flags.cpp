@@ -82,9 +82,10 @@ std::optional<int64_t> MemoryFlags::bytes() const { return budget ? to_bytes(*bu
 void DataFlags::add(FlagSet& flags, bool training) {
   flags.group("Data");
   flags
-      .option("--data-path,--data-dir", path,
-              "image folder (train/<class>/*, val/<class>/*), a tar or zip of one, WebDataset shards, CIFAR-10 records, or "
-              "IDX files; found out by looking")
+      .option(
+          "--data-path,--data-dir", path,
+          "image folder (train/<class>/*, val/<class>/*), a tar or zip of one, WebDataset shards, CIFAR-10 records, or "
+          "IDX files; found out by looking")
       .required();
   if (training) flags.option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere");
   flags.option("--data-format", format, dataset_formats());

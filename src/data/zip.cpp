@@ -37,27 +37,24 @@ Handle open_handle(const fs::path& path) {
 // Handles on one archive, opened as they are needed. Each holds the whole directory in memory, hence the limit.
 class Handles {
 public:
-  explicit Handles(const fs::path& path) : path_(path), size_(path) { idle_.push_back(open_handle(path)); }
+  explicit Handles(const fs::path& path) : path_(path), bytes_(InputFile(path).bytes()) {
+    idle_.push_back(open_handle(path));
+  }
 
-  // Waits for an idle one.
+  // Waits for an idle one. They are opened one at a time: libzip asks for the time zone, which ThreadSanitizer cannot
+  // see to be safe.
   Handle take() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return !idle_.empty() || count_ < kMost; });
-    if (!idle_.empty()) {
-      Handle zip = std::move(idle_.back());
-      idle_.pop_back();
-      return zip;
-    }
-    ++count_;
-    lock.unlock();
-    try {
-      if (InputFile(path_).bytes() != size_.bytes)
+    if (idle_.empty()) {
+      if (InputFile(path_).bytes() != bytes_)
         throw DataError(path_.string() + ": is no longer the archive that was opened");
-      return open_handle(path_);
-    } catch (...) {
-      forget();
-      throw;
+      idle_.push_back(open_handle(path_));
+      ++count_;
     }
+    Handle zip = std::move(idle_.back());
+    idle_.pop_back();
+    return zip;
   }
   void give_back(Handle zip) {
     {
@@ -69,21 +66,9 @@ public:
 
 private:
   static constexpr int kMost = 4;
-  struct Size {
-    explicit Size(const fs::path& path) : bytes(InputFile(path).bytes()) {}
-    int64_t bytes;
-  };
-
-  void forget() {
-    {
-      const std::lock_guard lock(mutex_);
-      --count_;
-    }
-    changed_.notify_one();
-  }
 
   fs::path path_;
-  Size size_;
+  int64_t bytes_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Handle> idle_;
@@ -209,8 +194,12 @@ private:
 
   int32_t read_label(zip_t* zip, const ArchiveMember& member) const {
     std::string text(static_cast<size_t>(member.bytes), '\0');
-    Member file(zip, member.place, name_of(member));
-    text.resize(file.read({reinterpret_cast<uint8_t*>(text.data()), text.size()}));
+    try {
+      Member file(zip, member.place, name_of(member));
+      text.resize(file.read({reinterpret_cast<uint8_t*>(text.data()), text.size()}));
+    } catch (const DataError&) {
+      return -1;
+    }
     return label_in(member.name, text);
   }
 

@@ -25,7 +25,7 @@ const Case kCases[] = {
     {"train --data-path @empty", 3, "empty"},
     {"train --data-path @text.txt", 3, "text.txt"},
     {"train --data-path @shapes --data-format rar", 2,
-     "unknown --data-format 'rar': expected auto, numpy, tar, zip, manifest, cifar100,"},
+     "unknown --data-format 'rar': expected auto, packed, numpy, tar,"},
     {"train --data-path @shapes --val-split 1.5", 2, "--val-split"},
     {"train --data-path @shapes --val-split 1", 2, "leaves none on one side"},
     {"train --data-path @shapes --val-split 0.5 --val-data-path @shapes", 2, "exclude"},

@@ -106,7 +106,7 @@ struct TrainOptions {
   AugmentOptions preprocessing;  // of validation, prediction
   int views = 1;                 // of validation, as EvalOptions'
   int max_side = 0;
-  bool resident = false;  // training and validation set stay in device memory, decoded
+  bool resident = false;               // training and validation set stay in device memory, decoded
   Sampler sampler = Sampler::shuffle;  // which samples an epoch shows
   BadSamplePolicy bad_samples = BadSamplePolicy::replace;
   double max_bad = 1;  // the part of the training samples that may be bad; a larger one is a DataError

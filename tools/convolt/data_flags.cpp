@@ -10,7 +10,8 @@ void DataFlags::add(FlagSet& flags, bool training) {
   flags.group("Data");
   flags
       .option("--data-path,--data-dir", path,
-              "image folder (train/<class>/*, val/<class>/*), a tar or zip of one, packed set, WebDataset shards, list of pictures "
+              "image folder (train/<class>/*, val/<class>/*), a tar or zip of one, packed set, WebDataset shards, list "
+              "of pictures "
               "(CSV, TSV, JSON lines), CIFAR-10 records, "
               "or IDX files; found out by looking")
       .required();

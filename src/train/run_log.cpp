@@ -1,6 +1,7 @@
 #include "train/run_log.h"
 
 #include <filesystem>
+#include <fstream>
 
 #include "io/atomic_file.h"
 
@@ -17,6 +18,14 @@ std::string made(const std::string& folder) {
 
 std::string in(const std::string& folder, const char* name) { return (fs::path(folder) / name).string(); }
 
+// The whole lines of a file, none where there is no file.
+std::set<std::string> lines_in(const std::string& path) {
+  std::set<std::string> lines;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) lines.insert(line);
+  return lines;
+}
+
 MetricsLog open_lines(const std::string& path, std::optional<int64_t> after_step) {
   return after_step ? MetricsLog::resume(path, *after_step) : MetricsLog::create(path);
 }
@@ -31,6 +40,7 @@ MetricsTable open_table(const std::string& path, std::optional<int64_t> after_st
 
 RunLog::RunLog(const std::string& folder, std::optional<int64_t> after_step, bool tensorboard)
     : folder_(folder),
+      bad_(after_step ? lines_in(in(folder, "bad.jsonl")) : std::set<std::string>()),
       lines_(open_lines(in(made(folder), "metrics.jsonl"), after_step)),
       table_(open_table(in(folder, "metrics.csv"), after_step)) {
   if (tensorboard) events_.emplace(in(folder, "tensorboard"), after_step ? *after_step + 1 : 0);
@@ -86,12 +96,13 @@ void RunLog::epoch(const EpochSummary& s) {
 }
 
 void RunLog::bad_samples(const std::vector<BadSample>& samples) {
-  if (samples.empty()) return;
-  std::string text;
   for (const BadSample& b : samples) {
     const nlohmann::ordered_json line{{"name", b.name}, {"reason", b.reason}};
-    text += line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    bad_.insert(line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   }
+  if (bad_.empty()) return;
+  std::string text;
+  for (const std::string& line : bad_) text += line + "\n";
   AtomicFile file(in(folder_, "bad.jsonl"));
   file.write(text);
   file.commit();

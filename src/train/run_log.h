@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 
 #include "convolt/trainer.h"
@@ -24,7 +25,7 @@ public:
   // metrics.jsonl and metrics.csv: step, epoch, lr, train_*, val_* where there is a validation, best.
   void epoch(const EpochSummary& s);
 
-  // bad.jsonl: name and reason of each, in place of what it held; no file where there are none.
+  // bad.jsonl: name and reason of each, beside those that were known before, sorted; no file where there are none.
   void bad_samples(const std::vector<BadSample>& samples);
 
   bool draws() const { return events_.has_value(); }
@@ -34,6 +35,7 @@ public:
 
 private:
   std::string folder_;
+  std::set<std::string> bad_;  // lines of bad.jsonl
   MetricsLog lines_;
   MetricsTable table_;
   std::optional<EventFile> events_;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "convolt/error.h"
@@ -79,6 +80,7 @@ std::string fault_of(const PackedEntry& e, uint64_t samples_end, size_t classes,
   if (e.name > names || e.name_bytes > names - e.name)
     return fmt::format("a name at {} + {} of {} bytes", e.name, e.name_bytes, names);
   if (e.label >= classes) return fmt::format("label {} of {} classes", e.label, classes);
+  if (!(e.weight > 0) || !std::isfinite(e.weight)) return fmt::format("the weight {}", e.weight);
   if (e.split > 1 || e.kind > PackedKind::pixels) return "an unknown split or kind";
   if (e.height > kMaxPictureSide || e.width > kMaxPictureSide || (e.height == 0) != (e.width == 0))
     return fmt::format("{} x {} pixels", e.width, e.height);

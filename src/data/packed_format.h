@@ -44,11 +44,12 @@ struct PackedEntry {
   uint64_t name = 0;               // where its name begins among the names
   uint32_t name_bytes = 0;
   uint32_t label = 0;
-  uint32_t height = 0, width = 0;        // upright; 0 for a file that is no picture
-  uint8_t split = 0;                     // 0 training, 1 validation
-  PackedKind kind = PackedKind::file;    // a picture file, or u8 [height, width, channels]
-  uint8_t channels = 0;                  // of pixels: 1 or 3
-  std::array<uint8_t, 5> reserved = {};  // zero
+  uint32_t height = 0, width = 0;      // upright; 0 for a file that is no picture
+  uint8_t split = 0;                   // 0 training, 1 validation
+  PackedKind kind = PackedKind::file;  // a picture file, or u8 [height, width, channels]
+  uint8_t channels = 0;                // of pixels: 1 or 3
+  uint8_t reserved = 0;
+  float weight = 1;  // Dataset::weight()
 };
 static_assert(sizeof(PackedEntry) == 56 && std::is_trivially_copyable_v<PackedEntry>);
 

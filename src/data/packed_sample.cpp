@@ -105,6 +105,7 @@ PackedSample packed_sample(const Dataset& data, int64_t i, const PackOptions& op
   try {
     RawSample raw = data.read(i);
     packed.entry.label = static_cast<uint32_t>(raw.label ? *raw.label : data.label(i));
+    packed.entry.weight = data.weight(i);
     auto [sample, size] = stored(std::move(raw), options, name);
     packed.entry.height = static_cast<uint32_t>(size.height);
     packed.entry.width = static_cast<uint32_t>(size.width);

@@ -9,7 +9,7 @@
 namespace convolt {
 
 struct PackedSample {
-  PackedEntry entry;     // of which label, extents, kind and channels are set
+  PackedEntry entry;     // of which label, weight, extents, kind and channels are set
   RawSample content;     // the bytes
   std::string left_out;  // why it cannot be packed; empty where it can
 };

@@ -43,6 +43,7 @@ public:
 
   int64_t size() const override { return size_; }
   int32_t label(int64_t i) const override { return static_cast<int32_t>(at(i).entry.label); }
+  float weight(int64_t i) const override { return at(i).entry.weight; }
   std::string describe() const override { return "packed set"; }
   bool reads_parts() const override { return all_files_; }
   int channels() const override { return all_grey_ ? 1 : 3; }

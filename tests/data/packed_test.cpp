@@ -1,4 +1,5 @@
 // Reading packed sets: the same samples and batches as from the folder, and no damage unnoticed.
+#include <fstream>
 #include <numeric>
 
 #include "data/decode.h"
@@ -48,6 +49,26 @@ TEST(Packed, EverySampleIsThatOfTheFolder) {
       for (const Split split : {Split::train, Split::validation})
         expect_same_samples(*pictures.open_set(split, name), *pictures.open(split));
     EXPECT_EQ(pictures.open_set(Split::train, first)->describe(), "packed set");
+  }
+}
+
+TEST(Packed, WeightsOfAListArePacked) {
+  const PictureFolder pictures;
+  const std::string list = pictures.at("list.csv");
+  std::ofstream(list) << "path,label,weight\n";
+  const auto folder = pictures.open();
+  for (int64_t i = 0; i < folder->size(); ++i)
+    std::ofstream(list, std::ios::app) << folder->name(i) << ",c" << i % 2 << "," << 0.5 * static_cast<double>(i + 1)
+                                       << "\n";
+  PackOptions o = pictures.options();
+  o.data_path = list;
+  pack_dataset(o);
+  const auto packed = open_dataset({o.output});
+  EXPECT_EQ(packed->size(), folder->size());
+  for (int64_t i = 0; i < packed->size(); ++i) {
+    EXPECT_EQ(packed->weight(i), 0.5F * static_cast<float>(i + 1));
+    EXPECT_EQ(packed->label(i), i % 2);
+    EXPECT_EQ(content_of(packed->read(i)), folder->read(i).bytes);
   }
 }
 

@@ -257,6 +257,9 @@ bool make_plain(LinearDesc& desc) {
   return true;
 }
 
+// One of two that share a mask, whose layout is the library's own: a plain kernel in place of either cannot know it.
+bool shares_mask(ConvEpilogue e) { return e == ConvEpilogue::bias_relu_mask || e == ConvEpilogue::drelu_bias_gradient; }
+
 // A fusion by a kernel of its own; composed of plain ones where there is none and `compose` allows it, and where all
 // turn out wrong.
 template <class Attrs>
@@ -270,7 +273,7 @@ void choose_kernel(Op& op, const Attrs& attrs, Autotuner& tuner, bool compose) {
       return;
     }
   } catch (const WrongKernelsError&) {
-    if (!fused) throw;
+    if (!fused || shares_mask(attrs.desc.epilogue)) throw;
     op.note += ", composed: no kernel of it is right";
   }
   op.composed = true;

@@ -119,5 +119,73 @@ TEST_F(TunedPlan, AFusionWhoseKernelsAreWrongIsComposedOfPlainOnes) {
   EXPECT_FALSE(warnings.empty());
 }
 
+// The linear layers of a training step after their pass.
+class LinearPass : public TunedPlan {
+protected:
+  Program fused(const char* net, ConvProvider& provider, bool compose) {
+    Graph graph;
+    network(net).build(graph);
+    const PlanOptions o{.batch = 2, .training = true};
+    Program program = lower(graph, o);
+    fuse(program, provider, true);
+    lower_training(program, o);
+    fuse_linear(program, {provider, compose});
+    return program;
+  }
+  static int count(const Program& program, ConvEpilogue epilogue) {
+    return static_cast<int>(std::count_if(program.step.begin(), program.step.end(), [&](const Op& op) {
+      const auto* linear = std::get_if<LinearAttrs>(&op.attrs);
+      return linear != nullptr && linear->desc.epilogue == epilogue;
+    }));
+  }
+  void choose(Program& program, FakeProvider& provider) {
+    KernelOptions kernels{.autotune = Autotune::quick, .warning = [](const auto&) {}};
+    Autotuner tuner(*context_, provider, kernels, true, {.clock = provider.device.clock()});
+    choose_kernels(program, tuner, true);
+  }
+};
+
+// Where the bits of a mask lie is its writer's affair: a library that writes one and cannot read it, or the other way
+// round, may have neither composed.
+TEST_F(LinearPass, AMaskIsWrittenAndReadByOne) {
+  class OneOfTwo final : public ConvProvider {
+  public:
+    explicit OneOfTwo(ConvEpilogue lacks) : lacks_(lacks) { all_.specs = {{"fake"}}; }
+    std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override { return all_.candidates(desc); }
+    std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override {
+      if (desc.epilogue == lacks_) return {};
+      return all_.candidates(desc);
+    }
+    std::string describe() const override { return "one of two"; }
+    DeviceRates rates() const override { return all_.rates(); }
+
+  private:
+    FakeProvider all_;
+    ConvEpilogue lacks_;
+  };
+  OneOfTwo both(ConvEpilogue::join);  // which no linear layer has
+  EXPECT_EQ(count(fused("lenet", both, true), ConvEpilogue::bias_relu_mask), 2);
+  for (const ConvEpilogue lacks : {ConvEpilogue::bias_relu_mask, ConvEpilogue::drelu_bias_gradient}) {
+    OneOfTwo provider(lacks);
+    const Program program = fused("lenet", provider, true);
+    EXPECT_EQ(count(program, ConvEpilogue::bias_relu_mask), 0);
+    EXPECT_EQ(count(program, ConvEpilogue::drelu_bias_gradient), 0);
+    EXPECT_THAT(program.pass_log, testing::Contains(HasSubstr("no kernel of one of the two")));
+  }
+}
+
+// A sum can be made by a plain kernel instead; what goes through the library's mask cannot.
+TEST_F(LinearPass, WhatSharesAMaskIsNotComposedAlone) {
+  FakeProvider provider;
+  provider.specs = {{"fake"}};  // writes no gradient of a bias
+  Program sums = fused("resnet", provider, false);
+  ASSERT_EQ(count(sums, ConvEpilogue::bias_gradient), 1);
+  choose(sums, provider);
+  for (const Op& op : sums.step) EXPECT_EQ(op.composed, op.def == &ops::linear_wgrad) << op.layer;
+  Program masks = fused("lenet", provider, false);
+  ASSERT_EQ(count(masks, ConvEpilogue::drelu_bias_gradient), 2);
+  EXPECT_THROW(choose(masks, provider), WrongKernelsError);
+}
+
 }  // namespace
 }  // namespace convolt::test

@@ -56,8 +56,12 @@ struct Fusions {
   ConvProvider& provider;
   bool compose = false;
   template <class Desc>
+  bool has(const Desc& desc) const {
+    return !provider.candidates(desc).empty();
+  }
+  template <class Desc>
   bool offer(const Desc& desc) const {
-    return compose || !provider.candidates(desc).empty();
+    return compose || has(desc);
   }
 };
 

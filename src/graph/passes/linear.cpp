@@ -40,6 +40,8 @@ const char* turn_back_relu(Program& p, const Fusions& fusions, const Uses& uses,
   const LinearDesc masked = with(desc_of(*forward), ConvEpilogue::bias_relu_mask),
                    fused = with(desc_of(dgrad), ConvEpilogue::drelu_bias_gradient);
   if (!fusions.offer(masked) || !fusions.offer(fused)) return "no kernel";
+  // Where the bits lie in a mask is its writer's affair, so that who writes it must read it.
+  if (fusions.has(masked) != fusions.has(fused)) return "no kernel of one of the two";
   const ValueId sum = relu.sum->out.back(), mask = p.add({.name = forward->layer + ".mask",
                                                           .dtype = DType::u8,
                                                           .shape = {masked.rows, mask_row_bytes(masked.out)}});

@@ -76,15 +76,7 @@ struct MatrixFactors {
     if (!scratch.scalars->apply) return;
     const OptimizerTensor& tensor = a.tensors[block.index];
     if (tensor.rows == 0) return;
-    block.phase([&](int t) {
-      PieceSums sums{0, 0};
-      for (int64_t i = t; i < tensor.pieces; i += kThreads) {
-        sums.gradient += scratch.sums[tensor.first_piece + i].gradient;
-        sums.weight += scratch.sums[tensor.first_piece + i].weight;
-      }
-      shared.sums[t] = sums;
-    });
-    join_sums(block, shared.sums);
+    join_pieces(block, tensor, scratch.sums, shared.sums);
     block.phase([&](int t) {
       if (t > 0) return;
       const double weight = sqrt(shared.sums[0].weight);

@@ -150,15 +150,7 @@ struct TrustRatio {
   HD void operator()(Block<kThreads> block, Shared& shared) const {
     if (!scratch.scalars->apply) return;
     const OptimizerTensor& tensor = a.tensors[block.index];
-    block.phase([&](int t) {
-      PieceSums sums{0, 0};
-      for (int64_t i = t; i < tensor.pieces; i += kThreads) {
-        sums.gradient += scratch.sums[tensor.first_piece + i].gradient;
-        sums.weight += scratch.sums[tensor.first_piece + i].weight;
-      }
-      shared.sums[t] = sums;
-    });
-    join_sums(block, shared.sums);
+    join_pieces(block, tensor, scratch.sums, shared.sums);
     block.phase([&](int t) {
       if (t == 0) scratch.ratios[block.index] = ratio(tensor, shared.sums[0]);
     });

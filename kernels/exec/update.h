@@ -125,13 +125,28 @@ HD int64_t place_in_matrix(const OptimizerTensor& t, int64_t i) {
 
 // sums[0] = the sum over all threads of the block, in a fixed order.
 template <int B>
-HD void join_sums(Block<B> block, PieceSums (&sums)[B]) {
+HD void join_sums(const Block<B>& block, PieceSums (&sums)[B]) {
   for (int width = B / 2; width > 0; width /= 2)
     block.phase([&](int t) {
       if (t >= width) return;
       sums[t].gradient += sums[t + width].gradient;
       sums[t].weight += sums[t + width].weight;
     });
+}
+
+// sums[0] = those of all pieces of a tensor.
+template <int B>
+HD void join_pieces(const Block<B>& block, const OptimizerTensor& tensor, const PieceSums* pieces,
+                    PieceSums (&sums)[B]) {
+  block.phase([&](int t) {
+    PieceSums of_thread{0, 0};
+    for (int64_t i = t; i < tensor.pieces; i += B) {
+      of_thread.gradient += pieces[tensor.first_piece + i].gradient;
+      of_thread.weight += pieces[tensor.first_piece + i].weight;
+    }
+    sums[t] = of_thread;
+  });
+  join_sums(block, sums);
 }
 
 }  // namespace convolt

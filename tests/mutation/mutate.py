@@ -3,8 +3,8 @@
 
     tests/mutation/mutate.py [--only PATTERN] [--list | --check] [--jobs N]
 
-The faults are listed in mutations.py. Works in a copy of the tree under build/mutation, which it keeps, so that a second run builds
-little. Prints a table and "N caught, N survived"; exit code 1 when any survives, or does not compile. --only takes those whose line of
+The faults are listed in kernel_mutations.py and conv_mutations.py. Works in a copy of the tree under build/mutation, which it keeps, so
+that a second run builds little. Prints a table and "N caught, N survived"; exit code 1 when any survives, or does not compile. --only takes those whose line of
 --list matches a regular expression; --check only looks whether each fault still has its place, and compiles nothing.
 """
 import argparse
@@ -18,7 +18,8 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from mutations import MUTATIONS  # noqa: E402
+from conv_mutations import CONV  # noqa: E402
+from kernel_mutations import KERNELS  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TREE = ROOT / "build" / "mutation" / "tree"
@@ -34,21 +35,17 @@ OTHER_TYPES = """    case DType::bf16:
 # Tests whose f32 case needs another type too.
 NOT_F32_ALONE = "Op/BatchNormTest.PlainSumsFinalizeAsShiftedOnes/*"
 PHASE = "block.phase("
-# What tests/conv is about; all else is for tests/kernels.
-CONV = ("src/conv/", "kernels/depthwise", "kernels/grouped", "kernels/exec/lanes.h", "kernels/exec/walk.h", "kernels/exec/convolve.h",
-        "kernels/exec/row_sums.h")
+# By the program whose tests must find them.
+MUTATIONS = {"test_kernels": KERNELS, "test_conv": CONV}
 
-Fault = collections.namedtuple("Fault", "file kind old new tests")
-
-
-def program_of(fault):
-    return "test_conv" if fault.file.startswith(CONV) else "test_kernels"
+Fault = collections.namedtuple("Fault", "program file kind old new tests")
 
 
 def faults():
-    for file, (tests, listed) in MUTATIONS.items():
-        for kind, old, *new in listed:
-            yield Fault(file, kind, old, new[0] if new else None, tests)
+    for program, files in MUTATIONS.items():
+        for file, (tests, listed) in files.items():
+            for kind, old, *new in listed:
+                yield Fault(program, file, kind, old, new[0] if new else None, tests)
 
 
 def name(fault):
@@ -96,7 +93,7 @@ def check(chosen):
             broken(fault, (ROOT / fault.file).read_text())
         except ValueError as error:
             wrong += 1
-            print(f"{name(fault)}: {error}; mend tests/mutation/mutations.py")
+            print(f"{name(fault)}: {error}; mend its line in tests/mutation/*_mutations.py")
     print(f"{len(chosen) - wrong} of {len(chosen)} faults have their place")
     return wrong
 
@@ -165,15 +162,15 @@ def main():
         return 1
     if options.check:
         return 0
-    prepare(options.jobs, sorted(set(map(program_of, chosen))))
+    prepare(options.jobs, sorted({fault.program for fault in chosen}))
     verdicts = collections.Counter()
     for fault in chosen:
         start, path = time.monotonic(), TREE / fault.file
         original = path.read_text()
         path.write_text(broken(fault, (ROOT / fault.file).read_text()))
         try:
-            good, output = build(options.jobs, program_of(fault))
-            verdict = run(program_of(fault), fault.tests) if good else "DOES NOT COMPILE"
+            good, output = build(options.jobs, fault.program)
+            verdict = run(fault.program, fault.tests) if good else "DOES NOT COMPILE"
         finally:
             path.write_text(original)
         if not good:

@@ -25,6 +25,7 @@ struct Fusion {
   ConvPass pass;
   ConvPrologue prologue;
   ConvEpilogue epilogue;
+  DType dtype = DType::f16;
 };
 constexpr Fusion kFusions[] = {
     {"statistics", ConvPass::fprop, ConvPrologue::none, ConvEpilogue::stats},
@@ -33,17 +34,15 @@ constexpr Fusion kFusions[] = {
     {"prologue + wgrad", ConvPass::wgrad, ConvPrologue::scale_bias_relu, ConvEpilogue::none}};
 
 // What our own kernels are for.
-struct OwnFusion {
-  const char* name;
-  ConvPass pass;
-  ConvEpilogue epilogue;
-  DType dtype;
-};
-constexpr OwnFusion kOwnFusions[] = {
-    {"f16 dgrad + join", ConvPass::dgrad, ConvEpilogue::join, DType::f16},
-    {"bf16 statistics", ConvPass::fprop, ConvEpilogue::stats, DType::bf16},
-    {"bf16 dgrad + ReLU + sums", ConvPass::dgrad, ConvEpilogue::drelu_bn_reduce, DType::bf16},
-    {"bf16 dgrad + join", ConvPass::dgrad, ConvEpilogue::join, DType::bf16}};
+constexpr Fusion kOwnFusions[] = {
+    {"f16 dgrad + join", ConvPass::dgrad, ConvPrologue::none, ConvEpilogue::join},
+    {"bf16 statistics", ConvPass::fprop, ConvPrologue::none, ConvEpilogue::stats, DType::bf16},
+    {"bf16 dgrad + ReLU + sums", ConvPass::dgrad, ConvPrologue::none, ConvEpilogue::drelu_bn_reduce, DType::bf16},
+    {"bf16 dgrad + join", ConvPass::dgrad, ConvPrologue::none, ConvEpilogue::join, DType::bf16}};
+
+ConvDesc desc_of(const Fusion& f, const ConvGeometry& geometry) {
+  return {.pass = f.pass, .geometry = geometry, .dtype = f.dtype, .prologue = f.prologue, .epilogue = f.epilogue};
+}
 
 std::string device_json() {
   std::ifstream file(CONVOLT_SOURCE_DIR "/tests/cuda/h200.json", std::ios::binary);
@@ -94,7 +93,7 @@ std::string document(const std::vector<Shape>& shapes) {
          "plans say nothing of speed.\n\n"
          "| model | kind | shapes |";
   for (const Fusion& f : kFusions) out << " " << f.name << " |";
-  for (const OwnFusion& f : kOwnFusions) out << " " << f.name << " |";
+  for (const Fusion& f : kOwnFusions) out << " " << f.name << " |";
   out << "\n|---|---|---|---|---|---|---|---|---|---|---|\n";
   for (size_t i = 0; i < shapes.size();) {
     std::map<std::string, std::vector<const Shape*>> kinds;
@@ -141,13 +140,7 @@ TEST(Coverage, DescribedDevicesAnswerAsCudnnDoes) {
     for (size_t i = next++; i < shapes.size(); i = next++)
       for (size_t f = 0; f < std::size(kFusions); ++f) {
         const Fusion& fusion = kFusions[f];
-        shapes[i].offered[f] = !deviceless_plans({.pass = fusion.pass,
-                                                  .geometry = shapes[i].geometry,
-                                                  .dtype = DType::f16,
-                                                  .prologue = fusion.prologue,
-                                                  .epilogue = fusion.epilogue},
-                                                 device)
-                                    .empty();
+        shapes[i].offered[f] = !deviceless_plans(desc_of(fusion, shapes[i].geometry), device).empty();
       }
   };
   std::thread second(work);
@@ -156,22 +149,12 @@ TEST(Coverage, DescribedDevicesAnswerAsCudnnDoes) {
   for (const Shape& s : shapes)
     for (size_t f = 0; f < std::size(kFusions); ++f) {
       const Fusion& fusion = kFusions[f];
-      const bool said = has(*described,
-                            {.pass = fusion.pass,
-                             .geometry = s.geometry,
-                             .dtype = DType::f16,
-                             .prologue = fusion.prologue,
-                             .epilogue = fusion.epilogue},
-                            "cuDNN");
+      const bool said = has(*described, desc_of(fusion, s.geometry), "cuDNN");
       EXPECT_EQ(said, s.offered[f]) << s.model << ": " << s.geometry.to_string() << ", " << fusion.name;
     }
   for (Shape& s : shapes)
-    for (size_t f = 0; f < std::size(kOwnFusions); ++f) {
-      const OwnFusion& fusion = kOwnFusions[f];
-      s.own[f] = has(*described,
-                     {.pass = fusion.pass, .geometry = s.geometry, .dtype = fusion.dtype, .epilogue = fusion.epilogue},
-                     "convolt pointwise");
-    }
+    for (size_t f = 0; f < std::size(kOwnFusions); ++f)
+      s.own[f] = has(*described, desc_of(kOwnFusions[f], s.geometry), "convolt pointwise");
   const std::string made = document(shapes);
   std::ifstream file(CONVOLT_SOURCE_DIR "/docs/conv-coverage.md");
   const std::string kept{std::istreambuf_iterator<char>(file), {}};

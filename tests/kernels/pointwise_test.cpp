@@ -31,7 +31,6 @@ protected:
   }
   DeviceTensor floats(Shape shape) { return {ctx(), DType::f32, shape}; }
   DeviceTensor scratch(const Sizes& n, int sums) { return floats({pointwise_scratch(n.rows, n.channels, sums) / 4}); }
-  bool is_half() const { return dtype() != DType::f32; }
   // In both orders of the phases where there are any.
   void run_both_ways(const std::function<void(Stream)>& work, const std::function<void(const std::string&)>& check) {
     run(ctx(), work);
@@ -71,7 +70,6 @@ void expect_sums(const Vector& found, const Vector& expected, const Sizes& n, do
 }
 
 TEST_P(PointwiseTest, SumsWhatItStores) {
-  if (!is_half()) return;
   for (const Sizes& n : kSizes) {
     const DeviceTensor x = values({n.rows, n.depth}, 1), w = values({n.channels, 1, 1, n.depth}, 2);
     const DeviceTensor y = values({n.rows, n.channels}, 3), sums = floats({2, n.channels}), partials = scratch(n, 2);
@@ -98,7 +96,6 @@ struct EndCase {
 };
 
 TEST_P(PointwiseTest, JoinsGatesAndSumsTheGradient) {
-  if (!is_half()) return;
   for (const EndCase& end : {EndCase{Gate::recomputed, false, false},
                              {Gate::mask, false, false},
                              {Gate::mask, true, false},
@@ -175,16 +172,18 @@ TEST_P(PointwiseTest, SaysWhatItCannotDo) {
   const auto stats = [&](const DeviceTensor& a, const DeviceTensor& b) {
     run(ctx(), [&](Stream s) { pointwise_stats(s, a, b, y, partials.as<float>(), sums.as<float>()); });
   };
-  if (!is_half()) {
-    EXPECT_THROW(stats(x, w), Error);
-    return;
-  }
+  const DeviceTensor single(ctx(), DType::f32, {4, 8});
+  EXPECT_THROW(stats(single, w), Error);
   EXPECT_THROW(stats(odd, wide), ShapeError);
   EXPECT_THROW(stats(odd, w), ShapeError);
   EXPECT_THROW(run(ctx(), [&](Stream s) { pointwise_dgrad(s, y, w, {.x = x, .gate = Gate::output, .dz = x}); }), Error);
 }
 
-INSTANTIATE_OP_TEST(PointwiseTest);
+// Of 16 bits alone.
+INSTANTIATE_TEST_SUITE_P(Op, PointwiseTest,
+                         testing::Combine(testing::Values(Device::cpu(), Device::cuda()),
+                                          testing::Values(DType::bf16, DType::f16)),
+                         op_test_name);
 
 }  // namespace
 }  // namespace convolt::test

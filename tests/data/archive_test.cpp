@@ -18,10 +18,6 @@ namespace fs = std::filesystem;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-std::unique_ptr<Dataset> open_at(const fs::path& path, Split split = Split::train, const std::string& format = "auto") {
-  return open_dataset({.path = path.string(), .format = format, .split = split});
-}
-
 const std::string kLong(150, 'n');  // of a name that ustar cannot hold
 
 // Neither in the order of classes nor of names; one folder and one file too many.

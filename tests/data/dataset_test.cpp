@@ -12,11 +12,6 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-std::unique_ptr<Dataset> open_at(const std::filesystem::path& path, Split split = Split::train,
-                                 const std::string& format = "auto") {
-  return open_dataset({.path = path.string(), .format = format, .split = split});
-}
-
 std::vector<std::string> names(const Dataset& dataset, const std::filesystem::path& below) {
   std::vector<std::string> result;
   for (int64_t i = 0; i < dataset.size(); ++i)

@@ -36,29 +36,13 @@ TEST(Csv, ReadsWhatRfc4180Allows) {
 }
 
 TEST(Csv, SaysWhereQuotesAreWrong) {
-  const auto message = [](const std::string& text) -> std::string {
-    try {
-      records_of(text);
-      return "";
-    } catch (const FormatError& e) {
-      return e.what();
-    }
-  };
+  const auto message = [](const std::string& text) { return message_of<FormatError>([&] { records_of(text); }); };
   EXPECT_THAT(message("a\nb,\"c\n\n"), HasSubstr("line 2: quotes are opened and never closed"));
   EXPECT_THAT(message("a\n\"b\nc\"d\n"), HasSubstr("line 3: text follows closing quotes"));
 }
 
-std::unique_ptr<Dataset> open_at(const std::filesystem::path& path, Split split = Split::train) {
-  return open_dataset({.path = path.string(), .split = split});
-}
-
-std::string message_of(const std::filesystem::path& path) {
-  try {
-    open_at(path);
-    return "";
-  } catch (const DataError& e) {
-    return e.what();
-  }
+std::string refusal(const std::filesystem::path& path) {
+  return message_of<DataError>([&] { open_at(path); });
 }
 
 TEST(Manifest, NamesPicturesLabelsSplitsAndWeights) {
@@ -117,7 +101,7 @@ TEST(Manifest, WithoutASplitThereIsNoValidationSet) {
   const auto list = folder.write("list.csv", bytes_of("path,label\nx,a\n"));
   EXPECT_EQ(open_at(list, Split::validation), nullptr);
   const auto other = folder.write("val.csv", bytes_of("path,label,split\nx,a,val\n"));
-  EXPECT_THAT(message_of(other), HasSubstr("has no training split"));
+  EXPECT_THAT(refusal(other), HasSubstr("has no training split"));
 }
 
 TEST(Manifest, SaysWhichLineIsWrong) {
@@ -134,14 +118,14 @@ TEST(Manifest, SaysWhichLineIsWrong) {
       {"path,label\n", "lists no pictures"},
       {"", "lists no pictures"}};
   for (const auto& [text, said] : cases)
-    EXPECT_THAT(message_of(folder.write("list.csv", bytes_of(text))), HasSubstr(said)) << text;
+    EXPECT_THAT(refusal(folder.write("list.csv", bytes_of(text))), HasSubstr(said)) << text;
   const std::pair<const char*, const char*> lines[] = {
       {"{\"path\": \"x\", \"label\": \"a\"}\n[1]\n", "line 2: has no JSON object"},
       {"{\"path\": \"x\"", "line 1: has no JSON object"},
       {"{\"path\": \"x\"}", "line 1: has no label"},
       {"{\"path\": \"x\", \"label\": [1, 2]}", "several labels are not supported"}};
   for (const auto& [text, said] : lines)
-    EXPECT_THAT(message_of(folder.write("list.jsonl", bytes_of(text))), HasSubstr(said)) << text;
+    EXPECT_THAT(refusal(folder.write("list.jsonl", bytes_of(text))), HasSubstr(said)) << text;
 }
 
 // Three classes of 10, 20 and 70.

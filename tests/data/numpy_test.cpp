@@ -41,16 +41,8 @@ void write_zip(const std::filesystem::path& path, const std::vector<std::pair<st
   ASSERT_EQ(zip_close(zip), 0);
 }
 
-std::unique_ptr<Dataset> open_at(const std::filesystem::path& path, Split split = Split::train) {
-  return open_dataset({.path = path.string(), .split = split});
-}
-std::string message_of(const std::filesystem::path& path) {
-  try {
-    open_at(path);
-    return "";
-  } catch (const DataError& e) {
-    return e.what();
-  }
+std::string refusal(const std::filesystem::path& path) {
+  return message_of<DataError>([&] { open_at(path); });
 }
 
 TEST(NpyHeader, IsReadInEachVersionAndSpelling) {
@@ -135,14 +127,14 @@ TEST(NumpyArrays, ErrorsSayWhatIsExpected) {
     const TemporaryFolder folder;
     folder.write("x_train.npy", x);
     folder.write("y_train.npy", y);
-    EXPECT_THAT(message_of(folder.path()), HasSubstr(said));
+    EXPECT_THAT(refusal(folder.path()), HasSubstr(said));
   }
   const TemporaryFolder alone;
   alone.write("x_train.npy", good);
-  EXPECT_THAT(message_of(alone.path()), HasSubstr("has no labels beside it; expected 'train_labels'"));
+  EXPECT_THAT(refusal(alone.path()), HasSubstr("has no labels beside it; expected 'train_labels'"));
   const TemporaryFolder none;
   none.write("weights.npy", good);
-  EXPECT_THAT(message_of(none.path()), HasSubstr("has no training split; expected train_images and train_labels"));
+  EXPECT_THAT(refusal(none.path()), HasSubstr("has no training split; expected train_images and train_labels"));
 }
 
 }  // namespace

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "convolt/dataset.h"
+
 namespace convolt::test {
 
 using Bytes = std::vector<uint8_t>;
@@ -62,6 +64,11 @@ inline Bytes numbered_ppm(int width, int height, int number) {
   Bytes rgb;
   for (int i = 0; i < width * height * 3; ++i) rgb.push_back(static_cast<uint8_t>(number * 31 + i * 7));
   return ppm(width, height, rgb);
+}
+
+inline std::unique_ptr<Dataset> open_at(const std::filesystem::path& path, Split split = Split::train,
+                                        const std::string& format = "auto") {
+  return open_dataset({.path = path.string(), .format = format, .split = split});
 }
 
 // Calls `call`, which must throw E, and returns the message.

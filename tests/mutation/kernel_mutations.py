@@ -11,7 +11,7 @@ def of(*suites):
 
 
 ACTIVATION = of("ActivationTest", "DropoutTest")
-BATCH_NORM = of("BatchNormTest")
+BATCH_NORM = of("BatchNormTest", "BatchNormBackwardTest")
 BLOCK_END = of("BlockEndTest")
 BRANCH_END = of("BranchEndTest")
 CHANNELS = of("ChannelsTest")

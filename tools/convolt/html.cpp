@@ -73,6 +73,15 @@ std::string base64(std::span<const uint8_t> bytes) {
   return text;
 }
 
+std::string tile(std::string_view value, std::string_view what, std::string_view more) {
+  return fmt::format("<div class=\"tile\"><b>{}</b>{}{}</div>\n", html(value), html(what),
+                     more.empty() ? "" : "<br><small>" + html(more) + "</small>");
+}
+
+std::string panel(std::string_view title, std::string_view body) {
+  return fmt::format("<div class=\"panel\"><h3>{}</h3>\n{}</div>\n", title, body);
+}
+
 std::string html_page(std::string_view title, std::string_view body) {
   return fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"

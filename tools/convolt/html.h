@@ -12,6 +12,10 @@ namespace convolt::cli {
 std::string html(std::string_view text);
 // RFC 4648.
 std::string base64(std::span<const uint8_t> bytes);
+// A figure in large print, what it counts, and a word more below; all three are plain text.
+std::string tile(std::string_view value, std::string_view what, std::string_view more = {});
+// A box; `title` and `body` are HTML.
+std::string panel(std::string_view title, std::string_view body);
 // The document; `body` is HTML, `title` plain text.
 std::string html_page(std::string_view title, std::string_view body);
 

@@ -20,15 +20,6 @@ std::string amount(double count) {
   return count >= 1e8 ? fmt::format("{:.2f} G", count / 1e9) : fmt::format("{:.2f} M", count / 1e6);
 }
 
-std::string panel(const std::string& title, const std::string& body) {
-  return "<div class=\"panel\"><h3>" + title + "</h3>\n" + body + "</div>\n";
-}
-
-std::string tile(const std::string& value, const std::string& what, const std::string& more = "") {
-  return fmt::format("<div class=\"tile\"><b>{}</b>{}{}</div>\n", value, what,
-                     more.empty() ? "" : "<br><small>" + more + "</small>");
-}
-
 std::string tiles(const Report& r) {
   std::string body;
   if (r.measured) {

@@ -14,15 +14,6 @@ namespace {
 
 constexpr size_t kMostFigures = 60, kMostRows = 500;
 
-std::string tile(const std::string& value, const std::string& what, const std::string& more = "") {
-  return fmt::format("<div class=\"tile\"><b>{}</b>{}{}</div>\n", value, what,
-                     more.empty() ? "" : "<br><small>" + html(more) + "</small>");
-}
-
-std::string panel(const std::string& title, const std::string& body) {
-  return "<div class=\"panel\"><h3>" + title + "</h3>\n" + body + "</div>\n";
-}
-
 std::string words(const std::vector<std::pair<std::string, int64_t>>& counts) {
   std::string rows;
   for (const auto& [name, count] : counts)

@@ -1,4 +1,5 @@
-// The cases that tools/golden/augment_golden.py made with Pillow and torchvision, and the pictures they start from.
+// The cases that tools/golden/augment_golden.py and picture_ops_golden.py made with Pillow and torchvision, and the
+// pictures they start from.
 #pragma once
 
 #include <fstream>
@@ -40,10 +41,11 @@ std::vector<double> golden_values(const std::string& path) {
   return {values.begin(), values.end()};
 }
 
-// All cases of a kind: resize, centre_crop, colour, affine, filter or border. Throws when there are none.
-inline std::vector<GoldenCase> golden_cases(const std::string& kind) {
-  const std::string folder = CONVOLT_SOURCE_DIR "/tests/augment/golden/";
-  const bool levels = kind == "resize" || kind == "centre_crop";
+// All cases of a kind: resize, centre_crop, colour, affine, filter or border, or one of the subfolder ops/, which has
+// bytes only. Throws when there are none.
+inline std::vector<GoldenCase> golden_cases(const std::string& kind, const std::string& subfolder = "") {
+  const std::string folder = CONVOLT_SOURCE_DIR "/tests/augment/golden/" + subfolder;
+  const bool levels = kind == "resize" || kind == "centre_crop" || !subfolder.empty();
   const auto values =
       levels ? golden_values<uint8_t>(folder + "values.u8") : golden_values<float>(folder + "values.f32");
   std::vector<GoldenCase> cases;

@@ -51,7 +51,7 @@ class Golden:
     def write(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "cases.txt").write_text("\n".join(self.lines) + "\n")
-        for store, parts in self.values.items():
+        for store, parts in [(store, parts) for store, parts in self.values.items() if parts]:
             dtype = np.uint8 if store == "u8" else "<f4"
             (folder / f"values.{store}").write_bytes(b"".join(p.astype(dtype).tobytes() for p in parts))
 

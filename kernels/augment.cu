@@ -1,8 +1,10 @@
 #include "augment.h"
 
 #include "exec/colour.h"
+#include "exec/normals.h"
 #include "exec/pixel_blocks.h"
 #include "exec/sample.h"
+#include "exec/warp_picture.h"
 
 namespace convolt {
 namespace {
@@ -17,16 +19,17 @@ HD void blend_towards(Floats<C>& v, float other, float factor) {
   for (int c = 0; c < C; ++c) v[c] = smaller(larger(factor * v[c] + (1.F - factor) * other, 0.F), 1.F);
 }
 
-// What both launches know. C is the number of output channels.
+// What all launches know. C is the number of output channels.
 template <int C>
 struct Rows {
   const StepInput* input;
   int height, width;
   Reading reading;
   Floats<C> fill;
+  const uint8_t* drafts;  // what programmes made of pictures, u8 [N, H, W, C]; null: nothing
 
-  // The sampled pixel in the output's channels, after brightness.
-  HD Floats<C> bright(const Sampled& sampled, const SampleRecord& r) const {
+  // The sampled pixel in the output's channels.
+  HD Floats<C> colours(const Sampled& sampled, const RowRecord& r) const {
     Floats<C> v;
     const bool grey = r.channels == 1;
     if constexpr (C == 3)
@@ -37,21 +40,48 @@ struct Rows {
       for (int c = 0; c < C; ++c) v[c] += sampled[3] * fill[c];
     if (reading.interpolation == AugmentOptions::Interpolation::bicubic)
       for (int c = 0; c < C; ++c) v[c] = smaller(larger(v[c], 0.F), 1.F);
+    return v;
+  }
+  HD Floats<C> bright(const Sampled& sampled, const RowRecord& r) const {
+    Floats<C> v = colours(sampled, r);
     blend_towards(v, 0.F, r.brightness);
     return v;
+  }
+
+  HD bool is_drafted(int n) const { return drafts != nullptr && input->records[n].programme.count > 0; }
+  HD const uint8_t* pixels(int n) const { return is_drafted(n) ? drafts : input->pixels; }
+  // The record, and where the picture is sampled: a draft is copied as it is.
+  HD void begin(const Block<kThreads>& block, RowShared& s, int n) const {
+    begin_row(block, s, *input, n, width, reading);
+    if (!is_drafted(n)) return;
+    block.phase([&](int t) {
+      if (t > 0) return;
+      RowRecord& r = s.record;
+      r.offset = int64_t{n} * height * width * C;
+      r.height = height;
+      r.width = r.stride = width;
+      r.channels = C;
+      r.axis_aligned = 1;
+      for (int i = 0; i < 6; ++i) r.map[i] = i == 0 || i == 4 ? 1.F : 0.F;
+      r.box[0] = r.box[1] = 0;
+      r.box[2] = static_cast<float>(width);
+      r.box[3] = static_cast<float>(height);
+      s.columns = Axis::of(1, 0, 0, r.box[2], reading);
+      s.rows = Axis::of(0, 1, 0, r.box[3], reading);
+    });
   }
 
   // The row of the output that a block makes: of which picture, and where in it. There are fewer than 2^31 blocks.
   HD int picture(const Block<kThreads>& block) const { return static_cast<int>(block.index) / height; }
   HD int row(const Block<kThreads>& block) const { return static_cast<int>(block.index) % height; }
 
-  // each(t, x, sampled) for every pixel of row y, in a phase of its own for each tile.
+  // each(t, x, sampled) for every pixel of row y of what begins at `from`, in a phase of its own for each tile.
   template <class F>
-  HD void for_each_pixel(const Block<kThreads>& block, RowShared& s, int y, F each) const {
+  HD void for_each_pixel(const Block<kThreads>& block, RowShared& s, const uint8_t* from, int y, F each) const {
     SampledLane lanes;
     const int tiles = (width + kThreads - 1) / kThreads, step = (width + tiles - 1) / tiles;
     for (int x0 = 0; x0 < width; x0 += step) {
-      const Tile tile{input->pixels, x0, y, smaller(step, width - x0)};
+      const Tile tile{from, x0, y, smaller(step, width - x0)};
       sample(block, s, tile, lanes);
       block.phase([&](int t) {
         if (t < tile.count) each(t, x0 + t, lanes[t]);
@@ -69,6 +99,23 @@ HD float tree_sum(const Block<kThreads>& block, float* tree) {
   return tree[0];
 }
 
+// First launch of programmes: what they begin with, in bytes.
+template <int C>
+struct DraftRow {
+  using Shared = RowShared;
+  Rows<C> rows;
+  uint8_t* drafts;
+  HD void operator()(const Block<kThreads>& block, Shared& s) const {
+    const int n = rows.picture(block);
+    if (rows.input->records[n].programme.count == 0) return;
+    rows.begin(block, s, n);
+    rows.for_each_pixel(block, s, rows.input->pixels, rows.row(block), [&](int, int x, const Sampled& sampled) {
+      const Floats<C> v = rows.colours(sampled, s.record);
+      for (int c = 0; c < C; ++c) drafts[(block.index * rows.width + x) * C + c] = level_nearest(255.F * v[c]);
+    });
+  }
+};
+
 // First launch of contrast: sums[n, y] = the greys of a row.
 template <int C>
 struct SumGreys {
@@ -78,9 +125,9 @@ struct SumGreys {
   HD void operator()(const Block<kThreads>& block, Shared& s) const {
     const int n = rows.picture(block);
     if (rows.input->records[n].contrast == 1.F) return;
-    begin_row(block, s, *rows.input, n, rows.width, rows.reading);
+    rows.begin(block, s, n);
     block.phase([&](int t) { s.tree[t] = 0; });
-    rows.for_each_pixel(block, s, rows.row(block),
+    rows.for_each_pixel(block, s, rows.pixels(n), rows.row(block),
                         [&](int t, int, const Sampled& v) { s.tree[t] += grey_of(rows.bright(v, s.record)); });
     const float sum = tree_sum(block, s.tree);
     block.phase([&](int t) {
@@ -118,14 +165,14 @@ struct AugmentRow {
 
 #if !defined(__CUDA_ARCH__)
   // The three channels at once, where nothing but normalisation is left to do.
-  static bool keeps_colours(const SampleRecord& r) {
+  static bool keeps_colours(const RowRecord& r) {
     return r.channels == 3 && r.brightness == 1.F && r.saturation == 1.F && r.hue == 0.F && !r.to_grey;
   }
-  HD void store_sampled(const Block<kThreads>& block, Shared& s, int row) const {
+  HD void store_sampled(const Block<kThreads>& block, Shared& s, const uint8_t* from, int row) const {
     const Four fill{rows.fill[0], rows.fill[1], rows.fill[2]}, centre{mean[0], mean[1], mean[2]};
     const Four scale{inverse_std[0], inverse_std[1], inverse_std[2]};
     const bool overshoots = rows.reading.interpolation == AugmentOptions::Interpolation::bicubic;
-    rows.for_each_pixel(block, s, row, [&](int, int x, const Sampled& sampled) {
+    rows.for_each_pixel(block, s, from, row, [&](int, int x, const Sampled& sampled) {
       Four v = four(sampled.v);
       v += v[3] * fill;
       if (overshoots) v = smaller(larger(v, Four{}), Four{} + 1.F);
@@ -139,16 +186,17 @@ struct AugmentRow {
 
   HD void operator()(const Block<kThreads>& block, Shared& s) const {
     const int n = rows.picture(block), row = rows.row(block);
-    begin_row(block, s, *rows.input, n, rows.width, rows.reading);
-    const SampleRecord& r = s.record;
+    rows.begin(block, s, n);
+    const RowRecord& r = s.record;
+    const uint8_t* const from = rows.pixels(n);
     const bool contrast = sums && r.contrast != 1.F;
     const float grey = contrast ? mean_grey(block, s, n) : 0.F;
     const bool erased_row = row >= r.erase[1] && row < r.erase[1] + r.erase[3];
 #if !defined(__CUDA_ARCH__)
     if constexpr (C == 3)
-      if (!contrast && !erased_row && keeps_colours(r)) return store_sampled(block, s, row);
+      if (!contrast && !erased_row && keeps_colours(r)) return store_sampled(block, s, from, row);
 #endif
-    rows.for_each_pixel(block, s, row, [&](int, int x, const Sampled& sampled) {
+    rows.for_each_pixel(block, s, from, row, [&](int, int x, const Sampled& sampled) {
       Floats<C> v = rows.bright(sampled, r);
       if (contrast) blend_towards(v, grey, r.contrast);
       if constexpr (C == 3) {
@@ -157,7 +205,11 @@ struct AugmentRow {
         if (r.to_grey) blend_towards(v, grey_of(v), 0.F);
       }
       const bool erased = erased_row && x >= r.erase[0] && x < r.erase[0] + r.erase[2];
-      for (int c = 0; c < C; ++c) v[c] = erased ? 0.F : (v[c] - mean[c]) * inverse_std[c];
+      for (int c = 0; c < C; ++c) v[c] = erased ? r.erase_value[c] : (v[c] - mean[c]) * inverse_std[c];
+      if (erased && r.erase_key != 0) {
+        const Floats<3> noise = normals(philox(r.erase_key, static_cast<uint64_t>(row * rows.width + x), 0));
+        for (int c = 0; c < C; ++c) v[c] = noise[c];
+      }
       T* const out = place(block, x);
       if (blocks.channels > 0) return store_padded(out, v[0], C == 3 ? v[C / 2] : 0.F, C == 3 ? v[C - 1] : 0.F);
       for (int c = 0; c < C; ++c) out[c] = T(v[c]);
@@ -171,14 +223,25 @@ void augment_of(Stream s, const AugmentArgs& args) {
   const PixelBlocks& l = args.blocks;
   const int height = (static_cast<int>(shape[1]) - l.border.vertical()) * l.block,
             width = (static_cast<int>(shape[2]) - l.border.horizontal()) * l.block;
-  AugmentRow<T, C> kernel{
-      {args.input, height, width, {args.interpolation, args.border}, {}}, {}, {}, nullptr, args.y.as<T>(), args.blocks};
+  AugmentRow<T, C> kernel{{args.input, height, width, {args.interpolation, args.border}, {}, nullptr},
+                          {},
+                          {},
+                          nullptr,
+                          args.y.as<T>(),
+                          args.blocks};
   for (int c = 0; c < C; ++c) {
     kernel.rows.fill[c] = args.fill[c];
     kernel.mean[c] = args.mean[c];
     kernel.inverse_std[c] = 1.F / args.std[c];
   }
   const int64_t blocks = shape[0] * height;
+  if (args.drafts) {
+    for_each_block<kThreads>(s, blocks, DraftRow<C>{kernel.rows, args.drafts});
+    PictureOpsArgs ops{args.input, shape[0], height, width, C, args.drafts, args.spare, args.kept, args.wide, {}};
+    std::copy(args.fill, args.fill + 3, ops.fill);
+    run_picture_ops(s, ops);
+    kernel.rows.drafts = args.drafts;
+  }
   if (args.contrast) {
     kernel.sums = args.grey_sums;
     for_each_block<kThreads>(s, blocks, SumGreys<C>{kernel.rows, args.grey_sums});

@@ -1,17 +1,19 @@
-// Augmentation: uint8 pictures of any size -> NHWC batch of one size, normalised, in one launch (two with contrast,
-// which needs the mean of the picture first). The order of operations is in convolt/augment.h.
+// Augmentation: uint8 pictures of any size -> NHWC batch of one size, normalised, in one launch; contrast, which needs
+// the mean of the picture first, takes one more, and operations of picture_ops.h two. The order of operations is in
+// convolt/augment.h.
 #pragma once
 
 #include "convolt/augment.h"
 #include "convolt/context.h"
 #include "convolt/tensor.h"
+#include "picture_ops.h"
 #include "stem.h"
 #include "step_state.h"
 
 namespace convolt {
 
-// What the augment kernel does to one sample. Made on the host (augment/policy.h), copied to the device with the batch.
-struct SampleRecord {
+// What every row of a sample needs to know.
+struct RowRecord {
   // u8, RGB or grey. Pixel (x, y) is `offset` + (y `stride` + x) `channels` bytes from StepInput::pixels. Only those of
   // the box need be there: `offset`, where (0, 0) would be, may lie before the pixels or after them.
   int64_t offset = 0;
@@ -27,9 +29,16 @@ struct SampleRecord {
   // fill. With another border than constant a centre outside is first moved inside, and the filter is cut always.
   float box[4] = {0, 0, 0, 0};
   float brightness = 1, contrast = 1, saturation = 1;
-  float hue = 0;                    // turn, in whole circles
-  int32_t to_grey = 0;              // three equal channels at the end
-  int32_t erase[4] = {0, 0, 0, 0};  // x, y, width, height in the output; width 0: nothing is erased
+  float hue = 0;                     // turn, in whole circles
+  int32_t to_grey = 0;               // three equal channels at the end
+  int32_t erase[4] = {0, 0, 0, 0};   // x, y, width, height in the output; width 0: nothing is erased
+  float erase_value[3] = {0, 0, 0};  // of the channels there, after normalisation
+  uint64_t erase_key = 0;            // not 0: normals instead, of philox(key, y W + x, 0) as those of PictureOp::noise
+};
+
+// What is done to one sample. Made on the host (augment/policy.h), copied to the device with the batch.
+struct SampleRecord : RowRecord {
+  PictureProgramme programme;  // after the sampling, before brightness
 };
 
 struct AugmentArgs {
@@ -41,6 +50,9 @@ struct AugmentArgs {
   AugmentOptions::Border border = AugmentOptions::Border::constant;
   bool contrast = false;       // some record may have contrast != 1 (else its contrast is ignored): sum the greys first
   float* grey_sums = nullptr;  // f32 [N, H] scratch, needed when `contrast`: the grey of each row of the output
+  // u8 [N, H, W, C] scratch, and those of PictureOpsArgs. Null: records have no programmes (or none that is heeded).
+  uint8_t *drafts = nullptr, *spare = nullptr, *kept = nullptr;
+  uint16_t* wide = nullptr;
   // [N, H, W, C], C = 1 or 3, or so many laid out as `blocks` says (stem.h; channels 0: plain); f32, bf16 or f16.
   Tensor y;
   PixelBlocks blocks;

@@ -123,17 +123,17 @@ struct Axis {
 
 // N is a number, or a vector of them.
 template <class N>
-HD N source_x(const SampleRecord& r, N x, float y) {
+HD N source_x(const RowRecord& r, N x, float y) {
   return r.map[0] * (x + 0.5F) + r.map[1] * (y + 0.5F) + r.map[2];
 }
 template <class N>
-HD N source_y(const SampleRecord& r, N x, float y) {
+HD N source_y(const RowRecord& r, N x, float y) {
   return r.map[3] * (x + 0.5F) + r.map[4] * (y + 0.5F) + r.map[5];
 }
-HD float source_x(const SampleRecord& r, int x, int y) {
+HD float source_x(const RowRecord& r, int x, int y) {
   return source_x(r, static_cast<float>(x), static_cast<float>(y));
 }
-HD float source_y(const SampleRecord& r, int x, int y) {
+HD float source_y(const RowRecord& r, int x, int y) {
   return source_y(r, static_cast<float>(x), static_cast<float>(y));
 }
 

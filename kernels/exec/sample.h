@@ -13,7 +13,7 @@ constexpr int kSpan = 1024;
 // What the threads of a block share. The record and the axes lie here and not in registers, where they would be alive
 // through the whole kernel.
 struct RowShared {
-  SampleRecord record;
+  RowRecord record;
   Axis columns, rows;        // of the source
   float blended[kSpan * 3];  // source pixels of the tile, summed over the rows under the filter
   float weights[kThreads];   // of those rows
@@ -24,7 +24,7 @@ struct RowShared {
 };
 
 // The record's map after what StepInput says of the view.
-HD void show(const StepInput& input, int width, SampleRecord& record) {
+HD void show(const StepInput& input, int width, RowRecord& record) {
   const auto x = static_cast<float>(input.view_x), y = static_cast<float>(input.view_y);
   float* const m = record.map;
   m[2] += m[0] * x + m[1] * y;
@@ -42,7 +42,7 @@ HD void begin_row(const Block<kThreads>& block, RowShared& s, const StepInput& i
     if (t > 0) return;
     s.record = input.records[picture];
     show(input, width, s.record);
-    const SampleRecord& record = s.record;
+    const RowRecord& record = s.record;
     s.columns = Axis::of(record.map[0], record.map[1], record.box[0], record.box[2], reading);
     s.rows = Axis::of(record.map[3], record.map[4], record.box[1], record.box[3], reading);
   });
@@ -61,7 +61,7 @@ HD Sampled sampled(__m128 channels, float last) {
 
 // Of a pixel from StepInput::pixels. That of (0, 0) may be no address, so all is added up before it becomes one.
 template <int S>
-HD int64_t offset_of(const SampleRecord& r, int column, int row) {
+HD int64_t offset_of(const RowRecord& r, int column, int row) {
   return r.offset + (int64_t{row} * r.stride + column) * S;
 }
 
@@ -191,7 +191,7 @@ HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Ti
   if (sample_axis_aligned_in_vectors<S, 4>(block, s, tile, lanes)) return;
   if (sample_axis_aligned_in_vectors<S, 8>(block, s, tile, lanes)) return;
 #endif
-  const SampleRecord& r = s.record;
+  const RowRecord& r = s.record;
   const Axis &columns = s.columns, &rows = s.rows;
   const float cy = rows.bordered(source_y(r, tile.x0, tile.y));
   block.phase([&](int t) { lanes[t] = Sampled{{0, 0, 0, 0}}; });
@@ -235,7 +235,7 @@ struct Taps {
 // One pixel under a general map.
 template <int S>
 HD Sampled sample_affine(const RowShared& s, const uint8_t* pixels, int x, int y) {
-  const SampleRecord& r = s.record;
+  const RowRecord& r = s.record;
   const Axis &columns = s.columns, &rows = s.rows;
   const float cx = columns.bordered(source_x(r, x, y)), cy = rows.bordered(source_y(r, x, y));
   Sampled sum{{0, 0, 0, 0}};

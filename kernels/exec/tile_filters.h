@@ -17,7 +17,7 @@ struct alignas(32) TileFilters {
 
 // Of an axis-aligned map, in source columns [first, last), which hold all that the tile needs; N columns each, 4 or 8.
 template <int N>
-HD void find_columns(TileFilters& f, const SampleRecord& r, const Axis& columns, const Tile& tile, int first,
+HD void find_columns(TileFilters& f, const RowRecord& r, const Axis& columns, const Tile& tile, int first,
                      int last) {
   for (int t = 0; t < tile.count; t += 8) {
     const Eight x = kIota + static_cast<float>(tile.x0 + t);
@@ -38,7 +38,7 @@ HD void find_columns(TileFilters& f, const SampleRecord& r, const Axis& columns,
 
 // Of a general map; N columns each.
 template <int N>
-HD void find_filters(TileFilters& f, const SampleRecord& r, const Axis& columns, const Axis& rows, const Tile& tile) {
+HD void find_filters(TileFilters& f, const RowRecord& r, const Axis& columns, const Axis& rows, const Tile& tile) {
   const int taps = rows.taps();
   for (int t = 0; t < tile.count; t += 8) {
     const Eight x = kIota + static_cast<float>(tile.x0 + t);

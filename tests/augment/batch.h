@@ -45,11 +45,13 @@ inline std::vector<double> augmented(Context& context, DType dtype, std::vector<
   std::vector<uint8_t> pixels;
   std::vector<SampleRecord> records;
   AugmentArgs args;
+  bool programmes = false;
   for (AugmentSample& sample : samples) {
     sample.record.offset += static_cast<int64_t>(pixels.size());
     pixels.insert(pixels.end(), sample.picture.begin(), sample.picture.end());
     records.push_back(sample.record);
     args.contrast |= sample.record.contrast != 1;
+    programmes |= sample.record.programme.count > 0;
   }
   if (pixels.empty()) pixels.push_back(0);
   const Buffer device_pixels = uploaded(context, pixels.data(), pixels.size());
@@ -61,6 +63,14 @@ inline std::vector<double> augmented(Context& context, DType dtype, std::vector<
   const auto n = static_cast<int64_t>(samples.size());
   const DeviceTensor y(context, dtype, {n, output.height, output.width, output.channels});
   const DeviceTensor sums(context, DType::f32, {n, output.height});
+  const DeviceTensor drafts(context, DType::u8, y.tensor().shape), spare(context, DType::u8, y.tensor().shape);
+  const DeviceTensor kept(context, DType::u8, y.tensor().shape), wide(context, DType::f16, y.tensor().shape);
+  if (programmes) {
+    args.drafts = drafts.as<uint8_t>();
+    args.spare = spare.as<uint8_t>();
+    args.kept = kept.as<uint8_t>();
+    args.wide = wide.as<uint16_t>();
+  }
   args.input = device_input.as<const StepInput>();
   args.grey_sums = sums.as<float>();
   args.y = y;
@@ -73,7 +83,7 @@ inline std::vector<double> augmented(Context& context, DType dtype, std::vector<
   }
   run(context, [&](Stream s) { augment(s, args); });
   y.check_guards();
-  sums.check_guards();
+  for (const DeviceTensor* tensor : {&sums, &drafts, &spare, &kept, &wide}) tensor->check_guards();
   return y.values();
 }
 

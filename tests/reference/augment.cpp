@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 
+#include "reference/picture_ops.h"
+
 namespace convolt::test {
 namespace {
 
@@ -130,6 +132,17 @@ void adjust(std::vector<Colour>& picture, const SampleRecord& r, int channels) {
   }
 }
 
+// In bytes.
+void run(const PictureProgramme& programme, std::vector<Colour>& picture, const AugmentOutput& output) {
+  const auto channels = static_cast<size_t>(output.channels);
+  std::vector<uint8_t> bytes;
+  for (const Colour& colour : picture)
+    for (size_t c = 0; c < channels; ++c) bytes.push_back(static_cast<uint8_t>(std::floor(255 * colour[c] + 0.5)));
+  bytes = run_programme(bytes, output.height, output.width, output.channels, programme,
+                        {output.fill[0], output.fill[1], output.fill[2]});
+  for (size_t i = 0; i < bytes.size(); ++i) picture[i / channels][i % channels] = bytes[i] / 255.0;
+}
+
 }  // namespace
 
 std::vector<double> augment_reference(const AugmentSample& sample, const AugmentOutput& output) {
@@ -137,6 +150,7 @@ std::vector<double> augment_reference(const AugmentSample& sample, const Augment
   std::vector<Colour> picture;
   for (int y = 0; y < output.height; ++y)
     for (int x = 0; x < output.width; ++x) picture.push_back(Sampler{sample, output}.at(x, y));
+  if (r.programme.count > 0) run(r.programme, picture, output);
   adjust(picture, r, output.channels);
   std::vector<double> values;
   for (int y = 0; y < output.height; ++y)
@@ -145,7 +159,7 @@ std::vector<double> augment_reference(const AugmentSample& sample, const Augment
         const bool erased =
             x >= r.erase[0] && x < r.erase[0] + r.erase[2] && y >= r.erase[1] && y < r.erase[1] + r.erase[3];
         const double value = picture[static_cast<size_t>(y * output.width + x)][c];
-        values.push_back(erased ? 0 : (value - output.mean[c]) / output.std[c]);
+        values.push_back(erased ? double{r.erase_value[c]} : (value - output.mean[c]) / output.std[c]);
       }
   return values;
 }

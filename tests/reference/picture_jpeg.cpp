@@ -79,28 +79,30 @@ void code(Plane& plane, const Table& table) {
     }
 }
 
-// The plane of whole blocks whose samples are the means of 2x2.
+// The plane of whole blocks whose samples are the means of 2x2, halves going down and up by columns in turn. Below an
+// even number of rows the last means are repeated.
 Plane halved(Plane& plane) {
   const int height = (plane.height + 15) / 16 * 8, width = (plane.width + 15) / 16 * 8;
   Plane half = empty_plane(height, width);
   for (int y = 0; y < height; ++y)
     for (int x = 0; x < width; ++x) {
       int sum = 0;
-      for (int i = 0; i < 4; ++i) sum += plane.repeated(2 * x + i % 2, 2 * y + i / 2);
-      half.at(x, y) = (sum + 2) / 4;
+      const int row = std::min(y, (plane.height + 1) / 2 - 1);
+      for (int i = 0; i < 4; ++i) sum += plane.repeated(2 * x + i % 2, 2 * row + i / 2);
+      half.at(x, y) = (sum + 1 + x % 2) / 4;
     }
   return half;
 }
 
-// To the nearest, halves up; in integers, for blue minus an even grey would lie on a half.
-int rounded(int64_t billionths) {
-  return static_cast<int>(std::clamp<int64_t>((billionths + 500000000) / 1000000000, 0, 255));
+// To the nearest; in integers, for blue minus an even grey would lie on a half. Halves of colours go down.
+int rounded(int64_t billionths, int64_t half = 499999999) {
+  return static_cast<int>(std::clamp<int64_t>((billionths + half) / 1000000000, 0, 255));
 }
 
 // JFIF's Y, Cb and Cr, with libjpeg's digits.
 std::array<int, 3> ycc_of(int64_t r, int64_t g, int64_t b) {
   const int64_t middle = 128000000000;
-  return {rounded(299000000 * r + 587000000 * g + 114000000 * b),
+  return {rounded(299000000 * r + 587000000 * g + 114000000 * b, 500000000),
           rounded(middle - 168735892 * r - 331264108 * g + 500000000 * b),
           rounded(middle + 500000000 * r - 418687589 * g - 81312411 * b)};
 }

@@ -289,7 +289,7 @@ struct Mixture {
 
 bool rounds_down(PictureOp op) {
   return op == PictureOp::brightness || op == PictureOp::contrast || op == PictureOp::saturation ||
-         op == PictureOp::sharpness || op == PictureOp::auto_contrast;
+         op == PictureOp::sharpness || op == PictureOp::auto_contrast || op == PictureOp::mix;
 }
 
 bool may_become(double exact, uint8_t byte, PictureOp op, double slack) {

@@ -8,10 +8,14 @@
 //      steps 1 to 3 are one sampling of the source with an antialiased filter: Pillow's BILINEAR or BICUBIC resize
 //      where nothing is turned (an exact copy where nothing is scaled either), else the same filter widened by the map;
 //   4. grey becomes RGB by repetition, RGB becomes grey as .2989 R + .587 G + .114 B;
-//   5. brightness, contrast, saturation, each clamped to 0..1, then hue: torchvision's adjust_* on float tensors; then
+//   5. what `policy` chose, then perspective, elastic, invert, posterize, solarize, auto_contrast, equalize, sharpness,
+//      blur, noise and jpeg, each by its own chance: on bytes of the output's size, as torchvision on uint8 tensors
+//      (kernels/picture_ops.h has the formulas). What a policy turns, shears and shifts happens in step 2's place,
+//      after the flips, in the same sampling, whatever its place among the policy's colours;
+//   6. brightness, contrast, saturation, each clamped to 0..1, then hue: torchvision's adjust_* on float tensors; then
 //      grey by chance, as RandomGrayscale;
-//   6. (value - mean) / std;
-//   7. erasing, with the value 0.
+//   7. (value - mean) / std;
+//   8. erasing.
 #pragma once
 
 #include <array>
@@ -37,6 +41,23 @@ struct AugmentOptions {
   };
   // nearest: the one pixel under the centre, never antialiased. bicubic: a = -1/2, the result clamped to 0..1.
   enum class Interpolation : uint8_t { nearest, bilinear, bicubic };
+  // Which operations a sample gets, and how much of each. Magnitudes, and the order in which numbers are drawn:
+  // src/augment/programme.cpp.
+  enum class Policy : uint8_t {
+    none,
+    rand_augment,  // torchvision's RandAugment: `policy_ops` of 14 operations at bin `magnitude` of 31
+    trivial_wide,  // torchvision's TrivialAugmentWide: one of them at any bin, going further
+    imagenet,
+    cifar10,
+    svhn,       // torchvision's AutoAugment
+    timm_rand,  // timm's "rand": `policy_ops` of 15, each done with `policy_probability`, at level `magnitude`
+                // of 10, give or take `magnitude_std` (above 100: at any level up to it)
+    timm_rand_increasing,  // the same with "inc1": a higher level is always a stronger change
+    three_augment,         // DeiT III: grey, solarized, or blurred by 0.1 to 2 pixels
+    augmix,                // torchvision's AugMix of severity `magnitude`, three chains, alpha 1
+  };
+  // What an erased rectangle becomes, after normalisation: `erase_value`, a colour of three normals, or normals.
+  enum class EraseMode : uint8_t { constant, colour, pixels };
   // What lies outside the picture (after random_resized_crop: outside the crop): `fill`, the nearest pixel of the edge,
   // or the picture mirrored about its outermost pixels (which are not repeated: 3 2 | 1 2 3 | 2 1).
   enum class Border : uint8_t { constant, edge, reflect };
@@ -58,9 +79,29 @@ struct AugmentOptions {
   float brightness = 0, contrast = 0, saturation = 0;  // factor uniform in [max(0, 1 - v), 1 + v], in this order
   float hue = 0;                                       // uniform in [-hue, hue] of the circle, at most 0.5
   float grayscale = 0;                                 // probability of three equal channels
-  // Probability of erasing a rectangle: torchvision's RandomErasing, area 0.02..0.33 of the output, ratio 0.3..3.3
-  // (log-uniform), value 0.
+  Policy policy = Policy::none;
+  int policy_ops = 2;
+  float magnitude = 9, magnitude_std = 0, policy_probability = 0.5F;
+  // Probabilities, each with its amounts.
+  float perspective = 0, distortion = 0.5F;                  // torchvision's RandomPerspective
+  float elastic = 0, elastic_alpha = 50, elastic_sigma = 5;  // as its ElasticTransform, by splines (programme.cpp)
+  float invert = 0;
+  float posterize = 0;
+  int posterize_bits = 4;                        // kept of 8
+  float solarize = 0, solarize_threshold = 128;  // of 0..255
+  float auto_contrast = 0, equalize = 0;
+  float sharpness = 0, sharpness_factor = 2;
+  float blur = 0;
+  std::array<float, 2> blur_sigma{0.1F, 2.F};  // uniform, in output pixels; taps up to 3 sigma away
+  float noise = 0, noise_sigma = 0.1F;         // of 0..1
+  float jpeg = 0;
+  std::array<int, 2> jpeg_quality{30, 95};  // uniform
+  // Probability of erasing a rectangle: torchvision's RandomErasing.
   float erase = 0;
+  std::array<float, 2> erase_scale{0.02F, 0.33F};  // area relative to the output's
+  std::array<float, 2> erase_ratio{0.3F, 3.3F};    // height / width, log-uniform
+  EraseMode erase_mode = EraseMode::constant;
+  float erase_value = 0;
   std::array<float, 3> mean{0.485F, 0.456F, 0.406F};  // of RGB in 0..1; subtracted, before division by std
   std::array<float, 3> std{0.229F, 0.224F, 0.225F};
   Interpolation interpolation = Interpolation::bilinear;

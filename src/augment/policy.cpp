@@ -6,38 +6,11 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/philox.h"
+#include "augment/dice.h"
+#include "augment/programme.h"
 
 namespace convolt {
 namespace {
-
-// The numbers of one sample.
-struct Dice {
-  uint64_t seed;
-  uint32_t epoch;
-  uint64_t sample;
-
-  Philox4 roll(Draw draw, int attempt = 0) const {
-    const uint32_t index = static_cast<uint32_t>(draw) * kDrawAttempts + static_cast<uint32_t>(attempt);
-    return random4(seed, RandomUse::augment, epoch, sample, index);
-  }
-  bool decide(Draw draw, float probability) const { return uniform(roll(draw).v[0]) < probability; }
-  double between(Draw draw, double low, double high) const {
-    return low + (high - low) * static_cast<double>(uniform(roll(draw).v[0]));
-  }
-};
-
-double between(uint32_t bits, double low, double high) {
-  return low + (high - low) * static_cast<double>(uniform(bits));
-}
-
-// Uniform in 0..count-1.
-int below(uint32_t bits, int count) {
-  return static_cast<int>((uint64_t{bits} * static_cast<uint64_t>(std::max(count, 1))) >> 32);
-}
-
-// Python's round(): halves go to the even neighbour, the default rounding mode.
-int round_half_even(double value) { return static_cast<int>(std::nearbyint(value)); }
 
 // A window of the picture in pixels.
 struct Window {
@@ -156,14 +129,15 @@ float jitter(const Dice& dice, Draw draw, float amount) {
   return static_cast<float>(dice.between(draw, std::max(0.0, 1 - double{amount}), 1 + double{amount}));
 }
 
-// torchvision's RandomErasing.get_params with its default scale and ratio; after ten misfits nothing is erased.
+// torchvision's RandomErasing.get_params; after ten misfits nothing is erased.
 void place_erasing(const AugmentOptions& options, const Dice& dice, SampleRecord& record) {
   if (!dice.decide(Draw::erase, options.erase)) return;
   const double area = static_cast<double>(options.width) * options.height;
+  const auto [low, high] = options.erase_ratio;
   for (int attempt = 0; attempt < 10; ++attempt) {
     const Philox4 bits = dice.roll(Draw::erase_place, attempt);
-    const double target = area * between(bits.v[0], 0.02, 0.33);
-    const double ratio = std::exp(between(bits.v[1], std::log(0.3), std::log(3.3)));
+    const double target = area * between(bits.v[0], options.erase_scale[0], options.erase_scale[1]);
+    const double ratio = std::exp(between(bits.v[1], std::log(low), std::log(high)));
     const int height = round_half_even(std::sqrt(target * ratio)), width = round_half_even(std::sqrt(target / ratio));
     if (height >= options.height || width >= options.width) continue;
     record.erase[0] = below(bits.v[3], options.width - width + 1);
@@ -172,6 +146,28 @@ void place_erasing(const AugmentOptions& options, const Dice& dice, SampleRecord
     record.erase[3] = height;
     return;
   }
+}
+
+// Normals by Box and Muller (kernels/exec/normals.h does it for pixels).
+std::array<float, 3> colour_of(const Philox4& bits) {
+  const auto normal = [](uint32_t length, double turn) {
+    return static_cast<float>(std::sqrt(-2 * std::log(1 - static_cast<double>(uniform(length)))) *
+                              std::cos(2 * std::numbers::pi * turn));
+  };
+  const double turn = uniform(bits.v[1]);
+  return {normal(bits.v[0], turn), normal(bits.v[0], turn - 0.25), normal(bits.v[2], uniform(bits.v[3]))};
+}
+
+void fill_erasing(const AugmentOptions& options, const Dice& dice, SampleRecord& record) {
+  place_erasing(options, dice, record);
+  if (record.erase[2] == 0) return;
+  std::array<float, 3> colour;
+  colour.fill(options.erase_value);
+  if (options.erase_mode == AugmentOptions::EraseMode::colour) colour = colour_of(dice.roll(Draw::erase_colour));
+  std::copy(colour.begin(), colour.end(), record.erase_value);
+  if (options.erase_mode != AugmentOptions::EraseMode::pixels) return;
+  const Philox4 bits = dice.roll(Draw::erase_colour, 1);
+  record.erase_key = std::max<uint64_t>(uint64_t{bits.v[0]} << 32 | bits.v[1], 1);
 }
 
 void require(bool holds, const char* option, const char* range, auto... found) {
@@ -205,7 +201,13 @@ SampleRecord make_record(const AugmentOptions& options, int picture_height, int 
 
   const Dice dice{seed, epoch, sample};
   const Placement placement = place(options, {0, 0, picture_width, picture_height}, dice);
-  const Affine map = placement.map * flipped(options, draw_flips(options, dice)) *
+  Affine of_policy;
+  if (may_have_programme(options)) {
+    DrawnProgramme drawn = draw_programme(options, dice);
+    of_policy = drawn.map;
+    record.programme = drawn.programme;
+  }
+  const Affine map = placement.map * flipped(options, draw_flips(options, dice)) * of_policy *
                      turned(draw_turn(options, dice), options.height, options.width);
   std::transform(map.m, map.m + 6, record.map, [](double v) { return static_cast<float>(v); });
   record.axis_aligned = record.map[1] == 0 && record.map[3] == 0 ? 1 : 0;
@@ -220,7 +222,7 @@ SampleRecord make_record(const AugmentOptions& options, int picture_height, int 
   record.saturation = jitter(dice, Draw::saturation, options.saturation);
   record.hue = static_cast<float>(dice.between(Draw::hue, -options.hue, options.hue));
   record.to_grey = dice.decide(Draw::grayscale, options.grayscale) ? 1 : 0;
-  place_erasing(options, dice, record);
+  fill_erasing(options, dice, record);
   return record;
 }
 
@@ -243,6 +245,8 @@ std::vector<DrawnValues> explain(const AugmentOptions& o, int picture_height, in
   add(o.zoom != std::array{1.F, 1.F}, "zoom", {turn.zoom});
   add(o.rotate > 0, "rotate", {turn.angle});
   add(o.translate > 0, "translate", {static_cast<double>(turn.x), static_cast<double>(turn.y)});
+  if (may_have_programme(o))
+    for (DrawnValues& values : draw_programme(o, dice).drawn) drawn.push_back(std::move(values));
   add(o.brightness > 0, "brightness", one(record.brightness));
   add(o.contrast > 0, "contrast", one(record.contrast));
   add(o.saturation > 0, "saturation", one(record.saturation));
@@ -253,8 +257,49 @@ std::vector<DrawnValues> explain(const AugmentOptions& o, int picture_height, in
   return drawn;
 }
 
-AugmentArgs augment_args(const AugmentOptions& options) {
+namespace {
+
+// Where the parts of the scratch begin.
+struct ScratchLayout {
+  int64_t drafts, spare, kept, wide, bytes;  // grey_sums are at 0; a part that is not needed is empty
+
+  ScratchLayout(const AugmentOptions& o, int64_t batch) {
+    const auto aligned = [](int64_t n) { return (n + 255) / 256 * 256; };
+    const int64_t pictures = may_have_programme(o) ? batch * o.height * o.width * o.channels : 0;
+    drafts = o.contrast > 0 ? aligned(batch * o.height * 4) : 0;
+    spare = drafts + aligned(pictures);
+    kept = spare + aligned(pictures);
+    wide = kept + (mixes_chains(o) ? aligned(pictures) : 0);
+    bytes = wide + (mixes_chains(o) || blurs(o) ? aligned(2 * pictures) : 0);
+  }
+};
+
+}  // namespace
+
+int64_t augment_scratch(const AugmentOptions& options, int64_t batch) { return ScratchLayout(options, batch).bytes; }
+
+int augment_launches(const AugmentOptions& options) {
+  return 1 + (options.contrast > 0 ? 1 : 0) + (may_have_programme(options) ? 2 : 0);
+}
+
+// A draft is written and read, and read and written by each step.
+int64_t augment_scratch_traffic(const AugmentOptions& options, int64_t batch) {
+  const int64_t picture = int64_t{options.height} * options.width * options.channels;
+  const int64_t moves = may_have_programme(options) ? 2 + 2 * most_steps(options) : 0;
+  return batch * picture * moves;
+}
+
+AugmentArgs augment_args(const AugmentOptions& options, int64_t batch, void* scratch) {
   AugmentArgs args;
+  const ScratchLayout layout(options, batch);
+  auto* const memory = static_cast<uint8_t*>(scratch);
+  if (options.contrast > 0) args.grey_sums = reinterpret_cast<float*>(memory);
+  if (may_have_programme(options)) {
+    args.drafts = memory + layout.drafts;
+    args.spare = memory + layout.spare;
+    if (layout.wide > layout.kept) args.kept = memory + layout.kept;
+    if (layout.bytes > layout.wide) args.wide = reinterpret_cast<uint16_t*>(memory + layout.wide);
+  }
   std::copy(options.mean.begin(), options.mean.end(), args.mean);
   std::copy(options.std.begin(), options.std.end(), args.std);
   std::copy(options.fill.begin(), options.fill.end(), args.fill);
@@ -263,6 +308,52 @@ AugmentArgs augment_args(const AugmentOptions& options) {
   args.contrast = options.contrast > 0;
   return args;
 }
+
+namespace {
+
+void check_programme(const AugmentOptions& o) {
+  const auto probability = [](float p) { return p >= 0 && p <= 1; };
+  const auto range = [](const std::array<float, 2>& v) { return v[0] > 0 && v[0] <= v[1] && std::isfinite(v[1]); };
+  const std::pair<const char*, float> chances[] = {{"perspective", o.perspective},
+                                                   {"elastic", o.elastic},
+                                                   {"invert", o.invert},
+                                                   {"posterize", o.posterize},
+                                                   {"solarize", o.solarize},
+                                                   {"auto_contrast", o.auto_contrast},
+                                                   {"equalize", o.equalize},
+                                                   {"sharpness", o.sharpness},
+                                                   {"blur", o.blur},
+                                                   {"noise", o.noise},
+                                                   {"jpeg", o.jpeg},
+                                                   {"policy_probability", o.policy_probability}};
+  for (const auto& [name, p] : chances) require(probability(p), name, "a probability, 0 to 1", p);
+  constexpr int kMostOps = 12;
+  static_assert(kMostOps + 11 <= kMostPictureOps && 14 + 11 <= kMostPictureOps);
+  require(o.policy_ops >= 1 && o.policy_ops <= kMostOps, "policy_ops", "1 to 12", o.policy_ops);
+  using Policy = AugmentOptions::Policy;
+  const float most = o.policy == Policy::rand_augment ? 30 : 10;
+  require(o.magnitude >= (o.policy == Policy::augmix ? 1 : 0) && o.magnitude <= most, "magnitude",
+          o.policy == Policy::rand_augment ? "0 to 30"
+          : o.policy == Policy::augmix     ? "1 to 10"
+                                           : "0 to 10",
+          o.magnitude);
+  require(o.magnitude_std >= 0, "magnitude_std", "0 or more", o.magnitude_std);
+  require(probability(o.distortion), "distortion", "0 to 1", o.distortion);
+  require(o.elastic_alpha >= 0 && std::isfinite(o.elastic_alpha), "elastic_alpha", "0 or more", o.elastic_alpha);
+  require(o.elastic_sigma > 0 && std::isfinite(o.elastic_sigma), "elastic_sigma", "above 0", o.elastic_sigma);
+  require(o.posterize_bits >= 0 && o.posterize_bits <= 8, "posterize_bits", "0 to 8", o.posterize_bits);
+  require(o.solarize_threshold >= 0 && o.solarize_threshold <= 256, "solarize_threshold", "0 to 256",
+          o.solarize_threshold);
+  require(o.sharpness_factor >= 0 && std::isfinite(o.sharpness_factor), "sharpness_factor", "0 or more",
+          o.sharpness_factor);
+  require(range(o.blur_sigma) && o.blur_sigma[1] <= 10, "blur_sigma", "a rising pair above 0 and at most 10",
+          o.blur_sigma[0], o.blur_sigma[1]);
+  require(o.noise_sigma >= 0 && std::isfinite(o.noise_sigma), "noise_sigma", "0 or more", o.noise_sigma);
+  require(o.jpeg_quality[0] >= 1 && o.jpeg_quality[0] <= o.jpeg_quality[1] && o.jpeg_quality[1] <= 100, "jpeg_quality",
+          "a rising pair in 1 to 100", o.jpeg_quality[0], o.jpeg_quality[1]);
+}
+
+}  // namespace
 
 void check(const AugmentOptions& options) {
   const auto& o = options;
@@ -281,6 +372,11 @@ void check(const AugmentOptions& options) {
   require(probability(o.hflip), "hflip", "a probability, 0 to 1", o.hflip);
   require(probability(o.vflip), "vflip", "a probability, 0 to 1", o.vflip);
   require(probability(o.erase), "erase", "a probability, 0 to 1", o.erase);
+  require(range(o.erase_scale) && o.erase_scale[1] <= 1, "erase_scale", "a rising pair above 0 and at most 1",
+          o.erase_scale[0], o.erase_scale[1]);
+  require(range(o.erase_ratio), "erase_ratio", "a rising pair above 0", o.erase_ratio[0], o.erase_ratio[1]);
+  require(std::isfinite(o.erase_value), "erase_value", "finite", o.erase_value);
+  check_programme(o);
   require(o.rotate >= 0 && o.rotate <= 180, "rotate", "0 to 180 degrees", o.rotate);
   for (const float s : o.shear) require(s >= 0 && s <= 89, "shear", "0 to 89 degrees", s);
   require(probability(o.translate), "translate", "0 to 1 of the size", o.translate);

@@ -17,16 +17,32 @@ enum class Draw : uint32_t {
   hflip = 1,   // decision
   vflip = 2,   // decision
   rotate = 3,  // angle
-  translate = 4,     // x, y
-  zoom = 5,          // factor
-  brightness = 6,    // factor
-  contrast = 7,      // factor
-  saturation = 8,    // factor
-  erase = 9,         // decision
-  erase_place = 10,  // up to 10 attempts: area, log ratio, top, left
-  shear = 11,        // angle along x, angle along y
-  hue = 12,          // turn
-  grayscale = 13     // decision
+  translate = 4,      // x, y
+  zoom = 5,           // factor
+  brightness = 6,     // factor
+  contrast = 7,       // factor
+  saturation = 8,     // factor
+  erase = 9,          // decision
+  erase_place = 10,   // up to 10 attempts: area, log ratio, top, left
+  shear = 11,         // angle along x, angle along y
+  hue = 12,           // turn
+  grayscale = 13,     // decision
+  policy = 14,        // operation k of a policy: which, its magnitude, its sign, decision; attempt 2: which sub-policy
+  policy_level = 15,  // of operation k: two for a normal
+  mixture = 16,       // of chains: three weights, the picture's own part; attempt 1: three depths
+  perspective = 17,   // decision; attempts 1 and 2: x and y of the corners from the upper left, clockwise
+  elastic = 18,       // decision; so are the next ones, to noise
+  invert = 19,
+  posterize = 20,
+  solarize = 21,
+  auto_contrast = 22,
+  equalize = 23,
+  sharpness = 24,
+  blur = 25,  // decision, sigma
+  noise = 26,
+  jpeg = 27,          // decision, quality
+  erase_colour = 28,  // normals; attempt 1: key of normals for each pixel
+  pixels = 29         // key of what operations draw for each pixel
 };
 constexpr uint32_t kDrawAttempts = 16;
 
@@ -64,12 +80,20 @@ struct DrawnValues {
 // The draws behind make_record() of the same arguments, in the order in which they are applied, of what the options
 // switch on: crop (left, top, right, bottom of what comes to lie on the output, in pixels of the decoded picture),
 // hflip, vflip (1: mirrored), shear (x, y degrees), zoom, rotate (degrees), translate (x, y pixels), brightness,
-// contrast, saturation, hue, grayscale (1: grey), erase (left, top, width, height in the output; none: not erased).
+// contrast, saturation, hue, grayscale (1: grey), erase (left, top, width, height in the output; none: not erased);
+// before brightness "policy ..." for each operation that a policy chose, and those of AugmentOptions::perspective to
+// jpeg that are on, without a value where they were not chosen.
 std::vector<DrawnValues> explain(const AugmentOptions& options, int picture_height, int picture_width, uint64_t seed,
                                  uint32_t epoch, uint64_t sample);
 
-// What the options say to the kernel about all samples; input, output and scratch are still to be filled in.
-AugmentArgs augment_args(const AugmentOptions& options);
+// What the options say to the kernel about all samples; input and output are still to be filled in. `scratch`:
+// augment_scratch() bytes in device memory for batches of so many pictures of the options' size; may be null where
+// those are 0.
+AugmentArgs augment_args(const AugmentOptions& options, int64_t batch, void* scratch);
+int64_t augment_scratch(const AugmentOptions& options, int64_t batch);
+// Launches of the kernel, and the bytes that it moves between them at most, of the scratch.
+int augment_launches(const AugmentOptions& options);
+int64_t augment_scratch_traffic(const AugmentOptions& options, int64_t batch);
 
 // Throws UsageError (the option, its range, what was found) for options that make no sense.
 void check(const AugmentOptions& options);

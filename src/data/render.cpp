@@ -40,11 +40,10 @@ DecodedPicture decode_sample(const Dataset& dataset, int64_t i, const AugmentOpt
 std::vector<uint8_t> shown(Context& context, const AugmentOptions& options, const StepInput& input, int64_t count) {
   const Shape shape{count, options.height, options.width, options.channels};
   const Buffer device_input(context, sizeof(StepInput));
-  const Buffer sums(context, count * options.height * int64_t{sizeof(float)});
+  const Buffer scratch(context, std::max<int64_t>(augment_scratch(options, count), 1));
   const Buffer output(context, shape.elements() * int64_t{sizeof(float)});
-  AugmentArgs args = augment_args(options);
+  AugmentArgs args = augment_args(options, count, scratch.data());
   args.input = device_input.as<const StepInput>();
-  args.grey_sums = sums.as<float>();
   args.y = {DType::f32, shape, output.data()};
   std::vector<float> values(static_cast<size_t>(shape.elements()));
   Queue& queue = context.compute();

@@ -12,13 +12,13 @@ namespace {
 
 std::vector<TensorType> preset(const Op&, const Program&) { return {}; }
 
-bool uses_contrast(const Op& op) { return std::get<AugmentAttrs>(op.attrs).options.contrast > 0; }
+const AugmentOptions& augmentation(const Op& op) { return std::get<AugmentAttrs>(op.attrs).options; }
 
 Launch bind_augment(const Op& op, const Binding& b) {
-  AugmentArgs args = augment_args(std::get<AugmentAttrs>(op.attrs).options);
+  const Tensor y = b.out(op, 0);
+  AugmentArgs args = augment_args(augmentation(op), y.shape[0], b.scratch(op));
   args.input = b.input;
-  args.grey_sums = static_cast<float*>(b.scratch(op));
-  args.y = b.out(op, 0);
+  args.y = y;
   args.blocks = std::get<AugmentAttrs>(op.attrs).blocks;
   return [args](Stream s) { convolt::augment(s, args); };
 }
@@ -109,24 +109,20 @@ int64_t update_bytes(const Op& op, const Program& p) {
 
 namespace ops {
 
-const OpDef augment{.name = "augment",
-                    .infer = preset,
-                    .bind = bind_augment,
-                    // Pictures have sizes of their own; each is counted with one byte for a channel of the result.
-                    .bytes =
-                        [](const Op& op, const Program& p) {
-                          const PixelBlocks& blocks = std::get<AugmentAttrs>(op.attrs).blocks;
-                          return written_bytes(op, p, blocks) +
-                                 (uses_contrast(op) ? 2 : 1) * picture_elements(op, p, blocks);
-                        },
-                    .scratch =
-                        [](const Op& op, const Program& p) {
-                          const Shape& y = p[op.out[0]].shape;
-                          const PixelBlocks& blocks = std::get<AugmentAttrs>(op.attrs).blocks;
-                          const int64_t rows = y[0] * (y[1] - blocks.border.vertical()) * blocks.block;
-                          return uses_contrast(op) ? 4 * rows : 0;
-                        },
-                    .launches = [](const Op& op) { return uses_contrast(op) ? 2 : 1; }};
+const OpDef augment{
+    .name = "augment",
+    .infer = preset,
+    .bind = bind_augment,
+    // Pictures have sizes of their own; each is counted with one byte for a channel of the result.
+    .bytes =
+        [](const Op& op, const Program& p) {
+          const PixelBlocks& blocks = std::get<AugmentAttrs>(op.attrs).blocks;
+          const AugmentOptions& o = augmentation(op);
+          return written_bytes(op, p, blocks) + (o.contrast > 0 ? 2 : 1) * picture_elements(op, p, blocks) +
+                 augment_scratch_traffic(o, p[op.out[0]].shape[0]);
+        },
+    .scratch = [](const Op& op, const Program& p) { return augment_scratch(augmentation(op), p[op.out[0]].shape[0]); },
+    .launches = [](const Op& op) { return augment_launches(augmentation(op)); }};
 
 const OpDef load_images{
     .name = "load_images", .infer = preset, .bind = bind_load_images, .bytes = [](const Op& op, const Program& p) {

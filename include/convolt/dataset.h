@@ -57,8 +57,10 @@ public:
   // Of sample i, where that is known without reading it: 0 x 0 when it is no picture. By default it is not known.
   virtual std::optional<PictureExtent> extent(int64_t i) const;
   // A loader will read these samples soon: time to have them fetched from the disk, without waiting for it. By default
-  // nothing is done.
+  // nothing is done. It is called where fetches_ahead().
   virtual void expect(std::span<const int64_t> samples) const noexcept;
+  // Whether expect() does anything.
+  virtual bool fetches_ahead() const { return false; }
   // What the classes are called, by index; empty where nobody has named them.
   const std::vector<std::string>& class_names() const { return class_names_; }
   // 1 when every sample is grey by format (IDX), else 3.

@@ -86,6 +86,7 @@ public:
     return count;
   }
 
+  bool fetches_ahead() const override { return true; }
   void expect(std::span<const int64_t> samples) const noexcept override {
     for (const int64_t i : samples) {
       const Place place = at(i);

@@ -39,6 +39,7 @@ public:
     } catch (const std::bad_alloc&) {  // a hint less
     }
   }
+  bool fetches_ahead() const override { return data_->fetches_ahead(); }
   int channels() const override { return data_->channels(); }
   int fixed_height() const override { return data_->fixed_height(); }
   int fixed_width() const override { return data_->fixed_width(); }

@@ -1,4 +1,5 @@
 // What is in the batches.
+#include <atomic>
 #include <iterator>
 #include <mutex>
 #include <set>
@@ -370,6 +371,7 @@ TEST_P(LoaderTest, SamplesAreAnnouncedBeforeTheyAreRead) {
   struct Announced final : Dataset {
     int64_t size() const override { return 10; }
     RawSample read(int64_t i) const override { return {numbered_ppm(3, 2, static_cast<int>(i)), 0, 0, 0, 0}; }
+    bool fetches_ahead() const override { return true; }
     void expect(std::span<const int64_t> samples) const noexcept override {
       const std::lock_guard lock(mutex);
       coming.insert(coming.end(), samples.begin(), samples.end());
@@ -393,6 +395,19 @@ TEST_P(LoaderTest, SamplesAreAnnouncedBeforeTheyAreRead) {
     }
     EXPECT_EQ(samples.size(), training ? 20U : 10U);
   }
+}
+
+// Ordering a batch only to tell a set that does not listen is time lost.
+TEST_P(LoaderTest, ASetThatDoesNotFetchAheadIsToldNothing) {
+  struct Deaf final : Dataset {
+    int64_t size() const override { return 8; }
+    RawSample read(int64_t) const override { return {Bytes(3), 1, 1, 3, 0}; }
+    void expect(std::span<const int64_t>) const noexcept override { ++told; }
+    mutable std::atomic<int> told{0};
+  };
+  const Deaf dataset;
+  take(*Loader::create(context(), dataset, options(4)), 4, 4);
+  EXPECT_EQ(dataset.told, 0);
 }
 
 TEST_P(LoaderTest, ADatasetWithoutLabelsSaysHowToGiveThem) {

@@ -1,0 +1,164 @@
+#include "data/row_filler.h"
+
+#include <algorithm>
+#include <new>
+
+#include "augment/policy.h"
+#include "convolt/error.h"
+#include "data/decode.h"
+#include "data/sampler.h"
+
+namespace convolt {
+namespace {
+
+constexpr int kReplacements = 64;  // a set of which two thirds are broken still trains
+
+// A row without a picture: padding (sample -1), or a sample that cannot be read.
+void store_nothing(Slot& slot, int row, int64_t sample) {
+  slot.records()[row] = SampleRecord{};
+  slot.labels()[row] = 0;
+  slot.weights()[row] = 0;
+  slot.samples[static_cast<size_t>(row)] = sample;
+  slot.skipped[static_cast<size_t>(row)] = sample < 0 ? 0 : 1;
+}
+
+}  // namespace
+
+RowFiller::RowFiller(Context& context, const Dataset& dataset, const LoaderOptions& options, const DecodeLimits& limits,
+                     const PictureSizes& sizes)
+    : dataset_(dataset), options_(options), limits_(limits), order_(dataset, options), largest_picture_(sizes.largest) {
+  if (options.resident)
+    resident_.emplace(context, sizes.each, options.threads,
+                      [this](int64_t i, std::span<uint8_t> into) { return decode_whole(i, into); });
+}
+
+void RowFiller::fill(Slot& slot, int64_t batch, int row, std::span<uint8_t> scratch) {
+  const std::optional<Shown> shown = order_(batch, row);
+  if (!shown) return store_nothing(slot, row, -1);
+  const uint32_t epoch = order_.epoch_of(batch);
+  const int64_t first = shown->sample;
+  if (!options_.training || options_.bad_samples == BadSamplePolicy::skip) {
+    if (const auto decoded = decode_sample(first, {options_.seed, epoch, shown->drawn_as}, scratch))
+      store(slot, row, first, *decoded, scratch);
+    else
+      store_nothing(slot, row, first);
+    return;
+  }
+  int64_t sample = first;
+  uint64_t drawn_as = shown->drawn_as;
+  for (int attempt = 0; attempt <= kReplacements; ++attempt) {
+    if (const auto decoded = decode_sample(sample, {options_.seed, epoch, drawn_as}, scratch))
+      return store(slot, row, sample, *decoded, scratch);
+    sample = replacement_sample(options_.seed, epoch, order_.position_of(batch, row), attempt, dataset_.size());
+    drawn_as = static_cast<uint64_t>(sample);
+  }
+  throw DataError(dataset_.name(first) + ": cannot be read, and neither can the " + std::to_string(kReplacements) +
+                  " samples drawn in its place; check the data set");
+}
+
+void RowFiller::announce(int64_t batch) const {
+  if (resident_ || !dataset_.fetches_ahead()) return;
+  std::vector<int64_t> coming;
+  for (int64_t b = batch == 0 ? 0 : batch + 1; b <= batch + 1 && order_.has(b); ++b)
+    for (int row = 0; row < options_.batch; ++row)
+      if (const auto shown = order_(b, row)) coming.push_back(shown->sample);
+  dataset_.expect(coming);
+}
+
+// What the epoch shows of the sample, in `scratch` unless it is resident, or nothing when it is bad. Throws, with the
+// name, what is not the data's fault.
+std::optional<RowFiller::Decoded> RowFiller::decode_sample(int64_t sample, const ViewKey& key,
+                                                           std::span<uint8_t> scratch) {
+  if (resident_) return show_resident(sample, key);
+  if (is_bad(sample)) return std::nullopt;
+  return unless_bad(sample, [&](const RawSample& raw, const std::string& name) {
+    const View view = decode_view(raw, options_.augment, key, limits_, scratch, name);
+    return Decoded{view, label_of(raw, sample)};
+  });
+}
+
+std::optional<ResidentPicture> RowFiller::decode_whole(int64_t sample, std::span<uint8_t> into) {
+  return unless_bad(sample, [&](const RawSample& raw, const std::string& name) {
+    return ResidentPicture{decode(raw, limits_, into, name), label_of(raw, sample)};
+  });
+}
+
+std::optional<RowFiller::Decoded> RowFiller::show_resident(int64_t sample, const ViewKey& key) const {
+  const std::optional<ResidentPicture>& picture = (*resident_)[sample];
+  if (!picture) return std::nullopt;
+  const PictureSize& size = picture->size;
+  View view;
+  view.record = make_record(options_.augment, size.height, size.width, size.channels, key.seed, key.epoch, key.sample);
+  view.record.stride = size.width;
+  view.record.offset = picture->offset;
+  return Decoded{view, picture->label};
+}
+
+int32_t RowFiller::label_of(const RawSample& raw, int64_t sample) const {
+  return raw.label ? *raw.label : dataset_.label(sample);
+}
+
+// decode(raw sample, its name), or nothing, and the sample is noted as bad.
+template <class F>
+auto RowFiller::unless_bad(int64_t sample, const F& decode)
+    -> std::optional<std::invoke_result_t<F, const RawSample&, const std::string&>> {
+  const std::string name = dataset_.name(sample);
+  try {
+    const RawSample raw = dataset_.read(sample);
+    const double start = thread_seconds();
+    const auto decoded = decode(raw, name);
+    if (thread_seconds() - start > limits_.max_seconds)
+      throw DataError(name + ": took longer to decode than a sample may");
+    return decoded;
+  } catch (const DataError& error) {
+    if (options_.bad_samples == BadSamplePolicy::fail)
+      throw DataError(std::string(error.what()) + "; --bad-images skip goes on without it");
+    note_bad(sample, name, reason_of(error, name));
+    return std::nullopt;
+  } catch (const UsageError&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw OutOfMemoryError(name + ": there is no memory to decode it; try fewer threads (-j)");
+  } catch (const std::exception& error) {
+    throw Error(name + ": " + error.what());
+  }
+}
+
+void RowFiller::store(Slot& slot, int row, int64_t sample, const Decoded& decoded,
+                      std::span<const uint8_t> pixels) const {
+  const View& view = decoded.view;
+  const int64_t offset = slot.reserve(view.bytes);
+  if (offset < 0)
+    throw DataError(dataset_.name(sample) +
+                    ": does not fit, since too many pictures of its batch cannot be read; check the data set");
+  std::copy_n(pixels.data(), view.bytes, slot.pictures() + offset);
+  slot.records()[row] = view.record;
+  if (!resident_) slot.records()[row].offset += offset;
+  slot.labels()[row] = decoded.label;
+  const bool weighs = options_.training && options_.sampler != Sampler::weighted;
+  slot.weights()[row] = weighs ? dataset_.weight(sample) : 1;
+  slot.samples[static_cast<size_t>(row)] = sample;
+  slot.skipped[static_cast<size_t>(row)] = 0;
+}
+
+std::vector<BadSample> RowFiller::bad_samples() const {
+  const std::lock_guard lock(bad_mutex_);
+  return bad_;
+}
+
+bool RowFiller::is_bad(int64_t sample) const {
+  const std::lock_guard lock(bad_mutex_);
+  return known_bad_.contains(sample);
+}
+
+void RowFiller::note_bad(int64_t sample, const std::string& name, std::string reason) {
+  const std::lock_guard lock(bad_mutex_);
+  if (!known_bad_.insert(sample).second) return;
+  bad_.push_back({name, std::move(reason)});
+  if (static_cast<double>(bad_.size()) <= options_.max_bad * static_cast<double>(dataset_.size())) return;
+  throw DataError(std::to_string(bad_.size()) + " of " + std::to_string(dataset_.size()) +
+                  " pictures cannot be used, more than --max-bad allows; the last is " + name + ": " +
+                  bad_.back().reason + "; convolt verify names them all");
+}
+
+}  // namespace convolt

@@ -1,0 +1,67 @@
+// What becomes of one row of a batch: its sample is read, decoded and stored in the batch's slot.
+#pragma once
+
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <unordered_set>
+#include <vector>
+
+#include "data/batch_order.h"
+#include "data/loader_setup.h"
+#include "data/resident.h"
+#include "data/slot_ring.h"
+#include "data/view.h"
+
+namespace convolt {
+
+// Thread-safe.
+class RowFiller {
+public:
+  // Decodes all pictures where the options ask for a resident set. The data set must outlive it.
+  RowFiller(Context& context, const Dataset& dataset, const LoaderOptions& options, const DecodeLimits& limits,
+            const PictureSizes& sizes);
+
+  const BatchOrder& order() const { return order_; }
+  // Bytes that fill() needs for a picture on its way.
+  int64_t scratch_bytes() const { return largest_picture_; }
+  // The row of that batch, in its slot. Throws, with the name of the sample, what ends the loader.
+  void fill(Slot& slot, int64_t batch, int row, std::span<uint8_t> scratch);
+  // While a batch is decoded, the disk can look for the next one.
+  void announce(int64_t batch) const;
+  // Where SampleRecord::offset counts from, when that is not the slot; else null.
+  const uint8_t* resident_pixels() const { return resident_ ? resident_->pixels() : nullptr; }
+  std::vector<BadSample> bad_samples() const;
+
+private:
+  struct Decoded {
+    View view;
+    int32_t label;
+  };
+
+  std::optional<Decoded> decode_sample(int64_t sample, const ViewKey& key, std::span<uint8_t> scratch);
+  std::optional<ResidentPicture> decode_whole(int64_t sample, std::span<uint8_t> into);
+  std::optional<Decoded> show_resident(int64_t sample, const ViewKey& key) const;
+  template <class F>
+  auto unless_bad(int64_t sample, const F& decode)
+      -> std::optional<std::invoke_result_t<F, const RawSample&, const std::string&>>;
+  int32_t label_of(const RawSample& raw, int64_t sample) const;
+  void store(Slot& slot, int row, int64_t sample, const Decoded& decoded, std::span<const uint8_t> pixels) const;
+  bool is_bad(int64_t sample) const;
+  void note_bad(int64_t sample, const std::string& name, std::string reason);
+
+  const Dataset& dataset_;
+  const LoaderOptions options_;
+  const DecodeLimits limits_;
+  const BatchOrder order_;
+  const int64_t largest_picture_;
+  std::optional<ResidentSet> resident_;
+
+  mutable std::mutex bad_mutex_;
+  std::unordered_set<int64_t> known_bad_;
+  std::vector<BadSample> bad_;
+};
+
+}  // namespace convolt

@@ -10,14 +10,6 @@ namespace {
 
 uint64_t bits64(const Philox4& r) { return uint64_t{r.v[0]} << 32 | r.v[1]; }
 
-std::vector<std::vector<int64_t>> samples_of_classes(const Dataset& data) {
-  std::map<int32_t, std::vector<int64_t>> found;
-  for (int64_t i = 0; i < data.size(); ++i) found[data.label(i)].push_back(i);
-  std::vector<std::vector<int64_t>> classes;
-  for (auto& [label, samples] : found) classes.push_back(std::move(samples));
-  return classes;
-}
-
 std::vector<double> running_sum(const Dataset& data) {
   std::vector<double> sums;
   double sum = 0;
@@ -26,6 +18,14 @@ std::vector<double> running_sum(const Dataset& data) {
 }
 
 }  // namespace
+
+std::vector<std::vector<int64_t>> samples_of_classes(const Dataset& data) {
+  std::map<int32_t, std::vector<int64_t>> found;
+  for (int64_t i = 0; i < data.size(); ++i) found[data.label(i)].push_back(i);
+  std::vector<std::vector<int64_t>> classes;
+  for (auto& [label, samples] : found) classes.push_back(std::move(samples));
+  return classes;
+}
 
 Order::Order(const Dataset& data, Sampler sampler, uint64_t seed) : sampler_(sampler), seed_(seed), size_(data.size()) {
   if (sampler == Sampler::balanced) classes_ = samples_of_classes(data);

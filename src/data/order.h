@@ -9,6 +9,9 @@
 
 namespace convolt {
 
+// The samples of each class that has any, class by class.
+std::vector<std::vector<int64_t>> samples_of_classes(const Dataset& data);
+
 // What a position of an epoch shows.
 struct Shown {
   int64_t sample = 0;

@@ -6,6 +6,7 @@
 #include "convolt/dataset.h"
 #include "convolt/error.h"
 #include "core/philox.h"
+#include "data/order.h"
 
 namespace convolt {
 namespace {
@@ -71,12 +72,7 @@ std::unique_ptr<Dataset> subset(std::shared_ptr<const Dataset> data, std::vector
 
 std::vector<int64_t> stratified_sample(const Dataset& data, int64_t count, uint64_t seed) {
   count = std::clamp<int64_t>(count, 0, data.size());
-  std::vector<std::vector<int64_t>> classes;
-  for (int64_t i = 0; i < data.size(); ++i) {
-    const auto c = static_cast<size_t>(data.label(i));
-    if (classes.size() <= c) classes.resize(c + 1);
-    classes[c].push_back(i);
-  }
+  std::vector<std::vector<int64_t>> classes = samples_of_classes(data);
   std::vector<int64_t> chosen;
   if (count == 0) return chosen;
   const std::vector<int64_t> share = shares(classes, count, data.size());

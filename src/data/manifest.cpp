@@ -9,6 +9,7 @@
 
 #include "convolt/error.h"
 #include "data/sources.h"
+#include "io/atomic_file.h"
 #include "io/csv.h"
 
 namespace convolt {
@@ -146,8 +147,9 @@ std::vector<Row> read_json_lines(std::string_view text) {
 
 std::vector<Row> read_rows(const fs::path& path) {
   const std::optional<Form> form = form_of(path);
-  const RawSample file = read_picture_file(path);
-  const std::string_view text(reinterpret_cast<const char*>(file.bytes.data()), file.bytes.size());
+  constexpr int64_t kLargest = int64_t{1} << 30;  // bytes
+  const std::vector<uint8_t> file = read_file(path.string(), kLargest);
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
   try {
     std::vector<Row> rows =
         form == Form::json_lines ? read_json_lines(text) : read_table(text, form == Form::tsv ? '\t' : ',');

@@ -104,6 +104,13 @@ TEST(Manifest, WithoutASplitThereIsNoValidationSet) {
   EXPECT_THAT(refusal(other), HasSubstr("has no training split"));
 }
 
+TEST(Manifest, AListThatIsTooLargeIsNotCalledAPicture) {
+  const TemporaryFolder folder;
+  const auto list = folder.write("list.csv", bytes_of("path,label\n"));
+  std::filesystem::resize_file(list, (1 << 30) + 1);  // a hole
+  EXPECT_EQ(refusal(list), "cannot read " + list.string() + ": expected at most 1073741824 bytes, found 1073741825");
+}
+
 TEST(Manifest, SaysWhichLineIsWrong) {
   const TemporaryFolder folder;
   const std::pair<const char*, const char*> cases[] = {

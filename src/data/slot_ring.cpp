@@ -31,14 +31,14 @@ SlotLayout::SlotLayout(int batch_, int64_t picture_bytes)
       pictures(weights + aligned(batch * int64_t{sizeof(float)})),
       bytes(pictures + aligned(picture_bytes)) {}
 
-int64_t picture_capacity(std::vector<int64_t> sizes, int batch) {
-  constexpr int64_t kRepeats = 16;
+int64_t picture_capacity(std::vector<int64_t> sizes, int batch, int repeats) {
+  constexpr int64_t kReplacements = 16;
   for (int64_t& size : sizes) size = SlotLayout::aligned(size);
-  const auto count = std::min(sizes.size(), static_cast<size_t>(batch));
+  const auto count = std::min(sizes.size(), static_cast<size_t>((batch + repeats - 1) / repeats));
   const auto end = sizes.begin() + static_cast<int64_t>(count);
   std::partial_sort(sizes.begin(), end, sizes.end(), std::greater<>());
   const int64_t largest = sizes.empty() ? 0 : sizes.front();
-  return std::min(std::accumulate(sizes.begin(), end, int64_t{0}) + kRepeats * largest, batch * largest);
+  return std::min(std::accumulate(sizes.begin(), end, int64_t{0}) * repeats + kReplacements * largest, batch * largest);
 }
 
 Slot::Slot(Context& context, const SlotLayout& layout)

@@ -34,9 +34,10 @@ struct SlotLayout {
   int64_t bytes;
 };
 
-// Room for the pictures of any batch whose samples differ, and for 16 more of the largest, since replacements of bad
-// pictures may repeat a sample; never more than a whole batch of the largest. `sizes`: bytes of all samples.
-int64_t picture_capacity(std::vector<int64_t> sizes, int batch);
+// Room for the pictures of any batch that has no sample more than `repeats` times, and for 16 more of the largest,
+// since replacements of bad pictures may repeat a sample; never more than a whole batch of the largest. `sizes`: bytes
+// of all samples.
+int64_t picture_capacity(std::vector<int64_t> sizes, int batch, int repeats = 1);
 
 // All memory is allocated by the constructor. State and plain members are guarded by the loader's mutex; the rows of
 // the host block belong to the thread that claimed them.

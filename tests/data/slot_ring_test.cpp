@@ -31,6 +31,10 @@ TEST(PictureCapacity, LargestOfABatchAndSixteenMore) {
   EXPECT_EQ(picture_capacity({256}, 100), 256 + 16 * 256);
   // Samples without a header count as nothing.
   EXPECT_EQ(picture_capacity({0, 256, 0}, 2), 512);
+  sizes = std::vector<int64_t>(100, 256);
+  sizes[50] = 2560;
+  EXPECT_EQ(picture_capacity(sizes, 40, 4), 4 * (9 * 256 + 2560) + 16 * 2560);
+  EXPECT_EQ(picture_capacity(sizes, 40, 40), 40 * 2560);
 }
 
 TEST(Slot, LivesInOneOrder) {

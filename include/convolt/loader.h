@@ -31,7 +31,10 @@ struct LoaderOptions {
   int threads = 2;       // decode threads (-j), at least 1
   bool training = true;  // shuffle, drop the incomplete last batch; else in order, pad the last batch with rows of
                          // weight 0
-  Sampler sampler = Sampler::shuffle;                      // training: which samples, in which order
+  Sampler sampler = Sampler::shuffle;  // training: which samples, in which order
+  // Training: so many rows one after the other show the same sample, each drawn anew. An epoch stays as long, so it
+  // shows that part of the samples (repeated augmentation: E. Hoffer et al., arXiv 1901.09335).
+  int repeats = 1;
   BadSamplePolicy bad_samples = BadSamplePolicy::replace;  // what becomes of those that cannot be read
   // A data set with a larger part of bad samples ends with an error, whatever becomes of each; 0: the first one does.
   double max_bad = 1;
@@ -44,6 +47,10 @@ struct LoaderOptions {
   bool resident = false;             // all pictures are decoded before the first batch and stay in device memory
   AugmentOptions augment;            // what records tell the device to do; its `height` and `width` set max_side
   int group = 1;  // training: an epoch has a multiple of so many batches (the micro-batches of an update)
+  // Which of several loaders that share the work this is. The global batch has batch * group * ranks rows (evaluation:
+  // batch * ranks), of which each rank gets its part in one piece. What is in a row of it depends on nothing else, so a
+  // training may go on with other numbers that have the same product. All ranks have equally many batches.
+  int rank = 0, ranks = 1;
   int64_t first_step =
       0;  // training: resume so that the first batch is that of this step (step = epoch * steps_per_epoch + batch)
 };
@@ -53,6 +60,7 @@ struct Batch {
   int64_t step = 0;                       // training: counts over all epochs; evaluation: from 0
   int64_t epoch = 0;                      // from 0
   int64_t index = 0;                      // of the batch in its epoch
+  int64_t first_row = 0;                  // of the rank's part of the global batch, as StepInput's
   int rows = 0;                           // rows with a sample (the others are padding)
   float weight_sum = 0;                   // of `weights`
   const SampleRecord* records = nullptr;  // device [batch]

@@ -108,6 +108,7 @@ struct TrainOptions {
   int max_side = 0;
   bool resident = false;               // training and validation set stay in device memory, decoded
   Sampler sampler = Sampler::shuffle;  // which samples an epoch shows
+  int repeats = 1;                     // how often each, as LoaderOptions'
   BadSamplePolicy bad_samples = BadSamplePolicy::replace;
   double max_bad = 1;  // the part of the training samples that may be bad; a larger one is a DataError
   uint64_t seed = 0;

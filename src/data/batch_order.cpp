@@ -5,11 +5,11 @@ namespace convolt {
 BatchOrder::BatchOrder(const Dataset& data, const LoaderOptions& options)
     : options_(options),
       size_(data.size()),
-      order_(data, options.training ? options.sampler : Sampler::shuffle, options.seed) {}
+      order_(data, options.training ? options.sampler : Sampler::shuffle, options.seed, options.repeats) {}
 
 int64_t BatchOrder::steps_per_epoch() const {
-  const int64_t batch = options_.batch;
-  return options_.training ? size_ / batch / options_.group * options_.group : (size_ + batch - 1) / batch;
+  const int64_t global = part() * options_.ranks;
+  return options_.training ? size_ / global * group() : (size_ + global - 1) / global;
 }
 
 uint32_t BatchOrder::epoch_of(int64_t batch) const {
@@ -17,7 +17,8 @@ uint32_t BatchOrder::epoch_of(int64_t batch) const {
 }
 
 int64_t BatchOrder::position_of(int64_t batch, int row) const {
-  return step_of(batch) % steps_per_epoch() * options_.batch + row;
+  const int64_t index = step_of(batch) % steps_per_epoch();
+  return index / group() * part() * options_.ranks + first_row() + index % group() * options_.batch + row;
 }
 
 std::optional<Shown> BatchOrder::operator()(int64_t batch, int row) const {

@@ -110,6 +110,7 @@ private:
     batch.step = rows_.order().step_of(sequence);
     batch.epoch = batch.step / steps_per_epoch();
     batch.index = batch.step % steps_per_epoch();
+    batch.first_row = rows_.order().first_row();
     for (int row = 0; row < options_.batch; ++row) {
       batch.rows += slot.samples[static_cast<size_t>(row)] >= 0 ? 1 : 0;
       batch.weight_sum += slot.weights()[row];
@@ -235,6 +236,7 @@ StepInput input_of(const Batch& batch) {
   StepInput input;
   input.step = batch.step;
   input.epoch = batch.epoch;
+  input.first_row = batch.first_row;
   input.weight_sum = batch.weight_sum;
   input.records = batch.records;
   input.pixels = batch.pixels;
@@ -247,7 +249,7 @@ std::unique_ptr<Loader> Loader::create(Context& context, const Dataset& dataset,
   check(options, dataset);
   prepare_decoder();
   const DecodeLimits limits = decode_limits(options);
-  const PictureSizes sizes = measure_pictures(dataset, limits, options.batch, options.threads);
+  const PictureSizes sizes = measure_pictures(dataset, limits, options);
   if (options.training && sizes.largest == 0)
     throw DataError(dataset.name(0) + ": is not a picture that can be read, nor is any other of the " +
                     std::to_string(dataset.size()) + " samples");

@@ -30,6 +30,7 @@ int64_t picture_bytes(const Dataset& dataset, int64_t i, const DecodeLimits& lim
 }  // namespace
 
 void check(const LoaderOptions& options, const Dataset& dataset) {
+  if (dataset.size() < 1) throw DataError("the data set is empty");
   require(options.batch >= 1, "batch", "at least 1", std::to_string(options.batch));
   require(options.threads >= 1 && options.threads <= 1024, "number of threads", "1 to 1024",
           std::to_string(options.threads));
@@ -39,14 +40,20 @@ void check(const LoaderOptions& options, const Dataset& dataset) {
   require(options.max_pixels >= 1, "max_pixels", "at least 1", std::to_string(options.max_pixels));
   require(options.first_step >= 0, "first_step", "at least 0", std::to_string(options.first_step));
   require(options.group >= 1, "group", "at least 1", std::to_string(options.group));
+  require(options.repeats >= 1 && options.repeats <= dataset.size(), "number of repeats (--repeats)",
+          "1 to the " + std::to_string(dataset.size()) + " samples of the data set", std::to_string(options.repeats));
+  require(options.ranks >= 1, "number of ranks", "at least 1", std::to_string(options.ranks));
+  require(options.rank >= 0 && options.rank < options.ranks, "rank", "0 to " + std::to_string(options.ranks - 1),
+          std::to_string(options.rank));
   check(options.augment);
-  if (dataset.size() < 1) throw DataError("the data set is empty");
-  if (options.training && dataset.size() < options.batch)
+  if (!options.training) return;
+  const int64_t batch = int64_t{options.batch} * options.ranks;
+  if (dataset.size() < batch)
     throw DataError("the training set has " + std::to_string(dataset.size()) + " samples, fewer than one batch of " +
-                    std::to_string(options.batch) + "; use a smaller batch (-b)");
-  if (options.training && dataset.size() / options.batch < options.group)
-    throw DataError("the training set has " + std::to_string(dataset.size() / options.batch) + " batches of " +
-                    std::to_string(options.batch) + ", fewer than the " + std::to_string(options.group) +
+                    std::to_string(batch) + "; use a smaller batch (-b)");
+  if (dataset.size() / batch < options.group)
+    throw DataError("the training set has " + std::to_string(dataset.size() / batch) + " batches of " +
+                    std::to_string(batch) + ", fewer than the " + std::to_string(options.group) +
                     " of one update; use a smaller batch (-b) or accumulate fewer (--accum)");
 }
 
@@ -60,17 +67,19 @@ DecodeLimits decode_limits(const LoaderOptions& options) {
   return limits;
 }
 
-PictureSizes measure_pictures(const Dataset& dataset, const DecodeLimits& limits, int batch, int threads) {
+PictureSizes measure_pictures(const Dataset& dataset, const DecodeLimits& limits, const LoaderOptions& options) {
   std::vector<int64_t> sizes(static_cast<size_t>(dataset.size()));
   if (dataset.fixed_height() > 0) {
     const PictureSize size = decoded_size(dataset.fixed_height(), dataset.fixed_width(), dataset.channels(), limits);
     std::fill(sizes.begin(), sizes.end(), size.bytes());
   } else {
-    parallel_for(dataset.size(), threads,
+    parallel_for(dataset.size(), options.threads,
                  [&](int64_t i) { sizes[static_cast<size_t>(i)] = picture_bytes(dataset, i, limits); });
   }
   const int64_t largest = *std::max_element(sizes.begin(), sizes.end());
-  const int64_t capacity = picture_capacity(sizes, batch);
+  const bool at_will = options.training && options.sampler != Sampler::shuffle;
+  const int repeats = at_will ? options.batch : options.training ? options.repeats : 1;
+  const int64_t capacity = picture_capacity(sizes, options.batch, repeats);
   return {std::move(sizes), largest, capacity};
 }
 

@@ -19,8 +19,8 @@ struct PictureSizes {
   int64_t capacity = 0;       // bytes that the pictures of one batch may take (slot_ring.h)
 };
 
-// Reads the headers of all samples on `threads` threads. Samples without a good header count as nothing:
+// Reads the headers of all samples on the threads of the options. Samples without a good header count as nothing:
 // `largest` is 0 when no sample has one.
-PictureSizes measure_pictures(const Dataset& dataset, const DecodeLimits& limits, int batch, int threads);
+PictureSizes measure_pictures(const Dataset& dataset, const DecodeLimits& limits, const LoaderOptions& options);
 
 }  // namespace convolt

@@ -27,12 +27,19 @@ std::vector<std::vector<int64_t>> samples_of_classes(const Dataset& data) {
   return classes;
 }
 
-Order::Order(const Dataset& data, Sampler sampler, uint64_t seed) : sampler_(sampler), seed_(seed), size_(data.size()) {
+Order::Order(const Dataset& data, Sampler sampler, uint64_t seed, int repeats)
+    : sampler_(sampler), seed_(seed), size_(data.size()), repeats_(repeats) {
   if (sampler == Sampler::balanced) classes_ = samples_of_classes(data);
   if (sampler == Sampler::weighted) below_ = running_sum(data);
 }
 
 Shown Order::operator()(uint32_t epoch, int64_t position) const {
+  const Shown shown = once(epoch, position / repeats_);
+  const int64_t turn = static_cast<int64_t>(shown.drawn_as) / size_ * repeats_ + position % repeats_;
+  return {shown.sample, static_cast<uint64_t>(shown.sample + size_ * turn)};
+}
+
+Shown Order::once(uint32_t epoch, int64_t position) const {
   if (sampler_ == Sampler::balanced) return balanced(epoch, position);
   if (sampler_ == Sampler::weighted) return weighted(epoch, position);
   const int64_t sample = Permutation(size_, seed_, epoch)(position);

@@ -25,17 +25,19 @@ struct Shown {
 // outlive it. Thread-safe.
 class Order {
 public:
-  Order(const Dataset& data, Sampler sampler, uint64_t seed);
+  // Each sample is shown at `repeats` positions one after the other.
+  Order(const Dataset& data, Sampler sampler, uint64_t seed, int repeats = 1);
   // position: 0 .. data.size() - 1, or above.
   Shown operator()(uint32_t epoch, int64_t position) const;
 
 private:
+  Shown once(uint32_t epoch, int64_t position) const;
   Shown balanced(uint32_t epoch, int64_t position) const;
   Shown weighted(uint32_t epoch, int64_t position) const;
 
   Sampler sampler_;
   uint64_t seed_;
-  int64_t size_;
+  int64_t size_, repeats_;
   std::vector<std::vector<int64_t>> classes_;  // balanced: the samples of each class that has any
   std::vector<double> below_;                  // weighted: the sum of all weights up to and with each sample's
 };

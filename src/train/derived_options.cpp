@@ -37,6 +37,7 @@ LoaderOptions training_loader(const TrainOptions& o, int64_t first_step) {
   l.threads = o.workers;
   l.training = true;
   l.sampler = o.sampler;
+  l.repeats = o.repeats;
   l.bad_samples = o.bad_samples;
   l.max_bad = o.max_bad;
   l.seed = o.seed;

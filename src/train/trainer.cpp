@@ -309,7 +309,7 @@ private:
       Batch batch;
       loader->next(batch);
       StepInput input = prepared_input(batch);
-      input.first_row = int64_t{i} * o_.batch;
+      input.first_row += int64_t{i} * o_.batch;
       where = plan_.find_non_finite(input);
       if (!where.empty()) samples.clear();  // this micro-batch alone
       samples.insert(samples.end(), batch.samples, batch.samples + o_.batch);

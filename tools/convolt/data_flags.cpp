@@ -44,6 +44,11 @@ void DataFlags::add(FlagSet& flags, bool training) {
             "what an epoch shows: shuffle: each picture once; balanced: each class as often; weighted: at random by "
             "the list's weights")
         .check(one_of({"shuffle", "balanced", "weighted"}));
+  if (training)
+    flags
+        .option("--repeats,--aug-repeats,--ra-reps", repeats,
+                "each picture so often in a row, augmented anew; an epoch stays as long and shows that part of them")
+        .check(at_least(1));
   if (training) flags.toggle("--resident", resident, "decode all pictures once and keep them in device memory");
 }
 

@@ -57,6 +57,7 @@ struct DataFlags {
   int64_t limit = 0;  // pictures, 0: all
   double fraction = 1;
   std::string sampler = "shuffle";
+  int repeats = 1;
 
   void add(FlagSet& flags, bool training);
   int worker_count() const;

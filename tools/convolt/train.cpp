@@ -123,6 +123,7 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
   o.max_side = c.data.max_side;
   o.resident = c.data.resident;
   o.sampler = c.data.sampling();
+  o.repeats = c.data.repeats;
   o.seed = c.seed;
   c.run.apply_to(o);
   return o;

@@ -289,22 +289,6 @@ TEST(Archive, AnyNumberOfThreadsReads) {
 
 class ArchiveLoaderTest : public LoaderTest {};
 
-// FNV-1a of all that a network sees of a batch.
-uint64_t hash_of(const std::vector<std::vector<Row>>& batches) {
-  uint64_t hash = 14695981039346656037U;
-  const auto add = [&](const void* bytes, size_t count) {
-    for (size_t i = 0; i < count; ++i) hash = (hash ^ static_cast<const uint8_t*>(bytes)[i]) * 1099511628211U;
-  };
-  for (const auto& batch : batches)
-    for (const Row& row : batch) {
-      add(&row.sample, sizeof row.sample);
-      add(&row.label, sizeof row.label);
-      add(&row.record, kRecordBytes);
-      add(row.pixels.data(), row.pixels.size());
-    }
-  return hash;
-}
-
 TEST_P(ArchiveLoaderTest, BatchesAreThoseOfTheFolder) {
   const TemporaryFolder folder;
   std::vector<Packed> set;

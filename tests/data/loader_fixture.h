@@ -10,6 +10,7 @@
 #include "augment.h"
 #include "convolt/error.h"
 #include "convolt/loader.h"
+#include "data/packed_format.h"
 #include "support/device.h"
 #include "test_files.h"
 
@@ -81,6 +82,26 @@ struct Row {
            std::memcmp(&a.record, &b.record, kRecordBytes) == 0 && a.pixels == b.pixels;
   }
 };
+
+// Of all that a network sees of batches, in their order: records but for where the pictures lie, pixels, labels,
+// weights.
+inline uint64_t hash_of(const std::vector<std::vector<Row>>& batches) {
+  Bytes all;
+  const auto add = [&](const void* bytes, size_t count) {
+    const auto* const begin = static_cast<const uint8_t*>(bytes);
+    all.insert(all.end(), begin, begin + count);
+  };
+  for (const auto& batch : batches)
+    for (const Row& row : batch) {
+      add(&row.sample, sizeof row.sample);
+      add(&row.label, sizeof row.label);
+      add(&row.weight, sizeof row.weight);
+      add(&row.skipped, sizeof row.skipped);
+      add(&row.record, kRecordBytes);
+      add(row.pixels.data(), row.pixels.size());
+    }
+  return packed_hash(all);
+}
 
 class LoaderTest : public testing::TestWithParam<Device> {
 protected:

@@ -1,0 +1,38 @@
+"""Faults that test_data must find, as kernel_mutations.py has those of test_kernels."""
+STREAM = "Devices/Stream.*:Devices/LoaderTest.*:Devices/LoaderLife.*:Order.*:PictureCapacity.*"
+
+# file: (filter of the tests; mutations)
+DATA = {
+    "src/data/batch_order.cpp": (STREAM, [
+        ("index", "index / group() * part() * options_.ranks", "index / group() * part()"),
+        ("index", "+ first_row() +", "+"),
+        ("index", "index % group() * options_.batch + row", "row"),
+        ("constant", "size_ / global * group()", "size_ / global"),
+        ("constant", "(size_ + global - 1) / global", "size_ / global"),
+    ]),
+    "src/data/batch_order.h": (STREAM, [
+        ("index", "options_.training ? options_.group : 1", "options_.group"),
+        ("index", "int64_t{options_.rank} * part()", "int64_t{options_.rank} * options_.batch"),
+    ]),
+    "src/data/order.cpp": (STREAM, [
+        ("index", "once(epoch, position / repeats_)", "once(epoch, position)"),
+        ("index", "* repeats_ + position % repeats_;", "* repeats_;"),
+        ("index", "/ size_ * repeats_ + position", "/ size_ + position"),
+    ]),
+    "src/data/slot_ring.cpp": (STREAM, [
+        ("constant", "int64_t{0}) * repeats +", "int64_t{0}) +"),
+        ("constant", "(batch + repeats - 1) / repeats", "batch / repeats"),
+    ]),
+    "src/data/loader_setup.cpp": (STREAM, [
+        ("constant", "at_will ? options.batch : options.training", "options.training"),
+        ("constant", "int64_t{options.batch} * options.ranks", "int64_t{options.batch}"),
+    ]),
+    "src/data/row_filler.cpp": (STREAM, [
+        ("index", "thread.times.decode += seconds_between(read, end);", ""),
+        ("index", "|| !dataset_.fetches_ahead()", ""),
+    ]),
+    "src/data/loader.cpp": (STREAM, [
+        ("index", "if (copy_watch_) copy_watch_->watch(std::move(begin), slot.copied);", ""),
+        ("index", "batch.first_row = rows_.order().first_row();", ""),
+    ]),
+}

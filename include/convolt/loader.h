@@ -13,6 +13,8 @@
 
 namespace convolt {
 
+class Trace;  // of profiles; src/io/trace.h
+
 // What becomes of a sample that cannot be read. replace: in training another sample takes its place, drawn by a pure
 // function; in evaluation as skip. skip: its row is an empty picture of weight 0, which counts for nothing (but that
 // batch norm sees it). fail: DataError that names it.
@@ -51,6 +53,7 @@ struct LoaderOptions {
   // batch * ranks), of which each rank gets its part in one piece. What is in a row of it depends on nothing else, so a
   // training may go on with other numbers that have the same product. All ranks have equally many batches.
   int rank = 0, ranks = 1;
+  Trace* trace = nullptr;  // gets a track for each decode thread and one for the copies; must outlive the loader
   int64_t first_step =
       0;  // training: resume so that the first batch is that of this step (step = epoch * steps_per_epoch + batch)
 };
@@ -81,9 +84,17 @@ struct BadSample {
   std::string reason;  // in one sentence
 };
 
+// Where the time of a loader went so far, in seconds of wall time.
+struct LoaderTimes {
+  double waited = 0;  // the consumer in next(), for a batch
+  // All decode threads together: for samples from their source, for decoding them, and for room, until the copy out of
+  // it to the device had ended.
+  double read = 0, decode = 0, copy = 0;
+};
+
 // The life of a slot: Free -> Decoding -> Copying -> Ready -> InUse -> Free. All methods are called by one consumer
-// thread, but stop(), bad_samples() and slot_bytes(), which any thread may call. The same bits in every batch for any
-// number of threads; only where a picture lies in the slot (SampleRecord::offset) may differ.
+// thread, but stop(), bad_samples(), times() and slot_bytes(), which any thread may call. The same bits in every batch
+// for any number of threads; only where a picture lies in the slot (SampleRecord::offset) may differ.
 class Loader {
 public:
   // Reads the headers of all samples (in parallel) to size the slots: memory is allocated here and never again. Throws
@@ -103,6 +114,7 @@ public:
   virtual void stop() = 0;
   // Samples found bad so far, in order of discovery.
   virtual std::vector<BadSample> bad_samples() const = 0;
+  virtual LoaderTimes times() const = 0;
   // Bytes of one slot (host and device each), beside which a resident set takes its own.
   virtual int64_t slot_bytes() const = 0;
 };

@@ -107,6 +107,8 @@ public:
   // Queues one step; returns at once, but waits for step n-2 when it is still running. In a training plan with an
   // optimizer it ends with the update. What the input points to must stay until the compute queue has passed the step.
   void run(const StepInput& input);
+  // Waits, as run() would, until the next step may be handed over: the one before the last has ended.
+  void wait_for_place();
   // For callers without a loader: host pictures f32 [batch, H, W, C] (normalised) and labels [batch] (may be null),
   // copied in before the step; synchronises. Rows from `rows` on count for nothing. For losses of labels without a
   // teacher.

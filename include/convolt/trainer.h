@@ -119,7 +119,15 @@ struct TrainOptions {
   int log_every = 10;  // steps
   bool tensorboard = false;
   std::string output_dir;  // empty: nothing is written
+  std::string profile;     // a file for a trace of the time, as Chrome and Perfetto show it; empty: none
   std::string resume;      // a checkpoint to go on from; empty: from the start
+};
+
+// What the steps of a training waited for, as parts of their time (0 .. 1), validation and checkpoints left out.
+struct DataTimes {
+  double waited = 0;  // for a batch
+  // A decode thread: for samples from their source, for decoding them, for copies to the device to end.
+  double read = 0, decode = 0, copy = 0;
 };
 
 // Progress of a training, on the calling thread.
@@ -146,6 +154,7 @@ struct EpochSummary {
   std::optional<EvalResult> validation;
   bool best = false;  // by the metric; without validation always
   double seconds = 0;
+  DataTimes data;
 };
 // Whom train() tells, on its own thread; each may be empty.
 struct TrainObserver {
@@ -163,6 +172,7 @@ struct TrainResult {
   double best_top1 = -1;               // of the best epoch in validation; -1 without one
   std::vector<BadSample> bad_samples;  // of training and validation
   double seconds = 0;                  // of wall time
+  DataTimes data;
 };
 
 // Trains `graph` (as `card` describes it) from initialised Params. `interrupt`, when it becomes non-zero, ends the
@@ -170,7 +180,7 @@ struct TrainResult {
 // validated and saved as best. Data sets must outlive the call; validation may be null (then best = last).
 //
 // Writes into output_dir, each file whole or not at all: last.safetensors, best.safetensors, best-<step>-<value>.
-// safetensors (`keep`), metrics.jsonl, metrics.csv (a row for each epoch) and tensorboard/.
+// safetensors (`keep`), metrics.jsonl, metrics.csv (a row for each epoch), times.jsonl and tensorboard/.
 //
 // Throws whatever the parts throw, the last checkpoint being intact; NonFiniteError naming step and layer where a loss
 // is not finite and the optimizer's policy is to stop, or after 10 bad steps in a row with another one: then

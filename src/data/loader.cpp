@@ -6,8 +6,10 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "convolt/error.h"
+#include "data/copy_watch.h"
 #include "data/decode.h"
 #include "data/loader_setup.h"
 #include "data/row_filler.h"
@@ -25,9 +27,10 @@ public:
         options_(options),
         rows_(context, dataset, options, limits, sizes),
         rows_per_claim_(dataset.fixed_height() > 0 ? 32 : 1) {
+    if (options.trace != nullptr) copy_watch_.emplace(options.trace->track("copies to the device"));
     const SlotLayout layout(options.batch, options.resident ? 0 : sizes.capacity);
     for (int i = 0; i < options.slots; ++i) slots_.push_back(std::make_unique<Slot>(context, layout));
-    for (int i = 0; i < options.threads; ++i) threads_.emplace_back([this] { work(); });
+    for (int i = 0; i < options.threads; ++i) threads_.emplace_back([this, i] { work(i); });
   }
 
   ~SlotLoader() override {
@@ -53,7 +56,9 @@ public:
     if (slot.state() == SlotState::in_use)
       throw UsageError("all " + std::to_string(slots_.size()) +
                        " slots of the loader are in use: release() a batch before the next one");
+    const auto begin = Trace::Clock::now();
     changed_.wait(lock, [&] { return stopped_ || slot.state() == SlotState::ready; });
+    times_.waited += seconds_between(begin, Trace::Clock::now());
     if (stopped_) throw Error("the loader was stopped");
     if (slot.error) std::rethrow_exception(slot.error);
     slot.advance(SlotState::ready, SlotState::in_use);
@@ -92,6 +97,10 @@ public:
   }
 
   std::vector<BadSample> bad_samples() const override { return rows_.bad_samples(); }
+  LoaderTimes times() const override {
+    const std::lock_guard lock(mutex_);
+    return times_;
+  }
   int64_t slot_bytes() const override { return slots_.front()->layout().bytes; }
 
 private:
@@ -123,17 +132,19 @@ private:
     return batch;
   }
 
-  void work() {
-    std::vector<uint8_t> scratch(static_cast<size_t>(rows_.scratch_bytes()));
-    while (const std::optional<Claim> claim = take_rows()) {
+  void work(int number) {
+    DecodeThread thread;
+    thread.scratch.resize(static_cast<size_t>(rows_.scratch_bytes()));
+    if (options_.trace != nullptr) thread.track = &options_.trace->track("decode thread " + std::to_string(number + 1));
+    while (const std::optional<Claim> claim = take_rows(thread)) {
       if (claim->first == 0) rows_.announce(claim->sequence);
-      for (int row = claim->first; row < claim->end; ++row) fill_row_or_note_error(*claim, row, scratch);
-      finish(*claim);
+      for (int row = claim->first; row < claim->end; ++row) fill_row_or_note_error(*claim, row, thread);
+      finish(*claim, thread);
     }
   }
 
   // Waits for rows to decode; none when the loader stops.
-  std::optional<Claim> take_rows() {
+  std::optional<Claim> take_rows(DecodeThread& thread) {
     std::unique_lock lock(mutex_);
     for (;;) {
       if (stopped_) return std::nullopt;
@@ -151,16 +162,25 @@ private:
       }
       // Events cannot wake a host thread without blocking it, so the short time until the copy has ended is polled.
       if (wanted && slot.state() == SlotState::free)
-        changed_.wait_for(lock, std::chrono::microseconds(200));
+        wait_for_copy(lock, thread);
       else
         changed_.wait(lock);
     }
   }
 
+  void wait_for_copy(std::unique_lock<std::mutex>& lock, DecodeThread& thread) {
+    const auto begin = Trace::Clock::now();
+    changed_.wait_for(lock, std::chrono::microseconds(200));
+    const auto end = Trace::Clock::now();
+    times_.copy += seconds_between(begin, end);
+    if (thread.track != nullptr) thread.track->span("wait for copy", begin, end);
+  }
+
   // The thread that finishes the last row hands the batch to the copy queue.
-  void finish(const Claim& claim) {
+  void finish(const Claim& claim, DecodeThread& thread) {
     Slot& slot = claim.slot;
     std::unique_lock lock(mutex_);
+    count(std::exchange(thread.times, {}));
     slot.rows_left -= claim.end - claim.first;
     if (slot.rows_left == 0) {
       slot.advance(SlotState::decoding, SlotState::copying);
@@ -177,6 +197,11 @@ private:
     if (slot.rows_left == 0 || paused_) changed_.notify_all();
   }
 
+  void count(const LoaderTimes& more) {
+    times_.read += more.read;
+    times_.decode += more.decode;
+  }
+
   // A data set that is no longer there must not become a training on nothing.
   std::exception_ptr nothing_to_train_on(const Slot& slot) const {
     const auto weights = std::span(slot.weights(), static_cast<size_t>(options_.batch));
@@ -191,18 +216,20 @@ private:
     try {
       Queue& copies = context_.copies();
       copies.wait(slot.released);
+      Event begin = copy_watch_ ? copies.record() : Event();
       copies.copy(slot.device().data(), slot.host().data(), slot.used_bytes());
       slot.copied = copies.record();
+      if (copy_watch_) copy_watch_->watch(std::move(begin), slot.copied);
     } catch (...) {
       return std::current_exception();
     }
     return nullptr;
   }
 
-  void fill_row_or_note_error(const Claim& claim, int row, std::span<uint8_t> scratch) {
+  void fill_row_or_note_error(const Claim& claim, int row, DecodeThread& thread) {
     std::exception_ptr error;
     try {
-      rows_.fill(claim.slot, claim.sequence, row, scratch);
+      rows_.fill(claim.slot, claim.sequence, row, thread);
     } catch (...) {
       error = std::current_exception();
     }
@@ -220,12 +247,15 @@ private:
   const int rows_per_claim_;  // more than one where a row is only a small copy
   std::vector<std::unique_ptr<Slot>> slots_;
 
-  std::mutex mutex_;  // guards what follows and the plain members of the slots
+  std::optional<CopyWatch> copy_watch_;
+
+  mutable std::mutex mutex_;  // guards what follows and the plain members of the slots
   std::condition_variable changed_;
   int64_t filling_ = 0;  // the batch whose rows are handed out
   int64_t taken_ = 0;    // the batch that next() gives next
   int active_ = 0;       // claims in work
   bool paused_ = false, stopped_ = false;
+  LoaderTimes times_;
 
   std::vector<std::jthread> threads_;  // last: they use all of the above
 };

@@ -22,6 +22,16 @@ void store_nothing(Slot& slot, int row, int64_t sample) {
   slot.skipped[static_cast<size_t>(row)] = sample < 0 ? 0 : 1;
 }
 
+// Counts what was read and decoded between those moments.
+void note(DecodeThread& thread, Trace::Clock::time_point begin, Trace::Clock::time_point read,
+          Trace::Clock::time_point end) {
+  thread.times.read += seconds_between(begin, read);
+  thread.times.decode += seconds_between(read, end);
+  if (thread.track == nullptr) return;
+  thread.track->span("read", begin, read);
+  thread.track->span("decode", read, end);
+}
+
 }  // namespace
 
 RowFiller::RowFiller(Context& context, const Dataset& dataset, const LoaderOptions& options, const DecodeLimits& limits,
@@ -32,14 +42,14 @@ RowFiller::RowFiller(Context& context, const Dataset& dataset, const LoaderOptio
                       [this](int64_t i, std::span<uint8_t> into) { return decode_whole(i, into); });
 }
 
-void RowFiller::fill(Slot& slot, int64_t batch, int row, std::span<uint8_t> scratch) {
+void RowFiller::fill(Slot& slot, int64_t batch, int row, DecodeThread& thread) {
   const std::optional<Shown> shown = order_(batch, row);
   if (!shown) return store_nothing(slot, row, -1);
   const uint32_t epoch = order_.epoch_of(batch);
   const int64_t first = shown->sample;
   if (!options_.training || options_.bad_samples == BadSamplePolicy::skip) {
-    if (const auto decoded = decode_sample(first, {options_.seed, epoch, shown->drawn_as}, scratch))
-      store(slot, row, first, *decoded, scratch);
+    if (const auto decoded = decode_sample(first, {options_.seed, epoch, shown->drawn_as}, thread))
+      store(slot, row, first, *decoded, thread.scratch);
     else
       store_nothing(slot, row, first);
     return;
@@ -47,8 +57,8 @@ void RowFiller::fill(Slot& slot, int64_t batch, int row, std::span<uint8_t> scra
   int64_t sample = first;
   uint64_t drawn_as = shown->drawn_as;
   for (int attempt = 0; attempt <= kReplacements; ++attempt) {
-    if (const auto decoded = decode_sample(sample, {options_.seed, epoch, drawn_as}, scratch))
-      return store(slot, row, sample, *decoded, scratch);
+    if (const auto decoded = decode_sample(sample, {options_.seed, epoch, drawn_as}, thread))
+      return store(slot, row, sample, *decoded, thread.scratch);
     sample = replacement_sample(options_.seed, epoch, order_.position_of(batch, row), attempt, dataset_.size());
     drawn_as = static_cast<uint64_t>(sample);
   }
@@ -65,20 +75,20 @@ void RowFiller::announce(int64_t batch) const {
   dataset_.expect(coming);
 }
 
-// What the epoch shows of the sample, in `scratch` unless it is resident, or nothing when it is bad. Throws, with the
-// name, what is not the data's fault.
-std::optional<RowFiller::Decoded> RowFiller::decode_sample(int64_t sample, const ViewKey& key,
-                                                           std::span<uint8_t> scratch) {
+// What the epoch shows of the sample, in the thread's scratch unless it is resident, or nothing when it is bad. Throws,
+// with the name, what is not the data's fault.
+std::optional<RowFiller::Decoded> RowFiller::decode_sample(int64_t sample, const ViewKey& key, DecodeThread& thread) {
   if (resident_) return show_resident(sample, key);
   if (is_bad(sample)) return std::nullopt;
-  return unless_bad(sample, [&](const RawSample& raw, const std::string& name) {
-    const View view = decode_view(raw, options_.augment, key, limits_, scratch, name);
+  return unless_bad(sample, thread, [&](const RawSample& raw, const std::string& name) {
+    const View view = decode_view(raw, options_.augment, key, limits_, thread.scratch, name);
     return Decoded{view, label_of(raw, sample)};
   });
 }
 
 std::optional<ResidentPicture> RowFiller::decode_whole(int64_t sample, std::span<uint8_t> into) {
-  return unless_bad(sample, [&](const RawSample& raw, const std::string& name) {
+  DecodeThread here;
+  return unless_bad(sample, here, [&](const RawSample& raw, const std::string& name) {
     return ResidentPicture{decode(raw, limits_, into, name), label_of(raw, sample)};
   });
 }
@@ -100,15 +110,18 @@ int32_t RowFiller::label_of(const RawSample& raw, int64_t sample) const {
 
 // decode(raw sample, its name), or nothing, and the sample is noted as bad.
 template <class F>
-auto RowFiller::unless_bad(int64_t sample, const F& decode)
+auto RowFiller::unless_bad(int64_t sample, DecodeThread& thread, const F& decode)
     -> std::optional<std::invoke_result_t<F, const RawSample&, const std::string&>> {
   const std::string name = dataset_.name(sample);
   try {
+    const auto begin = Trace::Clock::now();
     const RawSample raw = dataset_.read(sample);
+    const auto read = Trace::Clock::now();
     const double start = thread_seconds();
     const auto decoded = decode(raw, name);
     if (thread_seconds() - start > limits_.max_seconds)
       throw DataError(name + ": took longer to decode than a sample may");
+    note(thread, begin, read, Trace::Clock::now());
     return decoded;
   } catch (const DataError& error) {
     if (options_.bad_samples == BadSamplePolicy::fail)

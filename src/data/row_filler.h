@@ -14,8 +14,16 @@
 #include "data/resident.h"
 #include "data/slot_ring.h"
 #include "data/view.h"
+#include "io/trace.h"
 
 namespace convolt {
+
+// What a decode thread has of its own.
+struct DecodeThread {
+  std::vector<uint8_t> scratch;   // for a picture on its way
+  LoaderTimes times;              // of its work that is not yet counted
+  Trace::Track* track = nullptr;  // where there is a profile
+};
 
 // Thread-safe.
 class RowFiller {
@@ -25,10 +33,10 @@ public:
             const PictureSizes& sizes);
 
   const BatchOrder& order() const { return order_; }
-  // Bytes that fill() needs for a picture on its way.
+  // Of DecodeThread::scratch.
   int64_t scratch_bytes() const { return largest_picture_; }
   // The row of that batch, in its slot. Throws, with the name of the sample, what ends the loader.
-  void fill(Slot& slot, int64_t batch, int row, std::span<uint8_t> scratch);
+  void fill(Slot& slot, int64_t batch, int row, DecodeThread& thread);
   // While a batch is decoded, the disk can look for the next one.
   void announce(int64_t batch) const;
   // Where SampleRecord::offset counts from, when that is not the slot; else null.
@@ -41,11 +49,11 @@ private:
     int32_t label;
   };
 
-  std::optional<Decoded> decode_sample(int64_t sample, const ViewKey& key, std::span<uint8_t> scratch);
+  std::optional<Decoded> decode_sample(int64_t sample, const ViewKey& key, DecodeThread& thread);
   std::optional<ResidentPicture> decode_whole(int64_t sample, std::span<uint8_t> into);
   std::optional<Decoded> show_resident(int64_t sample, const ViewKey& key) const;
   template <class F>
-  auto unless_bad(int64_t sample, const F& decode)
+  auto unless_bad(int64_t sample, DecodeThread& thread, const F& decode)
       -> std::optional<std::invoke_result_t<F, const RawSample&, const std::string&>>;
   int32_t label_of(const RawSample& raw, int64_t sample) const;
   void store(Slot& slot, int row, int64_t sample, const Decoded& decoded, std::span<const uint8_t> pixels) const;

@@ -14,6 +14,8 @@ Plan::~Plan() = default;
 
 void Plan::run(const StepInput& input) { impl_->submit(input); }
 
+void Plan::wait_for_place() { impl_->wait_for_place(); }
+
 void Plan::run(const float* images, const int32_t* labels, int rows, int64_t step, float learning_rate) {
   Impl& p = *impl_;
   if (p.images == kNoValue)

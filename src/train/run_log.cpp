@@ -42,6 +42,7 @@ RunLog::RunLog(const std::string& folder, std::optional<int64_t> after_step, boo
     : folder_(folder),
       bad_(after_step ? lines_in(in(folder, "bad.jsonl")) : std::set<std::string>()),
       lines_(open_lines(in(made(folder), "metrics.jsonl"), after_step)),
+      times_(open_lines(in(folder, "times.jsonl"), after_step)),
       table_(open_table(in(folder, "metrics.csv"), after_step)) {
   if (tensorboard) events_.emplace(in(folder, "tensorboard"), after_step ? *after_step + 1 : 0);
 }
@@ -85,8 +86,16 @@ void RunLog::epoch(const EpochSummary& s) {
   line["best"] = s.best;
   lines_.append(line);
   table_.append(line);
+  times_.append({{"step", s.step},
+                 {"epoch", s.epoch},
+                 {"seconds", s.seconds},
+                 {"data_wait", s.data.waited},
+                 {"read", s.data.read},
+                 {"decode", s.data.decode},
+                 {"copy", s.data.copy}});
   if (!events_) return;
-  std::vector<std::pair<std::string, double>> values{{"epoch/loss", s.train_loss}, {"epoch/top1", s.train_top1}};
+  std::vector<std::pair<std::string, double>> values{
+      {"epoch/loss", s.train_loss}, {"epoch/top1", s.train_top1}, {"epoch/data_wait", s.data.waited}};
   if (s.validation) {
     values.emplace_back("validation/loss", s.validation->loss);
     values.emplace_back("validation/top1", s.validation->top1);

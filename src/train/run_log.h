@@ -1,5 +1,5 @@
-// What a training writes about itself for people and programs to read: metrics.jsonl, metrics.csv, bad.jsonl,
-// tensorboard/.
+// What a training writes about itself for people and programs to read: metrics.jsonl, metrics.csv, times.jsonl,
+// bad.jsonl, tensorboard/.
 #pragma once
 
 #include <optional>
@@ -22,7 +22,8 @@ public:
   // metrics.jsonl: step, epoch, loss, top1, lr, and what is not 0 of gradient_norm and bad_steps, in f16
   // loss_scale and overflows.
   void progress(const TrainProgress& p);
-  // metrics.jsonl and metrics.csv: step, epoch, lr, train_*, val_* where there is a validation, best.
+  // metrics.jsonl and metrics.csv: step, epoch, lr, train_*, val_* where there is a validation, best. times.jsonl,
+  // which two trainings never have alike: step, epoch, seconds, and of DataTimes data_wait, read, decode, copy.
   void epoch(const EpochSummary& s);
 
   // bad.jsonl: name and reason of each, beside those that were known before, sorted; no file where there are none.
@@ -36,7 +37,7 @@ public:
 private:
   std::string folder_;
   std::set<std::string> bad_;  // lines of bad.jsonl
-  MetricsLog lines_;
+  MetricsLog lines_, times_;
   MetricsTable table_;
   std::optional<EventFile> events_;
 };

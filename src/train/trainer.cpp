@@ -12,6 +12,7 @@
 #include "train/picture_grid.h"
 #include "train/run_log.h"
 #include "train/saved_batch.h"
+#include "train/step_times.h"
 
 namespace convolt {
 namespace {
@@ -35,12 +36,15 @@ public:
         observer_(observer),
         optimizer_(params, options.optimizer),
         state_(o_.resume.empty() ? TrainingState() : load_training(o_.resume, params_, optimizer_)),
-        plan_(graph, params, training_plan(with_recorded_kernels(), optimizer_)) {
+        plan_(graph, params, training_plan(with_recorded_kernels(), optimizer_)),
+        times_(o_.profile, o_.workers) {
     record(plan_.kernels());
     if (o_.loss.distill_alpha > 0) hire_teacher();
     if (!o_.resume.empty()) resume();
     keeper_.emplace(o_, card_, state_, validation != nullptr);
-    loader_ = Loader::create(params.context(), data, training_loader(o_, state_.step));
+    LoaderOptions loading = training_loader(o_, state_.step);
+    loading.trace = times_.trace();
+    loader_ = Loader::create(params.context(), data, loading);
     if (validation != nullptr) {
       evaluator_.emplace(graph, trained(), *validation, validation_of(o_));
       record(evaluator_->kernels());
@@ -55,7 +59,9 @@ public:
   // What cannot be read is on record also where it ends the training.
   TrainResult run(const std::atomic<int>* interrupt) {
     try {
-      return run_steps(interrupt);
+      const TrainResult result = run_steps(interrupt);
+      times_.write_profile();
+      return result;
     } catch (const DataError&) {
       if (log_) log_->bad_samples(bad_samples());
       throw;
@@ -67,7 +73,7 @@ private:
     start_ = epoch_start_ = report_time_ = Clock::now();
     first_step_ = report_step_ = state_.step;
     while (state_.step < total_steps_ && !keeper_->out_of_patience()) {
-      step();
+      times_.step([&] { step(); });
       const bool epoch_ends = state_.step % per_epoch_ == 0 || state_.step == total_steps_;
       if (state_.step % o_.log_every == 0 && !epoch_ends) plan_.request_meters(state_.step);
       while (const auto reading = plan_.poll_meters()) report(*reading);
@@ -141,14 +147,15 @@ private:
   void step() {
     for (int i = 0; i < o_.accumulate; ++i) {
       Batch batch;
-      loader_->next(batch);
+      times_.timed("wait for batch", [&] { loader_->next(batch); });
       if (log_ && log_->draws() && state_.step == first_step_ && i == 0)
         log_->picture(state_.step + 1, picture_grid(params_.context(), o_.augment, batch));
       StepInput input = prepared_input(batch);
       input.learning_rate = static_cast<float>(rate_of(state_.step));
       for (size_t k = 0; k < optimizer_.own_epochs().size(); ++k)
         input.own_rates[k] = static_cast<float>(own_rate_of(state_.step, optimizer_.own_epochs()[k]));
-      plan_.run(input);
+      times_.timed("wait for device", [&] { plan_.wait_for_place(); });
+      times_.timed("submit", [&] { plan_.run(input); });
       loader_->release(batch);
     }
     ++state_.step;
@@ -227,7 +234,8 @@ private:
     s.train_loss = m.weight > 0 ? m.loss / m.weight : 0;
     s.train_top1 = m.weight > 0 ? m.top1 / m.weight : 0;
     s.learning_rate = rate_of(state_.step - 1) * static_cast<double>(reading.rate_factor);
-    if (evaluator_) s.validation = validate();
+    s.data = times_.since_last(loader_->times());
+    if (evaluator_) times_.timed("validation", [&] { s.validation = validate(); });
     keeper_->judge(s);
     follow_plateau(s);
     s.seconds = seconds_since(epoch_start_);
@@ -349,6 +357,7 @@ private:
     r.best_top1 = state_.best_top1;
     r.bad_samples = bad_samples();
     r.seconds = seconds_since(start_);
+    r.data = times_.of_all(loader_->times());
     return r;
   }
 
@@ -362,6 +371,7 @@ private:
   TrainingState state_;
   Plan plan_;
   std::optional<Plan> teacher_;
+  StepTimes times_;
   std::unique_ptr<Loader> loader_;
   std::optional<Evaluator> evaluator_;
   std::optional<CheckpointKeeper> keeper_;

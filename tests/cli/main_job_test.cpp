@@ -206,9 +206,9 @@ TEST_F(MainJob, KilledAtAnyPointItGoesOnToTheSameBytes) {
   ASSERT_EQ(wait_for(run("killed")), 0);
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(at("whole"))) names.push_back(entry.path().filename());
-  EXPECT_EQ(names.size(), 7U);  // last, best, two kept, two of metrics, the configuration
+  EXPECT_EQ(names.size(), 8U);  // last, best, two kept, two of metrics, times, the configuration
   for (const std::string& name : names)
-    EXPECT_TRUE(text_of(at("killed/" + name)) == text_of(at("whole/" + name))) << name;
+    EXPECT_TRUE(name == "times.jsonl" || text_of(at("killed/" + name)) == text_of(at("whole/" + name))) << name;
   for (const auto& entry : std::filesystem::directory_iterator(at("killed")))
     EXPECT_THAT(names, testing::Contains(entry.path().filename().string()));
 }

@@ -1,8 +1,11 @@
 // How the loader stops, waits, fails and uses memory.
 #include <atomic>
 #include <chrono>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <thread>
 
+#include "io/trace.h"
 #include "loader_fixture.h"
 
 namespace convolt::test {
@@ -153,6 +156,53 @@ TEST_P(LoaderLife, OptionsAndCallsThatMakeNoSense) {
   EXPECT_THROW(loader->release(first), Error);
   EXPECT_THROW(loader->release(Batch{}), UsageError);
   loader->release(second);
+}
+
+// Sleeps give lower bounds alone.
+TEST_P(LoaderLife, TimesAreThoseOfReadingDecodingAndWaiting) {
+  MemoryDataset dataset(64);
+  const auto loader = Loader::create(context(), dataset, options(8, 1));
+  EXPECT_EQ(loader->times().waited, 0);
+  take(*loader, 8, 4);
+  const LoaderTimes quick = loader->times();
+  EXPECT_GT(quick.read, 0);
+  EXPECT_GT(quick.decode, 0);
+  MemoryDataset slow_set(64);
+  slow_set.on_read = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+  const auto slow = Loader::create(context(), slow_set, options(8, 1));
+  take(*slow, 8, 4);
+  const LoaderTimes times = slow->times();
+  EXPECT_GE(times.read, 4 * 8 * 0.002);
+  EXPECT_GE(times.waited, 8 * 0.002) << "at least for the first batch";
+}
+
+// Of each thread one thing after the other, and of each batch a copy.
+TEST_P(LoaderLife, ATraceHasWhatEachThreadDid) {
+  const MemoryDataset dataset(64);
+  Trace trace;
+  LoaderOptions o = options(8, 3);
+  o.trace = &trace;
+  EXPECT_EQ(take(*Loader::create(context(), dataset, o), 8, 10),
+            take(*Loader::create(context(), dataset, options(8, 3)), 8, 10));
+  std::map<int, std::string> tracks;
+  std::map<int, double> ends;
+  std::map<std::string, int> spans;
+  const auto json = nlohmann::json::parse(trace.json());
+  for (const auto& event : json.at("traceEvents")) {
+    const int track = event.at("tid");
+    if (event.at("name") == "thread_name") tracks[track] = event.at("args").at("name");
+    if (event.at("ph") != "X") continue;
+    const double begin = event.at("ts"), length = event.at("dur");
+    EXPECT_GE(length, 0);
+    EXPECT_GE(begin, ends[track] - 0.002) << "rounded";
+    ends[track] = begin + length;
+    ++spans[event.at("name")];
+    EXPECT_EQ(event.at("name") == "copy", tracks[track] == "copies to the device");
+  }
+  EXPECT_EQ(tracks.size(), 4U);
+  EXPECT_GE(spans["copy"], 10);
+  EXPECT_GE(spans["read"], 80);
+  EXPECT_EQ(spans["read"], spans["decode"]);
 }
 
 TEST_P(LoaderLife, ASetWithoutAnyPictureIsRefused) {

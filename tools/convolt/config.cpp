@@ -118,8 +118,8 @@ private:
 
 // Flags that change nothing about what is computed.
 bool is_about_output(const std::string& name) {
-  static const std::set<std::string> names{"config", "help",  "output-dir", "resume",
-                                           "json",   "quiet", "overwrite",  "log-every"};
+  static const std::set<std::string> names{"config", "help",      "output-dir", "resume", "json",
+                                           "quiet",  "overwrite", "log-every",  "profile"};
   return names.count(name) > 0;
 }
 

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
+#include <utility>
 
 namespace convolt::cli {
 namespace {
@@ -27,6 +29,19 @@ std::string figures(const TrainProgress& p) {
 }
 
 }  // namespace
+
+std::string data_line(const DataTimes& t) {
+  constexpr double kMuch = 0.05, kMostOfIt = 0.5;
+  const std::string wait = fmt::format("waited for data {:.0f} % of the time", 100 * t.waited);
+  // The host does not see the device wait for a copy, only that no memory becomes free to decode into.
+  if (t.waited < kMuch && t.copy < kMostOfIt) return wait + ": computing takes longest";
+  std::array<std::pair<double, const char*>, 3> parts{
+      {{t.decode, "decoding"}, {t.read, "reading"}, {t.copy, "copying to the device"}}};
+  std::stable_sort(parts.begin(), parts.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  return fmt::format("{}: {} ({:.0f} % of a worker's time), {} {:.0f} %, {} {:.0f} %", wait, parts[0].second,
+                     100 * parts[0].first, parts[1].second, 100 * parts[1].first, parts[2].second,
+                     100 * parts[2].first);
+}
 
 void show_progress(const std::string& text) {
   if (isatty(STDERR_FILENO) == 0) return;

@@ -8,6 +8,9 @@
 
 namespace convolt::cli {
 
+// What held up the steps of a training, in one line: data (which part of it), or computing.
+std::string data_line(const DataTimes& t);
+
 // A line on a terminal at stderr, else nothing; clear_progress() takes it away.
 void show_progress(const std::string& text);
 void clear_progress();

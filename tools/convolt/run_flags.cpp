@@ -37,8 +37,9 @@ Rule names_of(const Map& values) {
 
 void add_checkpoints(FlagSet& flags, RunFlags& f) {
   flags.group("Output");
-  flags.option("--output-dir,--output", f.output_dir,
-               "folder for last.safetensors, best.safetensors, metrics.jsonl, metrics.csv and config.toml");
+  flags.option(
+      "--output-dir,--output", f.output_dir,
+      "folder for last.safetensors, best.safetensors, metrics.jsonl, metrics.csv, times.jsonl and config.toml");
   flags.option("--resume", f.resume,
                "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one");
   flags.toggle("--overwrite", f.overwrite, "start anew in a folder that is not empty");
@@ -51,6 +52,9 @@ void add_checkpoints(FlagSet& flags, RunFlags& f) {
       .check(names_of(kMetrics));
   flags.option("--log-every", f.log_every, "steps between lines of metrics.jsonl").check(at_least(1));
   flags.toggle("--tensorboard", f.tensorboard, "event files in OUTPUT/tensorboard: curves, pictures, weights");
+  flags.option(
+      "--profile", f.profile,
+      "a file for what decode threads, copies and steps did when, as Chrome (chrome://tracing) and Perfetto show it");
 }
 
 }  // namespace
@@ -104,6 +108,7 @@ void RunFlags::apply_to(TrainOptions& o) const {
   o.keep = keep;
   o.early_stop = early_stop;
   o.tensorboard = tensorboard;
+  o.profile = profile;
   o.best_metric = kMetrics.at(best_metric);
   o.optimizer.bad_steps = kNanPolicies.at(nan_policy);
   o.bad_samples = kBadImages.at(bad_images);

@@ -9,7 +9,7 @@
 namespace convolt::cli {
 
 struct RunFlags {
-  std::string output_dir, resume;
+  std::string output_dir, resume, profile;
   bool overwrite = false, tensorboard = false;
   int64_t checkpoint_every = 0;
   int log_every = 10, keep = 0, early_stop = 0;

@@ -145,13 +145,15 @@ std::unique_ptr<Dataset> open_validation(const TrainCommand& c, const Dataset& t
 
 int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& card) {
   report_bad_samples(r.bad_samples);
+  if (!c.quiet) fmt::print(stderr, "{}\n", data_line(r.data));
   if (c.json) {
     nlohmann::ordered_json j{{"model", card.model},
                              {"steps", r.steps},
                              {"seconds", r.seconds},
                              {"interrupted", r.interrupted},
                              {"stopped_early", r.stopped_early},
-                             {"bad_samples", r.bad_samples.size()}};
+                             {"bad_samples", r.bad_samples.size()},
+                             {"data_wait", r.data.waited}};
     j["best_top1"] = r.best_top1 >= 0 ? nlohmann::ordered_json(r.best_top1) : nlohmann::ordered_json(nullptr);
     fmt::print("{}\n", j.dump());
   } else if (!r.interrupted) {

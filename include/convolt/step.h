@@ -8,6 +8,14 @@ namespace convolt {
 
 struct SampleRecord;  // of the loader; kernels/augment.h
 
+// What a row of a batch of N rows is mixed with: row n with row N-1-n. The middle row of an odd N is left alone.
+struct RowMix {
+  float part = 1;  // of the row's own picture and label in the mixture; its partner's have the rest
+  // x, y, width, height, inside the output: where the partner's pixels stand in place of the row's, and `part` is the
+  // area outside. Width 0: every pixel is a blend.
+  int32_t box[4] = {};
+};
+
 constexpr int kOwnRates = 3;  // learning rates beside the common one
 
 // Written by the host before each step (one small copy in the order of the compute queue).
@@ -31,8 +39,11 @@ struct StepInput {
   const float* images = nullptr;          // f32 [N, H, W, C], for plans without an augment op
   const int32_t* labels = nullptr;        // [N]; ignored where the row's weight is 0
   const float* weights = nullptr;         // [N]
-  const float* targets = nullptr;         // f32 [N, K], for losses of dense targets
-  const float* teacher = nullptr;         // f32 [N, K], a teacher's logits, for distillation
+  // [N], of plans with PlanOptions::mixing; null: nothing is mixed. Rows of weight 0 and their partners have a part of
+  // 1 and no box.
+  const RowMix* mixes = nullptr;
+  const float* targets = nullptr;  // f32 [N, K], for losses of dense targets
+  const float* teacher = nullptr;  // f32 [N, K], a teacher's logits, for distillation
 };
 
 // Owned by the device: written by kernels, read back by the host now and then.

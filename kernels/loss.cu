@@ -29,8 +29,10 @@ struct LossRow {
     Normaliser plain, cool, teacher;
     float value, slope;  // sums of the terms
     float divergence, unused;
-    int label;
-    float ahead;  // classes that rank before the label
+    int label;                   // that the row is counted by
+    int own_label, other_label;  // of the row and of the one that it is mixed with: the same where it is not
+    float part;                  // of the row's own label in its target
+    float ahead;                 // classes that rank before the label
   };
   const T* logits;
   T* dlogits;  // may be null
@@ -82,11 +84,22 @@ struct LossRow {
                        [&](int64_t n, float& sum, float& divisor) {
                          const float weight = row_weight(n);
                          if (!(weight > 0)) return;
-                         const int label = by_class ? o.input->labels[n] : 0;
                          sum += weight;
-                         divisor += by_class && valid(label) ? weight * o.class_weights[label] : weight;
+                         divisor += by_class ? weight * label_weight(n) : weight;
                        });
     block.phase_of(1, [&](int) { shared.weight_sum = shared.divisor = o.input->weight_sum; });
+  }
+
+  // How much of the row's target is its own label.
+  HD float part_of(int64_t n) const { return o.mixed && o.input->mixes != nullptr ? o.input->mixes[n].part : 1.F; }
+  HD int label_of(int64_t n) const { return valid(o.input->labels[n]) ? o.input->labels[n] : -1; }
+  HD int other_label_of(int64_t n) const { return label_of(part_of(n) < 1.F ? rows - 1 - n : n); }
+
+  // The class weight of the row's label; of a mixed row, of each label for its part.
+  HD float label_weight(int64_t n) const {
+    const int own = label_of(n), other = other_label_of(n);
+    const float part = part_of(n), of_own = own < 0 ? 1.F : o.class_weights[own];
+    return other == own ? of_own : part * of_own + (1.F - part) * (other < 0 ? 1.F : o.class_weights[other]);
   }
 
   HD void sum_terms(const Block<kThreads>& block, Shared& shared, const T* x, int64_t n) const {
@@ -101,12 +114,12 @@ struct LossRow {
 
   // Cross-entropy of labels, by far the most frequent, has loops that know what they compute, and so vectorise.
   HD bool is_plain() const {
-    return o.kind == LossKind::cross_entropy && !o.dense && !given() && !(o.distill_alpha > 0);
+    return o.kind == LossKind::cross_entropy && !o.dense && !o.mixed && !given() && !(o.distill_alpha > 0);
   }
   HD void sum_plain_terms(const Block<kThreads>& block, Shared& shared, const T* x) const {
     sum_pairs(block, shared.row, classes, shared.value, shared.slope,
-              [target = label_target(shared), p = shared.plain, c = o.class_weights, x](int64_t k, float& value,
-                                                                                        float& slope) {
+              [target = label_target(shared.label), p = shared.plain, c = o.class_weights, x](int64_t k, float& value,
+                                                                                              float& slope) {
                 const float weight = target.of(k) * (c ? c[k] : 1.F);
                 const float term = weight * p.log_probability(static_cast<float>(x[k]));
                 value -= choose(weight == 0, 0.F, term);  // also where the probability is 0
@@ -116,13 +129,13 @@ struct LossRow {
   HD void write_plain_gradient(const Block<kThreads>& block, const Shared& shared, const T* x, T* out,
                                float own) const {
     const auto write = [&](auto weight_of) {
-      for_each_column(
-          block, classes,
-          [target = label_target(shared), p = shared.plain, slope = shared.slope, x, out, own, weight_of](int64_t k) {
-            const float weight = target.of(k) * weight_of(k);
-            const float probability = fast_exp(p.log_probability(static_cast<float>(x[k])));
-            out[k] = T(own * (-weight - probability * slope));
-          });
+      for_each_column(block, classes,
+                      [target = label_target(shared.label), p = shared.plain, slope = shared.slope, x, out, own,
+                       weight_of](int64_t k) {
+                        const float weight = target.of(k) * weight_of(k);
+                        const float probability = fast_exp(p.log_probability(static_cast<float>(x[k])));
+                        out[k] = T(own * (-weight - probability * slope));
+                      });
     };
     if (o.class_weights)
       write([c = o.class_weights](int64_t k) { return c[k]; });
@@ -135,7 +148,12 @@ struct LossRow {
   // -1 for none: the label is invalid, or no class of several is positive.
   HD void find_label(const Block<kThreads>& block, Shared& shared, const T* x, int64_t n) const {
     if (!o.dense)
-      return block.phase_of(1, [&](int) { shared.label = valid(o.input->labels[n]) ? o.input->labels[n] : -1; });
+      return block.phase_of(1, [&](int) {
+        shared.own_label = label_of(n);
+        shared.other_label = other_label_of(n);
+        shared.part = part_of(n);
+        shared.label = shared.part < 0.5F ? shared.other_label : shared.own_label;
+      });
     const float* target = o.input->targets + n * classes;
     const bool several = o.kind == LossKind::binary_cross_entropy || o.kind == LossKind::sigmoid_focal;
     block.phase([&](int t) {
@@ -175,11 +193,15 @@ struct LossRow {
     float hard, soft;
     HD float of(int64_t k) const { return soft + (k == label ? hard : 0.F); }
   };
-  HD LabelTarget label_target(const Shared& shared) const {
-    return {shared.label, 1.F - o.smoothing, shared.label < 0 ? NAN : o.smoothing * share};
+  HD LabelTarget label_target(int label) const {
+    return {label, 1.F - o.smoothing, label < 0 ? NAN : o.smoothing * share};
   }
   HD float target_of(const Shared& shared, int64_t n, int k) const {
-    if (!o.dense) return label_target(shared).of(k);
+    if (!o.dense) {
+      const float own = label_target(shared.own_label).of(k);
+      if (!o.mixed) return own;
+      return shared.part * own + (1.F - shared.part) * label_target(shared.other_label).of(k);
+    }
     return (1.F - o.smoothing) * o.input->targets[n * classes + k] + o.smoothing * share;
   }
 

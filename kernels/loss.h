@@ -13,6 +13,7 @@ struct LossArgs {
   Tensor dlogits;  // as logits, overwritten; data null: no gradient
   LossKind kind = LossKind::cross_entropy;
   bool dense = false;  // the target is input->targets, not input->labels
+  bool mixed = false;  // the target of labels is of those of two rows, as input->mixes says (null: of the row's alone)
   float smoothing = 0;
   const float* class_weights = nullptr;     // [K] in device memory; may be null
   const float* positive_weights = nullptr;  // likewise
@@ -34,9 +35,10 @@ struct LossArgs {
 
 // The loss of the batch into the meters; dlogits = its gradient times status->loss_scale. A label is counted in top-k
 // when fewer than k classes have a larger logit, or an equal one and a smaller index; of a dense target the label is
-// its largest entry, for the losses by sigmoids the positive class (0.5 or more) of the largest logit. A label outside
-// [0, K) of a row with weight > 0 makes the loss NaN (the loader never produces one). Moves 2 elements per logit, and 1
-// of targets and teacher: a row is read again from cache.
+// its largest entry, for the losses by sigmoids the positive class (0.5 or more) of the largest logit; of a mixed row
+// it is the label of the larger part, its own where they are equal. A label outside [0, K) of a row with weight > 0
+// makes the loss NaN (the loader never produces one). Moves 2 elements per logit, and 1 of targets and teacher: a row
+// is read again from cache.
 void loss_and_gradient(Stream s, const LossArgs& args);
 
 // probabilities f32 [N, K] of logits [N, K]. Moves 1 element of each per logit.

@@ -41,6 +41,10 @@ using CustomLoss = std::function<void(const LossBatch& batch)>;
 // labels with class weights divides by the sum of weight times class weight of the label, as torch does; everything
 // else by the sum of the weights. Rows of weight 0 may hold anything.
 //
+// With PlanOptions::mixing the target of row n is part t_n + (1 - part) t_(N-1-n) of its label's and its partner's
+// target, smoothed or not, its class weight where cross-entropy divides by it likewise; its weight stays its own. It is
+// counted as right by the label of the larger part, its own where both are equal.
+//
 // Evaluation plans compute the same kind without smoothing, class weights, positive weights and teacher: plain
 // cross-entropy where training smooths it, so that losses of validation can be compared.
 struct LossOptions {

@@ -7,6 +7,7 @@
 #include "kernel_test.h"
 #include "loss.h"
 #include "reference/loss.h"
+#include "reference/mix.h"
 #include "support/op_test.h"
 
 namespace convolt::test {
@@ -25,7 +26,7 @@ protected:
   };
   static constexpr float kScale = 8;
 
-  Found run_loss(const reference::LossCase& c, const Vector& logits) const {
+  Found run_loss(const reference::LossCase& c, const Vector& logits, const std::vector<RowMix>& mixes = {}) const {
     const LossOptions& o = c.options;
     const auto rows = static_cast<int64_t>(c.weights.size());
     const Shape shape{rows, c.classes};
@@ -40,16 +41,19 @@ protected:
                        weights = tensor(c.weights);
     const DeviceTensor class_weights = tensor(or_one(o.class_weights)), positive = tensor(or_one(o.positive_weights));
     const DeviceArray<int32_t> labels(ctx(), c.labels.empty() ? std::vector<int32_t>{0} : c.labels);
+    const DeviceArray<RowMix> device_mixes(ctx(), mixes.empty() ? std::vector<RowMix>(1) : mixes);
     StepInput in;
     in.labels = labels.get();
     in.weights = weights.as<float>();
     in.targets = targets.as<float>();
     in.teacher = teacher.as<float>();
+    in.mixes = device_mixes.get();
     in.weight_sum = static_cast<float>(std::accumulate(c.weights.begin(), c.weights.end(), 0.0));
     const DeviceArray<StepInput> input(ctx(), {in});
     const DeviceArray<Meters> meters(ctx(), {Meters{}});
     const DeviceArray<StepStatus> status(ctx(), {StepStatus{.loss_scale = kScale}});
     LossArgs args{.logits = x, .dlogits = dx, .kind = o.kind, .dense = o.target == LossOptions::Target::dense};
+    args.mixed = !mixes.empty();
     args.smoothing = o.smoothing;
     args.class_weights = o.class_weights.empty() ? nullptr : class_weights.as<float>();
     args.positive_weights = o.positive_weights.empty() ? nullptr : positive.as<float>();
@@ -235,6 +239,85 @@ TEST_P(AnyLossTest, ABatchOfIgnoredRowsOrWeightlessClassesIsZero) {
   const Found weightless = run_loss(c, {0, 1, 2, 3});
   EXPECT_EQ(weightless.loss, 0);
   EXPECT_EQ(weightless.gradient, Vector(4));
+}
+
+// For random_case(): its third row and so the fourth have no share in each other.
+const std::vector<RowMix> kMixes{{0.3F, {}}, {0.5F, {1, 2, 3, 4}}, {}, {}, {0.8F, {}}, {1, {}}};
+
+// Labels of mixed rows are the dense targets that timm makes of them.
+TEST_P(AnyLossTest, MixedLabelsAreDenseTargets) {
+  for (const int64_t classes : {1, 2, 3, 9})
+    for (const LossKind kind : kAllLosses)
+      for (const float smoothing : {0.F, 0.1F}) {
+        if (smoothing > 0 && kind == LossKind::mean_squared_error) continue;
+        const Vector x = rounded(random_values(6 * classes, 1, -5, 5), dtype());
+        reference::LossCase labels = random_case(kind, classes, false);
+        labels.options.smoothing = smoothing;
+        labels.options.distill_alpha = smoothing;  // with it too
+        reference::LossCase dense = labels;
+        dense.options.target = LossOptions::Target::dense;
+        dense.options.smoothing = 0;
+        dense.targets = reference::mixed_targets(labels.labels, classes, static_cast<double>(smoothing), kMixes);
+        const Found found = run_loss(labels, x, kMixes);
+        const double expected = reference::loss(dense, x);
+        const std::string what = "loss " + std::to_string(static_cast<int>(kind));
+        EXPECT_NEAR(found.loss, expected, 2e-6 * std::max(1.0, expected)) << what << ", " << classes << " classes";
+        expect_near(found.gradient, reference::loss_gradient(dense, x), 1e-7, 1e-5 + epsilon(dtype()), what);
+      }
+}
+
+TEST_P(AnyLossTest, MixedLabelsByHand) {
+  reference::LossCase c{.options = {.smoothing = 0.1F}, .classes = 4, .weights = {1, 1}, .labels = {0, 2}};
+  // mixup_target(tensor([0, 2]), 4, 0.7, 0.1) is [[.655, .025, .295, .025], [.295, .025, .655, .025]].
+  const Found found = run_loss(c, Vector(8), {{0.7F, {}}, {0.7F, {}}});
+  const double far = 0.5 * (0.25 - 0.655), near = 0.5 * (0.25 - 0.295), none = 0.5 * (0.25 - 0.025);
+  expect_near(found.gradient, {far, none, near, none, near, none, far, none}, 1e-7, epsilon(dtype()), "gradient");
+  EXPECT_NEAR(found.loss, std::log(4.0), 1e-6);
+}
+
+// Each label's class weight counts for its part, in the sum and in what it is divided by.
+TEST_P(AnyLossTest, ClassWeightsOfMixedLabels) {
+  for (const LossKind kind : {LossKind::cross_entropy, LossKind::focal, LossKind::binary_cross_entropy}) {
+    const Vector x = rounded(random_values(6 * 5, 1, -5, 5), dtype());
+    reference::LossCase labels = random_case(kind, 5, false);
+    labels.options.class_weights = some_weights(5);
+    reference::LossCase dense = labels;
+    dense.options.target = LossOptions::Target::dense;
+    dense.targets = reference::mixed_targets(labels.labels, 5, 0, kMixes);
+    double all = 0, divisor = 0;
+    for (size_t n = 0; n < 6; ++n) {
+      all += dense.weights[n];
+      for (size_t k = 0; k < 5; ++k)
+        divisor += dense.weights[n] * dense.targets[n * 5 + k] * static_cast<double>(labels.options.class_weights[k]);
+    }
+    const double factor = kind == LossKind::cross_entropy ? all / divisor : 1;
+    Vector gradient = reference::loss_gradient(dense, x);
+    for (double& g : gradient) g *= factor;
+    const Found found = run_loss(labels, x, kMixes);
+    EXPECT_NEAR(found.loss, factor * reference::loss(dense, x), 1e-5);
+    expect_near(found.gradient, gradient, 1e-7, 1e-5 + epsilon(dtype()), "gradient");
+  }
+}
+
+TEST_P(AnyLossTest, AMixedRowIsCountedByTheLabelOfTheLargerPart) {
+  const reference::LossCase c{.options = {}, .classes = 6, .weights = {1, 1}, .labels = {0, 5}};
+  Vector x;
+  for (const double first : {9.0, 9.0})
+    for (int k = 0; k < 6; ++k) x.push_back(first - k);
+  const auto right = [&](float first, float second) {
+    const Meters m = run_loss(c, x, {{first, {}}, {second, {}}}).meters;
+    return std::pair{m.top1, m.top5};
+  };
+  EXPECT_EQ(right(1, 1), (std::pair{1.0, 1.0}));
+  EXPECT_EQ(right(0.5F, 0.5F), (std::pair{1.0, 1.0}));
+  EXPECT_EQ(right(0.5F, 0.4F), (std::pair{2.0, 2.0}));
+  EXPECT_EQ(right(0.4F, 0.9F), (std::pair{0.0, 0.0}));
+}
+
+TEST_P(AnyLossTest, AnInvalidLabelOfEitherRowIsNoNumber) {
+  const reference::LossCase c{.options = {}, .classes = 2, .weights = {1, 0}, .labels = {0, 7}};
+  EXPECT_TRUE(std::isnan(run_loss(c, Vector(4), {{0.5F, {}}, {}}).loss));
+  EXPECT_FALSE(std::isnan(run_loss(c, Vector(4), {{1, {}}, {}}).loss));
 }
 
 TEST_P(AnyLossTest, TheSameBitsWithPhasesBackwards) {

@@ -59,6 +59,9 @@ struct PlanOptions {
   // The step begins with this augmentation of StepInput::records; without it, it reads f32 pictures from
   // StepInput::images.
   std::optional<AugmentOptions> augment;
+  // The step mixes its pictures, whichever way they come, and in the loss their labels as StepInput::mixes says. For
+  // losses of labels, without ignore_index, not for custom ones.
+  bool mixing = false;
   // After a step the logits lie as f32 at device_logits(), for StepInput::teacher of another plan on the same queue.
   bool expose_logits = false;
   Passes passes;          // which rewrites are on

@@ -77,6 +77,8 @@ Program lower(const Graph& graph, const PlanOptions& options) {
         {.def = &ops::augment, .in = {}, .out = {image}, .attrs = AugmentAttrs{*options.augment}, .layer = "input"});
   else
     program.step.push_back({.def = &ops::load_images, .in = {}, .out = {image}, .attrs = {}, .layer = "input"});
+  if (options.mixing)
+    program.step.push_back({.def = &ops::mix, .in = {image}, .out = {}, .attrs = {}, .layer = "input"});
 
   for (size_t i = 1; i < graph.layers().size(); ++i) {
     const Layer& layer = graph.layers()[i];
@@ -153,7 +155,7 @@ void append_optimizer(Program& program, const PlanOptions& options) {
 
 namespace {
 
-void check_loss(const LossOptions& o, int64_t classes) {
+void check_loss(const LossOptions& o, int64_t classes, bool mixing) {
   const auto fail = [](const std::string& message) { throw UsageError("the loss: " + message); };
   for (const auto& [name, weights] : {std::pair{"class", &o.class_weights}, {"positive", &o.positive_weights}}) {
     if (weights->empty()) continue;
@@ -175,6 +177,10 @@ void check_loss(const LossOptions& o, int64_t classes) {
   if (!(o.focal_gamma >= 0)) fail(fmt::format("focal_gamma must be at least 0, found {}", o.focal_gamma));
   if (!(o.distill_alpha >= 0 && o.distill_alpha <= 1))
     fail(fmt::format("distill_alpha lies in 0..1, found {}", o.distill_alpha));
+  if (mixing && (o.target == LossOptions::Target::dense || o.custom))
+    fail("mixing mixes labels; dense targets are mixed by whoever makes them, and a custom loss sees one label a row");
+  if (mixing && o.ignore_index)
+    fail("mixing takes every row's label, and ignore_index leaves some out; give one of them");
   if (!(o.temperature > 0)) fail(fmt::format("the temperature must be above 0, found {}", o.temperature));
 }
 
@@ -199,8 +205,9 @@ ValueId constant(Program& program, const char* name, const std::vector<float>& d
 
 void lower_training(Program& program, const PlanOptions& options) {
   const std::vector<Op> forward = program.step;
-  check_loss(options.loss, program[program.logits].shape[-1]);
-  const LossAttrs attrs{options.training ? options.loss : plain(options.loss), options.training, goes_on(options)};
+  check_loss(options.loss, program[program.logits].shape[-1], options.mixing);
+  const LossAttrs attrs{options.training ? options.loss : plain(options.loss), options.training, goes_on(options),
+                        options.mixing};
   Op loss{.def = &ops::loss,
           .in = {program.logits, constant(program, "class weights", attrs.options.class_weights),
                  constant(program, "positive weights", attrs.options.positive_weights)},

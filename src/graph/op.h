@@ -90,7 +90,7 @@ private:
 
 // All ops there are, by the file of src/ops/ that describes them.
 namespace ops {
-extern const OpDef augment, load_images, cast_weights, cast, stem_weights, stem_weights_backward;
+extern const OpDef augment, load_images, mix, cast_weights, cast, stem_weights, stem_weights_backward;
 extern const OpDef conv_fprop, conv_dgrad, conv_wgrad, pack_weights, unpack_gradient, linear_fprop, linear_dgrad,
     linear_wgrad, add_bias, channel_sum;
 extern const OpDef channel_stats, bn_finalize, bn_finalize_pair, bn_statistics, bn_coefficients, bn_fold, bn_apply,

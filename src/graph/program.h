@@ -103,12 +103,13 @@ struct LossAttrs {
   LossOptions options;
   bool gradient = false;
   bool leaves_out_bad = false;
+  bool mixed = false;  // labels, as StepInput::mixes says
 };
 struct AugmentAttrs {
   AugmentOptions options;
   PixelBlocks blocks;  // channels 0: plain
 };
-// Of load_images, and of the weights of the first convolution.
+// Of load_images, of mix, and of the weights of the first convolution.
 struct StemAttrs {
   PixelBlocks blocks;
   StemShift shift;

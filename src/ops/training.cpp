@@ -5,6 +5,7 @@
 #include "graph/op.h"
 #include "graph/optimizer_tables.h"
 #include "loss.h"
+#include "mix.h"
 #include "optimizer.h"
 
 namespace convolt {
@@ -45,6 +46,12 @@ Launch bind_load_images(const Op& op, const Binding& b) {
   return [input = b.input, y, blocks = stem->blocks](Stream s) { convolt::load_images(s, input, blocks, y); };
 }
 
+Launch bind_mix(const Op& op, const Binding& b) {
+  const auto* stem = std::get_if<StemAttrs>(&op.attrs);
+  const MixArgs args{b.input, b.in(op, 0), stem != nullptr ? stem->blocks : PixelBlocks{}};
+  return [args](Stream s) { convolt::mix(s, args); };
+}
+
 Launch bind_loss(const Op& op, const Binding& b) {
   const auto& attrs = std::get<LossAttrs>(op.attrs);
   const LossOptions& o = attrs.options;
@@ -53,6 +60,7 @@ Launch bind_loss(const Op& op, const Binding& b) {
   if (attrs.gradient) args.dlogits = b.out(op, 0);
   args.kind = o.kind;
   args.dense = o.target == LossOptions::Target::dense;
+  args.mixed = attrs.mixed;
   args.smoothing = o.smoothing;
   args.class_weights = b.in(op, 1).as<const float>();
   args.positive_weights = b.in(op, 2).as<const float>();
@@ -130,6 +138,13 @@ const OpDef load_images{
       const PixelBlocks blocks = stem != nullptr ? stem->blocks : PixelBlocks{};
       return written_bytes(op, p, blocks) + 4 * picture_elements(op, p, blocks);
     }};
+
+// (pictures): changes them in place.
+const OpDef mix{.name = "mix",
+                .infer = preset,
+                .bind = bind_mix,
+                .bytes = [](const Op& op, const Program& p) { return 2 * p[op.in[0]].bytes(); },
+                .effects = true};
 
 // w -> the weights of a convolution over blocks of pixels; and the gradient of these -> that of w.
 const OpDef stem_weights{.name = "stem_weights", .infer = preset, .bind = [](const Op& op, const Binding& b) -> Launch {

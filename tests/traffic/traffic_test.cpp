@@ -67,6 +67,8 @@ public:
     }
     input.pixels = pixels.data();
     input.records = records.data();
+    const std::vector<RowMix> mixes(records.size(), {0.75F, {}});
+    input.mixes = mixes.data();
     auto all = operands();
     all.push_back({DType::u8, {static_cast<int64_t>(pixels.size())}, pixels.data()});
     all.push_back({DType::i32, {batch}, const_cast<int32_t*>(input.labels)});
@@ -210,6 +212,7 @@ TEST(Pictures, AreAugmentedAsCounted) {
     const AugmentOptions pictures{
         .height = 9, .width = 8, .geometry = AugmentOptions::Geometry::none, .contrast = contrast};
     expect_counted("cifar", {.batch = kBatch, .augment = pictures}, {});
+    expect_counted("cifar", {.batch = kBatch, .augment = pictures, .mixing = true}, {});
   }
 }
 

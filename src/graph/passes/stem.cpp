@@ -7,13 +7,14 @@
 namespace convolt {
 namespace {
 
-// The first convolution and its weight gradient, the only readers of the pictures.
+// The first convolution and its weight gradient, the only readers of the pictures; `mix` changes them where they lie.
 struct Stem {
   Op *conv = nullptr, *wgrad = nullptr;
 };
 Stem stem_of(const Uses& uses, ValueId image) {
   Stem stem;
   for (Op* op : uses.readers(image)) {
+    if (op->def == &ops::mix) continue;
     Op*& place = op->def == &ops::conv_fprop ? stem.conv : stem.wgrad;
     if ((op->def != &ops::conv_fprop && op->def != &ops::conv_wgrad) || place != nullptr || op->in[0] != image)
       return {};
@@ -96,6 +97,7 @@ void lay_out_stem(Program& p, const Fusions& fusions, bool training) {
     augment->blocks = blocks;
   else
     p.step[0].attrs = attrs;
+  if (p.step[1].def == &ops::mix) p.step[1].attrs = attrs;
   g = wide;
   stem.conv->in[1] = wide_weights;
   if (stem.wgrad != nullptr) {

@@ -13,6 +13,7 @@
 #include "convolt/layers.h"
 #include "convolt/loader.h"
 #include "convolt/loss.h"
+#include "convolt/mixing.h"
 #include "convolt/models.h"
 #include "convolt/network_file.h"
 #include "convolt/optimizer.h"

@@ -9,6 +9,7 @@
 #include "convolt/augment.h"
 #include "convolt/context.h"
 #include "convolt/dataset.h"
+#include "convolt/mixing.h"
 #include "convolt/step.h"
 
 namespace convolt {
@@ -48,10 +49,12 @@ struct LoaderOptions {
   int slots = 3;                     // batches in flight, at least 2
   bool resident = false;             // all pictures are decoded before the first batch and stay in device memory
   AugmentOptions augment;            // what records tell the device to do; its `height` and `width` set max_side
-  int group = 1;  // training: an epoch has a multiple of so many batches (the micro-batches of an update)
+  MixOptions mixing;  // training: how rows are mixed; pictures that cannot be read and their partners never are
+  int group = 1;      // training: an epoch has a multiple of so many batches (the micro-batches of an update)
   // Which of several loaders that share the work this is. The global batch has batch * group * ranks rows (evaluation:
-  // batch * ranks), of which each rank gets its part in one piece. What is in a row of it depends on nothing else, so a
-  // training may go on with other numbers that have the same product. All ranks have equally many batches.
+  // batch * ranks), of which each rank gets its part in one piece. What is in a row of it depends on nothing else, but
+  // that `mixing` pairs the rows of one batch of one rank, so a training may go on with other numbers that have the
+  // same product. All ranks have equally many batches.
   int rank = 0, ranks = 1;
   Trace* trace = nullptr;  // gets a track for each decode thread and one for the copies; must outlive the loader
   int64_t first_step =
@@ -70,6 +73,7 @@ struct Batch {
   const uint8_t* pixels = nullptr;        // device
   const int32_t* labels = nullptr;        // device [batch]
   const float* weights = nullptr;         // device [batch]
+  const RowMix* mixes = nullptr;          // device [batch]; null where the loader's options mix nothing
   const int64_t* samples = nullptr;       // host [batch]: index in the data set, -1 for padding
   const uint8_t* skipped = nullptr;       // host [batch]: 1 where the sample could not be read
   int slot = -1;                          // the loader's own mark, for release()

@@ -39,7 +39,8 @@ enum class RandomUse : uint32_t {
   synth = 7,
   part = 8,  // of a data set
   balance = 9,
-  weighted = 10
+  weighted = 10,
+  mixing = 11
 };
 
 // Four numbers for (seed; use, epoch, sample, index).

@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "augment/mixing.h"
 #include "convolt/error.h"
 #include "data/copy_watch.h"
 #include "data/decode.h"
@@ -28,7 +29,8 @@ public:
         rows_(context, dataset, options, limits, sizes),
         rows_per_claim_(dataset.fixed_height() > 0 ? 32 : 1) {
     if (options.trace != nullptr) copy_watch_.emplace(options.trace->track("copies to the device"));
-    const SlotLayout layout(options.batch, options.resident ? 0 : sizes.capacity);
+    const SlotLayout layout(options.batch, options.resident ? 0 : sizes.capacity,
+                            options.training && mixes(options.mixing));
     for (int i = 0; i < options.slots; ++i) slots_.push_back(std::make_unique<Slot>(context, layout));
     for (int i = 0; i < options.threads; ++i) threads_.emplace_back([this, i] { work(i); });
   }
@@ -187,6 +189,7 @@ private:
       if (!slot.error) slot.error = nothing_to_train_on(slot);
       if (!slot.error) {
         lock.unlock();
+        mix_rows(slot, claim.sequence);
         std::exception_ptr error = copy_to_device(slot);
         lock.lock();
         slot.error = error;
@@ -210,6 +213,14 @@ private:
     return std::make_exception_ptr(DataError(dataset_.name(slot.samples[0]) +
                                              ": cannot be read, and neither can any other sample of its batch of " +
                                              std::to_string(options_.batch) + "; check the data set"));
+  }
+
+  void mix_rows(const Slot& slot, int64_t sequence) const {
+    if (slot.mixes().empty()) return;
+    const auto weights = std::span(slot.weights(), static_cast<size_t>(options_.batch));
+    draw_mixes(options_.mixing, options_.augment.height, options_.augment.width,
+               {options_.seed, rows_.order().epoch_of(sequence), rows_.order().position_of(sequence, 0)}, weights,
+               slot.mixes());
   }
 
   std::exception_ptr copy_to_device(Slot& slot) {
@@ -270,6 +281,7 @@ StepInput input_of(const Batch& batch) {
   input.weight_sum = batch.weight_sum;
   input.records = batch.records;
   input.pixels = batch.pixels;
+  input.mixes = batch.mixes;
   input.labels = batch.labels;
   input.weights = batch.weights;
   return input;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "augment/mixing.h"
 #include "augment/policy.h"
 #include "convolt/error.h"
 #include "data/parallel_for.h"
@@ -46,6 +47,7 @@ void check(const LoaderOptions& options, const Dataset& dataset) {
   require(options.rank >= 0 && options.rank < options.ranks, "rank", "0 to " + std::to_string(options.ranks - 1),
           std::to_string(options.rank));
   check(options.augment);
+  check(options.mixing);
   if (!options.training) return;
   const int64_t batch = int64_t{options.batch} * options.ranks;
   if (dataset.size() < batch)

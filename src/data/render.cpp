@@ -5,6 +5,7 @@
 
 #include "augment/policy.h"
 #include "data/loader_setup.h"
+#include "mix.h"
 
 namespace convolt {
 namespace {
@@ -49,6 +50,7 @@ std::vector<uint8_t> shown(Context& context, const AugmentOptions& options, cons
   Queue& queue = context.compute();
   queue.copy(device_input.data(), &input, device_input.bytes());
   queue.run([args](Stream s) { augment(s, args); });
+  queue.run([args](Stream s) { mix(s, {args.input, args.y, args.blocks}); });
   queue.copy(values.data(), output.data(), output.bytes());
   queue.synchronize();
   return denormalised(values, options);

@@ -25,7 +25,7 @@ DecodedPicture decode_sample(const Dataset& dataset, int64_t i, const AugmentOpt
 
 // The first `count` pictures of a batch on the device (records and pixels of `input`) after augmentation, as u8 [count,
 // options.height, options.width, options.channels]: value * std + mean, rounded; erased parts, 0 to the network, are
-// the mean. Synchronises.
+// the mean. Mixed where `input` says how, and `count` then is the whole batch. Synchronises.
 std::vector<uint8_t> shown(Context& context, const AugmentOptions& options, const StepInput& input, int64_t count);
 
 // What each of the epochs of a training with this seed shows of a picture, likewise [epochs, ...]. Options of

@@ -24,11 +24,13 @@ const char* name_of(SlotState state) {
   return "";
 }
 
-SlotLayout::SlotLayout(int batch_, int64_t picture_bytes)
+SlotLayout::SlotLayout(int batch_, int64_t picture_bytes, bool mixing_)
     : batch(batch_),
+      mixing(mixing_),
       labels(aligned(batch * int64_t{sizeof(SampleRecord)})),
       weights(labels + aligned(batch * int64_t{sizeof(int32_t)})),
-      pictures(weights + aligned(batch * int64_t{sizeof(float)})),
+      mixes(weights + aligned(batch * int64_t{sizeof(float)})),
+      pictures(mixes + aligned(mixing ? batch * int64_t{sizeof(RowMix)} : 0)),
       bytes(pictures + aligned(picture_bytes)) {}
 
 int64_t picture_capacity(std::vector<int64_t> sizes, int batch, int repeats) {
@@ -75,7 +77,12 @@ void Slot::point_to_device(Batch& batch) const {
   batch.records = device_.as<const SampleRecord>();
   batch.labels = at<const int32_t>(device_, layout_.labels);
   batch.weights = at<const float>(device_, layout_.weights);
+  if (layout_.mixing) batch.mixes = at<const RowMix>(device_, layout_.mixes);
   batch.pixels = at<const uint8_t>(device_, layout_.pictures);
+}
+
+std::span<RowMix> Slot::mixes() const {
+  return {at<RowMix>(host_, layout_.mixes), layout_.mixing ? static_cast<size_t>(layout_.batch) : 0};
 }
 
 int64_t Slot::reserve(int64_t bytes) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <span>
 #include <vector>
 
 #include "augment.h"
@@ -22,15 +23,16 @@ enum class SlotState : uint8_t {
 
 const char* name_of(SlotState state);
 
-// One block, alike on host and device: records [batch], labels i32 [batch], weights f32 [batch], then pictures, all at
-// 256-byte offsets, so that one copy of the used prefix moves a batch.
+// One block, alike on host and device: records [batch], labels i32 [batch], weights f32 [batch], where wanted mixes
+// [batch], then pictures, all at 256-byte offsets, so that one copy of the used prefix moves a batch.
 struct SlotLayout {
   static constexpr int64_t kAlignment = 256;
   static constexpr int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-  SlotLayout(int batch, int64_t picture_bytes);
+  SlotLayout(int batch, int64_t picture_bytes, bool mixing = false);
   int batch;
-  int64_t labels, weights, pictures;  // offsets; records are at 0
+  bool mixing;
+  int64_t labels, weights, mixes, pictures;  // offsets; records are at 0
   int64_t bytes;
 };
 
@@ -62,6 +64,8 @@ public:
   SampleRecord* records() const { return host_.as<SampleRecord>(); }
   int32_t* labels() const { return at<int32_t>(host_, layout_.labels); }
   float* weights() const { return at<float>(host_, layout_.weights); }
+  // [batch]; none where the layout has no room for them.
+  std::span<RowMix> mixes() const;
   uint8_t* pictures() const { return at<uint8_t>(host_, layout_.pictures); }
 
   // Sets where the batch lies on the device.

@@ -76,10 +76,12 @@ struct Row {
   int skipped = 0;
   SampleRecord record;
   Bytes pixels;
+  RowMix mix;
 
   friend bool operator==(const Row& a, const Row& b) {
     return a.sample == b.sample && a.label == b.label && a.weight == b.weight && a.skipped == b.skipped &&
-           std::memcmp(&a.record, &b.record, kRecordBytes) == 0 && a.pixels == b.pixels;
+           std::memcmp(&a.record, &b.record, kRecordBytes) == 0 && a.pixels == b.pixels &&
+           std::memcmp(&a.mix, &b.mix, sizeof a.mix) == 0;
   }
 };
 
@@ -132,6 +134,8 @@ protected:
     const auto records = from_device(batch.records, size);
     const auto labels = from_device(batch.labels, size);
     const auto weights = from_device(batch.weights, size);
+    const auto mixes =
+        batch.mixes != nullptr ? from_device(batch.mixes, size) : std::vector<RowMix>(static_cast<size_t>(size));
     int64_t end = 0;  // of the pixels
     for (const SampleRecord& r : records)
       if (r.height > 0)
@@ -142,7 +146,8 @@ protected:
     std::vector<Row> rows(static_cast<size_t>(size));
     for (size_t r = 0; r < rows.size(); ++r) {
       rows[r] = {batch.samples[r], labels[r],  weights[r],
-                 batch.skipped[r], records[r], box_pixels(records[r], pixels.data())};
+                 batch.skipped[r], records[r], box_pixels(records[r], pixels.data()),
+                 mixes[r]};
       rows[r].record.offset = rows[r].record.stride = 0;
     }
     return rows;

@@ -65,6 +65,7 @@ TEST_P(LoaderTest, RowsAreTheSamplesOfThePermutation) {
                    1,
                    0,
                    make_record(o.augment, height, width, 3, o.seed, epoch, static_cast<uint64_t>(sample)),
+                   {},
                    {}};
       expected.pixels = box_pixels(expected.record, file.data() + file.size() - width * height * 3);
       expected.record.stride = 0;

@@ -18,6 +18,9 @@ TEST(SlotLayout, EverythingStartsOn256Bytes) {
   EXPECT_GE(layout.pictures, layout.weights + 12);
   EXPECT_EQ(layout.bytes, layout.pictures + 1024);
   for (const int64_t offset : {layout.labels, layout.weights, layout.pictures}) EXPECT_EQ(offset % 256, 0);
+  const SlotLayout mixing(20, 1000, true);
+  EXPECT_EQ(mixing.mixes, mixing.weights + 256);
+  EXPECT_EQ(mixing.pictures, mixing.mixes + 512) << "20 of 20 bytes";
 }
 
 TEST(PictureCapacity, LargestOfABatchAndSixteenMore) {

@@ -103,6 +103,7 @@ struct TrainOptions {
   const Graph* teacher = nullptr;
   Params* teacher_params = nullptr;
   AugmentOptions augment;
+  MixOptions mixing;             // of training pictures and labels
   AugmentOptions preprocessing;  // of validation, prediction
   int views = 1;                 // of validation, as EvalOptions'
   int max_side = 0;

@@ -18,6 +18,7 @@ PlanOptions inference_plan(const AugmentOptions& pictures, int batch, DType dtyp
 PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer) {
   PlanOptions p = inference_plan(o.augment, o.batch, o.dtype, o.tf32, o.kernels);
   p.training = true;
+  p.mixing = mixes(o.mixing);
   p.loss = o.loss;
   p.optimizer = &optimizer;
   p.accumulate = o.accumulate;
@@ -27,6 +28,7 @@ PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer) {
 
 PlanOptions teacher_plan(const TrainOptions& o) {
   PlanOptions p = inference_plan(o.augment, o.batch, o.dtype, o.tf32, o.kernels);
+  p.mixing = mixes(o.mixing);
   p.expose_logits = true;
   return p;
 }
@@ -44,6 +46,7 @@ LoaderOptions training_loader(const TrainOptions& o, int64_t first_step) {
   l.max_side = o.max_side;
   l.resident = o.resident;
   l.augment = o.augment;
+  l.mixing = o.mixing;
   l.group = o.accumulate;
   l.first_step = first_step * o.accumulate;
   return l;

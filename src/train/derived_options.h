@@ -9,7 +9,8 @@ namespace convolt {
 PlanOptions inference_plan(const AugmentOptions& pictures, int batch, DType dtype, bool tf32,
                            const KernelOptions& kernels);
 PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer);
-// The teacher looks at the very pictures of the step: augmentation is a pure function of the batch's records.
+// The teacher looks at the very pictures of the step: augmentation and mixing are pure functions of what the batch
+// brings.
 PlanOptions teacher_plan(const TrainOptions& o);
 // first_step: an update, as everywhere in training; the loader counts micro-batches.
 LoaderOptions training_loader(const TrainOptions& o, int64_t first_step);

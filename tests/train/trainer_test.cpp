@@ -75,6 +75,13 @@ const Recipe kRecipes[] = {
        o.augment.alternating_flip = true;
        o.views = 6;
      }},
+    {"mixup and cutmix for a while",
+     [](TrainOptions& o) {
+       o.mixing = {.mixup_alpha = 0.4F, .cutmix_alpha = 1, .mode = MixOptions::Mode::elem, .off_epoch = 4};
+       o.batch = 8;
+       o.accumulate = 2;
+       o.loss.smoothing = 0.1F;
+     }},
     {"lion in f16", [](TrainOptions& o) {
        o.optimizer = {.kind = OptimizerKind::lion, .weight_decay = 0.1F, .ema_decay = 0.5};
        o.schedule.base = 0.001;

@@ -91,6 +91,16 @@ struct AugmentFlags {
   void add(FlagSet& flags);
 };
 
+// How a training mixes its pictures.
+struct MixFlags {
+  float mixup = 0, cutmix = 0, prob = 1, switch_prob = 0.5F;
+  std::string mode = "batch";
+  int off_epoch = 0;
+
+  void add(FlagSet& flags);
+  MixOptions options() const;
+};
+
 // Height and width that all pictures share, as far as a look at some of them tells; 0 x 0 when they differ.
 std::pair<int, int> common_size(const Dataset& data);
 

@@ -23,6 +23,7 @@ struct TrainCommand {
   DataFlags data;
   PictureFlags pictures;
   AugmentFlags augment;
+  MixFlags mixing;
   OptimizerFlags optimizer;
   ScheduleFlags schedule;
   RunFlags run;
@@ -68,6 +69,7 @@ void add_flags(FlagSet& flags, TrainCommand& c) {
   c.pictures.add(flags, true);
   add_views(flags, c.views);
   c.augment.add(flags);
+  c.mixing.add(flags);
   c.device.add(flags);
   c.memory.add(flags, "what is free");
   add_config(flags);
@@ -118,6 +120,7 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
   o.accumulate = c.optimizer.accumulate;
   c.schedule.apply_to(o, flags);
   o.augment = pipeline.training;
+  o.mixing = c.mixing.options();
   o.preprocessing = pipeline.evaluation;
   o.views = c.views;
   o.max_side = c.data.max_side;

@@ -1,0 +1,39 @@
+// Mixup and CutMix, by timm's names.
+#include "flags.h"
+
+namespace convolt::cli {
+
+void MixFlags::add(FlagSet& flags) {
+  flags.group("Augmentation");
+  flags
+      .option("--mixup", mixup,
+              "blend each picture and its label with another's of the batch, by a part from Beta(ALPHA, ALPHA); 0: off")
+      .check(at_least(0));
+  flags
+      .option("--cutmix", cutmix,
+              "a box of another picture instead, of a part of the area from Beta(ALPHA, ALPHA), and of the label; "
+              "0: off")
+      .check(at_least(0));
+  flags.option("--mixup-prob", prob, "probability of either").check(between(0.0, 1.0));
+  flags.option("--mixup-switch-prob", switch_prob, "probability of the box where both are on").check(between(0.0, 1.0));
+  flags
+      .option("--mixup-mode", mode,
+              "what is drawn together: batch: all of a batch; pair: two that are mixed with each other; elem: each "
+              "picture alone")
+      .check(one_of({"batch", "pair", "elem"}));
+  flags.option("--mixup-off-epoch", off_epoch, "mix for so many epochs and no longer; 0: to the end")
+      .check(at_least(0));
+}
+
+MixOptions MixFlags::options() const {
+  MixOptions o;
+  o.mixup_alpha = mixup;
+  o.cutmix_alpha = cutmix;
+  o.prob = prob;
+  o.switch_prob = switch_prob;
+  o.mode = mode == "pair" ? MixOptions::Mode::pair : mode == "elem" ? MixOptions::Mode::elem : MixOptions::Mode::batch;
+  o.off_epoch = off_epoch;
+  return o;
+}
+
+}  // namespace convolt::cli

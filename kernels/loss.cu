@@ -20,8 +20,22 @@ HD float logistic(float x) {
   return (x < 0 ? e : 1.F) / (1.F + e);
 }
 
-// One block for each row: its loss, its place in the meters and its gradient.
-template <class T>
+// The smoothed target of a row's label,
+struct OneLabel {
+  int label;
+  float hard, soft;
+  HD float of(int64_t k) const { return soft + (k == label ? hard : 0.F); }
+};
+// and whose it is in a mixed row, with the part of its own: the same twice where nothing is mixed. Where a label is
+// invalid the part is no number, of classes that exist.
+struct LabelPair {
+  int own, other;
+  float part;
+};
+
+// One block for each row: its loss, its place in the meters and its gradient. Two labels cost registers that a row of
+// one has better uses for.
+template <class T, bool kMixed>
 struct LossRow {
   struct Shared {
     RowShared row;
@@ -29,10 +43,9 @@ struct LossRow {
     Normaliser plain, cool, teacher;
     float value, slope;  // sums of the terms
     float divergence, unused;
-    int label;                   // that the row is counted by
-    int own_label, other_label;  // of the row and of the one that it is mixed with: the same where it is not
-    float part;                  // of the row's own label in its target
-    float ahead;                 // classes that rank before the label
+    int label;       // that the row is counted by
+    LabelPair pair;  // of mixed rows
+    float ahead;     // classes that rank before the label
   };
   const T* logits;
   T* dlogits;  // may be null
@@ -91,7 +104,7 @@ struct LossRow {
   }
 
   // How much of the row's target is its own label.
-  HD float part_of(int64_t n) const { return o.mixed && o.input->mixes != nullptr ? o.input->mixes[n].part : 1.F; }
+  HD float part_of(int64_t n) const { return kMixed && o.input->mixes != nullptr ? o.input->mixes[n].part : 1.F; }
   HD int label_of(int64_t n) const { return valid(o.input->labels[n]) ? o.input->labels[n] : -1; }
   HD int other_label_of(int64_t n) const { return label_of(part_of(n) < 1.F ? rows - 1 - n : n); }
 
@@ -114,28 +127,28 @@ struct LossRow {
 
   // Cross-entropy of labels, by far the most frequent, has loops that know what they compute, and so vectorise.
   HD bool is_plain() const {
-    return o.kind == LossKind::cross_entropy && !o.dense && !o.mixed && !given() && !(o.distill_alpha > 0);
+    return o.kind == LossKind::cross_entropy && !o.dense && !kMixed && !given() && !(o.distill_alpha > 0);
   }
   HD void sum_plain_terms(const Block<kThreads>& block, Shared& shared, const T* x) const {
-    sum_pairs(block, shared.row, classes, shared.value, shared.slope,
-              [target = label_target(shared.label), p = shared.plain, c = o.class_weights, x](int64_t k, float& value,
-                                                                                              float& slope) {
-                const float weight = target.of(k) * (c ? c[k] : 1.F);
-                const float term = weight * p.log_probability(static_cast<float>(x[k]));
-                value -= choose(weight == 0, 0.F, term);  // also where the probability is 0
-                slope -= weight;
-              });
+    sum_pairs(
+        block, shared.row, classes, shared.value, shared.slope,
+        [target = one_label(shared), p = shared.plain, c = o.class_weights, x](int64_t k, float& value, float& slope) {
+          const float weight = target.of(k) * (c ? c[k] : 1.F);
+          const float term = weight * p.log_probability(static_cast<float>(x[k]));
+          value -= choose(weight == 0, 0.F, term);  // also where the probability is 0
+          slope -= weight;
+        });
   }
   HD void write_plain_gradient(const Block<kThreads>& block, const Shared& shared, const T* x, T* out,
                                float own) const {
     const auto write = [&](auto weight_of) {
-      for_each_column(block, classes,
-                      [target = label_target(shared.label), p = shared.plain, slope = shared.slope, x, out, own,
-                       weight_of](int64_t k) {
-                        const float weight = target.of(k) * weight_of(k);
-                        const float probability = fast_exp(p.log_probability(static_cast<float>(x[k])));
-                        out[k] = T(own * (-weight - probability * slope));
-                      });
+      for_each_column(
+          block, classes,
+          [target = one_label(shared), p = shared.plain, slope = shared.slope, x, out, own, weight_of](int64_t k) {
+            const float weight = target.of(k) * weight_of(k);
+            const float probability = fast_exp(p.log_probability(static_cast<float>(x[k])));
+            out[k] = T(own * (-weight - probability * slope));
+          });
     };
     if (o.class_weights)
       write([c = o.class_weights](int64_t k) { return c[k]; });
@@ -145,14 +158,20 @@ struct LossRow {
 
   HD bool valid(int label) const { return label >= 0 && label < classes; }
 
+  HD void mix_labels(Shared& shared, int64_t n) const {
+    const int own = label_of(n), other = other_label_of(n);
+    const float part = part_of(n);
+    shared.label = part < 0.5F ? other : own;
+    shared.pair = {own, other, part};
+    if (own < 0 || other < 0) shared.pair = {0, 0, NAN};
+  }
+
   // -1 for none: the label is invalid, or no class of several is positive.
   HD void find_label(const Block<kThreads>& block, Shared& shared, const T* x, int64_t n) const {
     if (!o.dense)
       return block.phase_of(1, [&](int) {
-        shared.own_label = label_of(n);
-        shared.other_label = other_label_of(n);
-        shared.part = part_of(n);
-        shared.label = shared.part < 0.5F ? shared.other_label : shared.own_label;
+        shared.label = label_of(n);
+        if constexpr (kMixed) mix_labels(shared, n);
       });
     const float* target = o.input->targets + n * classes;
     const bool several = o.kind == LossKind::binary_cross_entropy || o.kind == LossKind::sigmoid_focal;
@@ -187,21 +206,16 @@ struct LossRow {
     if (label < 0) block.phase_of(1, [&](int) { shared.ahead = INFINITY; });
   }
 
-  // The smoothed target of labels.
-  struct LabelTarget {
-    int label;
-    float hard, soft;
-    HD float of(int64_t k) const { return soft + (k == label ? hard : 0.F); }
-  };
-  HD LabelTarget label_target(int label) const {
-    return {label, 1.F - o.smoothing, label < 0 ? NAN : o.smoothing * share};
+  HD OneLabel one_label(const Shared& shared) const {
+    return {shared.label, 1.F - o.smoothing, shared.label < 0 ? NAN : o.smoothing * share};
   }
   HD float target_of(const Shared& shared, int64_t n, int k) const {
-    if (!o.dense) {
-      const float own = label_target(shared.own_label).of(k);
-      if (!o.mixed) return own;
-      return shared.part * own + (1.F - shared.part) * label_target(shared.other_label).of(k);
+    if constexpr (kMixed) {
+      const LabelPair& pair = shared.pair;
+      const float hard = 1.F - o.smoothing, own = k == pair.own ? pair.part * hard : 0.F;
+      return o.smoothing * share + own + (k == pair.other ? (1.F - pair.part) * hard : 0.F);
     }
+    if (!o.dense) return one_label(shared).of(k);
     return (1.F - o.smoothing) * o.input->targets[n * classes + k] + o.smoothing * share;
   }
 
@@ -350,18 +364,25 @@ struct SoftmaxRow {
   }
 };
 
+template <class T, bool kMixed>
+void run_loss(Stream s, const LossArgs& args) {
+  const int64_t rows = args.logits.shape[0];
+  const auto classes = static_cast<int>(args.logits.shape[1]);
+  for_each_block_then<kThreads>(
+      s, rows,
+      LossRow<T, kMixed>{args.logits.as<const T>(), args.dlogits.as<T>(), rows, classes,
+                         1.F / static_cast<float>(classes), 1.F / args.temperature, args},
+      AddMeters{args.row_values, rows, args.input, args.meters, args.status, args.leaves_out_bad});
+}
+
 }  // namespace
 
 void loss_and_gradient(Stream s, const LossArgs& args) {
-  const int64_t rows = args.logits.shape[0];
-  const auto classes = static_cast<int>(args.logits.shape[1]);
+  if (args.mixed && (args.dense || args.ignores || args.given_losses != nullptr))
+    throw UsageError("a mixed loss takes every row's label, and no dense targets or losses from elsewhere");
   dispatch_float(args.logits.dtype, "loss", [&](auto t) {
     using T = decltype(t);
-    for_each_block_then<kThreads>(
-        s, rows,
-        LossRow<T>{args.logits.as<const T>(), args.dlogits.as<T>(), rows, classes, 1.F / static_cast<float>(classes),
-                   1.F / args.temperature, args},
-        AddMeters{args.row_values, rows, args.input, args.meters, args.status, args.leaves_out_bad});
+    args.mixed ? run_loss<T, true>(s, args) : run_loss<T, false>(s, args);
   });
 }
 

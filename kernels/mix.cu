@@ -33,6 +33,22 @@ struct PixelFinder {
     const int w = (static_cast<int>(wide - wide_row * columns) - left) * block + in_block - row * block - mix.box[0];
     return (w >= 0) & (w < mix.box[2]) & (h >= 0) & (h < mix.box[3]);
   }
+
+  // A bit for each of the elements from i on.
+  template <int W>
+  HD unsigned inside(const RowMix& mix, int i) const {
+    int64_t pixel = by_stored.quotient(i);
+    int channel = i - static_cast<int>(pixel) * stored;
+    unsigned bits = 0;
+    for (int j = 0; j < W;) {
+      const int rest = stored - channel, count = rest < W - j ? rest : W - j;
+      if (inside(mix, pixel)) bits |= ((1U << count) - 1) << j;
+      j += count;
+      channel = 0;
+      ++pixel;
+    }
+    return bits;
+  }
 };
 
 // Both rows of a pair, packet by packet: they are read before either is written.
@@ -74,15 +90,8 @@ struct MixPair {
       for_lanes<W>([&](int j) { v[j] = part * own[j] + rest * other[j]; });
       return v;
     }
-    int64_t pixel = pixels.by_stored.quotient(i);
-    int channel = i - static_cast<int>(pixel) * pixels.stored;
-    bool inside = pixels.inside(mix, pixel);
-    for_lanes<W>([&](int j) {
-      v[j] = inside ? other[j] : own[j];
-      if (++channel < pixels.stored) return;
-      channel = 0;
-      inside = pixels.inside(mix, ++pixel);
-    });
+    const unsigned taken = pixels.template inside<W>(mix, i);
+    for_lanes<W>([&](int j) { v[j] = (taken >> j & 1U) != 0 ? other[j] : own[j]; });
     return v;
   }
 };

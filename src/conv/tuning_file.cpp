@@ -8,11 +8,11 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <cstdlib>
 #include <filesystem>
 
 #include "convolt/error.h"
 #include "io/atomic_file.h"
+#include "io/cache_folder.h"
 
 namespace convolt {
 namespace {
@@ -123,17 +123,8 @@ void write_tuning(const std::string& path, const TuningTable& table) {
 }
 
 std::string TuningCache::default_path() {
-  const auto absolute = [](const char* variable) {
-    const char* value = std::getenv(variable);
-    return value != nullptr && *value == '/' ? fs::path(value) : fs::path();
-  };
-  fs::path folder = absolute("XDG_CACHE_HOME");  // a relative one counts for nothing, says the XDG specification
-  if (folder.empty()) {
-    folder = absolute("HOME");
-    if (folder.empty()) return {};
-    folder /= ".cache";
-  }
-  return folder / "convolt" / fmt::format("tuning-{}.txt", kVersion);
+  const fs::path folder = cache_folder();
+  return folder.empty() ? "" : folder / fmt::format("tuning-{}.txt", kVersion);
 }
 
 TuningTable TuningCache::read() const {

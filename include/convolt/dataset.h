@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -76,11 +77,22 @@ protected:
 // Which part of a data set.
 enum class Split : uint8_t { train, validation };
 
+// Image folders are listed, and the headers of their pictures read, once: what was found is kept in
+// $XDG_CACHE_HOME/convolt/index/ (~/.cache/convolt/index/). Each later start asks the file system for the length and
+// change time of every file and reads only what has changed. Without an index, or where it cannot be kept, nothing but
+// time is different.
+struct IndexOptions {
+  bool use = true;
+  int threads = 0;                                               // that make or check it, 0 for as many as cores
+  std::function<void(int64_t done, int64_t all)> progress = {};  // of making it, in pictures; by one thread at a time
+};
+
 // What open_dataset() opens.
 struct DatasetOptions {
   std::string path;             // a folder or a file
   std::string format = "auto";  // one of dataset_formats(); auto: found out by looking at the path
   Split split = Split::train;   // which part
+  IndexOptions index = {};      // of an image folder
 };
 
 // "auto, packed, ... or folder".

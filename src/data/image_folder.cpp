@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <chrono>
 
 #include "convolt/error.h"
+#include "data/folder_scan.h"
 #include "data/sources.h"
 
 namespace convolt {
@@ -10,15 +12,17 @@ namespace fs = std::filesystem;
 
 class ImageFolder final : public Dataset {
 public:
-  ImageFolder(fs::path root, std::vector<std::string> classes) : root_(std::move(root)) {
+  ImageFolder(fs::path root, std::vector<std::string> classes, const IndexOptions& options)
+      : root_(std::move(root)),
+        index_(scan_folder(root_, classes, options.use ? index_path(root_) : fs::path(), options,
+                           std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count())) {
     class_names_ = std::move(classes);
-    for (size_t c = 0; c < class_names_.size(); ++c) add_class(c);
-    if (files_.empty())
+    if (index_.files().empty())
       throw DataError(root_.string() + ": has no files in its class folders; expected <class>/<picture>");
   }
 
-  int64_t size() const override { return static_cast<int64_t>(files_.size()); }
-  int32_t label(int64_t i) const override { return files_[static_cast<size_t>(i)].label; }
+  int64_t size() const override { return static_cast<int64_t>(index_.files().size()); }
+  int32_t label(int64_t i) const override { return file(i).label; }
   std::string name(int64_t i) const override { return path(i).string(); }
   std::string describe() const override { return "image folder"; }
 
@@ -27,40 +31,19 @@ public:
   size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const override {
     return read_picture_part(path(i), offset, into);
   }
-
-private:
-  struct File {
-    int32_t label;
-    std::string below;  // path below the class folder
-  };
-
-  fs::path path(int64_t i) const {
-    const File& file = files_[static_cast<size_t>(i)];
-    return root_ / class_names_[static_cast<size_t>(file.label)] / file.below;
+  std::optional<PictureExtent> extent(int64_t i) const override {
+    if (!index_.measured()) return std::nullopt;
+    return PictureExtent{file(i).height, file(i).width};
   }
 
-  // Every regular file, also in nested folders, in bytewise order of its path. Links to folders are not followed below
-  // the class folder, since they may lead round in a circle.
-  void add_class(size_t c) {
-    const fs::path folder = root_ / class_names_[c];
-    std::vector<std::string> names;
-    try {
-      for (auto entry = fs::recursive_directory_iterator(folder); entry != fs::recursive_directory_iterator();
-           ++entry) {
-        if (entry->path().filename().string().starts_with('.'))
-          entry.disable_recursion_pending();
-        else if (entry->is_regular_file())
-          names.push_back(entry->path().lexically_relative(folder).string());
-      }
-    } catch (const fs::filesystem_error& error) {
-      throw DataError(folder.string() + ": cannot be listed (" + error.code().message() + ")");
-    }
-    std::sort(names.begin(), names.end());
-    for (std::string& name : names) files_.push_back({static_cast<int32_t>(c), std::move(name)});
+private:
+  const IndexedFile& file(int64_t i) const { return index_.files()[static_cast<size_t>(i)]; }
+  fs::path path(int64_t i) const {
+    return root_ / class_names_[static_cast<size_t>(file(i).label)] / index_.name(file(i));
   }
 
   fs::path root_;
-  std::vector<File> files_;
+  FolderIndex index_;
 };
 
 fs::path find_validation(const fs::path& path) {
@@ -102,21 +85,21 @@ void check_same_classes(const std::vector<std::string>& train, const std::vector
                       "', which the training split has (an empty one will do)");
 }
 
-std::unique_ptr<Dataset> open_image_folder(const fs::path& path, Split split) {
+std::unique_ptr<Dataset> open_image_folder(const fs::path& path, const DatasetOptions& options) {
   if (!fs::is_directory(path)) throw DataError(path.string() + ": is not a folder; an image folder was expected");
   const fs::path train = path / "train", validation = find_validation(path);
   const bool has_train = fs::is_directory(train);
-  if (split == Split::train) {
+  if (options.split == Split::train) {
     if (!has_train && !validation.empty()) return nullptr;
     const fs::path& root = has_train ? train : path;
-    auto set = std::make_unique<ImageFolder>(root, classes_of(root));
+    auto set = std::make_unique<ImageFolder>(root, classes_of(root), options.index);
     check_all_used(*set, root);
     return set;
   }
   if (validation.empty()) return nullptr;
   const std::vector<std::string> classes = classes_of(validation);
   if (has_train) check_same_classes(classes_of(train), classes, validation);
-  return std::make_unique<ImageFolder>(validation, classes);
+  return std::make_unique<ImageFolder>(validation, classes, options.index);
 }
 
 }  // namespace convolt

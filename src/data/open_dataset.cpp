@@ -128,9 +128,14 @@ bool has_shards(const Look& at, const Container& container) {
 struct Format {
   std::string_view name;
   bool (*is)(const Look&);
-  std::unique_ptr<Dataset> (*open)(const fs::path&, Split);
+  std::unique_ptr<Dataset> (*open)(const fs::path&, const DatasetOptions&);
   std::string_view training;  // what a training split looks like
 };
+// Of a format without an index.
+template <std::unique_ptr<Dataset> (*open)(const fs::path&, Split)>
+std::unique_ptr<Dataset> plain(const fs::path& path, const DatasetOptions& options) {
+  return open(path, options.split);
+}
 // The first that the path looks like is taken; the last takes every other folder.
 constexpr std::array kFormats = {
     Format{"packed",
@@ -139,18 +144,18 @@ constexpr std::array kFormats = {
              if (!at.is_folder) return is_set(at.path.string()) || begins_as_packed(at.path.string());
              return any_file(at, is_set) && list_folders(at.path).empty();  // beside pictures it is a copy of them
            },
-           open_packed, "pictures of its training split"},
+           plain<open_packed>, "pictures of its training split"},
     Format{"numpy",
            [](const Look& at) {
              return at.is_folder ? any_file(at, [](const std::string& name) { return name.ends_with(".npy"); })
                                  : at.path.extension() == ".npz";
            },
-           open_numpy, "train_images and train_labels, or x_train and y_train"},
-    Format{"tar", [](const Look& at) { return at.is_folder ? has_shards(at, kTar) : is_tar(at.path); }, open_tar,
+           plain<open_numpy>, "train_images and train_labels, or x_train and y_train"},
+    Format{"tar", [](const Look& at) { return at.is_folder ? has_shards(at, kTar) : is_tar(at.path); }, plain<open_tar>,
            "train/<class>/<picture>, or WebDataset shards train*.tar"},
-    Format{"zip", [](const Look& at) { return at.is_folder ? has_shards(at, kZip) : is_zip(at.path); }, open_zip,
+    Format{"zip", [](const Look& at) { return at.is_folder ? has_shards(at, kZip) : is_zip(at.path); }, plain<open_zip>,
            "train/<class>/<picture>"},
-    Format{"manifest", [](const Look& at) { return !at.is_folder && is_manifest(at.path); }, open_manifest,
+    Format{"manifest", [](const Look& at) { return !at.is_folder && is_manifest(at.path); }, plain<open_manifest>,
            "a line whose split is train or nothing"},
     // A file of such records is told from one of CIFAR-10 by its length alone.
     Format{"cifar100",
@@ -160,21 +165,21 @@ constexpr std::array kFormats = {
                               any_file(at, [](const std::string& name) { return name == "fine_label_names.txt"; })
                         : is_cifar100_file(at.path);
            },
-           open_cifar100, "train.bin"},
+           plain<open_cifar100>, "train.bin"},
     Format{"cifar10",
            [](const Look& at) {
              return !at.is_folder || any_file(at, [](const std::string& name) {
                return (name.starts_with("data_batch_") || name.starts_with("test_batch")) && name.ends_with(".bin");
              });
            },
-           open_cifar10, "data_batch_*.bin"},
+           plain<open_cifar10>, "data_batch_*.bin"},
     Format{"idx",
            [](const Look& at) {
              return any_file(at, [](const std::string& name) {
                return name.starts_with("train-images") || name.starts_with("t10k-images");
              });
            },
-           open_idx, "train-images* and train-labels*"},
+           plain<open_idx>, "train-images* and train-labels*"},
     Format{"folder", [](const Look& at) { return at.is_folder; }, open_image_folder, "train/<class>/<picture>"}};
 
 const Format& format_of(const fs::path& path, const std::string& wanted) {
@@ -209,7 +214,7 @@ std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options) {
     throw DataError(options.path + ": no such file or folder; --data-path names a data set");
   try {
     const Format& format = format_of(path, options.format);
-    auto dataset = format.open(path, options.split);
+    auto dataset = format.open(path, options);
     if (!dataset && options.split == Split::train)
       throw DataError(options.path + ": has no training split; expected " + std::string(format.training));
     return dataset;

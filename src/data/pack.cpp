@@ -26,8 +26,8 @@ namespace fs = std::filesystem;
 class Source {
 public:
   explicit Source(const PackOptions& o) : path_(o.data_path) {
-    splits_[0] = open_dataset({o.data_path, o.format, Split::train});
-    splits_[1] = open_dataset({o.data_path, o.format, Split::validation});
+    splits_[0] = open_dataset({o.data_path, o.format, Split::train, {.use = false}});
+    splits_[1] = open_dataset({o.data_path, o.format, Split::validation, {.use = false}});
     classes_ = splits_[0]->class_names();
     if (!splits_[1]) return;
     const auto& others = splits_[1]->class_names();

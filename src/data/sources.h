@@ -15,7 +15,7 @@ namespace convolt {
 
 // Each returns nullptr when the path has no such split (for a validation split only) and throws DataError or
 // FormatError.
-std::unique_ptr<Dataset> open_image_folder(const std::filesystem::path& path, Split split);
+std::unique_ptr<Dataset> open_image_folder(const std::filesystem::path& path, const DatasetOptions& options);
 std::unique_ptr<Dataset> open_cifar10(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_cifar100(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_packed(const std::filesystem::path& path, Split split);

@@ -184,13 +184,13 @@ int run_explain(const AugmentCommand& c, const Dataset& data, const AugmentOptio
 int run_augment(const AugmentCommand& c) {
   if (c.out.empty() && !c.explain) throw UsageError("augment needs --out FILE.png, or --explain");
   if (c.explain) {
-    const auto data = open_dataset({c.path, c.format, Split::train});
+    const auto data = open_dataset({c.path, c.format, Split::train, {.use = false}});
     return run_explain(c, *data, make_pipeline(find_model(c.model), *data, c.pictures, c.augment).training);
   }
   if (std::filesystem::path(c.out).extension() != ".png")
     throw UsageError("--out '" + c.out + "': expected a name that ends in .png");
   const ModelInfo model = find_model(c.model);
-  const auto data = open_dataset({c.path, c.format, Split::train});
+  const auto data = open_dataset({c.path, c.format, Split::train, {.use = false}});
   const Pipeline pipeline = make_pipeline(model, *data, c.pictures, c.augment);
   const auto context = c.device.make_context();
   const std::vector<Row> rows = make_rows(c, *context, *data, pipeline);

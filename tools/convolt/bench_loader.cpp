@@ -14,6 +14,7 @@ struct LoaderCommand {
   std::string path, format = "auto", model = "resnet18";
   std::vector<double> workers;
   int batch = 128, batches = 2, max_side = 0;
+  bool no_index = false;
 };
 
 std::vector<int> thread_counts(const LoaderCommand& c) {
@@ -65,7 +66,7 @@ int run_loader(const LoaderCommand& c) {
     if (w < 1 || w != std::floor(w))
       throw UsageError(fmt::format("--workers: expected whole numbers from 1, found {}", w));
   const ModelInfo model = find_model(c.model);
-  const auto data = open_dataset({c.path, c.format, Split::train});
+  const auto data = open_indexed({c.path, c.format, Split::train}, c.no_index, 0);
   const auto context = c.flags.device.make_context();
   bench::Record record = empty_record("loader", *context);
   LoaderOptions options;
@@ -90,6 +91,7 @@ Subcommand add_bench_loader(CLI::App& bench) {
   flags.group("Data");
   flags.option("--data-path,--data-dir", c->path, "a data set, as for convolt train").required();
   flags.option("--data-format", c->format, dataset_formats());
+  add_no_index(flags, c->no_index);
   flags.option("--model", c->model, "the network whose pictures are asked for");
   flags.option("-b,--batch-size", c->batch, "pictures in a batch").check(at_least(1));
   flags.option("-j,--workers", c->workers, "decode threads to try, as in 1,2,4 [doubling up to the cores]")

@@ -1,7 +1,10 @@
 // Which data set, and which part of it.
+#include <chrono>
 #include <cmath>
+#include <optional>
 #include <thread>
 
+#include "count_line.h"
 #include "flags.h"
 
 namespace convolt::cli {
@@ -31,6 +34,7 @@ void DataFlags::add(FlagSet& flags, bool training) {
       .hide_default();
   flags.option("--fraction", fraction, "the same as a part of all").check(between(0, 1)).hide_default();
   flags.option("--data-format", format, dataset_formats());
+  add_no_index(flags, no_index);
   flags.option("-b,--batch-size", batch, "pictures in a batch").check(at_least(1));
   flags.option("-j,--workers", workers, "decode threads, 0 for as many as cores").check(at_least(0));
   flags
@@ -80,8 +84,12 @@ std::unique_ptr<Dataset> split_off(std::shared_ptr<const Dataset> all, const Dat
 }  // namespace
 
 std::unique_ptr<Dataset> DataFlags::open(Split part) const {
-  if (validation_split <= 0) return open_dataset({path, format, part});
-  return split_off(open_dataset({path, format, Split::train}), *this, part);
+  if (validation_split <= 0) return open_whole(path, part);
+  return split_off(open_whole(path, Split::train), *this, part);
+}
+
+std::unique_ptr<Dataset> DataFlags::open_whole(const std::string& from, Split part) const {
+  return open_indexed({from, format, part}, no_index, worker_count());
 }
 
 std::unique_ptr<Dataset> DataFlags::limited(std::unique_ptr<Dataset> data) const {
@@ -93,6 +101,24 @@ std::unique_ptr<Dataset> DataFlags::limited(std::unique_ptr<Dataset> data) const
                      " pictures is none");
   std::vector<int64_t> samples = stratified_sample(*data, count, 0);
   return subset(std::move(data), std::move(samples));
+}
+
+void add_no_index(FlagSet& flags, bool& no_index) {
+  flags.toggle("--no-index", no_index,
+               "read the headers of an image folder anew, and keep nothing of them in the cache");
+}
+
+std::unique_ptr<Dataset> open_indexed(const DatasetOptions& options, bool no_index, int threads) {
+  constexpr std::chrono::milliseconds kQuick{500};
+  const auto start = std::chrono::steady_clock::now();
+  std::optional<CountLine> line;
+  DatasetOptions indexed = options;
+  indexed.index = {!no_index, threads, [&](int64_t done, int64_t all) {
+                     if (!line && std::chrono::steady_clock::now() - start > kQuick)
+                       line.emplace("indexing", all, false);
+                     if (line) line->at(done);
+                   }};
+  return open_dataset(indexed);
 }
 
 }  // namespace convolt::cli

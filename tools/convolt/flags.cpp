@@ -195,9 +195,10 @@ std::pair<int, int> common_size(const Dataset& data) {
     try {
       const int64_t i = k * data.size() / std::min(kLooks, data.size());
       const auto known = data.extent(i);
-      const PictureSize whole = known ? PictureSize{known->height, known->width} : decoded_size(data.read(i), {});
+      if (known && known->height == 0) continue;
+      const PictureSize whole =
+          known ? decoded_size(known->height, known->width, known->channels, {}) : decoded_size(data.read(i), {});
       const std::pair<int, int> found{whole.height, whole.width};
-      if (found.first == 0) continue;
       if (size.first == 0) size = found;
       if (size != found) return {0, 0};
     } catch (const DataError&) {

@@ -56,6 +56,7 @@ struct DataFlags {
   uint64_t split_seed = 0;
   int64_t limit = 0;  // pictures, 0: all
   double fraction = 1;
+  bool no_index = false;
   std::string sampler = "shuffle";
   int repeats = 1;
 
@@ -64,9 +65,15 @@ struct DataFlags {
   Sampler sampling() const;
   // As open_dataset(), or a part of the training set by --val-split.
   std::unique_ptr<Dataset> open(Split part) const;
+  // The same of another path, never split.
+  std::unique_ptr<Dataset> open_whole(const std::string& from, Split part) const;
   // What --limit and --fraction leave of it.
   std::unique_ptr<Dataset> limited(std::unique_ptr<Dataset> data) const;
 };
+
+// --no-index, and how a data set is opened under it: with a line of progress on a terminal while an index is made.
+void add_no_index(FlagSet& flags, bool& no_index);
+std::unique_ptr<Dataset> open_indexed(const DatasetOptions& options, bool no_index, int threads);
 
 // How pictures become the network's input; what is not given comes from the model's recipe (training) or the
 // checkpoint.

@@ -134,9 +134,8 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
 
 std::unique_ptr<Dataset> open_validation(const TrainCommand& c, const Dataset& training) {
   const bool elsewhere = !c.data.validation_path.empty();
-  auto data = elsewhere ? open_dataset({c.data.validation_path, c.data.format, Split::validation})
-                        : c.data.open(Split::validation);
-  if (!data && elsewhere) data = open_dataset({c.data.validation_path, c.data.format, Split::train});
+  auto data = elsewhere ? c.data.open_whole(c.data.validation_path, Split::validation) : c.data.open(Split::validation);
+  if (!data && elsewhere) data = c.data.open_whole(c.data.validation_path, Split::train);
   if (!data) {
     warn("there is no validation set: best is the last epoch");
   } else if (data->class_names() != training.class_names()) {

@@ -26,16 +26,16 @@ struct Opened {
 
 std::vector<Opened> open_parts(const VerifyCommand& c) {
   std::vector<Opened> parts;
-  auto validation = open_dataset({c.path, c.format, Split::validation});
+  auto validation = open_dataset({c.path, c.format, Split::validation, {.use = false}});
   // A set may have a validation part alone.
   try {
-    parts.push_back({"training", open_dataset({c.path, c.format, Split::train})});
+    parts.push_back({"training", open_dataset({c.path, c.format, Split::train, {.use = false}})});
   } catch (const DataError&) {
     if (!validation) throw;
   }
   if (!c.validation_path.empty()) {
-    validation = open_dataset({c.validation_path, c.format, Split::validation});
-    if (!validation) validation = open_dataset({c.validation_path, c.format, Split::train});
+    validation = open_dataset({c.validation_path, c.format, Split::validation, {.use = false}});
+    if (!validation) validation = open_dataset({c.validation_path, c.format, Split::train, {.use = false}});
   }
   if (validation) parts.push_back({"validation", std::move(validation)});
   return parts;

@@ -115,7 +115,7 @@ void FolderIndex::check(const std::string& path) const {
            text_[of.name + of.name_bytes] == '\0' && name(of).find('\0') == std::string_view::npos;
   };
   const auto is_side = [](int32_t side) { return side >= 0 && side <= kMaxPictureSide; };
-  bool good = text_.find('\0') != std::string_view::npos;
+  bool good = true;
   for (const IndexedFolder& folder : folders_) good = good && is_name(folder);
   const auto count = good ? static_cast<int64_t>(classes().size()) : 0;
   const IndexedFile* last = nullptr;

@@ -48,7 +48,7 @@ struct IndexedFile {
 // A listing; copies share it. Safe to use from any thread.
 class FolderIndex {
 public:
-  // As a walk finds them, `text` beginning with the root.
+  // As a walk finds them.
   struct Parts {
     std::vector<IndexedFolder> folders;
     std::vector<IndexedFile> files;
@@ -71,7 +71,6 @@ public:
   std::string_view name(const T& of) const {
     return text_.substr(of.name, of.name_bytes);
   }
-  std::string_view root() const { return text_.substr(0, text_.find('\0')); }
   // By index, which is the files' label.
   std::vector<std::string_view> classes() const;
 

@@ -231,14 +231,13 @@ std::vector<IndexedFile> measured(const FolderIndex& walk, const FolderIndex* be
   return files;
 }
 
-std::optional<FolderIndex> read_index(const fs::path& path, const std::string& root) {
+std::optional<FolderIndex> read_index(const fs::path& path) {
   if (path.empty()) return std::nullopt;
   try {
-    FolderIndex index = FolderIndex::read(path);
-    if (index.root() == root) return index;
+    return FolderIndex::read(path);
   } catch (const DataError&) {  // none, or not a good one: a new one takes its place
+    return std::nullopt;
   }
-  return std::nullopt;
 }
 
 // What cannot be kept is not worth making.
@@ -257,8 +256,6 @@ FolderIndex::Parts walk_folder(const fs::path& root, const std::vector<std::stri
       static_cast<int64_t>(classes.size()), threads,
       [&](int64_t c) { found[static_cast<size_t>(c)] = list_class(root, classes[static_cast<size_t>(c)]); }, 1);
   FolderIndex::Parts parts;
-  std::error_code ignored;
-  parts.text = fs::canonical(root, ignored).string() + '\0';
   for (size_t c = 0; c < classes.size(); ++c) {
     append(found[c], static_cast<int32_t>(c), parts);
     found[c] = {};
@@ -280,7 +277,7 @@ FolderIndex scan_folder(const fs::path& root, const std::vector<std::string>& cl
   constexpr int64_t kSettling = 2'000'000'000;  // the coarsest times are those of FAT
   const int threads =
       options.threads > 0 ? options.threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  const std::optional<FolderIndex> before = read_index(index, fs::canonical(root).string());
+  const std::optional<FolderIndex> before = read_index(index);
   if (before && is_current(*before, root, classes, threads)) return *before;
   FolderIndex::Parts parts = walk_folder(root, classes, threads);
   for (IndexedFolder& folder : parts.folders)

@@ -13,6 +13,7 @@
 #include "convolt/network_file.h"
 #include "data/packed_format.h"
 #include "fuzz/archive_targets.h"
+#include "fuzz/index_target.h"
 #include "io/config_file.h"
 #include "io/safetensors.h"
 #include "support/temp_folder.h"
@@ -337,6 +338,7 @@ const std::vector<FuzzTarget>& fuzz_targets() {
                                                {"numpy", read_numpy, numpy_seeds},
                                                {"manifest", read_manifest, manifest_seeds},
                                                {"tuning", read_tuning_text, tuning_seeds},
+                                               {"index", read_index, index_seeds},
                                                {"tar", read_tar, tar_seeds},
                                                {"zip", read_zip, zip_seeds}};
   return targets;

@@ -16,7 +16,7 @@ struct FuzzTarget {
   std::vector<std::vector<uint8_t>> (*seeds)();  // good files to begin from
 };
 inline void PrintTo(const FuzzTarget& target, std::ostream* out) { *out << target.name; }
-// checkpoint, network, configuration, idx, cifar, packed, numpy, manifest, tuning, tar, zip.
+// checkpoint, network, configuration, idx, cifar, packed, numpy, manifest, tuning, index, tar, zip.
 const std::vector<FuzzTarget>& fuzz_targets();
 
 }  // namespace convolt::test

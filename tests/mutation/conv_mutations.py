@@ -159,6 +159,9 @@ CONV = {
         ("constant", "corner < 16", "corner < 15"),
         ("index", "return d.pass == ConvPass::wgrad && d.prologue == ConvPrologue::none;", "return true;"),
     ]),
+    "src/io/cache_folder.cpp": (TUNING, [
+        ("index", "value != nullptr && *value == '/'", "value != nullptr"),
+    ]),
     "src/conv/tuning_file.cpp": (TUNING, [
         ("sign", "(timing.full || !known->second.full)", "(timing.full || known->second.full)"),
         ("index", "if (header != checksum(text))", "if (false)"),
@@ -166,7 +169,6 @@ CONV = {
         ("constant", "timing.nanoseconds < 1) return false;", "timing.nanoseconds < -1) return false;"),
         ("index", "if (!line.empty() || (mode", "if ((mode"),
         ("index", "merge(table, measured);", "table = measured;"),
-        ("index", "value != nullptr && *value == '/'", "value != nullptr"),
     ]),
     "src/conv/winograd.cpp": (WINOGRAD, [
         ("index", "if (++row_ < tiling_.rows) return;", "if (++row_ <= tiling_.rows) return;"),

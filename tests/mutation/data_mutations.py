@@ -1,5 +1,6 @@
 """Faults that test_data must find, as kernel_mutations.py has those of test_kernels."""
 STREAM = "Devices/Stream.*:Devices/LoaderTest.*:Devices/LoaderLife.*:Order.*:PictureCapacity.*"
+INDEX = "FolderIndexTest.*"
 
 # file: (filter of the tests; mutations)
 DATA = {
@@ -34,5 +35,19 @@ DATA = {
     "src/data/loader.cpp": (STREAM, [
         ("index", "if (copy_watch_) copy_watch_->watch(std::move(begin), slot.copied);", ""),
         ("index", "batch.first_row = rows_.order().first_row();", ""),
+    ]),
+    "src/data/folder_scan.cpp": (INDEX, [
+        ("index", "file.changed == state.changed && file.bytes == state.bytes", "file.bytes == state.bytes"),
+        ("index", "self.changed = kUnsettled;", "self.changed += 0;"),
+        ("index", "reliable && state.changed < settled_before ?", "reliable || state.changed < settled_before ?"),
+        ("sign", "if (folder.changed >= now - kSettling)", "if (folder.changed < 0)"),
+        ("sign", "if (!can_write(index))", "if (can_write(index) && index.empty())"),
+        ("index", "std::sort(listing.files.begin(), listing.files.end());", ""),
+    ]),
+    "src/data/folder_index.cpp": (INDEX, [
+        ("constant", "s.header.version != kIndexVersion ||", ""),
+        ("sign", "!hashes_fit(s))", "(hashes_fit(s) && false))"),
+        ("sign", "file.label < count", "file.label <= count"),
+        ("sign", "good = last->label < file.label ||", "good = true ||"),
     ]),
 }

@@ -1,9 +1,11 @@
 // convolt bench: what it prints and writes. How long things took is looked at by nobody here.
 #include <gmock/gmock.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
+#include "support/cache_home.h"
 
 namespace convolt::test {
 namespace {
@@ -188,6 +190,23 @@ TEST(Bench, LoaderByThreads) {
   EXPECT_EQ(j["rows"][1]["shape"], "j3 n4 32x32");
   EXPECT_GT(j["rows"][1]["timings"]["batch"]["images_per_second"], 0);
   EXPECT_THAT(convolt(arguments).out, HasSubstr("times the first"));
+}
+
+TEST(Bench, IndexesThePicturesOfTheLoaderUnlessToldNotTo) {
+  const CacheHome cache;
+  const TempFolder folder;
+  ASSERT_EQ(convolt("synth '" + folder.path("s") + "' --classes 2 --train-per-class 8 --val-per-class 1").code, 0);
+  const std::string command =
+      "bench loader --model resnet20 -b 4 -j 1 --batches 1" + flag("--data-path", folder.path("s")) + kSmall;
+  const Outcome without = convolt(command + " --no-index");
+  ASSERT_EQ(without.code, 0) << without.error;
+  EXPECT_TRUE(cache.folder().names().empty());
+  for (int start = 0; start < 2; ++start) {
+    const Outcome o = convolt(command);
+    ASSERT_EQ(o.code, 0) << o.error;
+    EXPECT_EQ(o.error, without.error);
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(cache.folder().path("convolt/index")), {}), 1);
+  }
 }
 
 TEST(Bench, DrawsARoofline) {

@@ -15,6 +15,11 @@ struct OpsShared {
   uint32_t histogram[3][256];
   uint8_t table[3][256];
   uint64_t sum;
+  // Here rather than in registers, of which they would take some through all operations.
+  uint8_t fill[3];
+  uint8_t* kept;
+  uint16_t* wide;
+  uint64_t key;
   float taps[kMostBlurRadius + 1];
   union {
     float knots[2][kMostKnots * kMostKnots];
@@ -37,16 +42,13 @@ HD void add_shared(uint64_t* to, uint64_t value) {
 #endif
 }
 
-// A picture on the way through its programme.
+// A picture on the way through its programme. It has less than 2^31 bytes.
 template <int C>
 struct Canvas {
   const Block<kOpThreads>& block;
   OpsShared& s;
   int height, width;
-  uint8_t *now, *other, *kept;
-  uint16_t* wide;
-  const uint8_t* fill;
-  uint64_t key;
+  uint8_t *now, *other;
 
   HD int pixels() const { return height * width; }
   HD void swap() {
@@ -61,6 +63,7 @@ struct Canvas {
   HD void each(int count, F f) const {
 #if defined(__CUDA_ARCH__)
     block.phase([&](int t) {
+#pragma unroll(C == 1 ? 1 : 4)  // registers
       for (int i = t; i < count; i += kOpThreads) f(i);
     });
 #else
@@ -81,14 +84,14 @@ struct Canvas {
   HD void each_byte_anew(F f) {
     each_pixel([&](int i) {
       const int y = i / width, x = i - y * width;
-      for (int c = 0; c < C; ++c) other[int64_t{i} * C + c] = f(c, x, y);
+      for (int c = 0; c < C; ++c) other[i * C + c] = f(c, x, y);
     });
     swap();
   }
 
-  HD int at(int c, int x, int y) const { return now[(int64_t{y} * width + x) * C + c]; }
+  HD int at(int c, int x, int y) const { return now[(y * width + x) * C + c]; }
   HD float grey(int i) const {
-    const uint8_t* const p = now + int64_t{i} * C;
+    const uint8_t* const p = now + i * C;
     if constexpr (C == 1) return p[0];
     // luma in integers: a float close to one may come to lie below it.
     return static_cast<float>((2989 * p[0] + 5870 * p[C / 2] + 1140 * p[C - 1]) / 10000);
@@ -98,7 +101,7 @@ struct Canvas {
   HD void apply_table() const {
     each_pixel([&](int i) {
       for (int c = 0; c < C; ++c) {
-        uint8_t& v = now[int64_t{i} * C + c];
+        uint8_t& v = now[i * C + c];
         v = s.table[c][v];
       }
     });
@@ -118,7 +121,7 @@ struct Canvas {
       for (int c = 0; c < C; ++c) s.histogram[c][level] = 0;
     });
     each_pixel([&](int i) {
-      for (int c = 0; c < C; ++c) add_shared(&s.histogram[c][now[int64_t{i} * C + c]], 1);
+      for (int c = 0; c < C; ++c) add_shared(&s.histogram[c][now[i * C + c]], 1);
     });
   }
 
@@ -142,7 +145,7 @@ struct Canvas {
       each_pixel([&](int i) {
         const float towards = (1.F - factor) * grey(i);
         for (int c = 0; c < C; ++c) {
-          uint8_t& v = now[int64_t{i} * C + c];
+          uint8_t& v = now[i * C + c];
           v = level_down(factor * static_cast<float>(v) + towards);
         }
       });
@@ -208,7 +211,7 @@ struct Canvas {
         float sum = 0;
         for (int d = -radius; d <= radius; ++d)
           sum += s.taps[d < 0 ? -d : d] * static_cast<float>(at(c, mirrored(x + d, width), y));
-        wide[int64_t{i} * C + c] = static_cast<uint16_t>(sum * scale * 256.F + 0.5F);
+        s.wide[i * C + c] = static_cast<uint16_t>(sum * scale * 256.F + 0.5F);
       }
     });
     each_pixel([&](int i) {
@@ -217,22 +220,22 @@ struct Canvas {
         float sum = 0;
         for (int d = -radius; d <= radius; ++d) {
           const int row = mirrored(y + d, height);
-          sum += s.taps[d < 0 ? -d : d] * static_cast<float>(wide[(int64_t{row} * width + x) * C + c]);
+          sum += s.taps[d < 0 ? -d : d] * static_cast<float>(s.wide[(row * width + x) * C + c]);
         }
-        now[int64_t{i} * C + c] = level_nearest(sum * scale * (1.F / 256));
+        now[i * C + c] = level_nearest(sum * scale * (1.F / 256));
       }
     });
   }
 
   HD Philox4 drawn(int counter, PictureOp op) const {
-    return philox(key, static_cast<uint64_t>(counter), static_cast<uint64_t>(op));
+    return philox(s.key, static_cast<uint64_t>(counter), static_cast<uint64_t>(op));
   }
 
   HD void noise(float deviation) const {
     each_pixel([&](int i) {
       const Floats<3> n = normals(drawn(i, PictureOp::noise));
       for (int c = 0; c < C; ++c) {
-        uint8_t& v = now[int64_t{i} * C + c];
+        uint8_t& v = now[i * C + c];
         v = level_nearest(static_cast<float>(v) + deviation * n[c]);
       }
     });
@@ -250,8 +253,8 @@ struct Canvas {
     each_pixel([&](int i) {
       const int y = i / width, x = i - y * width;
       const Spot at = from(static_cast<float>(x) + 0.5F, static_cast<float>(y) + 0.5F);
-      const Floats<C> v = bilinear<C>(now, height, width, at, fill);
-      for (int c = 0; c < C; ++c) other[int64_t{i} * C + c] = level_nearest(v[c]);
+      const Floats<C> v = bilinear<C>(now, height, width, at, s.fill);
+      for (int c = 0; c < C; ++c) other[i * C + c] = level_nearest(v[c]);
     });
     swap();
   }
@@ -291,18 +294,18 @@ struct Canvas {
   }
 
   HD void keep() const {
-    each(pixels() * C, [&](int i) { kept[i] = now[i]; });
+    each(pixels() * C, [&](int i) { s.kept[i] = now[i]; });
   }
   HD void end_chain(float part, bool adds) const {
     each(pixels() * C, [&](int i) {
       const auto share = static_cast<uint16_t>(part * 256.F * static_cast<float>(now[i]) + 0.5F);
-      wide[i] = adds ? static_cast<uint16_t>(wide[i] + share) : share;
-      now[i] = kept[i];
+      s.wide[i] = adds ? static_cast<uint16_t>(s.wide[i] + share) : share;
+      now[i] = s.kept[i];
     });
   }
   HD void mix(float part) const {
     each(pixels() * C, [&](int i) {
-      now[i] = level_down(part * static_cast<float>(kept[i]) + static_cast<float>(wide[i]) * (1.F / 256));
+      now[i] = level_down(part * static_cast<float>(s.kept[i]) + static_cast<float>(s.wide[i]) * (1.F / 256));
     });
   }
 
@@ -374,16 +377,13 @@ struct RunProgramme {
     if (programme.count == 0) return;
     const int64_t size = int64_t{height} * width * C, first = block.index * size;
     uint8_t* const result = bytes + first;
-    Canvas<C> canvas{block,
-                     s,
-                     height,
-                     width,
-                     result,
-                     spare + first,
-                     kept ? kept + first : nullptr,
-                     wide ? wide + first : nullptr,
-                     fill,
-                     programme.key};
+    block.phase_of(1, [&](int) {
+      for (int c = 0; c < C; ++c) s.fill[c] = fill[c];
+      s.kept = kept ? kept + first : nullptr;
+      s.wide = wide ? wide + first : nullptr;
+      s.key = programme.key;
+    });
+    Canvas<C> canvas{block, s, height, width, result, spare + first};
 #if defined(__CUDA_ARCH__)
 #pragma unroll 1
 #endif

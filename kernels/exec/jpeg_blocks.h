@@ -3,6 +3,7 @@
 #pragma once
 
 #include "exec/block.h"
+#include "exec/normals.h"
 #include "exec/warp_picture.h"
 
 namespace convolt {
@@ -18,11 +19,11 @@ struct JpegShared {
 
 // Annex K.1, rows of increasing vertical frequency.
 HD int base_quantum(bool chroma, int i) {
-  constexpr uint8_t kLuma[64] = {16, 11, 10, 16, 24,  40,  51,  61,  12, 12, 14, 19, 26,  58,  60,  55,
-                                 14, 13, 16, 24, 40,  57,  69,  56,  14, 17, 22, 29, 51,  87,  80,  62,
-                                 18, 22, 37, 56, 68,  109, 103, 77,  24, 35, 55, 64, 81,  104, 113, 92,
-                                 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99};
-  constexpr uint8_t kChroma[16] = {17, 18, 24, 47, 18, 21, 26, 66, 24, 26, 56, 99, 47, 66, 99, 99};
+  static constexpr uint8_t kLuma[64] = {16, 11, 10, 16, 24,  40,  51,  61,  12, 12, 14, 19, 26,  58,  60,  55,
+                                        14, 13, 16, 24, 40,  57,  69,  56,  14, 17, 22, 29, 51,  87,  80,  62,
+                                        18, 22, 37, 56, 68,  109, 103, 77,  24, 35, 55, 64, 81,  104, 113, 92,
+                                        49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99};
+  static constexpr uint8_t kChroma[16] = {17, 18, 24, 47, 18, 21, 26, 66, 24, 26, 56, 99, 47, 66, 99, 99};
   if (!chroma) return kLuma[i];
   return i / 8 < 4 && i % 8 < 4 ? kChroma[i / 8 * 4 + i % 8] : 99;
 }
@@ -32,7 +33,7 @@ HD void begin_jpeg(const Block<kMcu * kMcu>& block, JpegShared& s, int quality) 
   block.phase_of(64, [&](int t) {
     const int u = t / 8, x = t % 8;
     const float scale = u == 0 ? 0.353553390593F : 0.5F;
-    s.cosines[u][x] = scale * cosf(static_cast<float>((2 * x + 1) * u) * 0.19634954084936F);
+    s.cosines[u][x] = scale * cosine_of_turns(static_cast<float>((2 * x + 1) * u) * (1.F / 32));
     const int percent = quality < 50 ? 5000 / quality : 200 - 2 * quality;
     for (int k = 0; k < 2; ++k) {
       const int entry = (base_quantum(k == 1, t) * percent + 50) / 100;
@@ -62,7 +63,7 @@ HD void compress_mcu(const Block<kMcu * kMcu>& block, JpegShared& s, uint8_t* pi
                      int top) {
   block.phase([&](int t) {
     const int x = smaller(left + t % kMcu, width - 1), y = smaller(top + t / kMcu, height - 1);
-    const uint8_t* const p = picture + (int64_t{y} * width + x) * C;
+    const uint8_t* const p = picture + (y * width + x) * C;
     const int red = p[0], green = p[C / 2], blue = p[C - 1];
     if (C == 1) {
       s.bytes[0][t] = static_cast<float>(red);
@@ -103,7 +104,7 @@ HD void compress_mcu(const Block<kMcu * kMcu>& block, JpegShared& s, uint8_t* pi
   block.phase([&](int t) {
     const int column = t % kMcu, row = t / kMcu, x = left + column, y = top + row;
     if (x >= width || y >= height) return;
-    uint8_t* const p = picture + (int64_t{y} * width + x) * C;
+    uint8_t* const p = picture + (y * width + x) * C;
     const auto level = [&](int b, int i) { return static_cast<float>(level_nearest(s.blocks[b][i] + 128.F)); };
     const float light = level(row / 8 * 2 + column / 8, row % 8 * 8 + column % 8);
     if (C == 1) {

@@ -28,7 +28,7 @@ HD Floats<C> bilinear(const uint8_t* picture, int height, int width, Spot at, co
     for (int i = 0; i < 2; ++i) {
       const int x = left + i, y = top + j;
       const bool inside = x >= 0 && x < width && y >= 0 && y < height;
-      const uint8_t* const pixel = inside ? picture + (int64_t{y} * width + x) * C : fill;
+      const uint8_t* const pixel = inside ? picture + (y * width + x) * C : fill;
       const float weight = (i == 0 ? 1.F - right_part : right_part) * (j == 0 ? 1.F - lower_part : lower_part);
       for (int c = 0; c < C; ++c) sum[c] += weight * static_cast<float>(pixel[c]);
     }

@@ -204,13 +204,15 @@ TEST_F(FolderIndexTest, AskedOfByTheLoaderGivesTheSameSizes) {
       std::shared_ptr(open_dataset({.path = folder_.path().string(), .format = "folder", .index = {.use = false}}));
   const std::shared_ptr<Dataset> indexed = open_at(folder_.path(), Split::train, "folder");
   ASSERT_EQ(indexed->extent(0)->height, 3);
-  const PictureSizes expected = measure_pictures(*plain, {}, 4, 2), found = measure_pictures(*indexed, {}, 4, 2);
+  LoaderOptions options;
+  options.batch = 4;
+  const PictureSizes expected = measure_pictures(*plain, {}, options), found = measure_pictures(*indexed, {}, options);
   EXPECT_EQ(found.each, expected.each);
   EXPECT_EQ(found.capacity, expected.capacity);
   const auto part = stratified_sample(*indexed, 4, 7);
   EXPECT_EQ(part, stratified_sample(*plain, 4, 7));
-  EXPECT_EQ(measure_pictures(*subset(indexed, part), {}, 4, 1).each,
-            measure_pictures(*subset(plain, part), {}, 4, 1).each);
+  EXPECT_EQ(measure_pictures(*subset(indexed, part), {}, options).each,
+            measure_pictures(*subset(plain, part), {}, options).each);
 }
 
 TEST_F(FolderIndexTest, IsMadeBySeveralAtOnce) {

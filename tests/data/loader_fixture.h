@@ -54,8 +54,8 @@ private:
   int64_t failing_ = -1;
 };
 
-// Without the padding at the end.
-constexpr size_t kRecordBytes = offsetof(SampleRecord, erase) + sizeof(SampleRecord::erase);
+// Without padding, and without a programme.
+constexpr size_t kRecordBytes = offsetof(RowRecord, erase_value) + sizeof(RowRecord::erase_value);
 
 // The pixels of the record's box, in a picture or part of one that lies as the record says, counted from `pixels`.
 inline Bytes box_pixels(const SampleRecord& r, const uint8_t* pixels) {

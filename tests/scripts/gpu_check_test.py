@@ -303,7 +303,8 @@ class WholeRun(WithFolder):
         self.program(fake({"A.a": what}, every=True), f"tests/{name}")
 
     def start(self, *arguments, **environment):
-        surroundings = {**os.environ, "CONVOLT_GPU_CHECK_DEVICE": "cpu", "CONVOLT_GPU_BUILD": str(self.folder), **environment}
+        surroundings = {**os.environ, "CONVOLT_GPU_CHECK_DEVICE": "cpu", "CONVOLT_GPU_BUILD": str(self.folder),
+                        "CONVOLT_GPU_LOGS": str(self.folder / "logs"), **environment}
         return subprocess.Popen([str(ROOT / "tools/gpu_check.sh"), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                 env=surroundings)
 

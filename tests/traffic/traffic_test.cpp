@@ -58,12 +58,12 @@ public:
     std::vector<uint8_t> pixels(static_cast<size_t>(batch) * static_cast<size_t>(height * width * 3), 100);
     std::vector<SampleRecord> records(static_cast<size_t>(batch));
     for (SampleRecord& r : records) {
-      r = {.offset = (&r - records.data()) * int64_t{height} * width * 3,
-           .height = height,
-           .width = width,
-           .stride = width,
-           .box = {0, 0, static_cast<float>(width), static_cast<float>(height)},
-           .contrast = 1.2F};
+      static_cast<RowRecord&>(r) = {.offset = (&r - records.data()) * int64_t{height} * width * 3,
+                                    .height = height,
+                                    .width = width,
+                                    .stride = width,
+                                    .box = {0, 0, static_cast<float>(width), static_cast<float>(height)},
+                                    .contrast = 1.2F};
     }
     input.pixels = pixels.data();
     input.records = records.data();

@@ -49,6 +49,7 @@ std::string describe(const AugmentOptions& o) {
   if (o.shear[0] != 0 || o.shear[1] != 0) parts.push_back(fmt::format("shear {:g},{:g}", o.shear[0], o.shear[1]));
   if (o.zoom[0] != 1 || o.zoom[1] != 1) parts.push_back(fmt::format("zoom {:g} to {:g}", o.zoom[0], o.zoom[1]));
   amount("translate", o.translate);
+  for (std::string& part : describe_policy(o)) parts.push_back(std::move(part));
   amount("brightness", o.brightness);
   amount("contrast", o.contrast);
   amount("saturation", o.saturation);

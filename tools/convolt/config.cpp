@@ -10,6 +10,7 @@
 #include "convolt/error.h"
 #include "io/atomic_file.h"
 #include "io/names.h"
+#include "recipes.h"
 
 namespace convolt::cli {
 namespace {
@@ -37,19 +38,25 @@ bool names(const CLI::Option& option, const std::string& word) {
                      [&](const std::string& name) { return word.compare(1, name.size(), name) == 0; });
 }
 
-// Where the file's name stands among the words from `first` on, or words.size(); `path` becomes it.
-size_t find_config(const std::vector<std::string>& words, size_t first, std::string& path) {
-  for (size_t i = first; i < words.size() && words[i] != "--"; ++i) {
-    if (words[i].starts_with("--config=")) {
-      path = words[i].substr(std::string("--config=").size());
+// Where `flag` stands among the words of a command, or words.size(); `value` becomes what follows it.
+size_t find_value(const std::vector<std::string>& words, const std::string& flag, std::string& value) {
+  for (size_t i = 1; i < words.size() && words[i] != "--"; ++i) {
+    if (words[i].starts_with(flag + "=")) {
+      value = words[i].substr(flag.size() + 1);
       return i;
     }
-    if (words[i] == "--config" && i + 1 < words.size()) {
-      path = words[i + 1];
+    if (words[i] == flag && i + 1 < words.size()) {
+      value = words[i + 1];
       return i;
     }
   }
   return words.size();
+}
+
+std::string text_of(const std::string& path) {
+  constexpr int64_t kLargest = 1 << 20;
+  const std::vector<uint8_t> bytes = read_file(path, kLargest);
+  return {bytes.begin(), bytes.end()};
 }
 
 class Reader {
@@ -57,12 +64,10 @@ public:
   Reader(const CLI::App& program, const CLI::App& command, std::string path)
       : program_(program), command_(command), path_(std::move(path)) {}
 
-  // The words of the file for what `given` does not name.
-  std::vector<std::string> words(const std::vector<std::string>& given) {
-    constexpr int64_t kLargest = 1 << 20;
-    const std::vector<uint8_t> bytes = read_file(path_, kLargest);
+  // The words of the text for what `given` does not name.
+  std::vector<std::string> words(std::string_view text, const std::vector<std::string>& given) {
     std::vector<std::string> found;
-    for (const ConfigEntry& entry : parse_config({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path_)) {
+    for (const ConfigEntry& entry : parse_config(text, path_)) {
       const CLI::Option* option = option_of(entry);
       if (option == nullptr) continue;
       const auto names_it = [&](const std::string& word) { return names(*option, word); };
@@ -91,7 +96,8 @@ private:
       refuse(entry, fmt::format("unknown flag '{}'{}", entry.key,
                                 near.empty() ? "" : fmt::format(", did you mean '{}'?", near)));
     }
-    if (option == command_.get_help_ptr() || names(*option, "--config"))
+    if (option == command_.get_help_ptr() || names(*option, "--config") || names(*option, "--recipe") ||
+        names(*option, "--dry-run"))
       refuse(entry, fmt::format("'{}' belongs on the command line", entry.key));
     if (!seen_.insert(option).second) refuse(entry, fmt::format("'{}' is given twice", entry.key));
     return option;
@@ -118,8 +124,8 @@ private:
 
 // Flags that change nothing about what is computed.
 bool is_about_output(const std::string& name) {
-  static const std::set<std::string> names{"config", "help",      "output-dir", "resume", "json",
-                                           "quiet",  "overwrite", "log-every",  "profile"};
+  static const std::set<std::string> names{"config", "recipe", "dry-run",   "help",      "output-dir", "resume",
+                                           "json",   "quiet",  "overwrite", "log-every", "profile"};
   return names.count(name) > 0;
 }
 
@@ -135,16 +141,38 @@ void add_config(FlagSet& flags) {
   flags.option("--config", "a TOML file of flags without their dashes, as lr = 0.1; flags given here win");
 }
 
+void add_recipe(FlagSet& flags, bool& dry_run) {
+  flags.option("--recipe", "flags of a published training or a usual augmentation: " + recipe_names() +
+                               "; those of --config and those given here win");
+  flags.toggle("--dry-run", dry_run, "print every flag as it turns out, and train nothing");
+}
+
+std::optional<std::string_view> recipe_to_print(const std::vector<std::string>& words) {
+  const auto has = [&](const char* word) { return std::find(words.begin(), words.end(), word) != words.end(); };
+  std::string value;
+  if (words.empty() || words[0] != "train" || !has("--dry-run")) return std::nullopt;
+  for (const char* path : {"--data-path", "--data-dir", "--config"})
+    if (find_value(words, path, value) < words.size()) return std::nullopt;
+  if (find_value(words, "--recipe", value) == words.size()) return std::nullopt;
+  return find_recipe(value);
+}
+
 std::vector<std::string> with_config(const CLI::App& program, const std::vector<std::string>& words) {
   const auto called = [&](const CLI::App* app) { return !words.empty() && app->check_name(words[0]); };
   const std::vector<const CLI::App*> commands = program.get_subcommands(called);
   if (commands.empty()) return words;
-  std::string path;
-  const size_t at = find_config(words, 1, path);
-  if (at == words.size()) return words;
-  const std::vector<std::string> found = Reader(program, *commands[0], path).words(words);
   std::vector<std::string> all = words;
-  all.insert(all.begin() + static_cast<ptrdiff_t>(at), found.begin(), found.end());
+  // A file's flags come before a recipe's, which then are given.
+  for (const char* flag : {"--config", "--recipe"}) {
+    std::string value;
+    const size_t at = find_value(all, flag, value);
+    if (at == all.size()) continue;
+    const bool is_file = flag == std::string_view("--config");
+    const std::string text = is_file ? text_of(value) : std::string(find_recipe(value));
+    const std::string name = is_file ? value : "recipe " + value;
+    const std::vector<std::string> found = Reader(program, *commands[0], name).words(text, all);
+    all.insert(all.begin() + static_cast<ptrdiff_t>(at), found.begin(), found.end());
+  }
   return all;
 }
 

@@ -3,7 +3,9 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "flag_set.h"
@@ -12,10 +14,14 @@
 namespace convolt::cli {
 
 void add_config(FlagSet& flags);
+// --recipe NAME and --dry-run.
+void add_recipe(FlagSet& flags, bool& dry_run);
+// The recipe that `train --recipe NAME --dry-run` without a data set asks for.
+std::optional<std::string_view> recipe_to_print(const std::vector<std::string>& words);
 
-// The words of a command line (without the program's name) with the flags of its --config file among them. A flag of
-// the command line wins over the file's; the file's flags for other subcommands are passed over. Throws DataError for a
-// file that cannot be read and UsageError for a key that is no flag.
+// The words of a command line (without the program's name) with the flags of its --config file and of its --recipe
+// among them. A flag of the command line wins over the file's, and that over the recipe's; flags for other subcommands
+// are passed over. Throws DataError for a file that cannot be read and UsageError for a key that is no flag.
 std::vector<std::string> with_config(const CLI::App& program, const std::vector<std::string>& words);
 
 // What flags, named without their dashes, turned out to mean.

@@ -185,6 +185,7 @@ void AugmentFlags::add(FlagSet& flags) {
       .expected(1, 4);
   flags.option("--grayscale", grayscale, "probability of a picture without colour [0]").check(between(0.0, 1.0));
   flags.option("--random-erase,--reprob", erase, "probability of erasing a rectangle [0]").check(between(0.0, 1.0));
+  policy.add(flags);
 }
 
 std::pair<int, int> common_size(const Dataset& data) {
@@ -235,6 +236,7 @@ void set_augmentation(AugmentOptions& o, const AugmentFlags& f) {
   o.hue = jitter(3);
   if (f.grayscale) o.grayscale = *f.grayscale;
   std::copy(f.shear.begin(), f.shear.end(), o.shear.begin());
+  f.policy.apply_to(o);
 }
 
 // What evaluation does to the pictures of a model: as torchvision for its usual size, 256 to 224 for others.
@@ -336,6 +338,7 @@ void resolve(const Pipeline& pipeline, Resolved& r) {
   set("color-jitter", t.brightness, t.contrast, t.saturation, t.hue);
   set("grayscale", t.grayscale);
   set("random-erase", t.erase);
+  resolve_policy(t, r);
 }
 
 void NetworkFlags::add(FlagSet& flags) {

@@ -9,6 +9,7 @@
 #include "config.h"
 #include "convolt/convolt.h"
 #include "flag_set.h"
+#include "policy_flags.h"
 
 namespace convolt::cli {
 
@@ -94,6 +95,7 @@ struct AugmentFlags {
   std::optional<int> crop_padding;
   std::vector<float> scale, ratio, zoom, shear, color_jitter;
   std::optional<float> hflip, vflip, rotate, translate, grayscale, erase;
+  PolicyFlags policy;
 
   void add(FlagSet& flags);
 };

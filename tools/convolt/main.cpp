@@ -73,7 +73,12 @@ int run(int argc, char** argv) {
                                  add_synth(program), add_models(program), add_augment(program), add_report(program),
                                  add_tune(program),  add_pack(program),   add_unpack(program),  add_bench(program),
                                  add_verify(program)};
-  std::vector<std::string> words = with_config(program, {argv + 1, argv + argc});
+  const std::vector<std::string> given{argv + 1, argv + argc};
+  if (const std::optional<std::string_view> recipe = recipe_to_print(given)) {
+    fmt::print("{}", *recipe);
+    return 0;
+  }
+  std::vector<std::string> words = with_config(program, given);
   std::reverse(words.begin(), words.end());  // as CLI11 wants them
   try {
     program.parse(words);

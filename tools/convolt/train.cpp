@@ -32,7 +32,7 @@ struct TrainCommand {
   MemoryFlags memory;
   int views = 1;
   int epochs = 10;
-  bool strict = true, quiet = false, json = false;
+  bool strict = true, quiet = false, json = false, dry_run = false;
   uint64_t seed = 0;
   LossFlags loss;
 };
@@ -73,6 +73,7 @@ void add_flags(FlagSet& flags, TrainCommand& c) {
   c.device.add(flags);
   c.memory.add(flags, "what is free");
   add_config(flags);
+  add_recipe(flags, c.dry_run);
 
   c.run.add(flags);
   flags.group("Output");
@@ -213,6 +214,10 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
     options.teacher_params = teacher->params.get();
   }
   const std::vector<ConfigEntry> config = resolve(flags, c, pipeline, *context, card.classes);
+  if (c.dry_run) {
+    for (const ConfigEntry& entry : config) fmt::print("{}\n", format_config(entry));
+    return 0;
+  }
   nlohmann::ordered_json configuration = to_json(config);
   configuration["convolt"] = CONVOLT_VERSION;
   card.configuration = configuration.dump();

@@ -94,7 +94,10 @@ def run(choice, dry):
     paths, bundle = surroundings.programs_of(dry)
     gpu = "cpu dry run" if dry else surroundings.gpu_name()
     commit = surroundings.commit_of(bundle)
-    logs = os.path.join(results_folder, "logs") if dry else os.path.join(surroundings.ROOT, "build", "gpu", "logs")
+    logs = os.path.join(surroundings.ROOT, "build", "gpu", "logs")
+    if dry:
+        logs = os.path.join(results_folder, "logs")
+    logs = os.environ.get("CONVOLT_GPU_LOGS", logs)  # two runs at once need two
     os.makedirs(logs, exist_ok=True)
     folder = record.folder_for(results_folder, re.sub(r"[^A-Za-z0-9]+", "-", gpu).strip("-"), commit)
     head = {"gpu": gpu, "commit": commit, "machine": surroundings.machine()}

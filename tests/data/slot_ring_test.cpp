@@ -37,6 +37,7 @@ TEST(PictureCapacity, LargestOfABatchAndSixteenMore) {
   sizes = std::vector<int64_t>(100, 256);
   sizes[50] = 2560;
   EXPECT_EQ(picture_capacity(sizes, 40, 4), 4 * (9 * 256 + 2560) + 16 * 2560);
+  EXPECT_EQ(picture_capacity(sizes, 41, 4), 4 * (10 * 256 + 2560) + 16 * 2560);
   EXPECT_EQ(picture_capacity(sizes, 40, 40), 40 * 2560);
 }
 

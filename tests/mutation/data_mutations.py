@@ -25,7 +25,7 @@ DATA = {
         ("constant", "(batch + repeats - 1) / repeats", "batch / repeats"),
     ]),
     "src/data/loader_setup.cpp": (STREAM, [
-        ("constant", "at_will ? options.batch : options.training", "options.training"),
+        ("constant", "at_will ? options.batch :", "false && at_will ? options.batch :"),
         ("constant", "int64_t{options.batch} * options.ranks", "int64_t{options.batch}"),
     ]),
     "src/data/row_filler.cpp": (STREAM, [

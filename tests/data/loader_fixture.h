@@ -54,8 +54,26 @@ private:
   int64_t failing_ = -1;
 };
 
-// Without padding, and without a programme.
-constexpr size_t kRecordBytes = offsetof(RowRecord, erase_value) + sizeof(RowRecord::erase_value);
+// All that a record says, without the padding between.
+inline Bytes content_of(const SampleRecord& r) {
+  Bytes all;
+  const auto add = [&](const void* bytes, size_t count) {
+    const auto* const begin = static_cast<const uint8_t*>(bytes);
+    all.insert(all.end(), begin, begin + count);
+  };
+  add(&r, offsetof(RowRecord, erase_value) + sizeof(RowRecord::erase_value));
+  add(&r.erase_key, sizeof r.erase_key);
+  const PictureProgramme& p = r.programme;
+  add(&p.count, sizeof p.count);
+  for (int i = 0; i < p.count; ++i) {
+    add(&p.steps[i].op, sizeof p.steps[i].op);
+    add(&p.steps[i].a, sizeof p.steps[i].a);
+    add(&p.steps[i].b, sizeof p.steps[i].b);
+  }
+  add(&p.key, sizeof p.key);
+  add(p.map, sizeof p.map);
+  return all;
+}
 
 // The pixels of the record's box, in a picture or part of one that lies as the record says, counted from `pixels`.
 inline Bytes box_pixels(const SampleRecord& r, const uint8_t* pixels) {
@@ -80,7 +98,7 @@ struct Row {
 
   friend bool operator==(const Row& a, const Row& b) {
     return a.sample == b.sample && a.label == b.label && a.weight == b.weight && a.skipped == b.skipped &&
-           std::memcmp(&a.record, &b.record, kRecordBytes) == 0 && a.pixels == b.pixels &&
+           content_of(a.record) == content_of(b.record) && a.pixels == b.pixels &&
            std::memcmp(&a.mix, &b.mix, sizeof a.mix) == 0;
   }
 };
@@ -99,8 +117,10 @@ inline uint64_t hash_of(const std::vector<std::vector<Row>>& batches) {
       add(&row.label, sizeof row.label);
       add(&row.weight, sizeof row.weight);
       add(&row.skipped, sizeof row.skipped);
-      add(&row.record, kRecordBytes);
+      const Bytes record = content_of(row.record);
+      add(record.data(), record.size());
       add(row.pixels.data(), row.pixels.size());
+      add(&row.mix, sizeof row.mix);
     }
   return packed_hash(all);
 }

@@ -177,12 +177,11 @@ TEST_P(Stream, RepeatsShowEachSampleSeveralTimesAnew) {
   EXPECT_EQ(loader->steps_per_epoch(), 1);
   const auto epochs = take(*loader, 24, 2);
   for (uint32_t epoch = 0; epoch < 2; ++epoch) {
-    std::set<std::vector<uint8_t>> looks;
+    std::set<Bytes> looks;
     for (size_t r = 0; r < 24; ++r) {
       const Row& row = epochs[epoch][r];
       EXPECT_EQ(row.sample, Permutation(24, o.seed, epoch)(static_cast<int64_t>(r / 3)));
-      const auto* const record = reinterpret_cast<const uint8_t*>(&row.record);
-      looks.insert({record, record + kRecordBytes});
+      looks.insert(content_of(row.record));
     }
     EXPECT_EQ(looks.size(), 24U);
   }

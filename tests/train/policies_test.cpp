@@ -87,7 +87,7 @@ TEST(Keeping, ResumesToTheSameFiles) {
   whole.best_metric = BestMetric::loss;
   whole.output_dir = folder.path("whole");
   Trial().train(data, &validation, whole);
-  EXPECT_EQ(files_of(whole.output_dir).size(), 6U);  // last, best, two kept, two of metrics
+  EXPECT_EQ(files_of(whole.output_dir).size(), 7U);  // last, best, two kept, two of metrics, times
   for (const int64_t stop : {4, 8}) expect_same_bits_after(stop, whole, folder, data, validation);
 }
 
@@ -142,7 +142,7 @@ TEST(Keeping, WhatAKilledRunWasWritingGoesAway) {
   put_contents(folder.path(".other.tmp-123-0"), "somebody's");
   Trial().train(data, nullptr, o);
   EXPECT_THAT(folder.names(), testing::ElementsAre(".other.tmp-123-0", "best.safetensors", "last.safetensors",
-                                                   "metrics.csv", "metrics.jsonl"));
+                                                   "metrics.csv", "metrics.jsonl", "times.jsonl"));
 }
 
 TEST(Metrics, TheTableHasARowForEachEpoch) {

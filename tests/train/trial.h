@@ -55,6 +55,7 @@ inline void expect_same_bits_after(int64_t stop, const TrainOptions& whole, cons
   EXPECT_EQ(found.size(), expected.size());
   for (const auto& [name, bytes] : expected) {
     ASSERT_TRUE(found.contains(name)) << name;
+    if (name == "times.jsonl") continue;  // how long things took
     EXPECT_TRUE(found.at(name) == bytes) << name << " after a stop at step " << first.steps;
   }
 }

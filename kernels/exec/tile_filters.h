@@ -17,8 +17,7 @@ struct alignas(32) TileFilters {
 
 // Of an axis-aligned map, in source columns [first, last), which hold all that the tile needs; N columns each, 4 or 8.
 template <int N>
-HD void find_columns(TileFilters& f, const RowRecord& r, const Axis& columns, const Tile& tile, int first,
-                     int last) {
+HD void find_columns(TileFilters& f, const RowRecord& r, const Axis& columns, const Tile& tile, int first, int last) {
   for (int t = 0; t < tile.count; t += 8) {
     const Eight x = kIota + static_cast<float>(tile.x0 + t);
     const Eight centres = columns.bordered(source_x(r, x, static_cast<float>(tile.y)));

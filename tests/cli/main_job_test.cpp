@@ -75,7 +75,27 @@ TEST_F(MainJob, WhatIsDrawnForAPictureCanBeAskedFor) {
   EXPECT_LE(std::abs(j.at("drawn").at("rotate")[0].get<double>()), 15);
   EXPECT_EQ(j.at("drawn").size(), 3U);
   EXPECT_NE(json::parse(convolt(command + "3 --json").out).at("drawn").at("rotate"), j.at("drawn").at("rotate"));
-  EXPECT_THAT(convolt(command + "2").out, HasSubstr("  hflip       1\n"));
+  EXPECT_THAT(convolt(command + "2").out, HasSubstr("  hflip               1\n"));
+  const json chosen = json::parse(convolt(command + "2 --json --aa rand-m9-n5-p1").out).at("drawn").at("policy");
+  EXPECT_EQ(chosen.size(), 5U) << "each operation, also one that is chosen twice: " << chosen.dump();
+}
+
+// A recipe's flags, those of the command line in their place, and all of them once more from what was printed.
+TEST_F(MainJob, ARecipeIsFlags) {
+  const Outcome text = convolt("train --recipe cifar --dry-run");
+  ASSERT_EQ(text.code, 0) << text.error;
+  EXPECT_THAT(text.out, HasSubstr("crop-padding = 4\n"));
+  const std::string data = "train --data-path '" + at("shapes") + "' --model resnet20 ";
+  const Outcome all = convolt(data + "--recipe heavy --mixup 0.3 --dry-run --output-dir '" + at("none") + "'");
+  ASSERT_EQ(all.code, 0) << all.error;
+  EXPECT_THAT(all.out, HasSubstr("\nmixup = 0.3\n"));
+  EXPECT_THAT(all.out, HasSubstr("\nauto-augment = \"rand-m9-n2-mstd0.5-p0.5-inc1\"\n"));
+  EXPECT_THAT(all.out, HasSubstr("\nremode = \"pixel\"\n"));
+  EXPECT_FALSE(std::filesystem::exists(at("none")));
+  std::ofstream(at("printed.toml")) << all.out;
+  EXPECT_EQ(convolt("train --config '" + at("printed.toml") + "' --dry-run").out, all.out);
+  EXPECT_THAT(convolt(data + "--recipe heavy --config '" + at("printed.toml") + "' --hflip 0.25 --dry-run").out,
+              HasSubstr("\nhflip = 0.25\n"));
 }
 
 TEST_F(MainJob, TrainEvalPredict) {

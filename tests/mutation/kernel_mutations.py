@@ -21,6 +21,7 @@ OPTIMIZER = of("OptimizerTest", "LossScaleTest")
 MUON = of("MuonTest")
 POOL = of("PoolTest")
 AUGMENT = of("AugmentTest")
+PICTURE_OPS = "Op/PictureOpsTest.*/cpu"
 NORM = of("NormTest")
 RESAMPLE = of("ResampleTest")
 
@@ -397,6 +398,29 @@ KERNELS = {
         ("sign", "sums[0][j] += g[j] * v[j];", "sums[0][j] -= g[j] * v[j];"),
         ("sign", "g[j] *= scale[j];", "g[j] *= -scale[j];"),
         ("index", "if (dbias) dbias[c] = static_cast<float>(sums[1]);", "if (dbias) dbias[c] = static_cast<float>(sums[0]);"),
+    ]),
+    "kernels/picture_ops.cu": (PICTURE_OPS, [
+        ("index", "const int y = i / width, x = i - y * width;\n      for (int c = 0; c < C; ++c) other[i * C + c] = f(c, x, y);",
+         "const int y = i / width, x = i - y * width;\n      for (int c = 0; c < C; ++c) other[i * C + c] = f(c, x, 0);"),
+        ("constant", "(2 * sum + 13) / 26", "(2 * sum) / 26"),
+        ("constant", "uint32_t sum = step / 2;", "uint32_t sum = 0;"),
+        ("sign", "i < 0 ? -i : 2 * (size - 1) - i", "i < 0 ? -i - 1 : 2 * (size - 1) - i"),
+        ("sign", "cy + sine * dx + cosine * dy", "cy - sine * dx + cosine * dy"),
+        ("index", "(top + j) * kMostKnots + left + i", "(top + i) * kMostKnots + left + j"),
+        ("constant", "s.wide[i] = adds ?", "s.wide[i] = !adds ?"),
+        ("index", "if (canvas.now != result)", "if (canvas.now == nullptr)"),
+        ("index", "most = 255;\n        while (s.histogram[c][least] == 0)", "most = 254;\n        while (s.histogram[c][least] == 0)"),
+    ]),
+    "kernels/exec/jpeg_blocks.h": (PICTURE_OPS, [
+        ("index", "2 * smaller(row, last_mean) * kMcu", "2 * row * kMcu"),
+        ("constant", "percent + 50) / 100", "percent) / 100"),
+        ("index", "s.quantum[e / 64 < 4 ? 0 : 1]", "s.quantum[0]"),
+        ("index", "row / 8 * 2 + column / 8, row % 8 * 8", "row / 8 + column / 8 * 2, row % 8 * 8"),
+    ]),
+    "kernels/exec/warp_picture.h": (PICTURE_OPS, [
+        ("constant", "at.x - 0.5F", "at.x"),
+        ("sign", "x >= 0 && x < width", "x >= 0 && x <= width - 2"),
+        ("constant", "(t * (t * (3.F - 3.F * t) + 3.F) + 1.F)", "(t * (t * (3.F - 3.F * t) + 2.F) + 1.F)"),
     ]),
     "kernels/augment.cu": (AUGMENT, [
         ("barrier", "  for (int width = kThreads / 2; width > 0; width /= 2)\n    block.phase([&](int t) {\n      if (t < width) tree[t] += tree[t + width];\n    });",

@@ -170,15 +170,22 @@ int run_explain(const AugmentCommand& c, const Dataset& data, const AugmentOptio
                              {"seed", c.seed},
                              {"picture", {size.width, size.height}},
                              {"output", {o.width, o.height}}};
-    for (const DrawnValues& d : drawn) j["drawn"][d.operation] = d.values;
+    // A policy may choose an operation twice.
+    constexpr std::string_view kPolicy = "policy ";
+    for (const DrawnValues& d : drawn)
+      if (d.operation.starts_with(kPolicy))
+        j["drawn"]["policy"].push_back({{d.operation.substr(kPolicy.size()), d.values}});
+      else
+        j["drawn"][d.operation] = d.values;
     fmt::print("{}\n", j.dump());
     return 0;
   }
   fmt::print("{} ({}), sample {} of epoch {}, seed {}\n{} x {} pixels as decoded, {} x {} for the network\n", name,
              label, i, epoch, c.seed, size.width, size.height, o.width, o.height);
   for (const DrawnValues& d : drawn)
-    fmt::print("  {:<12}{}\n", d.operation,
-               d.values.empty() ? "none" : fmt::format("{:.6g}", fmt::join(d.values, ", ")));
+    fmt::print("  {:<20}{}\n", d.operation,
+               d.values.empty() ? d.operation.starts_with("policy ") ? "" : "none"
+                                : fmt::format("{:.6g}", fmt::join(d.values, ", ")));
   return 0;
 }
 

@@ -184,8 +184,8 @@ TEST_F(FolderIndexTest, OfAnotherFolderIsNotTaken) {
   scan();
   const TemporaryFolder other;
   for (const std::string& line : lines(scan())) other.write(line.substr(0, line.find(' ')), numbered_ppm(1, 2, 0));
-  for (const IndexedFile& file : scan_folder(other.path(), classes(), index(), {}, later()).files())
-    EXPECT_EQ(file.height, 2);
+  const FolderIndex found = scan_folder(other.path(), classes(), index(), {}, later());
+  for (const IndexedFile& file : found.files()) EXPECT_EQ(file.height, 2);
 }
 
 TEST_F(FolderIndexTest, ThatCannotBeKeptIsNotMade) {

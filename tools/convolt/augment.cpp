@@ -154,6 +154,7 @@ cv::Mat draw_sheet(const std::vector<Row>& rows, const std::string& title, const
 
 // What epoch --epoch draws for sample --sample.
 int run_explain(const AugmentCommand& c, const Dataset& data, const AugmentOptions& o) {
+  check(o);
   const int64_t i = c.sample.value_or(0);
   if (i >= data.size())
     throw UsageError(fmt::format("--sample {}: '{}' has samples 0 to {}", i, printable(c.path), data.size() - 1));

@@ -155,6 +155,22 @@ struct AugmentRow {
     for (int i = 4; i < blocks.stored; i += 4) store(out + i, Floats<4>{});
   }
 
+  HD void put(T* out, const Floats<C>& v) const {
+    if (blocks.channels > 0) return store_padded(out, v[0], C == 3 ? v[C / 2] : 0.F, C == 3 ? v[C - 1] : 0.F);
+    for (int c = 0; c < C; ++c) out[c] = T(v[c]);
+  }
+  // Over the erased pixels of the row: in the loop before, it would take registers of every pixel.
+  HD void put_noise(const Block<kThreads>& block, const RowRecord& r, int row) const {
+    block.phase([&](int t) {
+      for (int x = r.erase[0] + t; x < r.erase[0] + r.erase[2]; x += kThreads) {
+        const Floats<3> noise = normals(philox(r.erase_key, static_cast<uint64_t>(row * rows.width + x), 0));
+        Floats<C> v;
+        for (int c = 0; c < C; ++c) v[c] = noise[c];
+        put(place(block, x), v);
+      }
+    });
+  }
+
   HD float mean_grey(const Block<kThreads>& block, Shared& s, int64_t n) const {
     block.phase([&](int t) {
       s.tree[t] = 0;
@@ -206,14 +222,9 @@ struct AugmentRow {
       }
       const bool erased = erased_row && x >= r.erase[0] && x < r.erase[0] + r.erase[2];
       for (int c = 0; c < C; ++c) v[c] = erased ? r.erase_value[c] : (v[c] - mean[c]) * inverse_std[c];
-      if (erased && r.erase_key != 0) {
-        const Floats<3> noise = normals(philox(r.erase_key, static_cast<uint64_t>(row * rows.width + x), 0));
-        for (int c = 0; c < C; ++c) v[c] = noise[c];
-      }
-      T* const out = place(block, x);
-      if (blocks.channels > 0) return store_padded(out, v[0], C == 3 ? v[C / 2] : 0.F, C == 3 ? v[C - 1] : 0.F);
-      for (int c = 0; c < C; ++c) out[c] = T(v[c]);
+      put(place(block, x), v);
     });
+    if (erased_row && r.erase_key != 0) put_noise(block, r, row);
   }
 };
 

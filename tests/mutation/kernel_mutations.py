@@ -427,7 +427,7 @@ KERNELS = {
          "  block.phase([&](int t) {\n    for (int width = kThreads / 2; width > 0; width /= 2)\n      if (t < width) tree[t] += tree[t + width];\n  });"),
         ("sign", "factor * v[c] + (1.F - factor) * other", "factor * v[c] + (1.F + factor) * other"),
         ("sign", "(v[c] - mean[c]) * inverse_std[c]", "(v[c] + mean[c]) * inverse_std[c]"),
-        ("constant", "x < r.erase[0] + r.erase[2]", "x <= r.erase[0] + r.erase[2]"),
+        ("constant", "&& x < r.erase[0] + r.erase[2]", "&& x <= r.erase[0] + r.erase[2]"),
         ("index", "s.tree[t] += sums[n * rows.height + i];", "s.tree[t] += sums[i];"),
         ("sign", "v[c] += sampled[3] * fill[c];", "v[c] -= sampled[3] * fill[c];"),
         ("sign", "v = (v - centre) * scale;", "v = (v + centre) * scale;"),

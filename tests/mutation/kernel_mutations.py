@@ -412,7 +412,7 @@ KERNELS = {
         ("index", "most = 255;\n        while (s.histogram[c][least] == 0)", "most = 254;\n        while (s.histogram[c][least] == 0)"),
     ]),
     "kernels/exec/jpeg_blocks.h": (PICTURE_OPS, [
-        ("index", "2 * smaller(row, last_mean) * kMcu", "2 * row * kMcu"),
+        ("index", "2 * smaller(row, last_mean) * kMcu", "2 * smaller(row, last_mean + 1) * kMcu"),
         ("constant", "percent + 50) / 100", "percent) / 100"),
         ("index", "s.quantum[e / 64 < 4 ? 0 : 1]", "s.quantum[0]"),
         ("index", "row / 8 * 2 + column / 8, row % 8 * 8", "row / 8 + column / 8 * 2, row % 8 * 8"),

@@ -79,23 +79,23 @@ struct AugmentOptions {
   float brightness = 0, contrast = 0, saturation = 0;  // factor uniform in [max(0, 1 - v), 1 + v], in this order
   float hue = 0;                                       // uniform in [-hue, hue] of the circle, at most 0.5
   float grayscale = 0;                                 // probability of three equal channels
-  Policy policy = Policy::none;
-  int policy_ops = 2;
-  float magnitude = 9, magnitude_std = 0, policy_probability = 0.5F;
+  Policy policy = Policy::none;                        // one for all samples
+  int policy_ops = 2;                                  // of rand_augment and timm_rand: 1 to 12
+  float magnitude = 9, magnitude_std = 0, policy_probability = 0.5F;  // as Policy says
   // Probabilities, each with its amounts.
   float perspective = 0, distortion = 0.5F;                  // torchvision's RandomPerspective
   float elastic = 0, elastic_alpha = 50, elastic_sigma = 5;  // as its ElasticTransform, by splines (programme.cpp)
-  float invert = 0;
-  float posterize = 0;
-  int posterize_bits = 4;                        // kept of 8
-  float solarize = 0, solarize_threshold = 128;  // of 0..255
-  float auto_contrast = 0, equalize = 0;
-  float sharpness = 0, sharpness_factor = 2;
-  float blur = 0;
-  std::array<float, 2> blur_sigma{0.1F, 2.F};  // uniform, in output pixels; taps up to 3 sigma away
-  float noise = 0, noise_sigma = 0.1F;         // of 0..1
-  float jpeg = 0;
-  std::array<int, 2> jpeg_quality{30, 95};  // uniform
+  float invert = 0;                                          // 255 - v
+  float posterize = 0;                                       // of so many bits a colour:
+  int posterize_bits = 4;                                    // kept of 8
+  float solarize = 0, solarize_threshold = 128;              // of 0..255
+  float auto_contrast = 0, equalize = 0;                     // of each channel
+  float sharpness = 0, sharpness_factor = 2;                 // torchvision's; below 1 smooths
+  float blur = 0;                                            // Gaussian:
+  std::array<float, 2> blur_sigma{0.1F, 2.F};                // uniform, in output pixels; taps up to 3 sigma away
+  float noise = 0, noise_sigma = 0.1F;                       // of 0..1
+  float jpeg = 0;                                            // compressed and decoded, of quality:
+  std::array<int, 2> jpeg_quality{30, 95};                   // uniform
   // Probability of erasing a rectangle: torchvision's RandomErasing.
   float erase = 0;
   std::array<float, 2> erase_scale{0.02F, 0.33F};  // area relative to the output's

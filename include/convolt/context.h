@@ -50,6 +50,7 @@ struct Stream {
   void* handle = nullptr;       // cudaStream_t
   int32_t* counters = nullptr;  // kStreamCounters zeros in device memory, for kernels that leave them zero; CUDA
 };
+// How many counters a stream has.
 constexpr int kStreamCounters = 4096;
 
 struct EventState;

@@ -21,12 +21,13 @@ struct RawSample {
   // In place of `bytes` where the data set has them in memory: valid as long as it is.
   std::span<const uint8_t> kept = {};
 
+  // The bytes, wherever they are.
   std::span<const uint8_t> content() const { return kept.empty() ? std::span<const uint8_t>(bytes) : kept; }
 };
 
 // Of an upright picture: 3 channels but for grey raw pixels.
 struct PictureExtent {
-  int height = 0, width = 0, channels = 3;
+  int height = 0, width = 0, channels = 3;  // pixels; 0 x 0: no picture
 };
 
 // A class that derives from it defines size() and read(); the rest has defaults, which say less or cost more. Decode
@@ -82,7 +83,7 @@ enum class Split : uint8_t { train, validation };
 // change time of every file and reads only what has changed. Without an index, or where it cannot be kept, nothing but
 // time is different.
 struct IndexOptions {
-  bool use = true;
+  bool use = true;                                               // false: neither read nor made
   int threads = 0;                                               // that make or check it, 0 for as many as cores
   std::function<void(int64_t done, int64_t all)> progress = {};  // of making it, in pictures; by one thread at a time
 };

@@ -18,10 +18,11 @@ enum class PackAs : uint8_t {
   jpeg,    // what is no JPEG becomes one of quality 95
 };
 
+// What pack_dataset() reads and writes.
 struct PackOptions {
   std::string data_path, format = "auto";  // as for open_dataset()
   std::string output;                      // ends in .cvt; of several shards set-00000-of-00004.cvt and so on
-  PackAs as = PackAs::files;
+  PackAs as = PackAs::files;               // how pictures are stored
   int max_side = 0;        // pictures with a longer side are shrunk to it and stored as JPEG, or as pixels; 0: none are
   int shards = 1;          // 1 to 99,999, each of as many pictures
   int threads = 2;         // the bytes do not depend on it
@@ -43,10 +44,11 @@ struct PackResult {
 // cannot be written: then the partial file stays.
 PackResult pack_dataset(const PackOptions& options);
 
+// What unpack_dataset() reads and writes.
 struct UnpackOptions {
   std::string input;   // a packed set
   std::string output;  // a folder, empty or not there; gets train/<class>/<name> and val/<class>/<name>
-  int threads = 2;
+  int threads = 2;     // that read and write
 };
 
 // Writes files as they were packed, pixels as PNG (NAME.png). Each appears by rename. Returns their number. Throws

@@ -173,7 +173,7 @@ struct TrainResult {
   double best_top1 = -1;               // of the best epoch in validation; -1 without one
   std::vector<BadSample> bad_samples;  // of training and validation
   double seconds = 0;                  // of wall time
-  DataTimes data;
+  DataTimes data;                      // what the steps waited for
 };
 
 // Trains `graph` (as `card` describes it) from initialised Params. `interrupt`, when it becomes non-zero, ends the

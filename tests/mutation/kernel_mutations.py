@@ -20,8 +20,6 @@ LOSS = of("LossTest", "AnyLossTest")
 OPTIMIZER = of("OptimizerTest", "LossScaleTest")
 MUON = of("MuonTest")
 POOL = of("PoolTest")
-AUGMENT = of("AugmentTest")
-PICTURE_OPS = "Op/PictureOpsTest.*/cpu"
 NORM = of("NormTest")
 RESAMPLE = of("ResampleTest")
 
@@ -105,12 +103,6 @@ KERNELS = {
     "kernels/exec/grid.h": (POOL + ":" + RESAMPLE, [
         ("index", "static_cast<int>(line - n * h)", "static_cast<int>(line)"),
         ("sign", "row - line * w", "line * w - row"),
-    ]),
-    "kernels/exec/colour.h": (AUGMENT, [
-        ("constant", "0.587F * green", "0.578F * green"),
-        ("sign", "hue += 6.F * turn;", "hue -= 6.F * turn;"),
-        ("sign", "2.F + (v[2] - v[0])", "2.F + (v[0] - v[2])"),
-        ("index", "hue - 2.F * static_cast<float>(c)", "hue - 2.F * static_cast<float>(2 - c)"),
     ]),
     "kernels/batch_norm.cu": (BATCH_NORM, [
         ("sign", "const float d = v[j] - first[j];", "const float d = v[j] + first[j];"),
@@ -398,91 +390,5 @@ KERNELS = {
         ("sign", "sums[0][j] += g[j] * v[j];", "sums[0][j] -= g[j] * v[j];"),
         ("sign", "g[j] *= scale[j];", "g[j] *= -scale[j];"),
         ("index", "if (dbias) dbias[c] = static_cast<float>(sums[1]);", "if (dbias) dbias[c] = static_cast<float>(sums[0]);"),
-    ]),
-    "kernels/picture_ops.cu": (PICTURE_OPS, [
-        ("index", "const int y = i / width, x = i - y * width;\n      for (int c = 0; c < C; ++c) other[i * C + c] = f(c, x, y);",
-         "const int y = i / width, x = i - y * width;\n      for (int c = 0; c < C; ++c) other[i * C + c] = f(c, x, 0);"),
-        ("constant", "(2 * sum + 13) / 26", "(2 * sum) / 26"),
-        ("constant", "uint32_t sum = step / 2;", "uint32_t sum = 0;"),
-        ("sign", "i < 0 ? -i : 2 * (size - 1) - i", "i < 0 ? -i - 1 : 2 * (size - 1) - i"),
-        ("sign", "cy + sine * dx + cosine * dy", "cy - sine * dx + cosine * dy"),
-        ("index", "(top + j) * kMostKnots + left + i", "(top + i) * kMostKnots + left + j"),
-        ("constant", "s.wide[i] = adds ?", "s.wide[i] = !adds ?"),
-        ("index", "if (canvas.now != result)", "if (canvas.now == nullptr)"),
-        ("index", "most = 255;\n        while (s.histogram[c][least] == 0)", "most = 254;\n        while (s.histogram[c][least] == 0)"),
-    ]),
-    "kernels/exec/jpeg_blocks.h": (PICTURE_OPS, [
-        ("index", "2 * smaller(row, last_mean) * kMcu", "2 * smaller(row, last_mean + 1) * kMcu"),
-        ("constant", "percent + 50) / 100", "percent) / 100"),
-        ("index", "s.quantum[e / 64 < 4 ? 0 : 1]", "s.quantum[0]"),
-        ("index", "row / 8 * 2 + column / 8, row % 8 * 8", "row / 8 + column / 8 * 2, row % 8 * 8"),
-    ]),
-    "kernels/exec/warp_picture.h": (PICTURE_OPS, [
-        ("constant", "at.x - 0.5F", "at.x"),
-        ("sign", "x >= 0 && x < width", "x >= 0 && x <= width - 2"),
-        ("constant", "(t * (t * (3.F - 3.F * t) + 3.F) + 1.F)", "(t * (t * (3.F - 3.F * t) + 2.F) + 1.F)"),
-    ]),
-    "kernels/augment.cu": (AUGMENT, [
-        ("barrier", "  for (int width = kThreads / 2; width > 0; width /= 2)\n    block.phase([&](int t) {\n      if (t < width) tree[t] += tree[t + width];\n    });",
-         "  block.phase([&](int t) {\n    for (int width = kThreads / 2; width > 0; width /= 2)\n      if (t < width) tree[t] += tree[t + width];\n  });"),
-        ("sign", "factor * v[c] + (1.F - factor) * other", "factor * v[c] + (1.F + factor) * other"),
-        ("sign", "(v[c] - mean[c]) * inverse_std[c]", "(v[c] + mean[c]) * inverse_std[c]"),
-        ("constant", "&& x < r.erase[0] + r.erase[2]", "&& x <= r.erase[0] + r.erase[2]"),
-        ("index", "s.tree[t] += sums[n * rows.height + i];", "s.tree[t] += sums[i];"),
-        ("sign", "v[c] += sampled[3] * fill[c];", "v[c] -= sampled[3] * fill[c];"),
-        ("sign", "v = (v - centre) * scale;", "v = (v + centre) * scale;"),
-        ("constant", "v += v[3] * fill;", ""),
-    ]),
-    "kernels/exec/axis.h": (AUGMENT, [
-        ("sign", "(1.5F * d - 2.5F)", "(1.5F * d + 2.5F)"),
-        ("constant", "larger(1.F - d, D{})", "larger(1.1F - d, D{})"),
-        ("constant", ": 2.F * scale;", ": 1.F * scale;"),
-        ("constant", "if (p > last) p = 2.F * last - p;", "if (p > last) p = last - p;"),
-        ("sign", "(y + 0.5F) + r.map[2]", "(y + 0.5F) - r.map[2]"),
-        ("constant", "r.map[3] * (x + 0.5F)", "r.map[3] * x"),
-        ("constant", "return _mm256_floor_ps(centres - support + 0.5F);", "return _mm256_floor_ps(centres - support);"),
-        ("constant", "Eight{} + (to - static_cast<float>(count))", "Eight{} + to"),
-        ("index", "return smaller(larger(begins(centres), Eight{} + from),", "return smaller(begins(centres),"),
-        ("constant", "return taps() <= count && high", "return high"),
-        ("index", "centres[i] = bordered(centres[i]);", "centres[i] = bordered(centres[0]);"),
-        ("constant", "(distances > -0.5F) & (distances <= 0.5F)", "(distances > -0.5F) & (distances <= 1.5F)"),
-        ("index", "sum += weights_at(distances + static_cast<float>(i));", "sum += weights_at(distances);"),
-    ]),
-    "kernels/exec/tile_filters.h": (AUGMENT, [
-        ("constant", "weights_at(from + (static_cast<float>(i) + 0.5F) - centres)", "weights_at(from + static_cast<float>(i) - centres)"),
-        ("index", "weights_at(left + (static_cast<float>(i) + 0.5F) - cx)", "weights_at(left + 0.5F - cx)"),
-        ("index", "weights_at(top + (static_cast<float>(j) + 0.5F) - cy)", "weights_at(top + 0.5F - cy)"),
-        ("constant", "const Eight inside = across_inside * down_inside;", "const Eight inside = across_inside;"),
-        ("constant", "columns.fills() && !all(", "false && !all("),
-        ("constant", "const Eight scale = 1.F / (255.F * whole);", "const Eight scale = 1.F / (255.F + 0.F * whole);"),
-        ("sign", "put(f.fill + t, 1.F - inside / whole);", "put(f.fill + t, 1.F + inside / whole);"),
-        ("constant", "put(f.fill + t, inside ? Eight{} : Eight{} + 1.F);", "put(f.fill + t, Eight{});"),
-        ("index", "(from, EightInts) - first);", "(from, EightInts));"),
-    ]),
-    "kernels/exec/sample.h": (AUGMENT, [
-        ("sign", "m[2] += m[0] * x + m[1] * y;", "m[2] += m[0] * x - m[1] * y;"),
-        ("sign", "m[3] = -m[3];", "m[3] = m[3];"),
-        ("constant", "m[5] += m[3] * static_cast<float>(width);", ""),
-        ("constant", "if (last - first > kSpan) return false;", ""),
-        ("barrier", "s.weights[t] = axis.weight(row + t, centre);"),
-        ("index", "sum += weights[k] * static_cast<float>(p[k * stride + j]);", "sum += weights[0] * static_cast<float>(p[k * stride + j]);"),
-        ("index", "blended[(i - first) * S + c]", "blended[(i - first) * S]"),
-        ("constant", "lanes[t][3] * row_weight * 255.F", "lanes[t][3] * row_weight * 250.F"),
-        ("constant", "f.whole[t] * row_weight * 255.F", "row_weight * 255.F"),
-        ("sign", "sum[3] = 1.F - across.inside", "sum[3] = 1.F + across.inside"),
-        ("index", "s.columns = Axis::of(record.map[0], record.map[1],", "s.columns = Axis::of(record.map[3], record.map[4],"),
-        ("constant", "first = smaller(first, static_cast<int>(s.columns.high) - N);", ""),
-    ]),
-    "kernels/exec/filter.h": (AUGMENT, [
-        ("index", "const Eight weight = _mm256_broadcast_ss(weights + k);", "const Eight weight = _mm256_broadcast_ss(weights);"),
-        ("index", "sum[i] = add ? eight(out + 8 * i) : Eight{};", "sum[i] = Eight{};"),
-        ("index", "_mm256_setr_epi32(0, 0, 0, 1, 1, 1, 2, 2)", "_mm256_setr_epi32(0, 0, 0, 1, 1, 1, 1, 2)"),
-        ("index", "_MM_SHUFFLE(3, 3, 3, 2)", "_MM_SHUFFLE(3, 3, 2, 2)"),
-        ("index", "_mm_alignr_epi8(last, high, 8)", "_mm_alignr_epi8(last, high, 4)"),
-        ("index", "sum_pixels(a[1], b[1], across + 4)", "sum_pixels(a[1], b[1], across)"),
-        ("index", "sum_pixels(eight(p + 12), four(p + 20), across + 4)", "sum_pixels(eight(p + 12), four(p + 20), across)"),
-        ("index", "const __m256 weight = _mm256_broadcast_ss(down);", "const __m256 weight = _mm256_broadcast_ss(down - j * step);"),
-        ("index", "sum = _mm256_fmadd_ps(_mm256_broadcast_ss(down), pixels<N>(p), sum);", "sum = _mm256_fmadd_ps(_mm256_broadcast_ss(down - j * step), pixels<N>(p), sum);"),
-        ("index", "_mm_storeu_ps(out + (j + 4) * N + i,", "_mm_storeu_ps(out + (j ^ 1) * N + i,"),
     ]),
 }

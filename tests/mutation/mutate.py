@@ -3,7 +3,7 @@
 
     tests/mutation/mutate.py [--only PATTERN] [--list | --check] [--jobs N]
 
-The faults are listed in kernel_mutations.py, conv_mutations.py and data_mutations.py. Works in a copy of the tree under build/mutation, which it keeps, so
+The faults are listed in kernel_mutations.py, augment_mutations.py, conv_mutations.py and data_mutations.py. Works in a copy of the tree under build/mutation, which it keeps, so
 that a second run builds little. Prints a table and "N caught, N survived"; exit code 1 when any survives, or does not compile. --only takes those whose line of
 --list matches a regular expression; --check only looks whether each fault still has its place, and compiles nothing.
 """
@@ -18,6 +18,7 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
+from augment_mutations import AUGMENTATION  # noqa: E402
 from conv_mutations import CONV  # noqa: E402
 from data_mutations import DATA  # noqa: E402
 from kernel_mutations import KERNELS  # noqa: E402
@@ -37,7 +38,7 @@ OTHER_TYPES = """    case DType::bf16:
 NOT_F32_ALONE = "Op/BatchNormTest.PlainSumsFinalizeAsShiftedOnes/*"
 PHASE = "block.phase("
 # By the program whose tests must find them.
-MUTATIONS = {"test_kernels": KERNELS, "test_conv": CONV, "test_data": DATA}
+MUTATIONS = {"test_kernels": KERNELS | AUGMENTATION, "test_conv": CONV, "test_data": DATA}
 
 Fault = collections.namedtuple("Fault", "program file kind old new tests")
 

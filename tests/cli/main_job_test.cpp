@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "cli/program.h"
+#include "cli/main_job.h"
 #include "core/philox.h"
 #include "io/safetensors.h"
 
@@ -17,25 +17,6 @@ namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
-
-class MainJob : public testing::Test {
-protected:
-  static void SetUpTestSuite() {
-    folder_ = new TempFolder;
-    ASSERT_EQ(convolt("synth '" + folder_->path("shapes") +
-                      "' --classes 3 --train-per-class 16 --val-per-class 5 --min-side 32 --max-side 48")
-                  .code,
-              0);
-  }
-  static void TearDownTestSuite() { delete folder_; }
-  static std::string at(const std::string& name) { return folder_->path(name); }
-  static std::string train(const std::string& run) {
-    return "train --data-path '" + at("shapes") + "' --model resnet20 -b 8 --seed 5 --rotate 20 --output-dir '" +
-           at(run) + "' ";
-  }
-  static TempFolder* folder_;
-};
-TempFolder* MainJob::folder_ = nullptr;
 
 // Of the class folders alone; the same pictures for training, evaluation and report, and half of the others to train
 // on.
@@ -56,46 +37,6 @@ TEST_F(MainJob, APartIsKeptForValidation) {
   const Outcome limited =
       convolt("eval --checkpoint '" + at("parts/best.safetensors") + "' " + data + "--json --limit 5");
   EXPECT_EQ(json::parse(limited.out).at("samples"), 5);
-}
-
-TEST_F(MainJob, WhatIsDrawnForAPictureCanBeAskedFor) {
-  const std::string command =
-      "augment --data-path '" + at("shapes") +
-      "' --model resnet20 --rotate 15 --no-augment --hflip 1 --seed 4 --explain --sample 7 --epoch ";
-  const Outcome o = convolt(command + "2 --json");
-  ASSERT_EQ(o.code, 0) << o.error;
-  const json j = json::parse(o.out);
-  EXPECT_EQ(j.at("sample"), 7);
-  EXPECT_EQ(j.at("output"), (json{32, 32}));
-  // Centred: the shorter side whole.
-  const std::vector<double> crop = j.at("drawn").at("crop");
-  EXPECT_NEAR(std::min(crop[2] - crop[0], crop[3] - crop[1]),
-              std::min(j.at("picture")[0].get<double>(), j.at("picture")[1].get<double>()), 1e-9);
-  EXPECT_EQ(j.at("drawn").at("hflip"), (json{1.0}));
-  EXPECT_LE(std::abs(j.at("drawn").at("rotate")[0].get<double>()), 15);
-  EXPECT_EQ(j.at("drawn").size(), 3U);
-  EXPECT_NE(json::parse(convolt(command + "3 --json").out).at("drawn").at("rotate"), j.at("drawn").at("rotate"));
-  EXPECT_THAT(convolt(command + "2").out, HasSubstr("  hflip               1\n"));
-  const json chosen = json::parse(convolt(command + "2 --json --aa rand-m9-n5-p1").out).at("drawn").at("policy");
-  EXPECT_EQ(chosen.size(), 5U) << "each operation, also one that is chosen twice: " << chosen.dump();
-}
-
-// A recipe's flags, those of the command line in their place, and all of them once more from what was printed.
-TEST_F(MainJob, ARecipeIsFlags) {
-  const Outcome text = convolt("train --recipe cifar --dry-run");
-  ASSERT_EQ(text.code, 0) << text.error;
-  EXPECT_THAT(text.out, HasSubstr("crop-padding = 4\n"));
-  const std::string data = "train --data-path '" + at("shapes") + "' --model resnet20 ";
-  const Outcome all = convolt(data + "--recipe heavy --mixup 0.3 --dry-run --output-dir '" + at("none") + "'");
-  ASSERT_EQ(all.code, 0) << all.error;
-  EXPECT_THAT(all.out, HasSubstr("\nmixup = 0.3\n"));
-  EXPECT_THAT(all.out, HasSubstr("\nauto-augment = \"rand-m9-n2-mstd0.5-p0.5-inc1\"\n"));
-  EXPECT_THAT(all.out, HasSubstr("\nremode = \"pixel\"\n"));
-  EXPECT_FALSE(std::filesystem::exists(at("none")));
-  std::ofstream(at("printed.toml")) << all.out;
-  EXPECT_EQ(convolt("train --config '" + at("printed.toml") + "' --dry-run").out, all.out);
-  EXPECT_THAT(convolt(data + "--recipe heavy --config '" + at("printed.toml") + "' --hflip 0.25 --dry-run").out,
-              HasSubstr("\nhflip = 0.25\n"));
 }
 
 TEST_F(MainJob, TrainEvalPredict) {

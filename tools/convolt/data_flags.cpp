@@ -6,8 +6,13 @@
 
 #include "count_line.h"
 #include "flags.h"
+#include "word_table.h"
 
 namespace convolt::cli {
+namespace {
+const WordTable<Sampler> kSamplers{
+    {"shuffle", Sampler::shuffle}, {"balanced", Sampler::balanced}, {"weighted", Sampler::weighted}};
+}  // namespace
 
 void DataFlags::add(FlagSet& flags, bool training) {
   flags.group("Data");
@@ -47,7 +52,7 @@ void DataFlags::add(FlagSet& flags, bool training) {
             "--sampler", sampler,
             "what an epoch shows: shuffle: each picture once; balanced: each class as often; weighted: at random by "
             "the list's weights")
-        .check(one_of({"shuffle", "balanced", "weighted"}));
+        .check(name_in(kSamplers));
   if (training)
     flags
         .option("--repeats,--aug-repeats,--ra-reps", repeats,
@@ -60,9 +65,7 @@ int DataFlags::worker_count() const {
   return workers > 0 ? workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
-Sampler DataFlags::sampling() const {
-  return sampler == "balanced" ? Sampler::balanced : sampler == "weighted" ? Sampler::weighted : Sampler::shuffle;
-}
+Sampler DataFlags::sampling() const { return value_of(sampler, kSamplers); }
 
 namespace {
 

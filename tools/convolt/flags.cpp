@@ -8,6 +8,7 @@
 
 #include "conv/described_device.h"
 #include "data/decode.h"
+#include "word_table.h"
 
 namespace convolt::cli {
 
@@ -82,25 +83,9 @@ std::optional<int64_t> MemoryFlags::bytes() const { return budget ? to_bytes(*bu
 namespace {
 using Interpolation = AugmentOptions::Interpolation;
 using Border = AugmentOptions::Border;
-const std::vector<std::pair<std::string, Interpolation>> kInterpolations{
+const WordTable<Interpolation> kInterpolations{
     {"nearest", Interpolation::nearest}, {"bilinear", Interpolation::bilinear}, {"bicubic", Interpolation::bicubic}};
-const std::vector<std::pair<std::string, Border>> kBorders{
-    {"constant", Border::constant}, {"edge", Border::edge}, {"reflect", Border::reflect}};
-
-template <class T>
-Rule name_in(const std::vector<std::pair<std::string, T>>& names) {
-  std::vector<std::string> words;
-  for (const auto& [name, value] : names) words.push_back(name);
-  return one_of(words);
-}
-template <class T>
-T value_of(const std::string& word, const std::vector<std::pair<std::string, T>>& names) {
-  return std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.first == word; })->second;
-}
-template <class T>
-std::string name_of(T value, const std::vector<std::pair<std::string, T>>& names) {
-  return std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.second == value; })->first;
-}
+const WordTable<Border> kBorders{{"constant", Border::constant}, {"edge", Border::edge}, {"reflect", Border::reflect}};
 }  // namespace
 
 void PictureFlags::add(FlagSet& flags, bool training) {

@@ -1,7 +1,12 @@
 // Mixup and CutMix, by timm's names.
 #include "flags.h"
+#include "word_table.h"
 
 namespace convolt::cli {
+namespace {
+using Mode = MixOptions::Mode;
+const WordTable<Mode> kModes{{"batch", Mode::batch}, {"pair", Mode::pair}, {"elem", Mode::elem}};
+}  // namespace
 
 void MixFlags::add(FlagSet& flags) {
   flags.group("Augmentation");
@@ -20,7 +25,7 @@ void MixFlags::add(FlagSet& flags) {
       .option("--mixup-mode", mode,
               "what is drawn together: batch: all of a batch; pair: two that are mixed with each other; elem: each "
               "picture alone")
-      .check(one_of({"batch", "pair", "elem"}));
+      .check(name_in(kModes));
   flags.option("--mixup-off-epoch", off_epoch, "mix for so many epochs and no longer; 0: to the end")
       .check(at_least(0));
 }
@@ -31,7 +36,7 @@ MixOptions MixFlags::options() const {
   o.cutmix_alpha = cutmix;
   o.prob = prob;
   o.switch_prob = switch_prob;
-  o.mode = mode == "pair" ? MixOptions::Mode::pair : mode == "elem" ? MixOptions::Mode::elem : MixOptions::Mode::batch;
+  o.mode = value_of(mode, kModes);
   o.off_epoch = off_epoch;
   return o;
 }

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "convolt/error.h"
+#include "word_table.h"
 
 namespace convolt::cli {
 namespace {
@@ -15,11 +16,11 @@ using Policy = AugmentOptions::Policy;
 using EraseMode = AugmentOptions::EraseMode;
 
 // As torchvision's and timm's training scripts call them.
-const std::vector<std::pair<std::string, Policy>> kPolicies{
+const WordTable<Policy> kPolicies{
     {"none", Policy::none},         {"ra", Policy::rand_augment}, {"ta_wide", Policy::trivial_wide},
     {"imagenet", Policy::imagenet}, {"cifar10", Policy::cifar10}, {"svhn", Policy::svhn},
     {"3a", Policy::three_augment},  {"augmix", Policy::augmix}};
-const std::vector<std::pair<std::string, EraseMode>> kEraseModes{
+const WordTable<EraseMode> kEraseModes{
     {"const", EraseMode::constant}, {"rand", EraseMode::colour}, {"pixel", EraseMode::pixels}};
 
 bool is_timm(Policy policy) { return policy == Policy::timm_rand || policy == Policy::timm_rand_increasing; }
@@ -57,9 +58,8 @@ void read_timm(const std::string& text, AugmentOptions& o) {
   }
 }
 
-std::string name_of(const AugmentOptions& o) {
-  if (!is_timm(o.policy))
-    return std::find_if(kPolicies.begin(), kPolicies.end(), [&](const auto& p) { return p.second == o.policy; })->first;
+std::string policy_name(const AugmentOptions& o) {
+  if (!is_timm(o.policy)) return name_of(o.policy, kPolicies);
   return fmt::format("rand-m{:g}-n{}-mstd{:g}-p{:g}-inc{:d}", o.magnitude, o.policy_ops, o.magnitude_std,
                      o.policy_probability, o.policy == Policy::timm_rand_increasing);
 }
@@ -120,7 +120,7 @@ void PolicyFlags::add(FlagSet& flags) {
   add_chance(flags, "--jpeg", jpeg, 3, "P[,LOW,HIGH]: of compression as JPEG, quality uniform [0,30,95]");
   flags
       .option("--remode,--erase-mode", erase_mode, "erased rectangles become const, rand (one colour) or pixel [const]")
-      .check(one_of({"const", "rand", "pixel"}));
+      .check(name_in(kEraseModes));
   flags.option("--erase-value", erase_value, "of const, after normalisation [0]");
   flags.option("--erase-scale", erase_scale, "area of erased rectangles, LOW,HIGH [0.02,0.33]")
       .delimiter(',')
@@ -158,10 +158,7 @@ void PolicyFlags::apply_to(AugmentOptions& o) const {
   take(blur, o.blur, o.blur_sigma[0], o.blur_sigma[1]);
   take(noise, o.noise, o.noise_sigma);
   take(jpeg, o.jpeg, o.jpeg_quality[0], o.jpeg_quality[1]);
-  if (erase_mode)
-    o.erase_mode = std::find_if(kEraseModes.begin(), kEraseModes.end(), [&](const auto& m) {
-                     return m.first == *erase_mode;
-                   })->second;
+  if (erase_mode) o.erase_mode = value_of(*erase_mode, kEraseModes);
   if (erase_value) o.erase_value = *erase_value;
   if (!erase_scale.empty()) std::copy(erase_scale.begin(), erase_scale.end(), o.erase_scale.begin());
   if (!erase_ratio.empty()) std::copy(erase_ratio.begin(), erase_ratio.end(), o.erase_ratio.begin());
@@ -173,13 +170,11 @@ void resolve_policy(const AugmentOptions& o, Resolved& r) {
     for (const float v : values) words.push_back(fmt::format("{}", v));
     return words;
   };
-  r["auto-augment"] = {name_of(o)};
+  r["auto-augment"] = {policy_name(o)};
   if (has_magnitude(o.policy)) r["ra-magnitude"] = {fmt::format("{}", o.magnitude)};
   if (o.policy == Policy::rand_augment) r["ra-ops"] = {fmt::format("{}", o.policy_ops)};
   for (const Chance& c : chances_of(o)) r[c.flag] = numbers(c.values);
-  r["remode"] = {std::find_if(kEraseModes.begin(), kEraseModes.end(), [&](const auto& m) {
-                   return m.second == o.erase_mode;
-                 })->first};
+  r["remode"] = {name_of(o.erase_mode, kEraseModes)};
   r["erase-value"] = {fmt::format("{}", o.erase_value)};
   r["erase-scale"] = numbers(o.erase_scale);
   r["erase-ratio"] = numbers(o.erase_ratio);
@@ -187,7 +182,7 @@ void resolve_policy(const AugmentOptions& o, Resolved& r) {
 
 std::vector<std::string> describe_policy(const AugmentOptions& o) {
   std::vector<std::string> parts;
-  if (o.policy != Policy::none) parts.push_back("policy " + name_of(o));
+  if (o.policy != Policy::none) parts.push_back("policy " + policy_name(o));
   for (const Chance& c : chances_of(o))
     if (c.values[0] > 0) parts.push_back(fmt::format("{} {:g}", c.flag, fmt::join(c.values, ",")));
   return parts;

@@ -246,12 +246,12 @@ void augment_of(Stream s, const AugmentArgs& args) {
     kernel.inverse_std[c] = 1.F / args.std[c];
   }
   const int64_t blocks = shape[0] * height;
-  if (args.drafts) {
-    for_each_block<kThreads>(s, blocks, DraftRow<C>{kernel.rows, args.drafts});
-    PictureOpsArgs ops{args.input, shape[0], height, width, C, args.drafts, args.spare, args.kept, args.wide, {}};
+  if (args.drafts.bytes) {
+    for_each_block<kThreads>(s, blocks, DraftRow<C>{kernel.rows, args.drafts.bytes});
+    PictureOpsArgs ops{args.input, shape[0], height, width, C, args.drafts, {}};
     std::copy(args.fill, args.fill + 3, ops.fill);
     run_picture_ops(s, ops);
-    kernel.rows.drafts = args.drafts;
+    kernel.rows.drafts = args.drafts.bytes;
   }
   if (args.contrast) {
     kernel.sums = args.grey_sums;

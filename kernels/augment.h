@@ -50,9 +50,7 @@ struct AugmentArgs {
   AugmentOptions::Border border = AugmentOptions::Border::constant;
   bool contrast = false;       // some record may have contrast != 1 (else its contrast is ignored): sum the greys first
   float* grey_sums = nullptr;  // f32 [N, H] scratch, needed when `contrast`: the grey of each row of the output
-  // u8 [N, H, W, C] scratch, and those of PictureOpsArgs. Null: records have no programmes (or none that is heeded).
-  uint8_t *drafts = nullptr, *spare = nullptr, *kept = nullptr;
-  uint16_t* wide = nullptr;
+  PictureBuffers drafts;       // scratch; none: programmes are passed over
   // [N, H, W, C], C = 1 or 3, or so many laid out as `blocks` says (stem.h; channels 0: plain); f32, bf16 or f16.
   Tensor y;
   PixelBlocks blocks;

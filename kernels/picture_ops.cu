@@ -368,22 +368,21 @@ struct RunProgramme {
   using Shared = OpsShared;
   const StepInput* input;
   int height, width;
-  uint8_t *bytes, *spare, *kept;
-  uint16_t* wide;
+  PictureBuffers buffers;
   uint8_t fill[3];
 
   HD void operator()(const Block<kOpThreads>& block, Shared& s) const {
     const PictureProgramme& programme = input->records[block.index].programme;
     if (programme.count == 0) return;
     const int64_t size = int64_t{height} * width * C, first = block.index * size;
-    uint8_t* const result = bytes + first;
+    uint8_t* const result = buffers.bytes + first;
     block.phase_of(1, [&](int) {
       for (int c = 0; c < C; ++c) s.fill[c] = fill[c];
-      s.kept = kept ? kept + first : nullptr;
-      s.wide = wide ? wide + first : nullptr;
+      s.kept = buffers.kept ? buffers.kept + first : nullptr;
+      s.wide = buffers.wide ? buffers.wide + first : nullptr;
       s.key = programme.key;
     });
-    Canvas<C> canvas{block, s, height, width, result, spare + first};
+    Canvas<C> canvas{block, s, height, width, result, buffers.spare + first};
 #if defined(__CUDA_ARCH__)
 #pragma unroll 1
 #endif
@@ -394,7 +393,7 @@ struct RunProgramme {
 
 template <int C>
 void run_picture_ops_of(Stream s, const PictureOpsArgs& a) {
-  RunProgramme<C> kernel{a.input, a.height, a.width, a.bytes, a.spare, a.kept, a.wide, {}};
+  RunProgramme<C> kernel{a.input, a.height, a.width, a.buffers, {}};
   for (int c = 0; c < 3; ++c) kernel.fill[c] = static_cast<uint8_t>(a.fill[c] * 255.F + 0.5F);
   for_each_block<kOpThreads>(s, a.pictures, kernel);
 }

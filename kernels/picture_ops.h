@@ -65,15 +65,20 @@ struct PictureProgramme {
   float map[8] = {1, 0, 0, 0, 1, 0, 0, 0};
 };
 
+// Of a batch's pictures, [N, H, W, C] each.
+struct PictureBuffers {
+  uint8_t* bytes = nullptr;  // the pictures
+  uint8_t* spare = nullptr;  // scratch
+  uint8_t* kept = nullptr;   // scratch, where a programme may have `keep`
+  uint16_t* wide = nullptr;  // scratch, where a programme may have `blur` or `end_chain`
+};
+
 struct PictureOpsArgs {
   const StepInput* input = nullptr;  // records: their programmes
   int64_t pictures = 0;
   int height = 0, width = 0, channels = 3;  // 3 or 1
-  uint8_t* bytes = nullptr;   // [pictures, height, width, channels], overwritten where there is a programme
-  uint8_t* spare = nullptr;   // as `bytes`: scratch
-  uint8_t* kept = nullptr;    // likewise, where a programme may have `keep`
-  uint16_t* wide = nullptr;   // likewise, where a programme may have `blur` or `end_chain`
-  float fill[3] = {0, 0, 0};  // 0..1
+  PictureBuffers buffers;                   // bytes: overwritten where there is a programme
+  float fill[3] = {0, 0, 0};                // 0..1
 };
 
 // Runs all programmes, in one launch: a block for each picture. An operation moves the picture once or twice, of which

@@ -4,10 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
+#include "augment/dice.h"
 #include "convolt/error.h"
-#include "core/philox.h"
 
 namespace convolt {
 namespace {
@@ -24,8 +23,7 @@ double log_gamma(double alpha, const MixKey& key, uint32_t which) {
   const double d = (alpha < 1 ? alpha + 1 : alpha) - 1.0 / 3, c = 1 / std::sqrt(9 * d);
   for (uint32_t attempt = 0;; ++attempt) {  // of which at least 19 in 20 are taken
     const Philox4 bits = roll(key, 1 + 2 * attempt + which);
-    const double normal =
-        std::sqrt(-2 * std::log(inner(bits.v[0]))) * std::cos(2 * std::numbers::pi * inner(bits.v[1]));
+    const double normal = box_muller(inner(bits.v[0]), inner(bits.v[1]));
     const double root = 1 + c * normal;
     if (root <= 0) continue;
     const double v = root * root * root;
@@ -40,7 +38,7 @@ struct Side {
 };
 Side cut(int size, double share, uint32_t bits) {
   const int half = static_cast<int>(size * share) / 2;
-  const int centre = static_cast<int>((uint64_t{bits} * static_cast<uint64_t>(size)) >> 32);
+  const int centre = below(bits, size);
   const int begin = std::max(centre - half, 0);
   return {begin, std::min(centre + half, size) - begin};
 }

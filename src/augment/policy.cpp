@@ -148,14 +148,11 @@ void place_erasing(const AugmentOptions& options, const Dice& dice, SampleRecord
   }
 }
 
-// Normals by Box and Muller (kernels/exec/normals.h does it for pixels).
+// As kernels/exec/normals.h does it for pixels.
 std::array<float, 3> colour_of(const Philox4& bits) {
-  const auto normal = [](uint32_t length, double turn) {
-    return static_cast<float>(std::sqrt(-2 * std::log(1 - static_cast<double>(uniform(length)))) *
-                              std::cos(2 * std::numbers::pi * turn));
-  };
-  const double turn = uniform(bits.v[1]);
-  return {normal(bits.v[0], turn), normal(bits.v[0], turn - 0.25), normal(bits.v[2], uniform(bits.v[3]))};
+  const double above_0 = 1 - static_cast<double>(uniform(bits.v[0])), turns = uniform(bits.v[1]);
+  return {static_cast<float>(box_muller(above_0, turns)), static_cast<float>(box_muller(above_0, turns - 0.25)),
+          static_cast<float>(normal(bits.v[2], bits.v[3]))};
 }
 
 void fill_erasing(const AugmentOptions& options, const Dice& dice, SampleRecord& record) {
@@ -168,13 +165,6 @@ void fill_erasing(const AugmentOptions& options, const Dice& dice, SampleRecord&
   if (options.erase_mode != AugmentOptions::EraseMode::pixels) return;
   const Philox4 bits = dice.roll(Draw::erase_colour, 1);
   record.erase_key = std::max<uint64_t>(uint64_t{bits.v[0]} << 32 | bits.v[1], 1);
-}
-
-void require(bool holds, const char* option, const char* range, auto... found) {
-  if (holds) return;
-  std::string values;
-  ((values += fmt::format("{}{}", values.empty() ? "" : ", ", found)), ...);
-  throw UsageError(fmt::format("augmentation option {} must be {}, found {}", option, range, values));
 }
 
 }  // namespace
@@ -203,7 +193,7 @@ SampleRecord make_record(const AugmentOptions& options, int picture_height, int 
   const Placement placement = place(options, {0, 0, picture_width, picture_height}, dice);
   Affine of_policy;
   if (may_have_programme(options)) {
-    DrawnProgramme drawn = draw_programme(options, dice);
+    const DrawnProgramme drawn = draw_programme(options, dice);
     of_policy = drawn.map;
     record.programme = drawn.programme;
   }
@@ -245,8 +235,7 @@ std::vector<DrawnValues> explain(const AugmentOptions& o, int picture_height, in
   add(o.zoom != std::array{1.F, 1.F}, "zoom", {turn.zoom});
   add(o.rotate > 0, "rotate", {turn.angle});
   add(o.translate > 0, "translate", {static_cast<double>(turn.x), static_cast<double>(turn.y)});
-  if (may_have_programme(o))
-    for (DrawnValues& values : draw_programme(o, dice).drawn) drawn.push_back(std::move(values));
+  draw_programme(o, dice, &drawn);
   add(o.brightness > 0, "brightness", one(record.brightness));
   add(o.contrast > 0, "contrast", one(record.contrast));
   add(o.saturation > 0, "saturation", one(record.saturation));
@@ -295,10 +284,10 @@ AugmentArgs augment_args(const AugmentOptions& options, int64_t batch, void* scr
   auto* const memory = static_cast<uint8_t*>(scratch);
   if (options.contrast > 0) args.grey_sums = reinterpret_cast<float*>(memory);
   if (may_have_programme(options)) {
-    args.drafts = memory + layout.drafts;
-    args.spare = memory + layout.spare;
-    if (layout.wide > layout.kept) args.kept = memory + layout.kept;
-    if (layout.bytes > layout.wide) args.wide = reinterpret_cast<uint16_t*>(memory + layout.wide);
+    args.drafts.bytes = memory + layout.drafts;
+    args.drafts.spare = memory + layout.spare;
+    if (layout.wide > layout.kept) args.drafts.kept = memory + layout.kept;
+    if (layout.bytes > layout.wide) args.drafts.wide = reinterpret_cast<uint16_t*>(memory + layout.wide);
   }
   std::copy(options.mean.begin(), options.mean.end(), args.mean);
   std::copy(options.std.begin(), options.std.end(), args.std);
@@ -307,92 +296,6 @@ AugmentArgs augment_args(const AugmentOptions& options, int64_t batch, void* scr
   args.border = options.border;
   args.contrast = options.contrast > 0;
   return args;
-}
-
-namespace {
-
-void check_programme(const AugmentOptions& o) {
-  const auto probability = [](float p) { return p >= 0 && p <= 1; };
-  const auto range = [](const std::array<float, 2>& v) { return v[0] > 0 && v[0] <= v[1] && std::isfinite(v[1]); };
-  const std::pair<const char*, float> chances[] = {{"perspective", o.perspective},
-                                                   {"elastic", o.elastic},
-                                                   {"invert", o.invert},
-                                                   {"posterize", o.posterize},
-                                                   {"solarize", o.solarize},
-                                                   {"auto_contrast", o.auto_contrast},
-                                                   {"equalize", o.equalize},
-                                                   {"sharpness", o.sharpness},
-                                                   {"blur", o.blur},
-                                                   {"noise", o.noise},
-                                                   {"jpeg", o.jpeg},
-                                                   {"policy_probability", o.policy_probability}};
-  for (const auto& [name, p] : chances) require(probability(p), name, "a probability, 0 to 1", p);
-  constexpr int kMostOps = 12;
-  static_assert(kMostOps + 11 <= kMostPictureOps && 14 + 11 <= kMostPictureOps);
-  require(o.policy_ops >= 1 && o.policy_ops <= kMostOps, "policy_ops", "1 to 12", o.policy_ops);
-  using Policy = AugmentOptions::Policy;
-  const float most = o.policy == Policy::rand_augment ? 30 : 10;
-  require(o.magnitude >= (o.policy == Policy::augmix ? 1 : 0) && o.magnitude <= most, "magnitude",
-          o.policy == Policy::rand_augment ? "0 to 30"
-          : o.policy == Policy::augmix     ? "1 to 10"
-                                           : "0 to 10",
-          o.magnitude);
-  require(o.magnitude_std >= 0, "magnitude_std", "0 or more", o.magnitude_std);
-  require(probability(o.distortion), "distortion", "0 to 1", o.distortion);
-  require(o.elastic_alpha >= 0 && std::isfinite(o.elastic_alpha), "elastic_alpha", "0 or more", o.elastic_alpha);
-  require(o.elastic_sigma > 0 && std::isfinite(o.elastic_sigma), "elastic_sigma", "above 0", o.elastic_sigma);
-  require(o.posterize_bits >= 0 && o.posterize_bits <= 8, "posterize_bits", "0 to 8", o.posterize_bits);
-  require(o.solarize_threshold >= 0 && o.solarize_threshold <= 256, "solarize_threshold", "0 to 256",
-          o.solarize_threshold);
-  require(o.sharpness_factor >= 0 && std::isfinite(o.sharpness_factor), "sharpness_factor", "0 or more",
-          o.sharpness_factor);
-  require(range(o.blur_sigma) && o.blur_sigma[1] <= 10, "blur_sigma", "a rising pair above 0 and at most 10",
-          o.blur_sigma[0], o.blur_sigma[1]);
-  require(o.noise_sigma >= 0 && std::isfinite(o.noise_sigma), "noise_sigma", "0 or more", o.noise_sigma);
-  require(o.jpeg_quality[0] >= 1 && o.jpeg_quality[0] <= o.jpeg_quality[1] && o.jpeg_quality[1] <= 100, "jpeg_quality",
-          "a rising pair in 1 to 100", o.jpeg_quality[0], o.jpeg_quality[1]);
-}
-
-}  // namespace
-
-void check(const AugmentOptions& options) {
-  const auto& o = options;
-  // Comparisons are written so that NaN fails them.
-  const auto probability = [](float p) { return p >= 0 && p <= 1; };
-  const auto amount = [](float v) { return v >= 0 && std::isfinite(v); };
-  const auto range = [](const std::array<float, 2>& v) { return v[0] > 0 && v[0] <= v[1] && std::isfinite(v[1]); };
-  require(o.height >= 1 && o.height <= 16384 && o.width >= 1 && o.width <= 16384, "height and width", "1 to 16384",
-          o.height, o.width);
-  require(o.channels == 1 || o.channels == 3, "channels", "1 (grey) or 3 (RGB)", o.channels);
-  require(o.geometry != AugmentOptions::Geometry::resize_centre_crop || (o.resize >= 1 && o.resize <= 16384), "resize",
-          "1 to 16384", o.resize);
-  require(o.crop_padding >= 0 && o.crop_padding <= 16384, "crop_padding", "0 to 16384", o.crop_padding);
-  require(range(o.scale) && o.scale[1] <= 1, "scale", "a rising pair above 0 and at most 1", o.scale[0], o.scale[1]);
-  require(range(o.ratio), "ratio", "a rising pair above 0", o.ratio[0], o.ratio[1]);
-  require(probability(o.hflip), "hflip", "a probability, 0 to 1", o.hflip);
-  require(probability(o.vflip), "vflip", "a probability, 0 to 1", o.vflip);
-  require(probability(o.erase), "erase", "a probability, 0 to 1", o.erase);
-  require(range(o.erase_scale) && o.erase_scale[1] <= 1, "erase_scale", "a rising pair above 0 and at most 1",
-          o.erase_scale[0], o.erase_scale[1]);
-  require(range(o.erase_ratio), "erase_ratio", "a rising pair above 0", o.erase_ratio[0], o.erase_ratio[1]);
-  require(std::isfinite(o.erase_value), "erase_value", "finite", o.erase_value);
-  check_programme(o);
-  require(o.rotate >= 0 && o.rotate <= 180, "rotate", "0 to 180 degrees", o.rotate);
-  for (const float s : o.shear) require(s >= 0 && s <= 89, "shear", "0 to 89 degrees", s);
-  require(probability(o.translate), "translate", "0 to 1 of the size", o.translate);
-  // A far smaller picture would make the filter, and the time, unbounded.
-  require(range(o.zoom) && o.zoom[0] >= 0.01F && o.zoom[1] <= 100, "zoom", "a rising pair in 0.01 to 100", o.zoom[0],
-          o.zoom[1]);
-  require(amount(o.brightness), "brightness", "0 or more", o.brightness);
-  require(amount(o.contrast), "contrast", "0 or more", o.contrast);
-  require(amount(o.saturation), "saturation", "0 or more", o.saturation);
-  require(o.hue >= 0 && o.hue <= 0.5F, "hue", "0 to 0.5 of the circle", o.hue);
-  require(probability(o.grayscale), "grayscale", "a probability, 0 to 1", o.grayscale);
-  for (int c = 0; c < o.channels; ++c) {
-    require(std::isfinite(o.mean[c]), "mean", "finite", o.mean[c]);
-    require(o.std[c] > 0 && std::isfinite(o.std[c]), "std", "above 0", o.std[c]);
-    require(probability(o.fill[c]), "fill", "0 to 1", o.fill[c]);
-  }
 }
 
 }  // namespace convolt

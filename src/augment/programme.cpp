@@ -1,185 +1,22 @@
 #include "augment/programme.h"
 
 #include <array>
+#include <initializer_list>
 #include <numbers>
 #include <span>
 #include <utility>
+
+#include "augment/policy_ops.h"
 
 namespace convolt {
 namespace {
 
 using Policy = AugmentOptions::Policy;
 
-// What policies choose from. The order is that in which operations are numbered when one is drawn.
-enum class PolicyOp : uint8_t {
-  identity,
-  shear_x,
-  shear_y,
-  translate_x,
-  translate_y,
-  rotate,
-  brightness,
-  color,
-  contrast,
-  sharpness,
-  posterize,
-  solarize,
-  auto_contrast,
-  equalize,
-  invert,
-  solarize_add,
-};
-
-const char* name_of(PolicyOp op) {
-  constexpr const char* kNames[] = {"identity",     "shear-x",  "shear-y",  "translate-x", "translate-y", "rotate",
-                                    "brightness",   "color",    "contrast", "sharpness",   "posterize",   "solarize",
-                                    "autocontrast", "equalize", "invert",   "solarize-add"};
-  return kNames[static_cast<size_t>(op)];
-}
-
-constexpr int kTorchvisionOps = 14;  // identity to equalize
-// timm's, in its order.
-constexpr PolicyOp kTimmOps[] = {
-    PolicyOp::auto_contrast, PolicyOp::equalize,     PolicyOp::invert,  PolicyOp::rotate,      PolicyOp::posterize,
-    PolicyOp::solarize,      PolicyOp::solarize_add, PolicyOp::color,   PolicyOp::contrast,    PolicyOp::brightness,
-    PolicyOp::sharpness,     PolicyOp::shear_x,      PolicyOp::shear_y, PolicyOp::translate_x, PolicyOp::translate_y};
-// Of AugMix.
-constexpr PolicyOp kMixOps[] = {
-    PolicyOp::shear_x,   PolicyOp::shear_y,  PolicyOp::translate_x,   PolicyOp::translate_y, PolicyOp::rotate,
-    PolicyOp::posterize, PolicyOp::solarize, PolicyOp::auto_contrast, PolicyOp::equalize,    PolicyOp::brightness,
-    PolicyOp::color,     PolicyOp::contrast, PolicyOp::sharpness};
-
-// How far operations go at the last of `bins` magnitudes.
-struct Space {
-  double shear, translate_x, translate_y, degrees, enhance;
-  int least_bits, most_bits;
-};
-
-// torchvision.transforms.v2's, at magnitude bin of 0 .. bins - 1: shear, pixels, degrees, factor, bits or threshold.
-double torchvision_amount(PolicyOp op, const Space& s, double bin, int bins, bool negative) {
-  const double part = bin / (bins - 1), sign = negative ? -1 : 1;
-  switch (op) {
-    case PolicyOp::shear_x:
-    case PolicyOp::shear_y:
-      return sign * part * s.shear;
-    case PolicyOp::translate_x:
-      return std::trunc(sign * part * s.translate_x);
-    case PolicyOp::translate_y:
-      return std::trunc(sign * part * s.translate_y);
-    case PolicyOp::rotate:
-      return sign * part * s.degrees;
-    case PolicyOp::brightness:
-    case PolicyOp::color:
-    case PolicyOp::contrast:
-    case PolicyOp::sharpness:
-      return 1 + sign * part * s.enhance;
-    case PolicyOp::posterize:
-      return s.most_bits - round_half_even(part * (s.most_bits - s.least_bits));
-    case PolicyOp::solarize:
-      return 255 * (1 - part);
-    default:
-      return 0;
-  }
-}
-
-// timm's, at a level of 0 to 10 or more.
-double timm_amount(PolicyOp op, const AugmentOptions& o, double level, bool negative) {
-  const double part = level / 10, sign = negative ? -1 : 1;
-  const bool increasing = o.policy == Policy::timm_rand_increasing;
-  switch (op) {
-    case PolicyOp::shear_x:
-    case PolicyOp::shear_y:
-      return sign * part * 0.3;
-    case PolicyOp::translate_x:
-      return sign * part * 0.45 * o.width;
-    case PolicyOp::translate_y:
-      return sign * part * 0.45 * o.height;
-    case PolicyOp::rotate:
-      return sign * part * 30;
-    case PolicyOp::brightness:
-    case PolicyOp::color:
-    case PolicyOp::contrast:
-    case PolicyOp::sharpness:
-      return increasing ? std::max(0.1, 1 + sign * part * 0.9) : part * 1.8 + 0.1;
-    case PolicyOp::posterize: {
-      const int bits = std::min(static_cast<int>(part * 4), 8);
-      return increasing ? std::max(4 - bits, 0) : bits;
-    }
-    case PolicyOp::solarize: {
-      const int level_of = std::min(256, static_cast<int>(part * 256));
-      return increasing ? 256 - level_of : level_of;
-    }
-    case PolicyOp::solarize_add:
-      return std::min(128, static_cast<int>(part * 110));
-    default:
-      return 0;
-  }
-}
-
-// AutoAugment's sub-policies (E. D. Cubuk et al., CVPR 2019, appendix, in torchvision's numbering of magnitudes; -1:
-// none).
-struct SubPolicy {
-  struct {
-    PolicyOp op;
-    float probability;
-    int magnitude;
-  } ops[2];
-};
-using enum PolicyOp;
-constexpr SubPolicy kImageNet[25] = {
-    {{{posterize, 0.4F, 8}, {rotate, 0.6F, 9}}},    {{{solarize, 0.6F, 5}, {auto_contrast, 0.6F, -1}}},
-    {{{equalize, 0.8F, -1}, {equalize, 0.6F, -1}}}, {{{posterize, 0.6F, 7}, {posterize, 0.6F, 6}}},
-    {{{equalize, 0.4F, -1}, {solarize, 0.2F, 4}}},  {{{equalize, 0.4F, -1}, {rotate, 0.8F, 8}}},
-    {{{solarize, 0.6F, 3}, {equalize, 0.6F, -1}}},  {{{posterize, 0.8F, 5}, {equalize, 1.0F, -1}}},
-    {{{rotate, 0.2F, 3}, {solarize, 0.6F, 8}}},     {{{equalize, 0.6F, -1}, {posterize, 0.4F, 6}}},
-    {{{rotate, 0.8F, 8}, {color, 0.4F, 0}}},        {{{rotate, 0.4F, 9}, {equalize, 0.6F, -1}}},
-    {{{equalize, 0.0F, -1}, {equalize, 0.8F, -1}}}, {{{invert, 0.6F, -1}, {equalize, 1.0F, -1}}},
-    {{{color, 0.6F, 4}, {contrast, 1.0F, 8}}},      {{{rotate, 0.8F, 8}, {color, 1.0F, 2}}},
-    {{{color, 0.8F, 8}, {solarize, 0.8F, 7}}},      {{{sharpness, 0.4F, 7}, {invert, 0.6F, -1}}},
-    {{{shear_x, 0.6F, 5}, {equalize, 1.0F, -1}}},   {{{color, 0.4F, 0}, {equalize, 0.6F, -1}}},
-    {{{equalize, 0.4F, -1}, {solarize, 0.2F, 4}}},  {{{solarize, 0.6F, 5}, {auto_contrast, 0.6F, -1}}},
-    {{{invert, 0.6F, -1}, {equalize, 1.0F, -1}}},   {{{color, 0.6F, 4}, {contrast, 1.0F, 8}}},
-    {{{equalize, 0.8F, -1}, {equalize, 0.6F, -1}}},
-};
-constexpr SubPolicy kCifar10[25] = {
-    {{{invert, 0.1F, -1}, {contrast, 0.2F, 6}}},           {{{rotate, 0.7F, 2}, {translate_x, 0.3F, 9}}},
-    {{{sharpness, 0.8F, 1}, {sharpness, 0.9F, 3}}},        {{{shear_y, 0.5F, 8}, {translate_y, 0.7F, 9}}},
-    {{{auto_contrast, 0.5F, -1}, {equalize, 0.9F, -1}}},   {{{shear_y, 0.2F, 7}, {posterize, 0.3F, 7}}},
-    {{{color, 0.4F, 3}, {brightness, 0.6F, 7}}},           {{{sharpness, 0.3F, 9}, {brightness, 0.7F, 9}}},
-    {{{equalize, 0.6F, -1}, {equalize, 0.5F, -1}}},        {{{contrast, 0.6F, 7}, {sharpness, 0.6F, 5}}},
-    {{{color, 0.7F, 7}, {translate_x, 0.5F, 8}}},          {{{equalize, 0.3F, -1}, {auto_contrast, 0.4F, -1}}},
-    {{{translate_y, 0.4F, 3}, {sharpness, 0.2F, 6}}},      {{{brightness, 0.9F, 6}, {color, 0.2F, 8}}},
-    {{{solarize, 0.5F, 2}, {invert, 0.0F, -1}}},           {{{equalize, 0.2F, -1}, {auto_contrast, 0.6F, -1}}},
-    {{{equalize, 0.2F, -1}, {equalize, 0.6F, -1}}},        {{{color, 0.9F, 9}, {equalize, 0.6F, -1}}},
-    {{{auto_contrast, 0.8F, -1}, {solarize, 0.2F, 8}}},    {{{brightness, 0.1F, 3}, {color, 0.7F, 0}}},
-    {{{solarize, 0.4F, 5}, {auto_contrast, 0.9F, -1}}},    {{{translate_y, 0.9F, 9}, {translate_y, 0.7F, 9}}},
-    {{{auto_contrast, 0.9F, -1}, {solarize, 0.8F, 3}}},    {{{equalize, 0.8F, -1}, {invert, 0.1F, -1}}},
-    {{{translate_y, 0.7F, 9}, {auto_contrast, 0.9F, -1}}},
-};
-constexpr SubPolicy kSvhn[25] = {
-    {{{shear_x, 0.9F, 4}, {invert, 0.2F, -1}}},        {{{shear_y, 0.9F, 8}, {invert, 0.7F, -1}}},
-    {{{equalize, 0.6F, -1}, {solarize, 0.6F, 6}}},     {{{invert, 0.9F, -1}, {equalize, 0.6F, -1}}},
-    {{{equalize, 0.6F, -1}, {rotate, 0.9F, 3}}},       {{{shear_x, 0.9F, 4}, {auto_contrast, 0.8F, -1}}},
-    {{{shear_y, 0.9F, 8}, {invert, 0.4F, -1}}},        {{{shear_y, 0.9F, 5}, {solarize, 0.2F, 6}}},
-    {{{invert, 0.9F, -1}, {auto_contrast, 0.8F, -1}}}, {{{equalize, 0.6F, -1}, {rotate, 0.9F, 3}}},
-    {{{shear_x, 0.9F, 4}, {solarize, 0.3F, 3}}},       {{{shear_y, 0.8F, 8}, {invert, 0.7F, -1}}},
-    {{{equalize, 0.9F, -1}, {translate_y, 0.6F, 6}}},  {{{invert, 0.9F, -1}, {equalize, 0.6F, -1}}},
-    {{{contrast, 0.3F, 3}, {rotate, 0.8F, 4}}},        {{{invert, 0.8F, -1}, {translate_y, 0.0F, 2}}},
-    {{{shear_y, 0.7F, 6}, {solarize, 0.4F, 8}}},       {{{invert, 0.6F, -1}, {rotate, 0.8F, 4}}},
-    {{{shear_y, 0.3F, 7}, {translate_x, 0.9F, 3}}},    {{{shear_x, 0.1F, 6}, {invert, 0.6F, -1}}},
-    {{{solarize, 0.7F, 2}, {translate_y, 0.6F, 7}}},   {{{shear_y, 0.8F, 4}, {invert, 0.8F, -1}}},
-    {{{shear_x, 0.7F, 9}, {translate_y, 0.8F, 3}}},    {{{shear_y, 0.8F, 5}, {auto_contrast, 0.7F, -1}}},
-    {{{shear_x, 0.7F, 2}, {invert, 0.1F, -1}}},
-};
-std::span<const SubPolicy> sub_policies(Policy policy) {
-  if (policy == Policy::imagenet) return kImageNet;
-  if (policy == Policy::cifar10) return kCifar10;
-  return kSvhn;
-}
-
 class Drawing {
 public:
-  Drawing(const AugmentOptions& options, const Dice& dice) : o_(options), dice_(dice) {}
+  Drawing(const AugmentOptions& options, const Dice& dice, std::vector<DrawnValues>* drawn)
+      : o_(options), dice_(dice), drawn_(drawn) {}
 
   DrawnProgramme draw() {
     switch (o_.policy) {
@@ -187,7 +24,7 @@ public:
         break;
       case Policy::rand_augment:
       case Policy::trivial_wide:
-        torchvision_ops();
+        several_of_torchvision();
         break;
       case Policy::imagenet:
       case Policy::cifar10:
@@ -196,7 +33,7 @@ public:
         break;
       case Policy::timm_rand:
       case Policy::timm_rand_increasing:
-        timm_ops();
+        several_of_timm();
         break;
       case Policy::three_augment:
         one_of_three();
@@ -220,15 +57,11 @@ private:
     PictureProgramme& p = result_.programme;
     p.steps[p.count++] = {op, static_cast<float>(a), static_cast<float>(b)};
   }
-  void note(std::string operation, std::vector<double> values = {}) {
-    result_.drawn.push_back({std::move(operation), std::move(values)});
+  // For explain() alone: loaders draw for every sample.
+  void note(const char* operation, std::initializer_list<double> values = {}) {
+    if (drawn_ != nullptr) drawn_->push_back({operation, values});
   }
   void add(const Affine& inverse) { result_.map = result_.map * inverse; }
-
-  Space space(double shear, double width_part, double height_part, double degrees, double enhance, int least_bits,
-              int most_bits) const {
-    return {shear, width_part, height_part, degrees, enhance, least_bits, most_bits};
-  }
 
   // Turns, shears and shifts that one sampling of the source does, but in a chain of a mixture.
   bool is_geometry(PolicyOp op, double v, bool in_chain) {
@@ -256,9 +89,7 @@ private:
   }
 
   void apply(PolicyOp op, double v, bool in_chain = false) {
-    const bool has_amount =
-        op != PolicyOp::identity && op != PolicyOp::auto_contrast && op != PolicyOp::equalize && op != PolicyOp::invert;
-    note(std::string("policy ") + name_of(op), has_amount ? std::vector{v} : std::vector<double>{});
+    has_amount(op) ? note(name_of(op), {v}) : note(name_of(op));
     if (is_geometry(op, v, in_chain)) return;
     switch (op) {
       case PolicyOp::brightness:
@@ -287,48 +118,52 @@ private:
     }
   }
 
-  void torchvision_ops() {
+  void several_of_torchvision() {
     const bool wide = o_.policy == Policy::trivial_wide;
-    const Space s = wide ? space(0.99, 32, 32, 135, 0.99, 2, 8)
-                         : space(0.3, 150.0 / 331 * o_.width, 150.0 / 331 * o_.height, 30, 0.9, 4, 8);
+    const OpSpace space = wide ? trivial_wide_space() : rand_augment_space(o_);
     constexpr int kBins = 31;
     for (int k = 0; k < (wide ? 1 : o_.policy_ops); ++k) {
       const Philox4 bits = dice_.roll(Draw::policy, k);
-      const auto op = static_cast<PolicyOp>(below(bits.v[0], kTorchvisionOps));
-      const double bin = wide ? below(bits.v[1], kBins) : static_cast<double>(o_.magnitude);
-      apply(op, torchvision_amount(op, s, bin, kBins, bits.v[2] >> 31 != 0));
+      const PolicyOp op = one_of(torchvision_ops(), bits);
+      const double magnitude = wide ? below(bits.v[1], kBins) : static_cast<double>(o_.magnitude);
+      apply(op, torchvision_amount(op, space, magnitude, kBins, is_negative(bits)));
     }
   }
+
+  // Of the words of operation k: which, its magnitude, its sign, and whether it is done.
+  static PolicyOp one_of(std::span<const PolicyOp> ops, const Philox4& bits) {
+    return ops[static_cast<size_t>(below(bits.v[0], static_cast<int>(ops.size())))];
+  }
+  static bool is_negative(const Philox4& bits) { return bits.v[2] >> 31 != 0; }
+  static bool is_done(const Philox4& bits, float probability) { return uniform(bits.v[3]) < probability; }
 
   void sub_policy() {
-    const Space s = space(0.3, 150.0 / 331 * o_.width, 150.0 / 331 * o_.height, 30, 0.9, 4, 8);
+    constexpr int kBins = 10;
     const std::span<const SubPolicy> all = sub_policies(o_.policy);
-    const SubPolicy& chosen = all[static_cast<size_t>(below(dice_.roll(Draw::policy, 2).v[0], 25))];
+    const int chosen = below(dice_.roll(Draw::policy, 2).v[0], static_cast<int>(all.size()));
     for (int k = 0; k < 2; ++k) {
-      const auto& [op, probability, magnitude] = chosen.ops[k];
+      const auto& [op, probability, magnitude] = all[static_cast<size_t>(chosen)].ops[k];
       const Philox4 bits = dice_.roll(Draw::policy, k);
-      if (uniform(bits.v[3]) < probability)
-        apply(op, torchvision_amount(op, s, std::max(magnitude, 0), 10, bits.v[2] >> 31 != 0));
+      if (is_done(bits, probability))
+        apply(op, torchvision_amount(op, rand_augment_space(o_), std::max(magnitude, 0), kBins, is_negative(bits)));
     }
   }
 
-  // Normal by Box and Muller; a deviation above 100 stands for uniform magnitudes, as in timm.
+  // A deviation above 100 stands for uniform magnitudes, as in timm.
   double timm_level(int k) const {
-    double level = o_.magnitude;
     const Philox4 bits = dice_.roll(Draw::policy_level, k);
+    double level = o_.magnitude;
     if (o_.magnitude_std > 100)
       level = between(bits.v[0], 0, level);
     else if (o_.magnitude_std > 0)
-      level += o_.magnitude_std * std::sqrt(-2 * std::log(1 - static_cast<double>(uniform(bits.v[0])))) *
-               std::cos(2 * std::numbers::pi * static_cast<double>(uniform(bits.v[1])));
+      level += o_.magnitude_std * normal(bits.v[0], bits.v[1]);
     return std::clamp(level, 0.0, 10.0);
   }
-  void timm_ops() {
+  void several_of_timm() {
     for (int k = 0; k < o_.policy_ops; ++k) {
       const Philox4 bits = dice_.roll(Draw::policy, k);
-      const PolicyOp op = kTimmOps[below(bits.v[0], static_cast<int>(std::size(kTimmOps)))];
-      if (uniform(bits.v[3]) < o_.policy_probability)
-        apply(op, timm_amount(op, o_, timm_level(k), bits.v[2] >> 31 != 0));
+      const PolicyOp op = one_of(timm_ops(), bits);
+      if (is_done(bits, o_.policy_probability)) apply(op, timm_amount(op, o_, timm_level(k), is_negative(bits)));
     }
   }
 
@@ -343,12 +178,13 @@ private:
         note("policy solarize", {128});
         return step(PictureOp::solarize, 128);
       default:
-        return blur(between(bits.v[1], 0.1, 2), "policy blur");
+        const double sigma = between(bits.v[1], 0.1, 2);
+        note("policy blur", {sigma});
+        return blur(sigma);
     }
   }
 
-  void blur(double sigma, const char* name) {
-    note(name, {sigma});
+  void blur(double sigma) {
     const int radius = static_cast<int>(std::ceil(3 * sigma));
     step(PictureOp::blur, sigma, std::clamp(radius, 1, kMostBlurRadius));
   }
@@ -356,7 +192,7 @@ private:
   // D. Hendrycks et al., ICLR 2020, as torchvision has it: three chains of one to three operations, their weights
   // Dirichlet(1, 1, 1) (E / sum E, E exponential), the picture's own part uniform.
   void augmix() {
-    const Space s = space(0.3, o_.width / 3.0, o_.height / 3.0, 30, 0.9, 0, 4);
+    const OpSpace space = augmix_space(o_);
     const Philox4 weights = dice_.roll(Draw::mixture), depths = dice_.roll(Draw::mixture, 1);
     std::array<double, 3> part{};
     double sum = 0;
@@ -368,9 +204,9 @@ private:
       const int depth = 1 + below(depths.v[c], 3);
       for (int d = 0; d < depth; ++d) {
         const Philox4 bits = dice_.roll(Draw::policy, 3 * c + d);
-        const PolicyOp op = kMixOps[below(bits.v[0], static_cast<int>(std::size(kMixOps)))];
+        const PolicyOp op = one_of(augmix_ops(), bits);
         const int bin = below(bits.v[1], static_cast<int>(o_.magnitude));
-        apply(op, torchvision_amount(op, s, bin, 10, bits.v[2] >> 31 != 0), true);
+        apply(op, torchvision_amount(op, space, bin, 10, is_negative(bits)), true);
       }
       const double share = sum > 0 ? part[static_cast<size_t>(c)] / sum : 1.0 / 3;
       note("policy chain", {share * (1 - own)});
@@ -380,11 +216,11 @@ private:
     step(PictureOp::mix, own);
   }
 
-  // Of the operations that have a probability of their own.
-  bool drawn(Draw draw, float probability, const char* name, std::vector<double> values = {1}) {
+  // Whether an operation that has a probability of its own is done.
+  bool drawn(Draw draw, float probability, const char* name, std::initializer_list<double> values = {1}) {
     if (probability <= 0) return false;
     const bool happens = dice_.decide(draw, probability);
-    note(name, happens ? std::move(values) : std::vector<double>{});
+    happens ? note(name, values) : note(name);
     return happens;
   }
 
@@ -414,22 +250,13 @@ private:
   }
 
   void single_noises() {
-    if (o_.blur > 0) {
-      const Philox4 bits = dice_.roll(Draw::blur);
-      if (uniform(bits.v[0]) < o_.blur)
-        blur(between(bits.v[1], o_.blur_sigma[0], o_.blur_sigma[1]), "gaussian-blur");
-      else
-        note("gaussian-blur");
-    }
+    const double sigma = between(dice_.roll(Draw::blur).v[1], o_.blur_sigma[0], o_.blur_sigma[1]);
+    if (drawn(Draw::blur, o_.blur, "gaussian-blur", {sigma})) blur(sigma);
     if (drawn(Draw::noise, o_.noise, "gaussian-noise", {o_.noise_sigma}))
       step(PictureOp::noise, 255 * double{o_.noise_sigma});
-    if (o_.jpeg > 0) {
-      const Philox4 bits = dice_.roll(Draw::jpeg);
-      const bool happens = uniform(bits.v[0]) < o_.jpeg;
-      const int quality = o_.jpeg_quality[0] + below(bits.v[1], o_.jpeg_quality[1] - o_.jpeg_quality[0] + 1);
-      note("jpeg", happens ? std::vector{static_cast<double>(quality)} : std::vector<double>{});
-      if (happens) step(PictureOp::jpeg, quality);
-    }
+    const auto [low, high] = o_.jpeg_quality;
+    const int quality = low + below(dice_.roll(Draw::jpeg).v[1], high - low + 1);
+    if (drawn(Draw::jpeg, o_.jpeg, "jpeg", {static_cast<double>(quality)})) step(PictureOp::jpeg, quality);
   }
 
   // torchvision's RandomPerspective.get_params, and the map from its end points back to its start points.
@@ -479,6 +306,7 @@ private:
 
   const AugmentOptions& o_;
   const Dice& dice_;
+  std::vector<DrawnValues>* const drawn_;
   DrawnProgramme result_;
 };
 
@@ -492,7 +320,9 @@ int single_ops(const AugmentOptions& o) {
 
 }  // namespace
 
-DrawnProgramme draw_programme(const AugmentOptions& options, const Dice& dice) { return Drawing(options, dice).draw(); }
+DrawnProgramme draw_programme(const AugmentOptions& options, const Dice& dice, std::vector<DrawnValues>* drawn) {
+  return Drawing(options, dice, drawn).draw();
+}
 
 int most_steps(const AugmentOptions& o) {
   int of_policy = 0;

@@ -7,11 +7,12 @@ namespace convolt {
 
 // What comes of the draws of one sample.
 struct DrawnProgramme {
-  Affine map;                      // of the geometric operations that one sampling can do: output -> output before them
-  PictureProgramme programme;      // all others, in their order
-  std::vector<DrawnValues> drawn;  // for explain()
+  Affine map;                  // of the geometric operations that one sampling can do: output -> output before them
+  PictureProgramme programme;  // all others, in their order
 };
-DrawnProgramme draw_programme(const AugmentOptions& options, const Dice& dice);
+// `drawn`: gets what was drawn, for explain(); may be null.
+DrawnProgramme draw_programme(const AugmentOptions& options, const Dice& dice,
+                              std::vector<DrawnValues>* drawn = nullptr);
 
 // Whether a sample may have a programme, and which scratch it needs.
 bool may_have_programme(const AugmentOptions& options);

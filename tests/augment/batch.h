@@ -66,10 +66,7 @@ inline std::vector<double> augmented(Context& context, DType dtype, std::vector<
   const DeviceTensor drafts(context, DType::u8, y.tensor().shape), spare(context, DType::u8, y.tensor().shape);
   const DeviceTensor kept(context, DType::u8, y.tensor().shape), wide(context, DType::f16, y.tensor().shape);
   if (programmes) {
-    args.drafts = drafts.as<uint8_t>();
-    args.spare = spare.as<uint8_t>();
-    args.kept = kept.as<uint8_t>();
-    args.wide = wide.as<uint16_t>();
+    args.drafts = {drafts.as<uint8_t>(), spare.as<uint8_t>(), kept.as<uint8_t>(), wide.as<uint16_t>()};
   }
   args.input = device_input.as<const StepInput>();
   args.grey_sums = sums.as<float>();

@@ -25,11 +25,17 @@ AugmentOptions with(Policy policy) {
   return o;
 }
 
+std::vector<DrawnValues> drawn_of(const AugmentOptions& o, const Dice& dice) {
+  std::vector<DrawnValues> drawn;
+  draw_programme(o, dice, &drawn);
+  return drawn;
+}
+
 // What 4000 samples are given: how often each operation, and the amounts it was given.
 std::map<std::string, std::vector<double>> amounts_of(const AugmentOptions& o, std::map<std::string, int>& counts) {
   std::map<std::string, std::vector<double>> amounts;
   for (uint64_t sample = 0; sample < 4000; ++sample)
-    for (const DrawnValues& d : draw_programme(o, Dice{7, 1, sample}).drawn) {
+    for (const DrawnValues& d : drawn_of(o, Dice{7, 1, sample})) {
       ++counts[d.operation];
       amounts[d.operation].insert(amounts[d.operation].end(), d.values.begin(), d.values.end());
     }
@@ -300,21 +306,25 @@ TEST(Erasing, BecomesAValueAColourOrNoise) {
 
 // Whole records of a policy through the kernel, against the reference: those that turn nothing, whose bytes are the
 // picture's own.
-TEST(Policies, RecordsThroughTheKernel) {
-  for (const Policy policy : {Policy::rand_augment, Policy::cifar10, Policy::augmix, Policy::three_augment}) {
-    const AugmentOptions o = with(policy);
-    const AugmentOutput output{o.height, o.width, 3};
-    std::vector<AugmentSample> samples;
-    for (uint64_t sample = 0; samples.size() < 8; ++sample) {
-      AugmentSample s{make_record(o, o.height, o.width, 3, 1, 0, sample), golden_picture(o.width, o.height, 3)};
-      if (s.record.axis_aligned && s.record.map[2] == 0 && s.record.map[5] == 0) samples.push_back(std::move(s));
-    }
-    const std::vector<double> found = augmented(context_of(Device::cpu()), DType::f32, samples, output);
-    size_t at = 0, apart = 0;
-    for (const AugmentSample& s : samples)
-      for (const double expected : augment_reference(s, output)) apart += std::abs(found[at++] - expected) > 1.01 / 255;
-    EXPECT_LE(static_cast<double>(apart), 0.01 * static_cast<double>(found.size())) << static_cast<int>(policy);
+void expect_reference(Policy policy, int channels) {
+  AugmentOptions o = with(policy);
+  o.channels = channels;
+  const AugmentOutput output{o.height, o.width, channels};
+  std::vector<AugmentSample> samples;
+  for (uint64_t sample = 0; samples.size() < 8; ++sample) {
+    AugmentSample s{make_record(o, o.height, o.width, channels, 1, 0, sample),
+                    golden_picture(o.width, o.height, channels)};
+    if (s.record.axis_aligned && s.record.map[2] == 0 && s.record.map[5] == 0) samples.push_back(std::move(s));
   }
+  const std::vector<double> found = augmented(context_of(Device::cpu()), DType::f32, samples, output);
+  size_t at = 0, apart = 0;
+  for (const AugmentSample& s : samples)
+    for (const double expected : augment_reference(s, output)) apart += std::abs(found[at++] - expected) > 1.01 / 255;
+  EXPECT_LE(static_cast<double>(apart), 0.01 * static_cast<double>(found.size())) << static_cast<int>(policy);
+}
+TEST(Policies, RecordsThroughTheKernel) {
+  for (const Policy policy : {Policy::rand_augment, Policy::cifar10, Policy::augmix, Policy::three_augment})
+    for (const int channels : {3, 1}) expect_reference(policy, channels);
 }
 
 TEST(Policies, ChecksTheirOptions) {

@@ -47,10 +47,7 @@ protected:
     const DeviceTensor wide(ctx(), DType::f16, shape);
     bytes.set({pictures.begin(), pictures.end()});
     PictureOpsArgs args{device_input.as<const StepInput>(), shape[0], size.height, size.width, size.channels, {}};
-    args.bytes = bytes.as<uint8_t>();
-    args.spare = spare.as<uint8_t>();
-    args.kept = kept.as<uint8_t>();
-    args.wide = wide.as<uint16_t>();
+    args.buffers = {bytes.as<uint8_t>(), spare.as<uint8_t>(), kept.as<uint8_t>(), wide.as<uint16_t>()};
     std::copy(kFill.begin(), kFill.end(), args.fill);
     run(ctx(), [&](Stream s) { run_picture_ops(s, args); });
     bytes.check_guards();

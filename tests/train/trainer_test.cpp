@@ -75,8 +75,14 @@ const Recipe kRecipes[] = {
        o.augment.alternating_flip = true;
        o.views = 6;
      }},
-    {"mixup and cutmix for a while",
+    {"a policy that mixes chains, noise where it erases, mixup and cutmix for a while",
      [](TrainOptions& o) {
+       o.augment.policy = AugmentOptions::Policy::augmix;
+       o.augment.magnitude = 3;
+       o.augment.contrast = 0.2F;
+       o.augment.blur = 0.5F;
+       o.augment.erase = 0.5F;
+       o.augment.erase_mode = AugmentOptions::EraseMode::pixels;
        o.mixing = {.mixup_alpha = 0.4F, .cutmix_alpha = 1, .mode = MixOptions::Mode::elem, .off_epoch = 4};
        o.batch = 8;
        o.accumulate = 2;

@@ -42,7 +42,7 @@ struct AugmentOptions {
   // nearest: the one pixel under the centre, never antialiased. bicubic: a = -1/2, the result clamped to 0..1.
   enum class Interpolation : uint8_t { nearest, bilinear, bicubic };
   // Which operations a sample gets, and how much of each. Magnitudes, and the order in which numbers are drawn:
-  // src/augment/programme.cpp.
+  // src/augment/policy_ops.h, programme.cpp.
   enum class Policy : uint8_t {
     none,
     rand_augment,  // torchvision's RandAugment: `policy_ops` of 14 operations at bin `magnitude` of 31

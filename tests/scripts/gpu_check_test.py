@@ -68,8 +68,8 @@ class WithFolder(unittest.TestCase):
         path.chmod(0o755)
         return str(path)
 
-    def run_fake(self, tests, limit=60, stall=None):
-        return programs.run_tests(self.program(fake(tests)), "*", str(self.folder / "log"), limit, stall)
+    def run_fake(self, tests, limit=60, stall=None, shards=1):
+        return programs.run_tests(self.program(fake(tests)), "*", str(self.folder / "log"), limit, stall, shards=shards)
 
 
 class Limits(WithFolder):
@@ -115,6 +115,16 @@ class Tests(WithFolder):
     def test_a_test_that_breaks_the_device_takes_none_with_it(self):
         facts = self.run_fake({"A.a": "ok", "A.b": "break", "A.c": "ok", "A.d": "ok"})
         self.assertEqual((facts["failures"], facts["passed"]), (["A.b"], 3))
+
+    def test_shards_run_every_test_once_and_one_that_crashes_costs_only_its_own_result(self):
+        facts = self.run_fake({"A.a": "ok", "A.b": "crash", "A.c": "fail", "A.d": "ok", "A.e": "skip", "A.f": "ok"}, shards=2)
+        self.assertEqual((facts["passed"], facts["skipped"], facts["failures"], facts["crashed"]), (3, 1, ["A.c"], ["A.b"]))
+        self.assertEqual((facts["status"], facts["not_reached"], facts["tests"]), ("failed", 0, 6))
+        self.assertEqual(self.run_fake({"A.a": "ok", "A.b": "ok", "A.c": "ok"}, shards=5)["status"], "ok")
+
+    def test_a_shard_that_ran_out_of_time_is_not_run(self):
+        facts = self.run_fake({"A.a": "ok", "A.b": "hang", "A.c": "ok", "A.d": "ok"}, limit=1, shards=2)
+        self.assertEqual((facts["status"], facts["passed"]), ("not run", 2))
 
     def test_what_time_did_not_reach_is_not_run(self):
         facts = self.run_fake({f"A.t{i}": "slow" for i in range(40)}, limit=0.6)

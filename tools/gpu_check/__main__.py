@@ -102,7 +102,10 @@ def run(choice, dry):
     folder = record.folder_for(results_folder, re.sub(r"[^A-Za-z0-9]+", "-", gpu).strip("-"), commit)
     head = {"gpu": gpu, "commit": commit, "machine": surroundings.machine()}
     results = record.Record(folder, head, again or commit == "unknown" or commit.endswith("-changed"))
-    ctx = Context(paths, "cpu" if dry else "cuda", surroundings.environment_of(bundle, dry), logs, gpu)
+    environment = surroundings.environment_of(bundle, dry)
+    if not dry:  # the `providers` of `ops` keep there what cuDNN says of the card
+        environment["CONVOLT_DEVICE_DESCRIPTION"] = os.path.join(folder, "device.json")
+    ctx = Context(paths, "cpu" if dry else "cuda", environment, logs, gpu)
     end = time.monotonic() + float(os.environ.get("CONVOLT_GPU_SECONDS", "inf"))
     print(f"gpu_check: {gpu}, {commit}, results in {folder}", flush=True)
     done, code = {}, 0

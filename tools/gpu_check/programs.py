@@ -1,8 +1,10 @@
 """Runs programs that may fail, crash or hang: with a limit, their output in a log, and all that they started ended with them."""
+import concurrent.futures
 import os
 import re
 import signal
 import subprocess
+import threading
 import time
 
 RESTARTS = 8  # of a test program after tests that crash or hang
@@ -84,21 +86,43 @@ class TestRun:
         self.sticky = bool(sticky)
 
 
-def run_tests(program, pattern, log, limit, stall=60, wrapper=(), environment=None):
+def run_tests(program, pattern, log, limit, stall=60, wrapper=(), environment=None, shards=1):
     """Runs the tests of a GoogleTest program that the pattern takes; a test that crashes, hangs (no output for `stall` seconds)
-    or breaks the device costs its own result, not that of the tests behind it. Returns facts, see `facts_of`."""
+    or breaks the device costs its own result, not that of the tests behind it. Returns facts, see `facts_of`.
+    shards: so many processes at once, each with every so-many-th test: most of a test's time is its reference on the processor."""
     end_time = time.monotonic() + limit
     listing = run([program, "--gtest_list_tests", f"--gtest_filter={pattern}"], log, min(60, limit), environment=environment)
     if listing.code != 0:
         return {"status": "failed", "reason": f"the list of tests: exit code {listing.code}", "tail": listing.text[-800:]}
     tests = listed_tests(listing.text)
+    command = [*wrapper, program]
+    logs = [log if shards == 1 else f"{log}.shard{i}" for i in range(shards)]
+    cut = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(shards) as pool:
+        try:
+            runs = list(pool.map(lambda i: run_list(command, tests[i::shards], logs[i], end_time, stall, environment, cut), range(shards)))
+        except BaseException:
+            cut.set()  # the pool waits for its threads, and they for their programs
+            raise
+    outcomes = {name: outcome for r in runs for name, outcome in r["outcomes"].items()}
+    codes = [code for r in runs for code in r["codes"]]
+    ends = [r["codes"][-1] for r in runs if r["codes"]]
+    return {**facts_of(tests, outcomes, codes, ends, "\n".join(r["tail"] for r in runs if r["tail"])), "text": "\n".join(r["text"] for r in runs)}
+
+
+def run_list(command, tests, log, end_time, stall, environment, cut):
+    """A shard's share of `run_tests`; ends early when `cut` is set."""
+    def look(process):
+        if cut.is_set():
+            process.kill()
+
     outcomes, tail, codes, left, texts = {}, "", [], tests, []
-    while left and len(codes) <= RESTARTS and time.monotonic() < end_time:
+    while left and not cut.is_set() and len(codes) <= RESTARTS and time.monotonic() < end_time:
         flags = log + ".tests"
         with open(flags, "w") as file:
             file.write("--gtest_filter=" + ":".join(left) + "\n")
         part = log if not codes else f"{log}.{len(codes)}"
-        outcome = run([*wrapper, program, f"--gtest_flagfile={flags}"], part, end_time - time.monotonic(), stall, environment)
+        outcome = run([*command, f"--gtest_flagfile={flags}"], part, end_time - time.monotonic(), stall, environment, look=look)
         codes.append(outcome.code)
         texts.append(outcome.text)
         seen = TestRun(outcome.text)
@@ -112,11 +136,12 @@ def run_tests(program, pattern, log, limit, stall=60, wrapper=(), environment=No
             break
         if isinstance(outcome.code, int) and not seen.running and not seen.sticky:
             break
-    return {**facts_of(tests, outcomes, codes, tail), "text": "\n".join(texts)}
+    return {"outcomes": outcomes, "codes": codes, "tail": tail, "text": "\n".join(texts)}
 
 
-def facts_of(tests, outcomes, codes, tail):
-    """Counts and a status: failed when a test did, or the program for no test's fault; not run when tests were not reached."""
+def facts_of(tests, outcomes, codes, ends, tail):
+    """Counts and a status: failed when a test did, or the program for no test's fault; not run when tests were not reached.
+    codes: of every process; ends: the last of each shard."""
     names = {what: [name for name, outcome in outcomes.items() if outcome == what] for what in ("OK", "FAILED", "SKIPPED", "CRASHED", "HUNG")}
     left = [name for name in tests if name not in outcomes]
     facts = {"tests": len(tests), "passed": len(names["OK"]), "failed": len(names["FAILED"]), "skipped": len(names["SKIPPED"]),
@@ -128,8 +153,8 @@ def facts_of(tests, outcomes, codes, tail):
         facts.update({"status": "failed", "reason": "the filter takes no test"})
     elif left and "timeout" in codes:
         facts.update({"status": "not run", "reason": f"out of time: {len(left)} of {len(tests)} tests were not reached"})
-    elif left or codes[-1:] != [0]:
-        facts.update({"status": "failed", "reason": f"ended with {codes[-1] if codes else 'nothing'} and {len(left)} tests left", "tail": tail})
+    elif left or any(ends):
+        facts.update({"status": "failed", "reason": f"ended with {next(filter(None, ends), 0)} and {len(left)} tests left", "tail": tail})
     elif not names["OK"]:
         facts.update({"status": "failed", "reason": "every test was skipped"})
     else:

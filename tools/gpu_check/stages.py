@@ -16,6 +16,8 @@ class Context:
     def __init__(self, paths, device, environment, logs, gpu):
         self.paths, self.device, self.environment, self.logs, self.gpu = paths, device, environment, logs, gpu
         self.dry = device == "cpu"
+        # Processes that share the card in tests; each has a context of half a GiB and more on it.
+        self.shards = 1 if self.dry else max(1, min(8, (os.cpu_count() or 1) // 2))
         self.torch_python = os.environ.get("CONVOLT_TORCH_PYTHON", "python3")
         self.torch_missing = functools.cache(lambda: torch_missing(self))
 
@@ -51,7 +53,7 @@ def failed(outcome):
     return {"status": "failed", "reason": f"ended with {outcome.code}: {last[:200]}", "tail": outcome.text[-1000:]}
 
 
-def tests(program, pattern, dry_pattern=None, bounded=False, wrapper=None, environment=None):
+def tests(name, program, pattern, dry_pattern=None, bounded=False, wrapper=None, environment=None):
     """A part that runs tests of a program. bounded: when time is up, what ran counts, so the order is shuffled (sanitizers)."""
     def part(ctx, seconds):
         if ctx.dry and dry_pattern is None:
@@ -59,9 +61,9 @@ def tests(program, pattern, dry_pattern=None, bounded=False, wrapper=None, envir
         command = wrapper() if wrapper else []
         if command is None:
             return {"status": "not run", "reason": "compute-sanitizer was not found"}
-        label = "-".join(filter(None, [program, os.path.basename(command[2]) if command else ""]))
-        facts = programs.run_tests(ctx.paths[program], dry_pattern if ctx.dry else pattern, ctx.log(label), seconds, None if command else 60, command,
-                                   {**ctx.environment, **(environment or {}), **({"GTEST_SHUFFLE": "1", "GTEST_RANDOM_SEED": "1"} if bounded else {})})
+        facts = programs.run_tests(ctx.paths[program], dry_pattern if ctx.dry else pattern, ctx.log(name), seconds, None if command else 150, command,
+                                   {**ctx.environment, **(environment or {}), **({"GTEST_SHUFFLE": "1", "GTEST_RANDOM_SEED": "1"} if bounded else {})},
+                                   ctx.shards)
         text = facts.pop("text", "")
         return sanitizer_facts(facts, text) if command else facts
     return part
@@ -199,12 +201,12 @@ def training(dtype):
 # stage -> (file, seconds at most, {part: (seconds at most, function)}). Seven files in all.
 STAGES = {
     "ops": ("ops", 450, {
-        "kernels": (180, tests("test_kernels", "*cuda*", "Op/PoolTest.*cpu*")),
-        "providers": (120, tests("test_gpu", "*-*Parity*")),
-        "conv": (120, tests("test_conv", "*cuda*", "Depthwise.*")),
-        "graph": (180, tests("test_graph", "*cuda*", "GraphTest.*")),
+        "kernels": (180, tests("kernels", "test_kernels", "*cuda*", "Op/PoolTest.*cpu*")),
+        "providers": (120, tests("providers", "test_gpu", "*-*Parity*")),
+        "conv": (120, tests("conv", "test_conv", "*cuda*", "Depthwise.*")),
+        "graph": (180, tests("graph", "test_graph", "*cuda*", "GraphTest.*")),
     }),
-    "parity": ("ops", 240, {"whole networks": (220, tests("test_gpu", "*Parity*"))}),
+    "parity": ("ops", 240, {"whole networks": (220, tests("parity", "test_gpu", "*Parity*"))}),
     "step": ("step", 300, {
         "resnet50 f16": (70, step("resnet50", 256, "f16")),
         "resnet18 f16 batch 32": (40, step("resnet18", 32, "f16")),
@@ -236,10 +238,10 @@ STAGES = {
     }),
     "train": ("train", 400, {dtype: (150, training(dtype)) for dtype in ("f16", "f32", "bf16")}),
     "sanitize": ("sanitize", 470, {
-        "memcheck, kernels": (130, tests("test_kernels", "*cuda*", wrapper=sanitizer("memcheck"), bounded=True)),
-        "racecheck, kernels": (120, tests("test_kernels", "*cuda*", wrapper=sanitizer("racecheck"), bounded=True)),
-        "memcheck, plans": (100, tests("test_graph", "*cuda*", wrapper=sanitizer("memcheck"), bounded=True, environment={"CONVOLT_SLAB": "separate"})),
-        "initcheck, kernels": (100, tests("test_kernels", "*cuda*", wrapper=sanitizer("initcheck"), bounded=True)),
+        "memcheck, kernels": (130, tests("memcheck-kernels", "test_kernels", "*cuda*", wrapper=sanitizer("memcheck"), bounded=True)),
+        "racecheck, kernels": (120, tests("racecheck-kernels", "test_kernels", "*cuda*", wrapper=sanitizer("racecheck"), bounded=True)),
+        "memcheck, plans": (100, tests("memcheck-plans", "test_graph", "*cuda*", wrapper=sanitizer("memcheck"), bounded=True, environment={"CONVOLT_SLAB": "separate"})),
+        "initcheck, kernels": (100, tests("initcheck-kernels", "test_kernels", "*cuda*", wrapper=sanitizer("initcheck"), bounded=True)),
     }),
     "soak": ("train", 400, {
         "killed and resumed": (150, soak.resumed),

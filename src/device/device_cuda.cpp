@@ -67,6 +67,12 @@ private:
   std::vector<cudaEvent_t> free_;
 };
 
+// The answer to a query. One that is not reached yet must not stay behind as the last error, which launches look at.
+cudaError_t asked(cudaError_t status) {
+  if (status == cudaErrorNotReady) cudaGetLastError();
+  return status;
+}
+
 class CudaEvent final : public EventState {
 public:
   explicit CudaEvent(std::shared_ptr<EventPool> pool) : pool_(std::move(pool)), event_(pool_->take()) {}
@@ -81,12 +87,11 @@ public:
   // A failure counts as reached, so that nobody polls for ever; wait() reports it.
   bool reached() override {
     use_device(pool_->device());
-    const cudaError_t status = cudaEventQuery(event_);
-    return status != cudaErrorNotReady;
+    return asked(cudaEventQuery(event_)) != cudaErrorNotReady;
   }
   void wait() override {
     use_device(pool_->device());
-    cudaError_t status = cudaEventQuery(event_);
+    cudaError_t status = asked(cudaEventQuery(event_));
     if (status == cudaErrorNotReady) {
       ++pool_->counters().host_waits;
       status = cudaEventSynchronize(event_);
@@ -125,7 +130,8 @@ public:
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a CUDA stream");
     constexpr size_t kBytes = kStreamCounters * sizeof(int32_t);
     check(cudaMalloc(&counters_, kBytes), "allocating the counters of a queue");
-    check(cudaMemset(counters_, 0, kBytes), "clearing the counters of a queue");
+    // In this stream: it does not wait for the default one.
+    check(cudaMemsetAsync(counters_, 0, kBytes, stream_), "clearing the counters of a queue");
   }
   ~CudaQueue() override {
     cudaSetDevice(pool_->device());
@@ -198,7 +204,11 @@ public:
   }
   void synchronize() override {
     use_device(pool_->device());
-    cudaError_t status = cudaStreamQuery(stream_);
+    cudaError_t status = cudaSuccess;
+    {
+      const std::lock_guard lock(mutex_);  // a query would break off what another thread records
+      status = asked(cudaStreamQuery(stream_));
+    }
     if (status == cudaErrorNotReady) {
       ++pool_->counters().host_waits;
       status = cudaStreamSynchronize(stream_);

@@ -259,10 +259,12 @@ void Plan::Impl::count_micro_batch(StepInput& values) {
   micro_batch = (micro_batch + 1) % options.accumulate;
 }
 
-// The first step runs kernel by kernel: libraries load what they need then, which a graph may not hold.
+// The first step runs kernel by kernel: libraries load what they need then, which a graph may not hold. So does every
+// step with a loss of the caller's, which runs on the host.
 void Plan::Impl::launch_step() {
   const auto work = [this](Stream s) { execute(s); };
-  if (steps == 0 || !options.kernels.cuda_graph || context.synchronous()) return context.compute().run(work);
+  const bool by_kernel = steps == 0 || !options.kernels.cuda_graph || context.synchronous();
+  if (by_kernel || options.loss.custom) return context.compute().run(work);
   if (recorded_step == nullptr) recorded_step = context.compute().record_work(work);
   context.compute().launch(*recorded_step);
 }

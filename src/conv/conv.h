@@ -57,6 +57,7 @@ struct ConvDesc {
   bool tf32 = false;         // f32 products may be rounded to tf32 (CUDA)
   ConvPrologue prologue = ConvPrologue::none;
   ConvEpilogue epilogue = ConvEpilogue::none;
+  friend bool operator==(const ConvDesc&, const ConvDesc&) = default;
 };
 
 // A fully connected layer: x [rows, in], w [out, in], y [rows, out]; passes as a convolution's. Epilogues none, bias,

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include "conv/conv_depthwise.h"
+#include "conv/conv_padded.h"
 #include "conv/conv_pointwise.h"
 #include "conv/described_device.h"
 
@@ -53,12 +54,19 @@ private:
     };
     const bool grouped_first = own_grouped_first(desc);
     if (grouped_first) append(grouped_candidates(desc));
-    append(conv_->candidates(desc, heuristics));
+    append(library_candidates(desc, heuristics, !kernels.empty()));
     if (!grouped_first) append(grouped_candidates(desc));
     append(pointwise_candidates(desc, rates()));
     // Last: whether products are quicker is for the tuning to say.
     if (is_product(desc)) append(matmul_->candidates(as_product(desc)));
     return kernels;
+  }
+  // Not all of cuDNN's engines are right where padding differs from side to side, and for depthwise layers those that
+  // sum up a weight gradient in 16 bits round their partial sums (cuDNN 9.19).
+  Kernels library_candidates(const ConvDesc& desc, Heuristics heuristics, bool has_own) {
+    const auto ask = [&](const ConvDesc& d) { return conv_->candidates(d, heuristics); };
+    if (has_own && desc.pass == ConvPass::wgrad && desc.dtype != DType::f32) return {};
+    return is_lopsided(desc.geometry.pad) ? padded_candidates(desc, ask) : ask(desc);
   }
   // Any thread may ask, and the current device is a property of each.
   void use_device() const {

@@ -48,6 +48,10 @@ struct PlanReport {
 std::vector<PlanReport> deviceless_plans(const ConvDesc& desc, const std::string& device_json,
                                          Heuristics heuristics = Heuristics::a);
 
+// What cuDNN knows of the current CUDA device, as deviceless_plans() takes it. Throws DeviceError when cuDNN cannot be
+// loaded or is older than 9.8.
+std::string device_description();
+
 // The loaded cuDNN, "cuDNN 9.19.0"; throws DeviceError when it cannot be loaded.
 std::string cudnn_version();
 

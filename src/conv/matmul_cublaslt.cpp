@@ -1,6 +1,7 @@
 // Matrix products through cuBLASLt, for fully connected layers.
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <array>
 #include <mutex>
 
@@ -123,7 +124,7 @@ cublasLtEpilogue_t epilogue_of(ConvEpilogue epilogue) {
 // The descriptors of one product, owned; shared by the algorithms that can run it.
 class Descriptors {
 public:
-  Descriptors(std::shared_ptr<Lt> lt, const LinearDesc& desc) : lt_(std::move(lt)) {
+  Descriptors(std::shared_ptr<Lt> lt, const LinearDesc& desc) : lt_(std::move(lt)), epilogue_(desc.epilogue) {
     const Product product = product_of(desc);
     const cudaDataType_t type = cuda_type(desc.dtype);
     const bool tf32 = desc.dtype == DType::f32 && desc.tf32;
@@ -132,8 +133,13 @@ public:
     set(CUBLASLT_MATMUL_DESC_TRANSA, product.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, product.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(desc.epilogue));
-    if (desc.epilogue == ConvEpilogue::bias_relu_mask || desc.epilogue == ConvEpilogue::drelu_bias_gradient)
+    // Where its pointers will point to decides which algorithms there are: on 256 bytes, as in every plan.
+    const auto* const somewhere = reinterpret_cast<const void*>(uintptr_t{256});
+    if (epilogue_ != ConvEpilogue::none) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, somewhere);
+    if (has_mask()) {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, 8 * mask_row_bytes(product.result.rows));
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, somewhere);
+    }
     a_ = layout(product.a, type);
     b_ = layout(product.b, type);
     result_ = layout(product.result, type);
@@ -153,7 +159,9 @@ public:
     int count = 0;
     const cublasStatus_t status = lt_->api.get_heuristic(lt_->handle, operation_, a_, b_, result_, result_,
                                                          preference.get(), kMaxCandidates, found.data(), &count);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED)
+    // Of an epilogue that it does not know with these types it says the one or the other.
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED ||
+        (epilogue_ != ConvEpilogue::none && status == CUBLAS_STATUS_INVALID_VALUE))
       count = 0;
     else
       lt_->check(status, "asking cuBLASLt for algorithms");
@@ -166,7 +174,7 @@ public:
     const float one = 1, zero = 0;
     const std::lock_guard lock(lt_->mutex);
     if (bias != nullptr) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-    if (mask != nullptr) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, mask);
+    if (has_mask()) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, mask);
     lt_->check(lt_->api.matmul(lt_->handle, operation_, &one, a, a_, b, b_, &zero, result, result_, result, result_,
                                &algorithm.algo, workspace, algorithm.workspaceSize, stream),
                "a cuBLASLt product");
@@ -174,6 +182,9 @@ public:
   const Api& api() const { return lt_->api; }
 
 private:
+  bool has_mask() const {
+    return epilogue_ == ConvEpilogue::bias_relu_mask || epilogue_ == ConvEpilogue::drelu_bias_gradient;
+  }
   // Sums are f32 from the first product to the last, in a fixed order: no partial sums in the output's type or place.
   class Preference {
   public:
@@ -210,6 +221,7 @@ private:
   }
 
   std::shared_ptr<Lt> lt_;
+  const ConvEpilogue epilogue_;
   cublasLtMatmulDesc_t operation_ = nullptr;
   cublasLtMatrixLayout_t a_ = nullptr, b_ = nullptr, result_ = nullptr;
 };
@@ -274,8 +286,12 @@ public:
     std::vector<std::unique_ptr<ConvKernel>> kernels;
     if (!cublaslt_has(desc)) return kernels;
     const auto descriptors = std::make_shared<Descriptors>(lt_, desc);
-    for (const auto& algorithm : descriptors->algorithms())
-      kernels.push_back(std::make_unique<LtKernel>(descriptors, algorithm, desc.pass));
+    for (const auto& algorithm : descriptors->algorithms()) {
+      auto kernel = std::make_unique<LtKernel>(descriptors, algorithm, desc.pass);
+      // The library now and then offers one twice.
+      if (std::none_of(kernels.begin(), kernels.end(), [&](const auto& k) { return k->name() == kernel->name(); }))
+        kernels.push_back(std::move(kernel));
+    }
     return kernels;
   }
   std::string version() const override {

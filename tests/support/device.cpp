@@ -162,9 +162,20 @@ std::vector<double> random_values(int64_t n, uint64_t seed, double low, double h
   return values;
 }
 
+namespace {
+
+// Ended with the tests: at the end of the program NVIDIA's libraries may be gone before the contexts that use them.
+class Contexts : public testing::Environment {
+public:
+  void TearDown() override { by_name.clear(); }
+  std::map<std::string, std::unique_ptr<Context>> by_name;
+};
+auto* const contexts = static_cast<Contexts*>(testing::AddGlobalTestEnvironment(new Contexts));
+
+}  // namespace
+
 Context& context_of(Device device) {
-  static std::map<std::string, std::unique_ptr<Context>> contexts;
-  auto& context = contexts[device.to_string()];
+  auto& context = contexts->by_name[device.to_string()];
   if (!context) context = Context::create(device);
   return *context;
 }

@@ -31,7 +31,10 @@ class Muon(torch.optim.Optimizer):
 
     def update(self, weight, group):
         rows, lr, momentum = weight.shape[0], group["lr"], group["momentum"]
-        velocity = self.state[weight].setdefault("velocity", torch.zeros_like(weight))
+        state = self.state[weight]
+        if "velocity" not in state:
+            state["velocity"] = torch.zeros_like(weight)
+        velocity = state["velocity"]
         velocity.mul_(momentum).add_(weight.grad)
         u = weight.grad.add(velocity, alpha=momentum).reshape(rows, -1)
         direction = self.orthogonal(u.bfloat16() if u.is_cuda else u, group["iterations"]).to(weight.dtype)

@@ -41,7 +41,9 @@ class Training:
         self.x = torch.randn(batch, text["input"].get("channels", 3), side, side).to(device, memory_format=layout)
         self.y = (torch.arange(batch) % 10).to(device)
         self.optimizers = optimizers_of(network, recipe, device, mode is not None)
-        self.scaler = torch.amp.GradScaler(device) if dtype == "f16" and device == "cuda" else None
+        # Small enough that no step is skipped: the fused SGD of PyTorch 2.11 reads a momentum that was never written after a first step
+        # that was (its losses are NaN), and a skipped update costs no time.
+        self.scaler = torch.amp.GradScaler(device, init_scale=2.0 ** 10) if dtype == "f16" and device == "cuda" else None
         self.network = torch.compile(network, mode=mode) if mode else network
 
     def step(self):

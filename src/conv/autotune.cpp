@@ -224,6 +224,36 @@ size_t Autotuner::choice_of(const Kernels& kernels, const ConvDesc& desc, const 
   return best;
 }
 
+std::optional<int64_t> Autotuner::quickest(const ConvDesc& desc) {
+  const std::string description = text_of(desc, desc.geometry.to_string(), training_);
+  const Kernels kernels = offered(desc, description);
+  if (kernels.empty() || !PlainSums::known(desc)) return std::nullopt;
+  read_cache();
+  const TuningKey key{environment_, description};
+  try {
+    if (!measured(kernels, table_[key])) measure(kernels, desc, description);
+  } catch (const WrongKernelsError&) {  // for choose() to report
+    return std::nullopt;
+  }
+  std::optional<int64_t> least;
+  for (const auto& kernel : kernels) {
+    const auto timing = table_[key].find(identity(*kernel));
+    if (timing == table_[key].end() || timing->second.nanoseconds == Timing::kWrong) continue;
+    least = std::min(least.value_or(timing->second.nanoseconds), timing->second.nanoseconds);
+  }
+  return least;
+}
+
+bool Autotuner::pays(const ConvDesc& fused, const ConvDesc& plain, int64_t apart_ns) {
+  const auto recorded = [&](const ConvDesc& desc) {
+    return options_.recorded.contains(text_of(desc, desc.geometry.to_string(), training_));
+  };
+  if (mode_ == Autotune::off || recorded(fused)) return true;
+  if (recorded(plain)) return false;
+  const auto together = quickest(fused), alone = quickest(plain);
+  return !together || !alone || *together <= *alone + apart_ns;
+}
+
 // Without training weights are packed once, and packing costs nothing.
 size_t Autotuner::first_of(const Kernels& kernels) const {
   if (training_) return 0;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -66,6 +67,9 @@ public:
   ConvProvider& allowed() { return allowed_; }
   Choice choose(const ConvDesc& desc);
   Choice choose(const LinearDesc& desc);
+  // Whether the quickest kernel of `fused` takes no longer than that of `plain` and `apart_ns` for what it then leaves
+  // to another kernel; true where nothing is timed. What was recorded decides as it did then.
+  bool pays(const ConvDesc& fused, const ConvDesc& plain, int64_t apart_ns);
   // Keeps what was measured, and warns of recorded kernels that are no longer there.
   void finish();
   // All that was chosen so far.
@@ -78,6 +82,7 @@ private:
   Kernels offered(const ConvDesc& desc, const std::string& description);
   Choice choose(Kernels kernels, const ConvDesc& desc, const std::string& description);
   size_t choice_of(const Kernels& kernels, const ConvDesc& desc, const std::string& description, Origin& origin);
+  std::optional<int64_t> quickest(const ConvDesc& desc);  // nanoseconds; none where no kernel is right
   size_t first_of(const Kernels& kernels) const;
   // Where all kernels have been measured as thoroughly as is asked for.
   bool measured(const Kernels& kernels, const Timings& timings) const;

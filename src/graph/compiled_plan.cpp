@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "conv/autotune.h"
 #include "graph/cost.h"
 #include "graph/passes/fusion.h"
@@ -35,7 +37,7 @@ CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& 
   lower_training(program, options);
   if (options.passes.dead_code) remove_dead_code(program);
   if (options.passes.stem) lay_out_stem(program, {convolutions, options.compose_fusions}, options.training);
-  if (options.training) fuse_batch_norms(convolutions);
+  if (options.training) fuse_batch_norms(tuner);
   choose_kernels(program, tuner, options.training, options.compose_fusions);
   kernels = tuner.choices();
 
@@ -49,6 +51,8 @@ CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& 
     images = program.add({.name = "images", .dtype = DType::f32, .shape = image, .persistent = true});
     labels = program.add({.name = "labels", .dtype = DType::i32, .shape = {image[0]}, .persistent = true});
     weights = program.add({.name = "weights", .dtype = DType::f32, .shape = {image[0]}, .persistent = true});
+    // What a batch of fewer rows leaves alone must be numbers: batch norms see it.
+    program.zeroed.insert(program.zeroed.end(), {images, labels});
   }
   add_scratch();
   add_tables();
@@ -68,8 +72,15 @@ void CompiledPlan::belong_to(const Params& params) {
   optimizer_bytes = options.optimizer != nullptr ? options.optimizer->bytes() : 0;
 }
 
-void CompiledPlan::fuse_batch_norms(ConvProvider& convolutions) {
-  const Fusions fusions{convolutions, options.compose_fusions};
+void CompiledPlan::fuse_batch_norms(Autotuner& tuner) {
+  Fusions fusions{tuner.allowed(), options.compose_fusions};
+  if (!options.compose_fusions)
+    fusions.pays = [&](const ConvDesc& fused) {
+      ConvDesc plain = fused;
+      plain.epilogue = ConvEpilogue::none;
+      const auto bytes = static_cast<double>(fused.geometry.y_shape().elements() * size_of(fused.dtype));
+      return tuner.pays(fused, plain, std::llround(1e9 * bytes / tuner.allowed().rates().copy));
+    };
   const Passes& on = options.passes;
   if (on.pool) fuse_bn_pool(program);
   if (on.statistics) fuse_statistics(program, fusions);

@@ -36,7 +36,7 @@ struct CompiledPlan {
   ValueId images = kNoValue, labels = kNoValue, weights = kNoValue;
 
 private:
-  void fuse_batch_norms(ConvProvider& convolutions);
+  void fuse_batch_norms(Autotuner& tuner);
   void add_scratch();
   void add_tables();
   void fit(int64_t free_bytes, const DeviceRates& rates);

@@ -68,6 +68,37 @@ TEST_F(AutotuneTest, TakesTheQuickestInEveryPass) {
   EXPECT_THAT(warnings_, IsEmpty());
 }
 
+TEST_F(AutotuneTest, AFusionPaysThatIsNoSlowerThanWhatItReplaces) {
+  ConvDesc fused = small_conv(), plain = fused;
+  fused.epilogue = ConvEpilogue::stats;
+  const auto pays = [&](int64_t apart) {
+    return Autotuner(context_, provider_, options_, true, tools()).pays(fused, plain, apart);
+  };
+  provider_.specs = {{"slow", 5 * kMs}, {"quick", 3 * kMs}};
+  EXPECT_TRUE(pays(0));  // the same kernels for both
+  EXPECT_EQ(choices_.size(), 0U);
+  for (FakeSpec& spec : provider_.specs) spec.sums_cost = 2 * kMs;
+  provider_.version = "fake 2";
+  EXPECT_TRUE(pays(2 * kMs));
+  EXPECT_FALSE(pays(2 * kMs - 1));
+  const int timed = runs();
+  EXPECT_FALSE(pays(kMs));  // timed once
+  EXPECT_EQ(runs(), timed);
+  // As it was decided then.
+  Autotuner tuner(context_, provider_, options_, true, tools());
+  tuner.choose(fused);
+  options_.recorded = tuner.choices();
+  EXPECT_TRUE(pays(kMs));
+  options_.recorded.clear();
+  Autotuner again(context_, provider_, options_, true, tools());
+  again.choose(plain);
+  options_.recorded = again.choices();
+  EXPECT_FALSE(pays(2 * kMs));
+  options_.recorded.clear();
+  options_.autotune = Autotune::off;
+  EXPECT_TRUE(pays(kMs));
+}
+
 TEST_F(AutotuneTest, OffTakesTheFirstAndInEvaluationTheFirstThatPacks) {
   options_.autotune = Autotune::off;
   provider_.specs = {{"first", 3 * kMs},

@@ -2,6 +2,7 @@
 // gradients included.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -55,6 +56,8 @@ private:
 struct Fusions {
   ConvProvider& provider;
   bool compose = false;
+  // Whether a fused convolution is no slower than a plain one and a sweep for the rest; unset: it is taken to be.
+  std::function<bool(const ConvDesc&)> pays = {};
   template <class Desc>
   bool has(const Desc& desc) const {
     return !provider.candidates(desc).empty();

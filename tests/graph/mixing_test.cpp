@@ -30,7 +30,8 @@ protected:
     std::vector<std::vector<double>> gradients;
   };
   static PlanOptions options(DType dtype, bool blocks) {
-    PlanOptions o{.batch = kBatch, .dtype = dtype, .training = true, .compose_fusions = true};
+    PlanOptions o{
+        .batch = kBatch, .dtype = dtype, .training = true, .kernels = {.deterministic = true}, .compose_fusions = true};
     o.loss.smoothing = 0.1F;
     o.passes.stem = blocks;
     return o;

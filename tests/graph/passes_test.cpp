@@ -31,7 +31,13 @@ Trace trained(Context& ctx, const Network& network, DType dtype, const Passes& p
   Optimizer sgd(params, {.weight_decay = 1e-3F});
   const NetworkInput input = random_input(graph, 4, 13);
   const DeviceBatch batch(ctx, graph, input);
-  Plan plan(graph, params, {.batch = 4, .dtype = dtype, .training = true, .optimizer = &sgd, .passes = passes});
+  Plan plan(graph, params,
+            {.batch = 4,
+             .dtype = dtype,
+             .training = true,
+             .optimizer = &sgd,
+             .passes = passes,
+             .kernels = {.deterministic = true}});
   if (dtype == DType::f16)
     plan.set_status({.loss_scale = 256});  // the initial 65536 overflows here, and steps would be skipped
   Trace trace;

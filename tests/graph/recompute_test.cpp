@@ -54,7 +54,12 @@ struct Trained {
 class RecomputeTest : public OpTest {
 protected:
   PlanOptions options(Optimizer& optimizer, bool compose) const {
-    return {.batch = 8, .dtype = dtype(), .training = true, .optimizer = &optimizer, .compose_fusions = compose};
+    return {.batch = 8,
+            .dtype = dtype(),
+            .training = true,
+            .optimizer = &optimizer,
+            .kernels = {.deterministic = true},
+            .compose_fusions = compose};
   }
   // A budget between the least (0) and all that the plan would take (1).
   Trained train(const Network& network, double share, bool compose) const {

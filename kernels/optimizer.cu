@@ -46,12 +46,25 @@ struct ForPackets {
     }
   }
 };
-// On the GPU a thread for each packet, on the CPU one for each tile.
+// On the GPU a thread for each four elements, on the CPU one for each tile: weights and moments are f32, of which
+// neighbouring threads then write neighbouring 16 bytes.
+constexpr int kQuads = kOptimizerTile / 4;
 template <class F>
-struct OnePacket : ForPackets<F> {
+struct OneQuad {
+  F f;
   HD void operator()(int64_t k) const {
-    const int packet = static_cast<int>(k % kPackets);
-    this->run(k / kPackets, packet, packet + 1);
+    if (!f.active()) return;
+    const int64_t index = k / kQuads;
+    const int first = static_cast<int>(k % kQuads) * 4;
+    const OptimizerPiece tile = f.tiles[index];
+    if (first >= tile.count) return;
+    const auto place = f.at(tile.tensor);
+    const int64_t at = tile.first + first;
+    if (at + 4 <= place.tensor.elements) {
+      f.template run<4>(place, at);
+    } else {
+      for (int64_t i = at; i < place.tensor.elements; ++i) f.template run<1>(place, i);
+    }
   }
 };
 template <class F>
@@ -59,11 +72,11 @@ struct WholeTile : ForPackets<F> {
   HD void operator()(int64_t k) const { this->run(k, 0, kPackets); }
 };
 
-// f.run<8>(f.at(tensor), i) for each whole packet of each tile while f.active(), run<1> for the tails.
+// f.run<8>(f.at(tensor), i), or run<4>, for each whole packet of each tile while f.active(), run<1> for the tails.
 template <class F>
 void for_each_packet_of_tiles(Stream s, int64_t tiles, F f) {
   if (s.cuda)
-    for_each(s, tiles * kPackets, OnePacket<F>{{f}}, 8);
+    for_each(s, tiles * kQuads, OneQuad<F>{f}, 4);
   else
     for_each_on_cpu(tiles, WholeTile<F>{{f}}, kOptimizerTile);
 }
@@ -125,14 +138,16 @@ struct Update {
 
   HD bool active() const { return scalars->apply != 0; }
 
+  // Single scalars: a copy of them all, for the sake of one of the rates, would be one in memory.
   struct Place {
     OptimizerTensor tensor;
-    UpdateScalars now;
+    float rate, gradient_scale, correction1, correction2;
     float factor;  // lars: the trust ratio; muon: of the weights
   };
   HD Place at(int32_t index) const {
     const float factor = K == OptimizerKind::lars ? ratios[index] : K == OptimizerKind::muon ? keeps[index] : 1.F;
-    return {tensors[index], *scalars, factor};
+    const OptimizerTensor& t = tensors[index];
+    return {t, rate_of(*scalars, t), scalars->gradient_scale, scalars->correction1, scalars->correction2, factor};
   }
 
   template <int W>
@@ -141,7 +156,7 @@ struct Update {
     Floats<W> w = load<W>(t.weight + i);
     if (t.gradient) {
       Floats<W> g = load_gradient<W>(t, i);
-      for_lanes<W>([&](int j) { g[j] *= p.now.gradient_scale; });
+      for_lanes<W>([&](int j) { g[j] *= p.gradient_scale; });
       if (factors && t.unit > 0) clip(t, i, g);
       step(p, i, w, g);
       store(t.weight + i, w);
@@ -163,7 +178,7 @@ struct Update {
   template <int W>
   HD void step(const Place& p, int64_t i, Floats<W>& w, Floats<W>& g) const {
     const OptimizerTensor& t = p.tensor;
-    const float rate = rate_of(p.now, t), decay = t.weight_decay;
+    const float rate = p.rate, decay = t.weight_decay;
     if constexpr (K == OptimizerKind::sgd) {
       sgd(t, i, rate, w, g);
     } else if constexpr (K == OptimizerKind::muon) {
@@ -212,7 +227,7 @@ struct Update {
     const OptimizerTensor& t = p.tensor;
     constexpr bool decoupled = K == OptimizerKind::adamw;
     const float into_gradient = decoupled ? 0.F : t.weight_decay, shrink = decoupled ? 1 - rate * t.weight_decay : 1.F;
-    const float step_size = rate * p.now.correction1, correction2 = p.now.correction2;
+    const float step_size = rate * p.correction1, correction2 = p.correction2;
     Floats<W> m = load<W>(t.moments[0] + i), s = load<W>(t.moments[1] + i);
     for_lanes<W>([&](int j) {
       const float d = g[j] + into_gradient * w[j];

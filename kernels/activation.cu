@@ -27,22 +27,43 @@ struct Backward {
   Result<T> dx;
   A act;
   template <int W>
-  HD Floats<W> run(int64_t i) const {
+  HD void run(int64_t i) const {
     Floats<W> g = load<W>(dy + i);
     act.backward(load<W>(kept + i), g);
     store(dx + i, g);
-    return g;
   }
 };
 
 template <class T, class A>
 struct BackwardSum {
+  using Stores = void;
+  static constexpr int kBytes = 2 * sizeof(T);
   Backward<T, A> backward;
   int channels;
   template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
-    const Floats<W> g = rounded<T>(backward.template run<W>(row * channels + c));
+  struct Operands {
+    Ahead<T, W> dy, kept;
+  };
+  template <int W>
+  HD Nothing kept(int) const {
+    return {};
+  }
+  template <int W>
+  HD Operands<W> operands(int64_t row, int c, bool exists) const {
+    const int64_t i = row * channels + c;
+    return {Ahead<T, W>::of(backward.dy + i, exists), Ahead<T, W>::of(backward.kept + i, exists)};
+  }
+  template <int W>
+  HD void add(int64_t row, int c, const Operands<W>& o, Nothing, Floats<W> (&sums)[1]) const {
+    Floats<W> g = o.dy.of_existing();
+    backward.act.backward(o.kept.of_existing(), g);
+    store(backward.dx + (row * channels + c), g);
+    g = rounded<T>(g);
     for_lanes<W>([&](int j) { sums[0][j] += g[j]; });
+  }
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
+    add(row, c, operands<W>(row, c, true), {}, sums);
   }
 };
 

@@ -1,6 +1,7 @@
 #include "batch_norm.h"
 
 #include "exec/act.h"
+#include "exec/bn_gradient.h"
 #include "exec/reduce.h"
 
 namespace convolt {
@@ -12,18 +13,31 @@ int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
 // Sums of x - shift and of its square, the shift being the tensor's first row, which is also written to `shift`.
 template <class T>
 struct ChannelStats {
+  static constexpr int kBytes = sizeof(T);
   const T* x;
   float* shift;
   int channels;
   template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
-    const Floats<W> v = load<W>(x + row * channels + c), first = load<W>(x + c);
+  HD Floats<W> kept(int c) const {
+    return load<W>(x + c);
+  }
+  template <int W>
+  HD Ahead<T, W> operands(int64_t row, int c, bool exists) const {
+    return Ahead<T, W>::of(x + row * channels + c, exists);
+  }
+  template <int W>
+  HD void add(int64_t row, int c, const Ahead<T, W>& o, const Floats<W>& first, Floats<W> (&sums)[2]) const {
+    const Floats<W> v = o.of_existing();
     if (row == 0) store(shift + c, first);
     for_lanes<W>([&](int j) {
       const float d = v[j] - first[j];
       sums[0][j] += d;
       sums[1][j] += d * d;
     });
+  }
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+    add(row, c, operands<W>(row, c, true), kept<W>(c), sums);
   }
 };
 
@@ -141,16 +155,62 @@ struct Incoming {
 
 template <class T, class A, bool kStored>
 struct BackwardReduce {
+  static constexpr bool kReadsY = !A::kIdentity && kStored, kComputesY = !A::kIdentity && !kStored;
+  static constexpr int kBytes = (kReadsY ? 3 : 2) * sizeof(T);
   Incoming<T, A, kStored> in;
   template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+  struct Affine {
+    Floats<W> scale, bias;
+  };
+  template <int W>
+  struct Kept {
+    Floats<W> mean, invstd;
+    [[no_unique_address]] std::conditional_t<kComputesY, Affine<W>, Nothing> y;
+  };
+  template <int W>
+  HD Kept<W> kept(int c) const {
+    Kept<W> k;
+    k.mean = load<W>(in.coef + c);
+    k.invstd = load<W>(in.coef + in.channels + c);
+    if constexpr (kComputesY) {
+      k.y.scale = load<W>(in.coef + 2 * in.channels + c);
+      k.y.bias = load<W>(in.coef + 3 * in.channels + c);
+    }
+    return k;
+  }
+  template <int W>
+  struct Operands {
+    Ahead<T, W> x, dy;
+    [[no_unique_address]] std::conditional_t<kReadsY, Ahead<T, W>, Nothing> y;
+  };
+  template <int W>
+  HD Operands<W> operands(int64_t row, int c, bool exists) const {
     const int64_t i = row * in.channels + c;
-    const Floats<W> v = load<W>(in.x + i), g = in.template dz<W>(i, c, v);
-    const Floats<W> mean = load<W>(in.coef + c), invstd = load<W>(in.coef + in.channels + c);
+    Operands<W> o;
+    o.x = Ahead<T, W>::of(in.x + i, exists);
+    o.dy = Ahead<T, W>::of(in.dy + i, exists);
+    if constexpr (kReadsY) o.y = Ahead<T, W>::of(in.y + i, exists);
+    return o;
+  }
+  template <int W>
+  HD void add(int64_t, int, const Operands<W>& o, const Kept<W>& k, Floats<W> (&sums)[2]) const {
+    const Floats<W> v = o.x.of_existing();
+    Floats<W> g = o.dy.of_existing();
+    if constexpr (kReadsY) {
+      in.act.backward(o.y.of_existing(), g);
+    } else if constexpr (kComputesY) {
+      Floats<W> z;
+      for_lanes<W>([&](int j) { z[j] = v[j] * k.y.scale[j] + k.y.bias[j]; });
+      in.act.backward_again(z, g);
+    }
     for_lanes<W>([&](int j) {
-      sums[0][j] += g[j] * ((v[j] - mean[j]) * invstd[j]);
+      sums[0][j] += g[j] * ((v[j] - k.mean[j]) * k.invstd[j]);
       sums[1][j] += g[j];
     });
+  }
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+    add(row, c, operands<W>(row, c, true), kept<W>(c), sums);
   }
 };
 
@@ -161,16 +221,14 @@ struct BackwardApply {
   float inverse_rows;
   Result<T> dx, dresidual;  // dresidual may be null
   template <int W>
-  HD void run(int64_t row, int c) const {
+  HD BnGradient<W> of_channels(int c) const {
+    return BnGradient<W>::of(in.coef, in.channels, dgamma, dbeta, inverse_rows, c);
+  }
+  template <int W>
+  HD void run(int64_t row, int c, const BnGradient<W>& gradient) const {
     const int64_t i = row * in.channels + c;
-    const Floats<W> v = load<W>(in.x + i);
-    const Floats<W> mean = load<W>(in.coef + c), invstd = load<W>(in.coef + in.channels + c);
-    const Floats<W> sum_xhat = load<W>(dgamma + c), sum = load<W>(dbeta + c);
-    Floats<W> r;
-    for_lanes<W>([&](int j) { r[j] = (sum[j] + (v[j] - mean[j]) * invstd[j] * sum_xhat[j]) * inverse_rows; });
-    const Floats<W> g = in.template dz<W>(i, c, v), scale = load<W>(in.coef + 2 * in.channels + c);
-    for_lanes<W>([&](int j) { r[j] = scale[j] * (g[j] - r[j]); });
-    store(dx + i, r);
+    const Floats<W> v = load<W>(in.x + i), g = in.template dz<W>(i, c, v);
+    store(dx + i, gradient(g, v));
     if (dresidual.data) store(dresidual + i, g);
   }
 };
@@ -193,26 +251,52 @@ void dispatch_incoming(const char* op, const Tensor& dy, const Tensor& x, const 
 
 template <class T>
 struct RawSums {
+  static constexpr int kBytes = sizeof(T);
   const T* x;
   int channels;
   template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
-    const Floats<W> v = load<W>(x + row * channels + c);
+  HD Nothing kept(int) const {
+    return {};
+  }
+  template <int W>
+  HD Ahead<T, W> operands(int64_t row, int c, bool exists) const {
+    return Ahead<T, W>::of(x + row * channels + c, exists);
+  }
+  template <int W>
+  HD void add(int64_t, int, const Ahead<T, W>& o, Nothing, Floats<W> (&sums)[2]) const {
+    const Floats<W> v = o.of_existing();
     for_lanes<W>([&](int j) {
       sums[0][j] += v[j];
       sums[1][j] += v[j] * v[j];
     });
   }
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+    add(row, c, operands<W>(row, c, true), {}, sums);
+  }
 };
 
 template <class T>
 struct ChannelSum {
+  static constexpr int kBytes = sizeof(T);
   const T* x;
   int channels;
   template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
-    const Floats<W> v = load<W>(x + row * channels + c);
+  HD Nothing kept(int) const {
+    return {};
+  }
+  template <int W>
+  HD Ahead<T, W> operands(int64_t row, int c, bool exists) const {
+    return Ahead<T, W>::of(x + row * channels + c, exists);
+  }
+  template <int W>
+  HD void add(int64_t, int, const Ahead<T, W>& o, Nothing, Floats<W> (&sums)[1]) const {
+    const Floats<W> v = o.of_existing();
     for_lanes<W>([&](int j) { sums[0][j] += v[j]; });
+  }
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
+    add(row, c, operands<W>(row, c, true), {}, sums);
   }
 };
 

@@ -1,5 +1,6 @@
 #include "block_end.h"
 
+#include "exec/bn_gradient.h"
 #include "exec/gradient_join.h"
 
 namespace convolt {
@@ -85,6 +86,7 @@ void run_end(Stream s, const BlockEndArgs& a) {
 // What arrives before it is joined.
 template <class T, class J>
 struct Arriving {
+  static constexpr int kBytes = J::kBytes + sizeof(T);
   J join;
   const T* dy;
   bool spread;  // dy is one row for each picture
@@ -92,15 +94,34 @@ struct Arriving {
   float share;
 
   template <int W>
-  HD Floats<W> gradient(int64_t row, int c) const {
-    if (!spread) return load<W>(dy + row * join.channels + c);
-    Floats<W> g = load<W>(dy + by_pixels.quotient(row) * join.channels + c);
-    for_lanes<W>([&](int j) { g[j] *= share; });
-    return rounded<T>(g);
+  struct Operands {
+    Ahead<T, W> dy;
+    typename J::template Operands<W> join;
+    [[no_unique_address]] typename J::template GateOf<W> gate;
+  };
+  template <int W>
+  HD auto kept(int c) const {
+    return join.template kept<W>(c);
+  }
+  template <int W>
+  HD Operands<W> operands(int64_t row, int c, bool exists) const {
+    const int64_t of_dy = spread ? by_pixels.quotient(row) : row;
+    return {Ahead<T, W>::of(dy + of_dy * join.channels + c, exists), join.template operands<W>(row, c, exists),
+            join.template gate_of<W>(row * join.channels + c, exists)};
+  }
+  template <int W>
+  HD void add(int64_t row, int c, const Operands<W>& o, const typename J::template Kept<W>& k,
+              Floats<W> (&sums)[J::kSums]) const {
+    Floats<W> g = o.dy.of_existing();
+    if (spread) {
+      for_lanes<W>([&](int j) { g[j] *= share; });
+      g = rounded<T>(g);
+    }
+    join.template add<W>(row, c, o.join, o.gate, k, g, sums);
   }
   template <int W>
   HD void run(int64_t row, int c, Floats<W> (&sums)[J::kSums]) const {
-    join.add(row, c, join.template operands<W>(row, c), gradient<W>(row, c), sums);
+    add<W>(row, c, operands<W>(row, c, true), kept<W>(c), sums);
   }
 };
 
@@ -133,15 +154,11 @@ struct PairBackward {
   float inverse_rows;
   int channels;
 
+  // Known for all rows, the coefficients of two would take the registers that loads in flight need.
   template <int W>
   HD Floats<W> gradient(const Branch& b, int64_t i, int c, const Floats<W>& g) const {
-    const Floats<W> v = load<W>(b.x + i), mean = load<W>(b.coef + c), invstd = load<W>(b.coef + channels + c);
-    const Floats<W> scale = load<W>(b.coef + 2 * channels + c);
-    const Floats<W> sum_xhat = load<W>(b.dgamma + c), sum = load<W>(b.dbeta + c);
-    Floats<W> r;
-    for_lanes<W>([&](int j) { r[j] = (sum[j] + (v[j] - mean[j]) * invstd[j] * sum_xhat[j]) * inverse_rows; });
-    for_lanes<W>([&](int j) { r[j] = scale[j] * (g[j] - r[j]); });
-    return r;
+    const Floats<W> v = load<W>(b.x + i);
+    return BnGradient<W>::of(b.coef, channels, b.dgamma, b.dbeta, inverse_rows, c)(g, v);
   }
   template <int W>
   HD void run(int64_t row, int c) const {

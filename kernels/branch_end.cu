@@ -47,25 +47,49 @@ struct End {
 
 template <class T, bool kScaled>
 struct Backward {
+  static constexpr int kBytes = (kScaled ? 2 : 1) * sizeof(T);
   const T *dy, *x;
   T* dx;
   Factors factors;
   int channels;
   template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+  HD auto kept(int c) const {
+    if constexpr (kScaled)
+      return load<W>(factors.gamma + c);
+    else
+      return Nothing{};
+  }
+  template <int W>
+  struct Operands {
+    Ahead<T, W> dy;
+    [[no_unique_address]] std::conditional_t<kScaled, Ahead<T, W>, Nothing> x;
+  };
+  template <int W>
+  HD Operands<W> operands(int64_t row, int c, bool exists) const {
     const int64_t i = row * channels + c;
-    Floats<W> g = load<W>(dy + i);
+    Operands<W> o;
+    o.dy = Ahead<T, W>::of(dy + i, exists);
+    if constexpr (kScaled) o.x = Ahead<T, W>::of(x + i, exists);
+    return o;
+  }
+  template <int W, class S>
+  HD void add(int64_t row, int c, const Operands<W>& o, const S& scale, Floats<W> (&sums)[2]) const {
+    Floats<W> g = o.dy.of_existing();
     factors.keep(row, g);
     if constexpr (kScaled) {
-      const Floats<W> v = load<W>(x + i), scale = load<W>(factors.gamma + c);
+      const Floats<W> v = o.x.of_existing();
       for_lanes<W>([&](int j) {
         sums[0][j] += g[j] * v[j];
         g[j] *= scale[j];
       });
     }
-    store(dx + i, g);
+    store(dx + row * channels + c, g);
     g = rounded<T>(g);
     for_lanes<W>([&](int j) { sums[1][j] += g[j]; });
+  }
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+    add<W>(row, c, operands<W>(row, c, true), kept<W>(c), sums);
   }
 };
 

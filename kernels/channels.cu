@@ -73,12 +73,30 @@ void multiply(Stream s, const Tensor& a, const B* b, const Tensor& y, int64_t pi
 
 template <class T>
 struct ProductSum {
+  static constexpr int kBytes = 2 * sizeof(T);
   const T *dy, *x;
   int channels;
   template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
-    const Floats<W> g = load<W>(dy + row * channels + c), v = load<W>(x + row * channels + c);
+  struct Operands {
+    Ahead<T, W> dy, x;
+  };
+  template <int W>
+  HD Nothing kept(int) const {
+    return {};
+  }
+  template <int W>
+  HD Operands<W> operands(int64_t row, int c, bool exists) const {
+    const int64_t i = row * channels + c;
+    return {Ahead<T, W>::of(dy + i, exists), Ahead<T, W>::of(x + i, exists)};
+  }
+  template <int W>
+  HD void add(int64_t, int, const Operands<W>& o, Nothing, Floats<W> (&sums)[1]) const {
+    const Floats<W> g = o.dy.of_existing(), v = o.x.of_existing();
     for_lanes<W>([&](int j) { sums[0][j] += g[j] * v[j]; });
+  }
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
+    add(row, c, operands<W>(row, c, true), {}, sums);
   }
 };
 

@@ -1,143 +1,44 @@
 #include "norm.h"
 
-#include "exec/reduce.h"
+#include "exec/norm_sets.h"
 
 namespace convolt {
 namespace {
-
-// Where the sets of a tensor lie.
-struct Layout {
-  int channels, width;  // width: channels of a group
-  int groups;
-  int64_t pixels;
-  Divisor by_pixels, by_width;
-  Layout(const Tensor& x, const NormSets& sets)
-      : channels(static_cast<int>(x.shape[-1])),
-        width(static_cast<int>(x.shape[-1] / sets.groups)),
-        groups(static_cast<int>(sets.groups)),
-        pixels(sets.pixels),
-        by_pixels(sets.pixels),
-        by_width(width) {}
-  // Of a row: its first element, and in a [sets, 2] table the first set of its picture.
-  struct Place {
-    int64_t first, sets;
-  };
-  HD Place at(int64_t row) const { return {row * channels, 2 * by_pixels.quotient(row) * groups}; }
-};
-
-// The two numbers that a [sets, 2] table holds for the sets of a packet of channels.
-template <int W>
-struct OfSets {
-  Floats<W> first, second;
-  HD OfSets(const Layout& l, const float* table, int64_t sets, int c) {
-    int group = static_cast<int>(l.by_width.quotient(c)), channel = c - group * l.width;
-    const float* of_group = table + sets + 2 * group;
-    if (l.width % W == 0) {  // all of one set
-      const float a = of_group[0], b = of_group[1];
-      for_lanes<W>([&](int j) {
-        first[j] = a;
-        second[j] = b;
-      });
-      return;
-    }
-    for (int j = 0; j < W; ++j) {
-      first[j] = of_group[0];
-      second[j] = of_group[1];
-      const bool last = ++channel == l.width;
-      of_group += last ? 2 : 0;
-      channel = last ? 0 : channel;
-    }
-  }
-};
-
-// Two sums over each set, by blocks of 256 threads: L of them, of which each takes every L-th packet, for one set. The
-// sums of the threads are joined in order and in double. F: sum(set, first, element, channel, sums) adds those of a
-// packet; finish(set, first, sums) takes the result; both are told the set's first element.
-template <int W, int L, class F>
-struct SumSets {
-  struct Shared {
-    float sums[2][256];
-  };
-  static constexpr int kSets = 256 / L;
-  F f;
-  Layout l;
-  int64_t sets;
-  Divisor by_groups, by_packets;
-  int packets;  // of one pixel
-
-  HD void operator()(Block<256> block, Shared& shared) const {
-    block.phase([&](int t) {
-      const int64_t set = block.index * kSets + t / L;
-      Floats<W> sums[2] = {zeros<W>(), zeros<W>()};
-      if (set < sets) {
-        const int first = first_channel(set);
-        const int64_t begin = first_element(set);
-#if defined(__CUDA_ARCH__)
-#pragma unroll 1  // two packets at once need more registers than there are
-#endif
-        for (int64_t k = t % L; k < l.pixels * packets; k += L) {
-          const int64_t pixel = by_packets.quotient(k);
-          const int c = static_cast<int>(k - pixel * packets) * W;
-          f.template sum<W>(set, begin, begin + pixel * l.channels + c, first + c, sums);
-        }
-      }
-      for (int i = 0; i < 2; ++i) {
-        shared.sums[i][t] = 0;
-        for (int j = 0; j < W; ++j) shared.sums[i][t] += sums[i][j];
-      }
-    });
-    block.phase([&](int t) {
-      const int64_t set = block.index * kSets + t;
-      if (t >= kSets || set >= sets) return;
-      double sums[2] = {};
-      for (int i = 0; i < 2; ++i)
-        for (int lane = 0; lane < L; ++lane) sums[i] += static_cast<double>(shared.sums[i][t * L + lane]);
-      f.finish(set, first_element(set), sums);
-    });
-  }
-  HD int first_channel(int64_t set) const {
-    return static_cast<int>(set - by_groups.quotient(set) * l.groups) * l.width;
-  }
-  HD int64_t first_element(int64_t set) const {
-    return by_groups.quotient(set) * l.pixels * l.channels + first_channel(set);
-  }
-};
-
-template <int W, int L, class F>
-void sum_sets_of(Stream s, const Layout& l, int64_t sets, F f) {
-  using Sums = SumSets<W, L, F>;
-  const int packets = l.width / W;
-  for_each_block<256>(s, (sets + Sums::kSets - 1) / Sums::kSets,
-                      Sums{f, l, sets, Divisor(l.groups), Divisor(packets), packets});
-}
-// Eight threads for each small set, so that few of them idle (a row of 96 channels is 12 packets); a block for each
-// large one.
-template <class F>
-void sum_sets(Stream s, const Layout& l, int64_t sets, F f) {
-  const bool large = l.pixels * l.width > 4096;
-  if (l.width % 8 == 0)
-    large ? sum_sets_of<8, 256>(s, l, sets, f) : sum_sets_of<8, 8>(s, l, sets, f);
-  else if (l.width % 2 == 0)  // 64 channels in the usual 32 groups
-    large ? sum_sets_of<2, 256>(s, l, sets, f) : sum_sets_of<2, 8>(s, l, sets, f);
-  else
-    large ? sum_sets_of<1, 256>(s, l, sets, f) : sum_sets_of<1, 8>(s, l, sets, f);
-}
 
 template <class T>
 struct Stats {
   const T* x;
   float* stats;
   double inverse_elements, eps;  // elements: of a set
+  HD float kept(int64_t, int64_t first) const { return static_cast<float>(x[first]); }
   template <int W>
-  HD void sum(int64_t, int64_t first, int64_t i, int, Floats<W> (&sums)[2]) const {
-    const float shift = static_cast<float>(x[first]);
-    const Floats<W> v = load<W>(x + i);
+  HD Ahead<T, W> operands(int64_t i, bool exists) const {
+    return Ahead<T, W>::of(x + i, exists);
+  }
+  template <int W>
+  HD void add(const Ahead<T, W>& o, float shift, int, Floats<W> (&sums)[2]) const {
+    const Floats<W> v = o.of_existing();
     for_lanes<W>([&](int j) {
       const float d = v[j] - shift;
       sums[0][j] += d;
       sums[1][j] += d * d;
     });
   }
+  HD Floats<8> centres(const NormLayout& l, int64_t picture, int c) const {
+    Floats<8> r;
+    for (int j = 0; j < 8; ++j) r[j] = kept(0, picture * l.pixels * l.channels + l.by_width.quotient(c + j) * l.width);
+    return r;
+  }
+  template <int W>
+  HD void add_centred(const Ahead<T, W>& o, const Floats<W>& shift, Floats<W> (&sums)[2]) const {
+    const Floats<W> v = o.of_existing();
+    for_lanes<W>([&](int j) {
+      const float d = v[j] - shift[j];
+      sums[0][j] += d;
+      sums[1][j] += d * d;
+    });
+  }
+  HD void weigh(int64_t, int, double (&)[2]) const {}
   HD void finish(int64_t set, int64_t first, const double (&sums)[2]) const {
     const double mean_shifted = sums[0] * inverse_elements;
     const double spread = sums[1] * inverse_elements - mean_shifted * mean_shifted;
@@ -152,32 +53,84 @@ struct Apply {
   const T* x;
   const float *stats, *gamma, *beta;
   Result<T> y;
-  Layout l;
-  HD Layout::Place at(int64_t row) const { return l.at(row); }
+  NormLayout l;
+  HD NormLayout::Place at(int64_t row) const { return l.at(row); }
   template <int W>
-  HD void run(const Layout::Place& place, int c) const {
-    Floats<W> v = load<W>(x + place.first + c);
-    const Floats<W> scale = load<W>(gamma + c), bias = load<W>(beta + c);
-    const OfSets<W> m(l, stats, place.sets, c);
-    for_lanes<W>([&](int j) { v[j] = (v[j] - m.first[j]) * m.second[j] * scale[j] + bias[j]; });
-    store(y + place.first + c, v);
+  struct Kept {
+    OfSets<W> m;
+    Floats<W> scale, bias;
+  };
+  template <int W>
+  HD Kept<W> kept(int64_t sets, int c) const {
+    return {OfSets<W>(l, stats, sets, c), load<W>(gamma + c), load<W>(beta + c)};
+  }
+  template <int W>
+  HD Ahead<T, W> operands(int64_t i, bool exists) const {
+    return Ahead<T, W>::of(x + i, exists);
+  }
+  template <int W>
+  HD void put(int64_t i, const Ahead<T, W>& o, const Kept<W>& k) const {
+    Floats<W> v = o.of_existing();
+    for_lanes<W>([&](int j) { v[j] = (v[j] - k.m.first[j]) * k.m.second[j] * k.scale[j] + k.bias[j]; });
+    store(y + i, v);
+  }
+  template <int W>
+  HD void run(const NormLayout::Place& place, int c) const {
+    const int64_t i = place.first + c;
+    put<W>(i, operands<W>(i, true), kept<W>(place.sets, c));
   }
 };
 
-template <class T>
+// kLayer: a row is a set.
+template <class T, bool kLayer>
 struct BackwardParams {
+  static constexpr int kBytes = 2 * sizeof(T) + (kLayer ? 1 : 0);
   const T *dy, *x;
   const float* stats;
-  Layout l;
+  NormLayout l;
+  template <int W>
+  HD Nothing kept(int) const {
+    return {};
+  }
+  struct OfRow {
+    float mean, invstd;
+  };
+  template <int W>
+  struct Operands {
+    Ahead<T, W> dy, x;
+    [[no_unique_address]] std::conditional_t<kLayer, OfRow, Nothing> of_row;
+  };
+  template <int W>
+  HD Operands<W> operands(int64_t row, int c, bool exists) const {
+    const int64_t i = row * l.channels + c;
+    Operands<W> o;
+    o.dy = Ahead<T, W>::of(dy + i, exists);
+    o.x = Ahead<T, W>::of(x + i, exists);
+    if constexpr (kLayer) {
+      o.of_row = {0, 0};
+      if (exists) o.of_row = {stats[2 * row], stats[2 * row + 1]};
+    }
+    return o;
+  }
+  template <int W>
+  HD void add(int64_t row, int c, const Operands<W>& o, Nothing, Floats<W> (&sums)[2]) const {
+    const Floats<W> g = o.dy.of_existing(), v = o.x.of_existing();
+    if constexpr (kLayer) {
+      for_lanes<W>([&](int j) {
+        sums[0][j] += g[j] * ((v[j] - o.of_row.mean) * o.of_row.invstd);
+        sums[1][j] += g[j];
+      });
+    } else {
+      const OfSets<W> m(l, stats, l.at(row).sets, c);
+      for_lanes<W>([&](int j) {
+        sums[0][j] += g[j] * ((v[j] - m.first[j]) * m.second[j]);
+        sums[1][j] += g[j];
+      });
+    }
+  }
   template <int W>
   HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
-    const Layout::Place place = l.at(row);
-    const Floats<W> g = load<W>(dy + place.first + c), v = load<W>(x + place.first + c);
-    const OfSets<W> m(l, stats, place.sets, c);
-    for_lanes<W>([&](int j) {
-      sums[0][j] += g[j] * ((v[j] - m.first[j]) * m.second[j]);
-      sums[1][j] += g[j];
-    });
+    add(row, c, operands<W>(row, c, true), {}, sums);
   }
 };
 
@@ -188,16 +141,43 @@ struct BackwardMeans {
   const float *stats, *gamma;
   float* means;
   double inverse_elements;  // a division in here is a call, around which registers spill
+  struct Kept {
+    float mean, invstd;
+  };
+  HD Kept kept(int64_t set, int64_t) const { return {stats[2 * set], stats[2 * set + 1]}; }
   template <int W>
-  HD void sum(int64_t set, int64_t, int64_t i, int c, Floats<W> (&sums)[2]) const {
-    const float mean = stats[2 * set], invstd = stats[2 * set + 1];
-    Floats<W> g = load<W>(dy + i);
-    const Floats<W> v = load<W>(x + i), scale = load<W>(gamma + c);
+  struct Operands {
+    Ahead<T, W> dy, x;
+  };
+  template <int W>
+  HD Operands<W> operands(int64_t i, bool exists) const {
+    return {Ahead<T, W>::of(dy + i, exists), Ahead<T, W>::of(x + i, exists)};
+  }
+  template <int W>
+  HD void add(const Operands<W>& o, const Kept& k, int c, Floats<W> (&sums)[2]) const {
+    Floats<W> g = o.dy.of_existing();
+    const Floats<W> v = o.x.of_existing(), scale = load<W>(gamma + c);
     for_lanes<W>([&](int j) {
       g[j] *= scale[j];
       sums[0][j] += g[j];
-      sums[1][j] += g[j] * ((v[j] - mean) * invstd);
+      sums[1][j] += g[j] * ((v[j] - k.mean) * k.invstd);
     });
+  }
+  // By channels gamma and invstd are common factors.
+  HD Floats<8> centres(const NormLayout& l, int64_t picture, int c) const {
+    return OfSets<8>(l, stats, 2 * picture * l.groups, c).first;
+  }
+  template <int W>
+  HD void add_centred(const Operands<W>& o, const Floats<W>& mean, Floats<W> (&sums)[2]) const {
+    const Floats<W> g = o.dy.of_existing(), v = o.x.of_existing();
+    for_lanes<W>([&](int j) {
+      sums[0][j] += g[j];
+      sums[1][j] += g[j] * (v[j] - mean[j]);
+    });
+  }
+  HD void weigh(int64_t set, int c, double (&sums)[2]) const {
+    sums[0] *= static_cast<double>(gamma[c]);
+    sums[1] *= static_cast<double>(gamma[c]) * static_cast<double>(stats[2 * set + 1]);
   }
   HD void finish(int64_t set, int64_t, const double (&sums)[2]) const {
     means[2 * set] = static_cast<float>(sums[0] * inverse_elements);
@@ -210,20 +190,39 @@ struct Backward {
   const T *dy, *x;
   const float *stats, *gamma, *means;
   Result<T> dx;
-  Layout l;
-  HD Layout::Place at(int64_t row) const { return l.at(row); }
+  NormLayout l;
+  HD NormLayout::Place at(int64_t row) const { return l.at(row); }
   template <int W>
-  HD void run(const Layout::Place& place, int c) const {
-    const int64_t i = place.first + c;
-    Floats<W> g = load<W>(dy + i);
-    const Floats<W> v = load<W>(x + i), scale = load<W>(gamma + c);
-    const OfSets<W> m(l, stats, place.sets, c);
-    const OfSets<W> of_g(l, means, place.sets, c);
+  struct Kept {
+    OfSets<W> m, of_g;
+    Floats<W> scale;
+  };
+  template <int W>
+  HD Kept<W> kept(int64_t sets, int c) const {
+    return {OfSets<W>(l, stats, sets, c), OfSets<W>(l, means, sets, c), load<W>(gamma + c)};
+  }
+  template <int W>
+  struct Operands {
+    Ahead<T, W> dy, x;
+  };
+  template <int W>
+  HD Operands<W> operands(int64_t i, bool exists) const {
+    return {Ahead<T, W>::of(dy + i, exists), Ahead<T, W>::of(x + i, exists)};
+  }
+  template <int W>
+  HD void put(int64_t i, const Operands<W>& o, const Kept<W>& k) const {
+    Floats<W> g = o.dy.of_existing();
+    const Floats<W> v = o.x.of_existing();
     for_lanes<W>([&](int j) {
-      const float xhat = (v[j] - m.first[j]) * m.second[j];
-      g[j] = m.second[j] * (g[j] * scale[j] - of_g.first[j] - xhat * of_g.second[j]);
+      const float xhat = (v[j] - k.m.first[j]) * k.m.second[j];
+      g[j] = k.m.second[j] * (g[j] * k.scale[j] - k.of_g.first[j] - xhat * k.of_g.second[j]);
     });
     store(dx + i, g);
+  }
+  template <int W>
+  HD void run(const NormLayout::Place& place, int c) const {
+    const int64_t i = place.first + c;
+    put<W>(i, operands<W>(i, true), kept<W>(place.sets, c));
   }
 };
 
@@ -270,11 +269,12 @@ struct BackwardRows {
     const int lane = t % kLanes;
     for (int r = t / kLanes; r < count; r += kThreads / kLanes) {
       Floats<8> sums[2] = {};
+      const auto kept = row_sums.kept(row + r, 0);
 #if defined(__CUDA_ARCH__)
 #pragma unroll 1
 #endif
       for (int c = lane * 8; c < channels; c += kLanes * 8)
-        row_sums.template sum<8>(row + r, 0, (row + r) * channels + c, c, sums);
+        row_sums.template add<8>(row_sums.template operands<8>((row + r) * channels + c, true), kept, c, sums);
       for (int i = 0; i < 2; ++i) {
         float sum = 0;
         for (int j = 0; j < 8; ++j) sum += sums[i][j];
@@ -339,12 +339,12 @@ struct StoreLayerNorm {
 };
 
 int64_t rows_of(const Shape& x) { return x.elements() / x[-1]; }
-double inverse_elements_of(const Layout& l) { return 1 / static_cast<double>(l.pixels * l.width); }
+double inverse_elements_of(const NormLayout& l) { return 1 / static_cast<double>(l.pixels * l.width); }
 
 }  // namespace
 
 void norm_stats(Stream s, const Tensor& x, const NormSets& sets, float eps, float* stats) {
-  const Layout l(x, sets);
+  const NormLayout l(x, sets);
   dispatch_float(x.dtype, "norm_stats", [&](auto t) {
     using T = decltype(t);
     sum_sets(s, l, sets.sets_of(x.shape),
@@ -354,11 +354,11 @@ void norm_stats(Stream s, const Tensor& x, const NormSets& sets, float eps, floa
 
 void norm_apply(Stream s, const Tensor& x, const NormSets& sets, const float* stats, const float* gamma,
                 const float* beta, const Tensor& y) {
-  const Layout l(x, sets);
+  const NormLayout l(x, sets);
   dispatch_float(x.dtype, "norm_apply", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(s, rows_of(x.shape), l.channels,
-                            Apply<T>{x.as<const T>(), stats, gamma, beta, result_of<T>(s, y, {x.data}), l});
+    for_each_norm_packet(s, rows_of(x.shape), l,
+                         Apply<T>{x.as<const T>(), stats, gamma, beta, result_of<T>(s, y, {x.data}), l});
   });
 }
 
@@ -366,25 +366,29 @@ int64_t norm_backward_params_scratch(const Shape& x) { return chunks_of(rows_of(
 
 void norm_backward_params(Stream s, const Tensor& dy, const Tensor& x, const NormSets& sets, const float* stats,
                           float* scratch, float* dgamma, float* dbeta) {
-  const Layout l(x, sets);
+  const NormLayout l(x, sets);
   const int64_t rows = rows_of(x.shape);
   dispatch_float(x.dtype, "norm_backward_params", [&](auto t) {
     using T = decltype(t);
-    reduce_channels_then<2>(s, rows, l.channels, scratch,
-                            BackwardParams<T>{dy.as<const T>(), x.as<const T>(), stats, l},
-                            StoreSums<2>{{dgamma, dbeta}});
+    const auto reduce = [&](auto params) {
+      reduce_channels_then<2>(s, rows, l.channels, scratch, params, StoreSums<2>{{dgamma, dbeta}});
+    };
+    if (l.pixels == 1 && l.groups == 1)
+      reduce(BackwardParams<T, true>{dy.as<const T>(), x.as<const T>(), stats, l});
+    else
+      reduce(BackwardParams<T, false>{dy.as<const T>(), x.as<const T>(), stats, l});
   });
 }
 
 void norm_backward(Stream s, const Tensor& dy, const Tensor& x, const NormSets& sets, const float* stats,
                    const float* gamma, float* means, const Tensor& dx) {
-  const Layout l(x, sets);
+  const NormLayout l(x, sets);
   dispatch_float(x.dtype, "norm_backward", [&](auto t) {
     using T = decltype(t);
     const T *g = dy.as<const T>(), *px = x.as<const T>();
     sum_sets(s, l, sets.sets_of(x.shape), BackwardMeans<T>{g, px, stats, gamma, means, inverse_elements_of(l)});
-    for_each_channel_packet(s, rows_of(x.shape), l.channels,
-                            Backward<T>{g, px, stats, gamma, means, result_of<T>(s, dx, {g, px}), l});
+    for_each_norm_packet(s, rows_of(x.shape), l,
+                         Backward<T>{g, px, stats, gamma, means, result_of<T>(s, dx, {g, px}), l});
   });
 }
 
@@ -395,7 +399,7 @@ bool sweeps_layer_norm(const Shape& x, const NormSets& sets) {
 int64_t layer_norm_backward_scratch(const Shape& x) { return chunks_of(rows_of(x)) * 3 * x[-1] * 4; }
 
 void layer_norm_backward(Stream s, const LayerNormBackwardArgs& a) {
-  const Layout l(a.x, {});
+  const NormLayout l(a.x, {});
   const int64_t rows = rows_of(a.x.shape);
   const int packets = l.channels / 8;
   dispatch_float(a.x.dtype, "layer_norm_backward", [&](auto t) {

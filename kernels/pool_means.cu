@@ -12,13 +12,26 @@ int extent(const Tensor& x, int i) { return static_cast<int>(x.shape[i]); }
 // The mean of whole pictures as a reduction.
 template <class T>
 struct PixelMean {
+  static constexpr int kBytes = sizeof(T);
   const T* x;
   int channels;
   float scale;
   template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
-    const Floats<W> v = load<W>(x + row * channels + c);
+  HD Nothing kept(int) const {
+    return {};
+  }
+  template <int W>
+  HD Ahead<T, W> operands(int64_t row, int c, bool exists) const {
+    return Ahead<T, W>::of(x + row * channels + c, exists);
+  }
+  template <int W>
+  HD void add(int64_t, int, const Ahead<T, W>& o, Nothing, Floats<W> (&sums)[1]) const {
+    const Floats<W> v = o.of_existing();
     for_lanes<W>([&](int j) { sums[0][j] += v[j] * scale; });
+  }
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
+    add(row, c, operands<W>(row, c, true), {}, sums);
   }
 };
 

@@ -19,6 +19,9 @@ HD void normalise(Floats<W>& v, const float* coef, int channels, int c) {
 template <class T, Gate kGate, bool kSecond>
 struct Join {
   static constexpr int kSums = kSecond ? 3 : 2;
+  // Of an element: x, dy2, x2 and what the gate reads.
+  static constexpr int kBytes =
+      (2 + (kSecond ? 1 : 0) + (kGate == Gate::output ? 1 : 0)) * sizeof(T) + (kGate == Gate::mask ? 1 : 0);
   const T *dy2, *x, *x2;
   const float *coef, *coef2;
   const void* gate;
@@ -35,19 +38,53 @@ struct Join {
         dz(a.dz.as<T>()),
         channels(static_cast<int>(a.x.shape[-1])) {}
 
+  // What the gate reads of a packet.
   template <int W>
-  HD Floats<W> gated(int64_t i, int c, Floats<W> g, const Floats<W>& v) const {
+  using GateOf = std::conditional_t<kGate == Gate::output, Ahead<T, W>,
+                                    std::conditional_t<kGate == Gate::mask && W == 8, uint8_t, Nothing>>;
+  template <int W>
+  HD GateOf<W> gate_of(int64_t i, bool exists) const {
+    if constexpr (kGate == Gate::output)
+      return Ahead<T, W>::of(static_cast<const T*>(gate) + i, exists);
+    else if constexpr (kGate == Gate::mask && W == 8)
+      return exists ? static_cast<const uint8_t*>(gate)[i / 8] : uint8_t{0};
+    else
+      return {};
+  }
+
+  // What is read of channels.
+  template <int W>
+  struct Pair {
+    Floats<W> a, b;
+  };
+  template <int W>
+  struct Kept {
+    Pair<W> first;  // mean, 1 / deviation
+    [[no_unique_address]] std::conditional_t<kSecond, Pair<W>, Nothing> second;
+    [[no_unique_address]] std::conditional_t<kGate == Gate::recomputed, Pair<W>, Nothing> affine;
+  };
+  template <int W>
+  HD Kept<W> kept(int c) const {
+    Kept<W> k;
+    k.first = {load<W>(coef + c), load<W>(coef + channels + c)};
+    if constexpr (kSecond) k.second = {load<W>(coef2 + c), load<W>(coef2 + channels + c)};
+    if constexpr (kGate == Gate::recomputed)
+      k.affine = {load<W>(coef + 2 * channels + c), load<W>(coef + 3 * channels + c)};
+    return k;
+  }
+
+  template <int W>
+  HD Floats<W> gated(const GateOf<W>& of, const Kept<W>& k, Floats<W> g, const Floats<W>& v) const {
     if constexpr (kGate == Gate::mask) {
       if constexpr (W == 8) {
-        const unsigned bits = static_cast<const uint8_t*>(gate)[i / 8];
+        const unsigned bits = of;
         for_lanes<W>([&](int j) { g[j] = (bits >> j & 1U) != 0 ? g[j] : 0.F; });
       }
     } else if constexpr (kGate == Gate::output) {
-      const Floats<W> y = load<W>(static_cast<const T*>(gate) + i);
-      Fixed<Activation::relu>{}.backward(y, g);
+      Fixed<Activation::relu>{}.backward(of.of_existing(), g);
     } else if constexpr (kGate == Gate::recomputed) {
       Floats<W> z = v;
-      normalise(z, coef, channels, c);
+      for_lanes<W>([&](int j) { z[j] = z[j] * k.affine.a[j] + k.affine.b[j]; });
       Fixed<Activation::relu>{}.backward(z, g);
     }
     return g;
@@ -57,34 +94,41 @@ struct Join {
   // that a compiler knows.
   template <int W>
   struct Operands {
-    Ahead<T, W> x, dy2, x2;
+    Ahead<T, W> x, dy2;
+    [[no_unique_address]] std::conditional_t<kSecond, Ahead<T, W>, Nothing> x2;
   };
   template <int W>
   HD Operands<W> operands(int64_t row, int c, bool exists = true) const {
     const int64_t i = row * channels + c;
-    return {Ahead<T, W>::of(x + i, exists), Ahead<T, W>::of(dy2 + i, exists && dy2 != nullptr),
-            Ahead<T, W>::of(x2 + i, exists && kSecond)};
+    Operands<W> o;
+    o.x = Ahead<T, W>::of(x + i, exists);
+    o.dy2 = Ahead<T, W>::of(dy2 + i, exists && dy2 != nullptr);
+    if constexpr (kSecond) o.x2 = Ahead<T, W>::of(x2 + i, exists);
+    return o;
   }
 
   // g arrives at them.
   template <int W>
-  HD void add(int64_t row, int c, const Operands<W>& o, Floats<W> g, Floats<W> (&sums)[kSums]) const {
-    const int64_t i = row * channels + c;
+  HD void add(int64_t row, int c, const Operands<W>& o, const Floats<W>& g, Floats<W> (&sums)[kSums]) const {
+    add(row, c, o, gate_of<W>(row * channels + c, true), kept<W>(c), g, sums);
+  }
+  template <int W>
+  HD void add(int64_t row, int c, const Operands<W>& o, const GateOf<W>& of_gate, const Kept<W>& k, Floats<W> g,
+              Floats<W> (&sums)[kSums]) const {
     const Floats<W> v = floats(o.x.lanes());
     if (dy2) {
       const Floats<W> other = floats(o.dy2.lanes());
       for_lanes<W>([&](int j) { g[j] += other[j]; });
     }
-    g = gated(i, c, rounded<T>(g), v);
-    store(dz + i, g);
-    const Floats<W> mean = load<W>(coef + c), invstd = load<W>(coef + channels + c);
+    g = gated<W>(of_gate, k, rounded<T>(g), v);
+    store(dz + row * channels + c, g);
     for_lanes<W>([&](int j) {
-      sums[0][j] += g[j] * ((v[j] - mean[j]) * invstd[j]);
+      sums[0][j] += g[j] * ((v[j] - k.first.a[j]) * k.first.b[j]);
       sums[1][j] += g[j];
     });
     if constexpr (kSecond) {
-      const Floats<W> v2 = floats(o.x2.lanes()), mean2 = load<W>(coef2 + c), invstd2 = load<W>(coef2 + channels + c);
-      for_lanes<W>([&](int j) { sums[2][j] += g[j] * ((v2[j] - mean2[j]) * invstd2[j]); });
+      const Floats<W> v2 = floats(o.x2.lanes());
+      for_lanes<W>([&](int j) { sums[2][j] += g[j] * ((v2[j] - k.second.a[j]) * k.second.b[j]); });
     }
   }
 };

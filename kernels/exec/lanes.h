@@ -127,6 +127,7 @@ struct Ahead {
     for_lanes<W>([&](int j) { r.v[j] = static_cast<float>(packet.v[j]); });
     return r;
   }
+  HD Floats<W> of_existing() const { return lanes().v; }
 };
 #else
 template <class T, int W>
@@ -134,6 +135,7 @@ struct Ahead {
   const T* p;
   HD static Ahead of(const T* p, bool exists) { return {exists ? p : nullptr}; }
   HD Lanes<W> lanes() const { return p ? load_lanes<W>(p) : Lanes<W>{}; }
+  HD Floats<W> of_existing() const { return load<W>(p); }
 };
 #endif
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "device/device.h"
 #include "exec/types.h"
@@ -143,8 +144,55 @@ struct RunChannelPackets {
   }
 };
 
+// A functor may make what it needs of W channels from c on once for all rows: f.of_channels<W>(c), which its
+// run<W>(place, c, of_channels) is then given.
 template <int W, class F>
-void for_each_channel_packet_of(Stream s, int64_t rows, int channels, F f) {
+constexpr bool kKnowsChannels = requires(const F& f) {
+  f.template of_channels<W>(0);
+};
+
+#if defined(__CUDACC__)
+// The threads go down the rows, each with channels of its own. There are at least as many as packets in a row.
+template <int W, class F>
+__global__ void __launch_bounds__(256) channels_kernel(int64_t rows, int packets, F f) {
+  const int64_t threads = int64_t{gridDim.x} * 256, rows_at_once = threads / packets;
+  const int64_t first = blockIdx.x * int64_t{256} + threadIdx.x;
+  if (first >= rows_at_once * packets) return;
+  const int64_t row_of_first = first / packets;
+  const int c = static_cast<int>(first - row_of_first * packets) * W;
+  const auto of_channels = f.template of_channels<W>(c);
+#pragma unroll 1
+  for (int64_t row = row_of_first; row < rows; row += rows_at_once) f.template run<W>(place_of(f, row), c, of_channels);
+}
+#endif
+
+template <int W, class F>
+void for_each_channel_packet_hoisted(Stream s, int64_t rows, int channels, F f) {
+  if (rows <= 0) return;
+  const int packets = channels / W;
+#if defined(__CUDACC__)
+  if (s.cuda) {
+    channels_kernel<W>
+        <<<grid_for(rows * packets, 256), 256, 0, static_cast<cudaStream_t>(s.handle)>>>(rows, packets, f);
+    return check_launch("kernel launch");
+  }
+#endif
+  (void)s;
+#pragma omp parallel firstprivate(f) if (rows * channels > kParallelElements)
+  {
+    std::vector<decltype(f.template of_channels<W>(0))> known;
+    for (int c = 0; c < channels; c += W) known.push_back(f.template of_channels<W>(c));
+#pragma omp for schedule(static) nowait
+    for (int64_t row = 0; row < rows; ++row) {
+      const auto place = place_of(f, row);
+      for (int k = 0; k < packets; ++k) f.template run<W>(place, k * W, known[static_cast<size_t>(k)]);
+    }
+    wait_for_stores();
+  }
+}
+
+template <int W, class F>
+void for_each_channel_packet_alike(Stream s, int64_t rows, int channels, F f) {
 #if defined(__CUDACC__)
   if (s.cuda)
     return for_each(s, rows * (channels / W), RunChannelPackets<W, F>{f, Divisor(channels / W), channels / W});
@@ -161,9 +209,17 @@ void for_each_channel_packet_of(Stream s, int64_t rows, int channels, F f) {
   }
 }
 
-// For [rows, channels] tensors with per-channel operands: f.run<W>(row, c), or f.run<W>(f.at(row), c), for each packet
-// of W channels from c. W is 8 where the channels divide into eights (then row * channels + c is a multiple of 8 too),
-// else 1.
+template <int W, class F>
+void for_each_channel_packet_of(Stream s, int64_t rows, int channels, F f) {
+  if constexpr (kKnowsChannels<W, F>)
+    for_each_channel_packet_hoisted<W>(s, rows, channels, f);
+  else
+    for_each_channel_packet_alike<W>(s, rows, channels, f);
+}
+
+// For [rows, channels] tensors with per-channel operands: f.run<W>(row, c), or f.run<W>(f.at(row), c), or either with
+// f.of_channels<W>(c), for each packet of W channels from c. W is 8 where the channels divide into eights (then
+// row * channels + c is a multiple of 8 too), else 1.
 template <class F>
 void for_each_channel_packet(Stream s, int64_t rows, int channels, F f) {
   if (channels % 8 == 0)

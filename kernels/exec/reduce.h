@@ -2,7 +2,11 @@
 // and for any number of CPU threads.
 #pragma once
 
+#include <algorithm>
+#include <utility>
+
 #include "exec/block.h"
+#include "exec/lanes.h"
 
 namespace convolt {
 
@@ -12,86 +16,188 @@ inline int64_t chunks_of(int64_t rows) {
   return rows == 0 ? 0 : (rows + rows_per_chunk(rows) - 1) / rows_per_chunk(rows);
 }
 
-#if defined(__CUDACC__)
-// A block of 256 threads sums `lanes` packets of channels (a power of two, at most 32) over the rows of one chunk, with
-// 256 / lanes rows in flight, then joins those in a fixed tree.
-template <int K, int W, class P, class F>
-__device__ void reduce_chunk(const F& f, int64_t rows, int channels, int64_t per_chunk, int lanes,
-                             float (&tree)[K][W][256], P* partials) {
-  const int t = threadIdx.x, lane = t % lanes, slice = t / lanes, slices = 256 / lanes;
-  const int c = (blockIdx.y * lanes + lane) * W;
-  const int64_t first = blockIdx.x * per_chunk, last = first + per_chunk < rows ? first + per_chunk : rows;
-  Floats<W> sums[K] = {};
-  if (c < channels)
-    for (int64_t row = first + slice; row < last; row += slices) f.template run<W>(row, c, sums);
-  for (int k = 0; k < K; ++k)
-    for (int j = 0; j < W; ++j) tree[k][j][t] = sums[k][j];
-  __syncthreads();
-  for (int width = slices / 2; width > 0; width /= 2) {
-    if (slice < width)
-      for (int k = 0; k < K; ++k)
-        for (int j = 0; j < W; ++j) tree[k][j][t] += tree[k][j][t + width * lanes];
-    __syncthreads();
+// A sum may tell apart what it reads, so that a GPU reads several rows before it uses the first, and reads once what
+// belongs to channels: f.kept<W>(c), f.operands<W>(row, c, exists), of which nothing is read where it does not exist,
+// and f.add<W>(row, c, operands, kept, sums), which together are f.run<W>(row, c, sums). F::kBytes: what it reads of a
+// row and channel.
+template <class F, int W>
+concept ReadsAhead = requires(const F& f) {
+  f.template kept<W>(0);
+  f.template operands<W>(int64_t{0}, 0, true);
+};
+template <class F, int W>
+using KeptOf = decltype(std::declval<const F&>().template kept<W>(0));
+template <class F, int W>
+using OperandsOf = decltype(std::declval<const F&>().template operands<W>(int64_t{0}, 0, true));
+struct Nothing {};
+
+// Rows that a thread reads at once: some 64 bytes of 16-bit operands, and no more registers than there are.
+template <int K, int W, class F>
+constexpr int rows_ahead() {
+  constexpr int kOfChannels = sizeof(KeptOf<F, W>);
+  return std::clamp(((92 - K * W) * 4 - kOfChannels) / (F::kBytes * W), 1, 4);
+}
+
+// Threads that a multiprocessor has at once, a quarter or half of all, by the registers that one needs: a sum that also
+// stores (F::Stores) needs more.
+template <int K, int W, class F>
+constexpr int threads_at_once() {
+  if constexpr (ReadsAhead<F, W> && !requires { typename F::Stores; } && K <= 2) {
+    constexpr int kOfChannels = sizeof(KeptOf<F, W>);
+    if (K * W + (rows_ahead<K, W, F>() * F::kBytes * W + kOfChannels) / 4 <= 40) return 1024;
   }
-  if (slice == 0 && c < channels)
-    for (int k = 0; k < K; ++k)
-      for (int j = 0; j < W; ++j)
-        partials[(blockIdx.x * K + k) * static_cast<int64_t>(channels) + c + j] = static_cast<P>(tree[k][j][t]);
+  return 512;
 }
+constexpr int kMultiprocessors = 132;  // of an H100 or H200
 
-template <int K, int W, class P, class F>
-__global__ void __launch_bounds__(256)
-    reduce_channels_kernel(F f, int64_t rows, int channels, int64_t per_chunk, int lanes, P* partials) {
-  __shared__ float tree[K][W][256];
-  reduce_chunk<K, W>(f, rows, channels, per_chunk, lanes, tree, partials);
-}
-
-// What joins the partials of at most 256 channels in a block of 256 threads.
-template <int K, int V>
-struct Joined {
-  double sums[K][V][256];
+// How blocks divide a matrix: chunks of rows, tiles of `lanes` packets of channels.
+struct Slabs {
+  int64_t rows, per_chunk;
+  int channels, lanes, tiles;
+  Slabs(int64_t row_count, int channel_count, int width, int64_t chunk)
+      : rows(row_count), per_chunk(chunk), channels(channel_count) {
+    const int packets = channels / width;
+    tiles = (packets + 31) / 32;
+    lanes = (packets + tiles - 1) / tiles;
+  }
+  int64_t chunks() const { return (rows + per_chunk - 1) / per_chunk; }
 };
 
-// Joins the partials of `width` channels from `first`, a power of two: slice i of the threads sums every slices-th
-// chunk from i, V channels a thread, in double, then the slices are summed in order.
-template <int K, int V, class G>
-__device__ void join_partials(const float* partials, int64_t chunks, int channels, int first, int width,
-                              Joined<K, V>& joined, const G& finish) {
-  const int t = threadIdx.x, lanes = width / V, lane = t % lanes, slice = t / lanes, slices = 256 / lanes;
-  const int c = first + lane * V;
-  for (int k = 0; k < K; ++k) {
-    double sums[V] = {};
-    if (c < channels)
-#pragma unroll 2
-      for (int64_t chunk = slice; chunk < chunks; chunk += slices) {
-        const Floats<V> part = load<V>(partials + (chunk * K + k) * channels + c);
-        for (int j = 0; j < V; ++j) sums[j] += static_cast<double>(part[j]);
-      }
-    for (int j = 0; j < V; ++j) joined.sums[k][j][t] = sums[j];
+// sums += every step-th row of [first, last).
+template <int K, int W, class F>
+HD void add_slice(const F& f, int64_t first, int64_t last, int step, int c, Floats<W> (&sums)[K]) {
+  if constexpr (ReadsAhead<F, W>) {
+    constexpr int kRows = rows_ahead<K, W, F>();
+    const auto kept = f.template kept<W>(c);
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
+    for (int64_t row = first; row < last; row += kRows * step) {
+      OperandsOf<F, W> operands[kRows];
+      unrolled<kRows>([&](int i) { operands[i] = f.template operands<W>(row + i * step, c, row + i * step < last); });
+      unrolled<kRows>([&](int i) {
+        if (row + i * step < last) f.template add<W>(row + i * step, c, operands[i], kept, sums);
+      });
+    }
+  } else {
+    for (int64_t row = first; row < last; row += step) f.template run<W>(row, c, sums);
   }
+}
+
+// A block sums one tile over the rows of one chunk: each thread every slices-th row of a packet, then the slices are
+// joined, in a fixed order.
+template <int B, int K, int W>
+struct ChunkSums {
+  float slices[K][W][B], parts[K][B];
+};
+template <int B, int K, int W, class P, class F>
+HD void reduce_chunk(const Block<B>& block, int64_t chunk, int tile, const Slabs& l, const F& f,
+                     ChunkSums<B, K, W>& shared, P* partials) {
+  const int lanes = l.lanes, slices = B / lanes, width = lanes * W, parts = B / width;
+  block.phase([&](int t) {
+    const int slice = t / lanes, c = (tile * lanes + t % lanes) * W;
+    const int64_t first = chunk * l.per_chunk, last = first + l.per_chunk < l.rows ? first + l.per_chunk : l.rows;
+    Floats<W> sums[K] = {};
+    if (slice < slices && c < l.channels) add_slice<K, W>(f, first + slice, last, slices, c, sums);
+    for (int k = 0; k < K; ++k)
+      for (int j = 0; j < W; ++j) shared.slices[k][j][t] = sums[k][j];
+  });
+  block.phase([&](int t) {
+    const int part = t / width, lane = t % width % lanes, j = t % width / lanes;
+    if (part >= parts) return;
+    for (int k = 0; k < K; ++k) {
+      float sum = 0;
+      for (int slice = part; slice < slices; slice += parts) sum += shared.slices[k][j][slice * lanes + lane];
+      shared.parts[k][t] = sum;
+    }
+  });
+  block.phase([&](int t) {
+    const int c = (tile * lanes + t % lanes) * W + t / lanes;
+    if (t >= width || c >= l.channels) return;
+    for (int k = 0; k < K; ++k) {
+      float sum = 0;
+      for (int part = 0; part < parts; ++part) sum += shared.parts[k][part * width + t];
+      partials[(chunk * K + k) * l.channels + c] = static_cast<P>(sum);
+    }
+  });
+}
+
+#if defined(__CUDACC__)
+template <int B, int K, int W, class P, class F>
+__global__ void __launch_bounds__(B, threads_at_once<K, W, F>() / B) reduce_channels_kernel(F f, Slabs l, P* partials) {
+  __shared__ ChunkSums<B, K, W> shared;
+  reduce_chunk(Block<B>{0}, blockIdx.x, static_cast<int>(blockIdx.y), l, f, shared, partials);
+}
+
+// What joins the partials of at most 256 channels in a block of B threads.
+template <int K, int V, int B = 256>
+struct Joined {
+  double sums[K][V][B];
+};
+
+// Joins the partials of `width` channels from `first`, a multiple of V: slice i of the threads sums every slices-th
+// chunk from i, V channels a thread, in double, then the slices are summed in order.
+template <int K, int V, int B, class G>
+__device__ void join_partials(const float* partials, int64_t chunks, int channels, int first, int width,
+                              Joined<K, V, B>& joined, const G& finish) {
+  const int t = threadIdx.x, lanes = width / V, lane = t % lanes, slice = t / lanes, slices = B / lanes;
+  const int c = first + lane * V;
+  constexpr int kAtOnce = K == 1 ? 8 : 4;
+  double sums[K][V] = {};
+  if (slice < slices && c < channels)
+#pragma unroll 1
+    for (int64_t chunk = slice; chunk < chunks; chunk += kAtOnce * slices) {
+      Floats<V> parts[kAtOnce][K];
+      unrolled<kAtOnce>([&](int i) {
+        const int64_t from = chunk + i * slices;
+        for (int k = 0; k < K; ++k)
+          parts[i][k] = from < chunks ? load<V>(partials + (from * K + k) * channels + c) : Floats<V>{};
+      });
+      unrolled<kAtOnce>([&](int i) {
+        for (int k = 0; k < K; ++k)
+          for (int j = 0; j < V; ++j) sums[k][j] += static_cast<double>(parts[i][k][j]);
+      });
+    }
+  for (int k = 0; k < K; ++k)
+    for (int j = 0; j < V; ++j) joined.sums[k][j][t] = sums[k][j];
   __syncthreads();
   if (t >= width || first + t >= channels) return;
-  double sums[K];
+  double total[K];
   for (int k = 0; k < K; ++k) {
-    sums[k] = 0;
-    for (int i = 0; i < slices; ++i) sums[k] += joined.sums[k][t % V][i * lanes + t / V];
+    total[k] = 0;
+    for (int i = 0; i < slices; ++i) total[k] += joined.sums[k][t % V][i * lanes + t / V];
   }
-  finish(first + t, sums);
+  finish(first + t, total);
 }
 
 // reduce_channels_kernel, and the block that ends last of those of its channels joins their partials.
-template <int K, int W, class F, class G>
-__global__ void __launch_bounds__(256, 2)
-    reduce_then_kernel(F f, G finish, int64_t rows, int channels, int64_t per_chunk, int lanes, float* partials,
-                       int32_t* counters) {
+template <int B, int K, int W, class F, class G>
+__global__ void __launch_bounds__(B, threads_at_once<K, W, F>() / B)
+    reduce_then_kernel(F f, G finish, Slabs l, float* partials, int32_t* counters) {
   __shared__ union {
-    float tree[K][W][256];
-    Joined<K, W == 8 ? 4 : 1> joined;
+    ChunkSums<B, K, W> sums;
+    Joined<K, W == 8 ? 4 : 1, B> joined;
   } shared;
-  reduce_chunk<K, W>(f, rows, channels, per_chunk, lanes, shared.tree, partials);
+  reduce_chunk(Block<B>{0}, blockIdx.x, static_cast<int>(blockIdx.y), l, f, shared.sums, partials);
   if (!is_last_block(counters + blockIdx.y, gridDim.x)) return;
-  const int width = lanes * W;
-  join_partials(partials, gridDim.x, channels, blockIdx.y * width, width, shared.joined, finish);
+  const int width = l.lanes * W;
+  join_partials(partials, gridDim.x, l.channels, static_cast<int>(blockIdx.y) * width, width, shared.joined, finish);
+}
+
+// Chunks that fill the device once, of at most chunks_of(rows): each costs a partial and the end of a block. Blocks of
+// 512 threads, where their shared memory suffices, leave half as many partials.
+template <int K, int W, class F, class G>
+void reduce_then(Stream s, int64_t rows, int channels, float* partials, const F& f, const G& finish) {
+  constexpr int kThreads = K <= 2 ? 512 : 256, kBlocks = kMultiprocessors * threads_at_once<K, W, F>() / kThreads;
+  Slabs l(rows, channels, W, rows);
+  if (l.tiles > kStreamCounters)
+    throw ShapeError("a sum over at most 131072 channels, found " + std::to_string(channels));
+  const int64_t chunks = std::clamp<int64_t>(kBlocks / l.tiles, 1, chunks_of(rows));
+  l.per_chunk = (rows + chunks - 1) / chunks;
+  const dim3 grid(static_cast<unsigned>(l.chunks()), static_cast<unsigned>(l.tiles));
+  reduce_then_kernel<kThreads, K, W>
+      <<<grid, kThreads, 0, static_cast<cudaStream_t>(s.handle)>>>(f, finish, l, partials, s.counters);
+  check_launch("channel reduction launch");
 }
 #endif
 
@@ -158,17 +264,13 @@ void reduce_chunks_here(int64_t rows, int channels, int64_t per_chunk, P* partia
 template <int K, int W, class P, class F>
 void reduce_chunks_of([[maybe_unused]] Stream s, int64_t rows, int channels, int64_t per_chunk, P* partials, F f) {
 #if defined(__CUDACC__)
-  const int64_t chunks = (rows + per_chunk - 1) / per_chunk;
-  if (s.cuda && chunks > 0) {
-    const int packets = channels / W;
-    int lanes = 1;
-    while (lanes < packets && lanes < 32) lanes *= 2;
-    const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>((packets + lanes - 1) / lanes));
-    reduce_channels_kernel<K, W>
-        <<<grid, 256, 0, static_cast<cudaStream_t>(s.handle)>>>(f, rows, channels, per_chunk, lanes, partials);
+  if (s.cuda) {
+    if (rows <= 0) return;
+    const Slabs l(rows, channels, W, per_chunk);
+    const dim3 grid(static_cast<unsigned>(l.chunks()), static_cast<unsigned>(l.tiles));
+    reduce_channels_kernel<256, K, W><<<grid, 256, 0, static_cast<cudaStream_t>(s.handle)>>>(f, l, partials);
     return check_launch("channel reduction launch");
   }
-  if (s.cuda) return;
 #endif
   reduce_chunks_here<K, W>(rows, channels, per_chunk, partials, f);
 }
@@ -238,19 +340,9 @@ template <int K, class F, class G>
 void reduce_channels_then(Stream s, int64_t rows, int channels, float* partials, F f, G finish) {
   const int64_t per_chunk = rows_per_chunk(rows), chunks = chunks_of(rows);
 #if defined(__CUDACC__)
-  // Eight packets of 16 bytes fill a line of memory, and few channels leave many threads to join their chunks.
-  const int width = channels % 8 == 0 ? 64 : 32, tiles = (channels + width - 1) / width;
   if (s.cuda && chunks > 0) {
-    if (tiles > kStreamCounters)
-      throw ShapeError("a sum over at most 131072 channels, found " + std::to_string(channels));
-    const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>(tiles));
-    const auto stream = static_cast<cudaStream_t>(s.handle);
-    if (channels % 8 == 0)
-      reduce_then_kernel<K, 8><<<grid, 256, 0, stream>>>(f, finish, rows, channels, per_chunk, 8, partials, s.counters);
-    else
-      reduce_then_kernel<K, 1>
-          <<<grid, 256, 0, stream>>>(f, finish, rows, channels, per_chunk, 32, partials, s.counters);
-    return check_launch("channel reduction launch");
+    if (channels % 8 == 0) return reduce_then<K, 8>(s, rows, channels, partials, f, finish);
+    return reduce_then<K, 1>(s, rows, channels, partials, f, finish);
   }
 #endif
   if (!s.cuda) {

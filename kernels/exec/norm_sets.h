@@ -1,0 +1,325 @@
+// The sets that norm.h normalises: sums over each, and what is found element by element.
+#pragma once
+
+#include <numeric>
+
+#include "exec/reduce.h"
+#include "norm.h"
+
+namespace convolt {
+
+// Where the sets of a tensor lie.
+struct NormLayout {
+  int channels, width;  // width: channels of a group
+  int groups;
+  int64_t pixels;
+  Divisor by_pixels, by_width;
+  NormLayout(const Tensor& x, const NormSets& sets)
+      : channels(static_cast<int>(x.shape[-1])),
+        width(static_cast<int>(x.shape[-1] / sets.groups)),
+        groups(static_cast<int>(sets.groups)),
+        pixels(sets.pixels),
+        by_pixels(sets.pixels),
+        by_width(width) {}
+  // Of a row: its first element, and in a [sets, 2] table the first set of its picture.
+  struct Place {
+    int64_t first, sets;
+  };
+  HD Place at(int64_t row) const { return {row * channels, 2 * by_pixels.quotient(row) * groups}; }
+};
+
+// The two numbers that a [sets, 2] table holds for the sets of a packet of channels.
+template <int W>
+struct OfSets {
+  Floats<W> first, second;
+  HD OfSets(const NormLayout& l, const float* table, int64_t sets, int c) {
+    int group = static_cast<int>(l.by_width.quotient(c)), channel = c - group * l.width;
+    const float* of_group = table + sets + 2 * group;
+    if (l.width % W == 0) {  // all of one set
+      const float a = of_group[0], b = of_group[1];
+      for_lanes<W>([&](int j) {
+        first[j] = a;
+        second[j] = b;
+      });
+      return;
+    }
+    if constexpr (W == 8)
+      if (l.width == 2) {  // 64 channels in the usual 32 groups
+        const Floats<8> four = load<8>(of_group);
+        for_lanes<W>([&](int j) {
+          first[j] = four[j / 2 * 2];
+          second[j] = four[j / 2 * 2 + 1];
+        });
+        return;
+      }
+    for (int j = 0; j < W; ++j) {
+      first[j] = of_group[0];
+      second[j] = of_group[1];
+      const bool last = ++channel == l.width;
+      of_group += last ? 2 : 0;
+      channel = last ? 0 : channel;
+    }
+  }
+};
+
+// Two sums over each set, by blocks of 256 threads: L of them, of which each takes every L-th packet, for R sets, one
+// after the other. The sums of the threads are joined in order and in double. F: kept(set, first) is read once,
+// operands<W>(element, exists) before its turn, and add<W>(operands, kept, channel, sums) adds what a packet has;
+// finish(set, first, sums) takes the result. first: the set's first element.
+template <int W, int L, int R, class F>
+struct SumSets {
+  static constexpr int kSets = 256 / L * R;
+  struct Shared {
+    float sums[2][kSets * (L + 1)];
+  };
+  F f;
+  NormLayout l;
+  int64_t sets;
+  Divisor by_groups, by_packets;
+  int packets;  // of one pixel
+
+  HD void operator()(Block<256> block, Shared& shared) const {
+    block.phase([&](int t) {
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
+      for (int i = 0; i < R; ++i) {
+        const int of_block = t / L * R + i;
+        const int64_t set = block.index * kSets + of_block;
+        Floats<W> sums[2] = {zeros<W>(), zeros<W>()};
+        if (set < sets) sum_set(set, t % L, sums);
+        unrolled<2>([&](int k) {
+          float sum = 0;
+          unrolled<W>([&](int j) { sum += sums[k][j]; });
+          shared.sums[k][of_block * (L + 1) + t % L] = sum;
+        });
+      }
+    });
+    block.phase([&](int t) {
+      const int64_t set = block.index * kSets + t;
+      if (t >= kSets || set >= sets) return;
+      double sums[2] = {};
+      for (int k = 0; k < 2; ++k)
+        for (int lane = 0; lane < L; ++lane) sums[k] += static_cast<double>(shared.sums[k][t * (L + 1) + lane]);
+      f.finish(set, first_element(set), sums);
+    });
+  }
+
+private:
+  using Operands = decltype(std::declval<const F&>().template operands<W>(int64_t{0}, true));
+#if defined(__CUDA_ARCH__)
+  static constexpr int kAtOnce = std::clamp(128 / static_cast<int>(sizeof(Operands)), 1, 4);
+#else
+  static constexpr int kAtOnce = 1;
+#endif
+  HD int64_t picture_of(int64_t set) const { return l.groups == 1 ? set : by_groups.quotient(set); }
+  HD int first_channel(int64_t set) const { return static_cast<int>(set - picture_of(set) * l.groups) * l.width; }
+  HD int64_t first_element(int64_t set) const { return picture_of(set) * l.pixels * l.channels + first_channel(set); }
+
+  HD void sum_set(int64_t set, int lane, Floats<W> (&sums)[2]) const {
+    const int first = first_channel(set);
+    const int64_t begin = first_element(set), count = l.pixels * packets;
+    const auto kept = f.kept(set, begin);
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
+    for (int64_t next = lane; next < count; next += kAtOnce * L) {
+      Operands operands[kAtOnce];
+      int channel[kAtOnce];
+      unrolled<kAtOnce>([&](int i) {
+        const int64_t k = next + i * L, pixel = l.pixels == 1 ? 0 : by_packets.quotient(k);
+        const int c = static_cast<int>(k - pixel * packets) * W;
+        operands[i] = f.template operands<W>(begin + pixel * l.channels + c, k < count);
+        channel[i] = first + c;
+      });
+      unrolled<kAtOnce>([&](int i) {
+        if (next + i * L < count) f.template add<W>(operands[i], kept, channel[i], sums);
+      });
+    }
+  }
+};
+
+template <int W, int L, int R, class F>
+void sum_sets_of(Stream s, const NormLayout& l, int64_t sets, F f) {
+  using Sums = SumSets<W, L, R, F>;
+  const int packets = l.width / W;
+  for_each_block<256>(s, (sets + Sums::kSets - 1) / Sums::kSets,
+                      Sums{f, l, sets, Divisor(l.groups), Divisor(packets), packets});
+}
+
+// On a GPU, the sums of large sets whose channels are few: a block reads whole lines of some groups of one picture,
+// each thread one packet of channels, of every slices-th pixel. F: centres(picture, c) is read once, add_centred(
+// operands, centres, sums) adds what a packet has, and weigh(set, c, sums) makes what a channel adds to its set.
+template <class F>
+struct SumPictures {
+  static constexpr int kThreads = 256;
+  struct Shared {
+    float sums[2][8][kThreads];
+    double of_channel[2][kThreads];
+  };
+  F f;
+  NormLayout l;
+  int lanes, tiles;  // of packets; a tile has whole groups
+
+  HD void operator()(Block<kThreads> block, Shared& shared) const {
+    const int slices = kThreads / lanes, picture = static_cast<int>(block.index) / tiles;
+    const int first = static_cast<int>(block.index) % tiles * lanes * 8;
+    const int count = first + lanes * 8 < l.channels ? lanes * 8 : l.channels - first;  // channels
+    block.phase([&](int t) {
+      const int c = first + t % lanes * 8;
+      Floats<8> sums[2] = {};
+      if (t / lanes < slices && c < l.channels) sum_slice(picture, c, t / lanes, slices, sums);
+      for (int k = 0; k < 2; ++k)
+        for (int j = 0; j < 8; ++j) shared.sums[k][j][t] = sums[k][j];
+    });
+    block.phase([&](int t) {
+      const int channel = t % lanes * 8 + t / lanes;  // t / lanes: of a packet
+      if (t >= lanes * 8 || channel >= count) return;
+      double sums[2] = {};
+      for (int k = 0; k < 2; ++k)
+        for (int slice = 0; slice < slices; ++slice)
+          sums[k] += static_cast<double>(shared.sums[k][t / lanes][slice * lanes + t % lanes]);
+      const int64_t set = int64_t{picture} * l.groups + l.by_width.quotient(first + channel);
+      f.weigh(set, first + channel, sums);
+      for (int k = 0; k < 2; ++k) shared.of_channel[k][channel] = sums[k];
+    });
+    block.phase([&](int t) {
+      if (t * l.width >= count) return;
+      double sums[2] = {};
+      for (int k = 0; k < 2; ++k)
+        for (int i = 0; i < l.width; ++i) sums[k] += shared.of_channel[k][t * l.width + i];
+      const int channel = first + t * l.width;
+      const int64_t set = int64_t{picture} * l.groups + l.by_width.quotient(channel);
+      f.finish(set, picture * l.pixels * l.channels + channel, sums);
+    });
+  }
+
+private:
+  using Operands = decltype(std::declval<const F&>().template operands<8>(int64_t{0}, true));
+  static constexpr int kAtOnce = std::clamp(128 / static_cast<int>(sizeof(Operands)), 1, 4);
+
+  HD void sum_slice(int picture, int c, int slice, int step, Floats<8> (&sums)[2]) const {
+    const int64_t begin = picture * l.pixels * l.channels + c;
+    const Floats<8> centres = f.centres(l, picture, c);
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
+    for (int64_t pixel = slice; pixel < l.pixels; pixel += kAtOnce * step) {
+      Operands operands[kAtOnce];
+      unrolled<kAtOnce>([&](int i) {
+        const int64_t p = pixel + i * step;
+        operands[i] = f.template operands<8>(begin + p * l.channels, p < l.pixels);
+      });
+      unrolled<kAtOnce>([&](int i) {
+        if (pixel + i * step < l.pixels) f.template add_centred<8>(operands[i], centres, sums);
+      });
+    }
+  }
+};
+
+#if defined(__CUDACC__)
+template <class K>
+__global__ void __launch_bounds__(256, 3) picture_kernel(K k) {
+  __shared__ typename K::Shared shared;
+  k(Block<256>{static_cast<int64_t>(blockIdx.x)}, shared);
+}
+
+// Whether it can: whole groups in at most 32 packets. Narrower tiles make more blocks of few pictures.
+template <class F>
+bool sum_pictures(Stream s, const NormLayout& l, int64_t sets, F f) {
+  const int unit = l.width / std::gcd(l.width, 8), packets = l.channels / 8;
+  const int64_t pictures = sets / l.groups;
+  if (l.channels % 8 != 0 || unit > 32) return false;
+  int lanes = std::min(32 / unit * unit, packets);
+  const auto tiles = [&] { return (packets + lanes - 1) / lanes; };
+  while (pictures * tiles() < 2 * kMultiprocessors && lanes / 2 >= std::max(4, unit)) lanes = lanes / 2 / unit * unit;
+  if (pictures * tiles() > INT32_MAX) return false;
+  picture_kernel<<<static_cast<unsigned>(pictures * tiles()), 256, 0, static_cast<cudaStream_t>(s.handle)>>>(
+      SumPictures<F>{f, l, lanes, tiles()});
+  check_launch("norm sums launch");
+  return true;
+}
+#endif
+
+// Few threads for each small set, so that few of them idle (a row of 96 channels is 12 packets); a block for each large
+// one.
+template <class F>
+void sum_sets(Stream s, const NormLayout& l, int64_t sets, F f) {
+  const bool large = l.pixels * l.width > 4096;
+#if defined(__CUDACC__)
+  if (s.cuda && large && sets > 0 && sum_pictures(s, l, sets, f)) return;
+  if (s.cuda && !large && l.width % 8 == 0) {
+    const int64_t packets = l.pixels * l.width / 8;
+    if (packets <= 16) return sum_sets_of<8, 4, 4>(s, l, sets, f);
+    if (packets <= 48) return sum_sets_of<8, 8, 8>(s, l, sets, f);
+    return sum_sets_of<8, 32, 8>(s, l, sets, f);
+  }
+#endif
+  if (l.width % 8 == 0)
+    large ? sum_sets_of<8, 256, 1>(s, l, sets, f) : sum_sets_of<8, 8, 1>(s, l, sets, f);
+  else if (l.width % 2 == 0)  // 64 channels in the usual 32 groups
+    large ? sum_sets_of<2, 256, 1>(s, l, sets, f) : sum_sets_of<2, 8, 1>(s, l, sets, f);
+  else
+    large ? sum_sets_of<1, 256, 1>(s, l, sets, f) : sum_sets_of<1, 8, 1>(s, l, sets, f);
+}
+
+// On a GPU, what is found element by element: a thread has one packet of channels of one picture, whose numbers it
+// keeps, and walks along part of the pixels.
+template <class F>
+struct WalkPictures {
+  static constexpr int kThreads = 256, kPixels = 16;  // of a thread, about
+  struct Shared {};
+  F f;
+  NormLayout l;
+  int lanes, tiles, parts;
+
+  HD void operator()(Block<kThreads> block, Shared&) const {
+    const int slices = kThreads / lanes, index = static_cast<int>(block.index);
+    const int tile = index % tiles, part = index / tiles % parts, picture = index / tiles / parts;
+    block.phase([&](int t) {
+      const int slice = part * slices + t / lanes, c = (tile * lanes + t % lanes) * 8;
+      if (t / lanes < slices && c < l.channels) walk(picture, c, slice, slices * parts);
+    });
+  }
+
+private:
+  using Operands = decltype(std::declval<const F&>().template operands<8>(int64_t{0}, true));
+  static constexpr int kAtOnce = std::clamp(128 / static_cast<int>(sizeof(Operands)), 1, 4);
+
+  HD void walk(int64_t picture, int c, int slice, int step) const {
+    const int64_t begin = picture * l.pixels * l.channels + c;
+    const auto kept = f.template kept<8>(2 * picture * l.groups, c);
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
+    for (int64_t pixel = slice; pixel < l.pixels; pixel += int64_t{kAtOnce} * step) {
+      Operands operands[kAtOnce];
+      unrolled<kAtOnce>([&](int i) {
+        const int64_t p = pixel + int64_t{i} * step;
+        operands[i] = f.template operands<8>(begin + p * l.channels, p < l.pixels);
+      });
+      unrolled<kAtOnce>([&](int i) {
+        const int64_t p = pixel + int64_t{i} * step;
+        if (p < l.pixels) f.template put<8>(begin + p * l.channels, operands[i], kept);
+      });
+    }
+  }
+};
+
+template <class F>
+void for_each_norm_packet(Stream s, int64_t rows, const NormLayout& l, F f) {
+#if defined(__CUDACC__)
+  // Enough pixels that what is kept is worth reading.
+  if (s.cuda && l.pixels >= 32 && l.channels % 8 == 0 && rows > 0) {
+    using Walk = WalkPictures<F>;
+    const int packets = l.channels / 8, tiles = (packets + 31) / 32, lanes = (packets + tiles - 1) / tiles;
+    const int64_t pixels = int64_t{Walk::kPixels} * (Walk::kThreads / lanes), pictures = rows / l.pixels;
+    const int64_t parts = (l.pixels + pixels - 1) / pixels;
+    if (pictures * parts * tiles <= INT32_MAX)
+      return for_each_block<256>(s, pictures * parts * tiles, Walk{f, l, lanes, tiles, static_cast<int>(parts)});
+  }
+#endif
+  for_each_channel_packet(s, rows, l.channels, f);
+}
+
+}  // namespace convolt

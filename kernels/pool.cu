@@ -1,8 +1,12 @@
 #include "pool.h"
 
+#include "exec/pool_patch.h"
 #include "exec/pooling.h"
 
 namespace convolt {
+
+bool pool_patches_on_cpu = false;
+
 namespace {
 
 // How many rows or columns of the window an average divides by: those inside the picture, or inside the padded picture.
@@ -67,6 +71,16 @@ bool lie_apart(const Pooling& p) {
   return k.stride_h == k.kernel_h && k.stride_w == k.kernel_w && k.pad == Padding() && p.out.h * k.kernel_h == p.in.h &&
          p.out.w * k.kernel_w == p.in.w;
 }
+
+// Of patches (pool_patch.h): the gradient itself.
+template <class T>
+struct GradientsOfPatches {
+  T* dx;
+  struct Nothing {};
+  HD Nothing coefficients(int /*c*/) const { return {}; }
+  HD Nothing fetch(int64_t /*i*/, bool /*exists*/) const { return {}; }
+  HD void put(Nothing, Nothing, const Floats<kStored<T>>& g, int64_t i) const { convolt::put(dx + i, stored_of<T>(g)); }
+};
 
 // Averages of windows that count alike, all but those at some edges, or each by itself.
 template <bool kAlike>
@@ -196,6 +210,11 @@ void max_pool_backward(Stream s, const Tensor& dy, const Tensor& index, const Te
     using T = decltype(t);
     const auto* gradients = dy.as<const T>();
     const auto* positions = index.as<const uint8_t>();
+    const WindowGradients<T, false> windows{gradients, nullptr, positions};
+    const auto by_patch = [&]<int K>(Known<K, K>) {
+      walk_patches<T, K>(s, dx.shape[0], p, windows, GradientsOfPatches<T>{dx.as<T>()});
+    };
+    if (by_patches<T>(s, p, by_patch)) return;
     const auto to = result_of<T>(s, dx, {dy.data});
     if (lie_apart(p))
       for_each_channel_packet(s, dy.elements() / p.channels, p.channels,
@@ -223,6 +242,13 @@ void avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx, const PoolW
     using T = decltype(t);
     const auto to = result_of<T>(s, dx, {dy.data});
     dispatch_scale(p, [&]<class Scale>(const Scale& scale) {
+      if constexpr (std::is_same_v<Scale, AvgScale<true>>) {
+        const MeanGradients<T> windows{dy.as<const T>(), scale.all};
+        const auto by_patch = [&]<int K>(Known<K, K>) {
+          walk_patches<T, K>(s, dx.shape[0], p, windows, GradientsOfPatches<T>{dx.as<T>()});
+        };
+        if (by_patches<T>(s, p, by_patch)) return;
+      }
       for_each_channel_packet(s, dx.elements() / p.channels, p.channels,
                               AvgPoolBackward<T, Scale>{dy.as<const T>(), to, p, scale});
     });

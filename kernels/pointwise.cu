@@ -1,6 +1,7 @@
 #include "pointwise.h"
 
 #include "exec/product.h"
+#include "exec/product_join.h"
 
 namespace convolt {
 namespace {
@@ -39,23 +40,31 @@ struct Statistics {
     return {};
   }
   template <int W>
-  HD void add(int64_t row, int c, Operands<W>, const Floats<W>& v, Floats<W> (&sums)[kSums]) const {
+  struct Common {};
+  template <int W>
+  HD Common<W> common(int) const {
+    return {};
+  }
+  template <int W>
+  HD void add(int64_t row, int c, Operands<W>, Common<W>, const Floats<W>& v, Floats<W> (&sums)[kSums]) const {
     store(y + row * channels + c, v);
     for_lanes<W>([&](int j) {
       sums[0][j] += v[j];
       sums[1][j] += v[j] * v[j];
     });
   }
+  template <int W>
+  HD void finish(int, Floats<W> (&)[kSums]) const {}
 };
 
 template <class T, Gate kGate, bool kSecond, class G>
 void run_dgrad(Stream s, const Tensor& dy, const Tensor& w, const GradientJoinArgs& end, const G& finish) {
-  const Join<T, kGate, kSecond> join(end);
+  const ProductJoin<T, kGate, kSecond> join{Join<T, kGate, kSecond>(end)};
+  const int channels = join.join.channels;
   // Few channels are what a block has within, not what it ends with.
   if constexpr (kGate == Gate::recomputed)
-    if (join.channels <= kNarrow)
-      return run_product<T, true, kNarrow>(s, dy, w, join.channels, join, end.scratch, finish);
-  run_product<T, true, kWide>(s, dy, w, join.channels, join, end.scratch, finish);
+    if (channels <= kNarrow) return run_product<T, true, kNarrow>(s, dy, w, channels, join, end.scratch, finish);
+  run_product<T, true, kWide>(s, dy, w, channels, join, end.scratch, finish);
 }
 
 }  // namespace

@@ -22,8 +22,9 @@ BUDGET = pathlib.Path(__file__).resolve().parent.parent / "tests/cuda/kernel_bud
 REPORT_SUFFIX = ".resources"
 
 # Threads of a block, by the kernel's template; "B": its first argument (kernels/exec/).
-THREADS = {"grid_stride_kernel": 256, "product_kernel": 256, "reduce_channels_kernel": 256, "reduce_then_kernel": 256,
-           "row_sums_kernel": 256, "walk_kernel": 128, "block_kernel": "B", "block_then_kernel": "B"}
+THREADS = {"grid_stride_kernel": 256, "product_kernel": 256, "reduce_channels_kernel": "B", "reduce_then_kernel": "B",
+           "row_sums_kernel": 256, "picture_kernel": 256, "walk_kernel": 128, "block_kernel": "B",
+           "block_then_kernel": "B"}
 
 
 class Multiprocessor:

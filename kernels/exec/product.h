@@ -2,8 +2,8 @@
 // channel and never to memory as they are.
 #pragma once
 
-#include "exec/gradient_join.h"
 #include "exec/lanes.h"
+#include "exec/reduce.h"
 #include "exec/warp.h"
 
 namespace convolt {
@@ -34,8 +34,8 @@ HD int unknown(int t) {
 }
 
 // a [rows, depth] times b, [depth, channels] where kAlong, else [channels, depth]. E has kSums and, for each eight
-// results, operands<8>(row, c, exists) and then add(row, c, operands, values, sums), the values rounded to T. N: the
-// width of a tile.
+// results, operands<8>(row, c, exists) and then add(row, c, operands, common, values, sums), the values rounded to T;
+// for each eight channels of a tile, common<8>(c) before and finish(c, sums) behind. N: the width of a tile.
 template <class T, class E, int N, bool kAlong>
 struct Product {
   static constexpr int kThreads = 256, kBlocksPerProcessor = 2;
@@ -45,6 +45,9 @@ struct Product {
   // A result row in shared memory: four banks on from the one before, so that a warp's stores do not collide.
   static constexpr int kStride = N + 8;
   static constexpr int kLanes = N / 8, kSlices = kThreads / kLanes;
+  // Rows of a tile for each thread of the epilogue; for how many the operands are on the way at once, which covers the
+  // latency of memory; and for how many while the thread still holds its results. As registers allow.
+  static constexpr int kRowsEach = kM / kSlices, kAhead = std::min(kRowsEach, kSums > 2 ? 3 : 5), kEarly = kAhead - 2;
   static constexpr int kCopies = kM * kK / 8 / kThreads + N * kK / 8 / kThreads;
 
   union Shared {
@@ -67,8 +70,17 @@ struct Product {
   struct Packets {
     Floats<8> v[kSums];
   };
+  struct Operands {
+    typename E::template Operands<8> v[kAhead];
+  };
+  // Of a chunk's sums, those that a thread makes: i is sum t / N + i * kSumsAtOnce of channel t % N.
+  static constexpr int kSumsAtOnce = kThreads / N, kTotals = (kSums + kSumsAtOnce - 1) / kSumsAtOnce;
+  struct Totals {
+    float v[kTotals];
+  };
   using State = Lane<Results, kThreads>;
   using Moving = Lane<Copies<kStages - 1, kCopies>, kThreads>;
+  using Waiting = Lane<Operands, kThreads>;
 
   const T *a, *b;
   E epilogue;
@@ -142,14 +154,32 @@ struct Product {
     });
   }
 
-  HD void multiply_tile(const Block<kThreads>& block, Shared& s, State& state, int first_row, int first_channel) const {
+  // The block's share of a tile of a, which the blocks of all columns read: asked for while the tile before is in the
+  // epilogue, which leaves no room for copies.
+  HD void fetch_share(const Block<kThreads>& block, int first_row) const {
+    const int column = static_cast<int>(block.index % columns_of_tiles);
+    const int from = first_row + kM * column / columns_of_tiles;
+    const int end = std::min(rows, first_row + kM * (column + 1) / columns_of_tiles);
+    const int64_t bytes = int64_t{end - from} * depth * static_cast<int64_t>(sizeof(T));
+    if (bytes > 0) fetch_ahead(a + int64_t{from} * depth, static_cast<int>(std::min<int64_t>(bytes, 64 << 10)));
+  }
+  // What the epilogue needs of a thread's i-th row; it has the place of the row kAhead before it.
+  HD void begin_row(int thread, Waiting& waiting, int first_row, int first_channel, int i) const {
+    const int t = unknown(thread);
+    const int row = first_row + t / kLanes + i * kSlices, c = first_channel + t % kLanes * 8;
+    waiting[thread].v[i % kAhead] = epilogue.template operands<8>(row, c, row < rows && c < channels);
+  }
+
+  // The results of a tile; `more` says that another one of the chunk follows.
+  HD void multiply_tile(const Block<kThreads>& block, Shared& s, State& state, Waiting& waiting, int first_row,
+                        int first_channel, bool more) const {
     Moving moving;
     Lane<Fragments, kThreads> fragments;
     block.warps([&](int warp) {
       each_of(warp, [&](int t) {
         state[t] = {};
         moving[t].begin(block.backwards);
-        for (int i = 0; i < kStages - 1; ++i) begin_copies(t, moving, s, first_row, first_channel, i);
+        for (int i = 0; i < kStages - 1; ++i) begin_copies(unknown(t), moving, s, first_row, first_channel, i);
       });
     });
     const int steps = (depth + kK - 1) / kK;
@@ -164,7 +194,11 @@ struct Product {
         multiply_stage(warp, fragments, state, s, i % kStages);
       });
     }
-    block.phase([&](int t) { moving[t].template wait<0>(); });
+    block.phase([&](int thread) {
+      if (thread == 0 && more) fetch_share(block, first_row + kM);
+      moving[thread].template wait<0>();
+      unrolled<kEarly>([&](int i) { begin_row(thread, waiting, first_row, first_channel, i); });
+    });
   }
 
   // The tile in plain order, rounded as if it were stored.
@@ -184,65 +218,75 @@ struct Product {
   }
 
   // The epilogue of a tile, and a thread's part of its sums.
-  HD void finish_tile(const Block<kThreads>& block, const Shared& s, Lane<Packets, kThreads>& sums, int first_row,
-                      int first_channel) const {
-    constexpr int kAtOnce = kSums > 2 ? 1 : 2;  // rows, as registers allow
+  HD void finish_tile(const Block<kThreads>& block, const Shared& s, Waiting& waiting, Lane<Packets, kThreads>& sums,
+                      int first_row, int first_channel) const {
     block.phase([&](int thread) {
-      const int t = unknown(thread), c = t % kLanes * 8;
+      const int t = unknown(thread), from = t / kLanes, c = t % kLanes * 8;
+      unrolled<kAhead - kEarly>([&](int i) { begin_row(thread, waiting, first_row, first_channel, kEarly + i); });
       sums[t] = {};
       if (first_channel + c >= channels) return;
-#if defined(__CUDA_ARCH__)
-#pragma unroll 1
-#endif
-      for (int first = t / kLanes; first < kM; first += kAtOnce * kSlices) {
-        typename E::template Operands<8> operands[kAtOnce];
-        unrolled<kAtOnce>([&](int i) {
-          const int row = first_row + first + i * kSlices;
-          operands[i] = epilogue.template operands<8>(row, first_channel + c, row < rows);
-        });
-        unrolled<kAtOnce>([&](int i) {
-          const int row = first_row + first + i * kSlices;
-          if (row >= rows) return;
-          const Floats<8> values = load<8>(s.results + (first + i * kSlices) * kStride + c);
-          epilogue.add(row, first_channel + c, operands[i], values, sums[t].v);
-        });
-      }
+      const auto common = epilogue.template common<8>(first_channel + c);
+      unrolled<kRowsEach>([&](int i) {
+        const int row = first_row + from + i * kSlices;
+        if (row < rows) {
+          const Floats<8> values = load<8>(s.results + (from + i * kSlices) * kStride + c);
+          epilogue.add(row, first_channel + c, waiting[t].v[i % kAhead], common, values, sums[t].v);
+        }
+        if (i + kAhead < kRowsEach) begin_row(thread, waiting, first_row, first_channel, i + kAhead);
+      });
+      epilogue.finish(first_channel + c, sums[t].v);
     });
   }
 
+  // f(i, k, c) for each of a thread's totals, sum k of channel c of the tile.
+  template <class F>
+  HD void each_total(int t, int first_channel, F f) const {
+    const int c = t % N;
+    if (first_channel + c >= channels) return;
+    unrolled<kTotals>([&](int i) {
+      const int k = t / N + i * kSumsAtOnce;
+      if (k < kSums) f(i, k, c);
+    });
+  }
   // The sums of a tile's rows, added to those of the tiles before it in the chunk.
-  HD void add_sums(const Block<kThreads>& block, Shared& s, Lane<Packets, kThreads>& sums, int first_channel,
-                   bool is_first) const {
+  HD void add_sums(const Block<kThreads>& block, Shared& s, Lane<Packets, kThreads>& sums,
+                   Lane<Totals, kThreads>& totals, int first_channel) const {
     block.phase([&](int thread) {
       const int t = unknown(thread);
       for (int k = 0; k < kSums; ++k)
         for (int j = 0; j < 8; ++j) s.sums[k * 8 + j][t] = sums[t].v[k][j];
     });
-    float* const chunk = partials + block.index / columns_of_tiles * kSums * channels + first_channel;
     block.phase([&](int thread) {
-      const int t = unknown(thread), c = t % N;
-      if (first_channel + c >= channels) return;
-      for (int k = t / N; k < kSums; k += kThreads / N) {
+      each_total(unknown(thread), first_channel, [&](int i, int k, int c) {
         const float* const parts = s.sums[k * 8 + c % 8] + c / 8;
         float sum = 0;
         for (int slice = 0; slice < kSlices; ++slice) sum += parts[slice * kLanes];
-        float& all = chunk[int64_t{k} * channels + c];
-        all = is_first ? sum : all + sum;
-      }
+        totals[thread].v[i] += sum;
+      });
     });
   }
 
   HD void operator()(Block<kThreads> block, Shared& s) const {
     const int first_channel = static_cast<int>(block.index % columns_of_tiles) * N;
-    const int first = static_cast<int>(block.index / columns_of_tiles) * per_chunk;
+    const int64_t chunk = block.index / columns_of_tiles;
+    const int first = static_cast<int>(chunk) * per_chunk;
     State state;
+    Waiting waiting;
     Lane<Packets, kThreads> sums;
-    for (int tile = first; tile < first + per_chunk && tile < rows_of_tiles; ++tile) {
-      multiply_tile(block, s, state, tile * kM, first_channel);
+    Lane<Totals, kThreads> totals;
+    block.warps([&](int warp) { each_of(warp, [&](int t) { totals[t] = {}; }); });
+    const int end = std::min(first + per_chunk, rows_of_tiles);
+    for (int tile = first; tile < end; ++tile) {
+      multiply_tile(block, s, state, waiting, tile * kM, first_channel, tile + 1 < end);
       lay_out(block, s, state);
-      finish_tile(block, s, sums, tile * kM, first_channel);
-      add_sums(block, s, sums, first_channel, tile == first);
+      finish_tile(block, s, waiting, sums, tile * kM, first_channel);
+      add_sums(block, s, sums, totals, first_channel);
     }
+    block.phase([&](int t) {
+      each_total(t, first_channel, [&](int i, int k, int c) {
+        partials[(chunk * kSums + k) * channels + first_channel + c] = totals[t].v[i];
+      });
+    });
   }
 };
 

@@ -79,10 +79,17 @@ KERNELS = {
         ("index", "r.v[j] = static_cast<float>(packet.v[j]);", "r.v[j] = static_cast<float>(packet.v[0]);"),
         ("sign", "packet.v[j] = static_cast<T>(x.v[j]);", "packet.v[j] = static_cast<T>(-x.v[j]);"),
     ]),
-    "kernels/exec/launch.h": (ACTIVATION + ":" + CHANNELS, [
+    "kernels/exec/bn_gradient.h": (BATCH_NORM + ":" + BLOCK_END, [
+        ("sign", "const float part = -b.scale[j]", "const float part = b.scale[j]"),
+        ("index", "b.rest[j] = part * sum[j];", "b.rest[j] = part * sum_xhat[j];"),
+        ("sign", "(x[j] - mean[j]) * of_x[j]", "(x[j] + mean[j]) * of_x[j]"),
+        ("sign", "scale[j] * g[j] + (", "scale[j] * g[j] - ("),
+    ]),
+    "kernels/exec/launch.h": (ACTIVATION + ":" + CHANNELS + ":" + BATCH_NORM, [
         ("index", "for (int64_t j = i; j < n; ++j) f.template run<1>(j);", "for (int64_t j = i + 1; j < n; ++j) f.template run<1>(j);"),
         ("constant", "for_each(s, (n + 7) / 8,", "for_each(s, n / 8,"),
-        ("index", "for (int64_t row = 0; row < rows; ++row)", "for (int64_t row = 1; row < rows; ++row)"),
+        ("index", "place = place_of(f, row);\n      for (int c = 0;", "place = place_of(f, row);\n      for (int c = W;"),
+        ("index", "place = place_of(f, row);\n      for (int k = 0;", "place = place_of(f, row);\n      for (int k = 1;"),
         ("index", "for (int64_t i = 0; i < n; ++i) f(i);", "for (int64_t i = 0; i < n - 1; ++i) f(i);"),
     ]),
     "kernels/exec/block.h": (LOSS + ":" + NORM, [
@@ -118,9 +125,7 @@ KERNELS = {
         ("sign", "v[j] += r[j];", "v[j] -= r[j];"),
         ("sign", "z[j] = v[j] * a[j] + b[j];", "z[j] = v[j] * a[j] - b[j];"),
         ("sign", "* k.invstd[j]);\n      sums[1][j] += g[j];", "* k.invstd[j]);\n      sums[1][j] -= g[j];"),
-        ("sign", "(sum[j] + (v[j] - mean[j])", "(sum[j] - (v[j] - mean[j])"),
-        ("sign", "scale[j] * (g[j] - r[j])", "scale[j] * (g[j] + r[j])"),
-        ("index", "store(dresidual + i, g);", "store(dresidual + i, r);"),
+        ("index", "store(dresidual + i, g);", "store(dresidual + i, v);"),
         ("constant", "frozen ? 0.F : 1.F /", "frozen ? 1.F : 1.F /"),
         ("sign", "{ sums[0][j] += v[j]; });", "{ sums[0][j] -= v[j]; });"),
         ("sign", "sums[1][j] += v[j] * v[j];", "sums[1][j] += v[j];"),
@@ -286,7 +291,7 @@ KERNELS = {
         ("index", "mask[i / 8] =", "mask[i / 8 + 1] ="),
         ("constant", "sums[0][j] += v[j] * scale;", "sums[0][j] += v[j];"),
         ("index", "of.template value<W>(i, c);", "of.template value<W>(i, 0);"),
-        ("sign", "{ r[j] = scale[j] * (g[j] - r[j]); });", "{ r[j] = scale[j] * (g[j] + r[j]); });"),
+        ("index", "b.dbeta, inverse_rows, c)(g, v);", "b.dbeta, inverse_rows, c)(v, g);"),
         ("index", "b = gradient(second, i, c, g);", "b = gradient(first, i, c, g);"),
         ("index", "store(second.dx + i, b);", "store(second.dx + i, a);"),
     ]),
@@ -353,7 +358,7 @@ KERNELS = {
         ("sign", "Relu{}.forward(v);", ""),
         ("sign", "Relu{}.backward(z, g);", "Relu{}.backward(v, g);"),
         ("sign", "sums[1][j] += g[j];", "sums[1][j] -= g[j];"),
-        ("constant", "1.F / static_cast<float>(rows), to}", "1.F / static_cast<float>(channels), to}"),
+        ("constant", "inverse_rows = 1.F / static_cast<float>(rows);", "inverse_rows = 1.F / static_cast<float>(channels);"),
     ]),
     "kernels/pool.cu": (POOL, [
         ("constant", "counted_columns(p, ow) != counted_columns(p, 0)) return false", "counted_columns(p, ow) != counted_columns(p, 0)) continue"),

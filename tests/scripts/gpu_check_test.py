@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -345,16 +346,36 @@ class WholeRun(WithFolder):
         self.assertIn("cut off", said)
         self.assertEqual(self.parts(), {"kernels": "ok", "providers": "not run", "conv": "not run", "graph": "not run"})
 
+    def test_cut_off_while_stages_run_at_once_it_leaves_what_it_had(self):
+        for name in ("test_conv", "test_kernels"):
+            self.fake(name, "hang")
+        process = self.start(str(self.folder / "r"), "ops", "parity", CONVOLT_GPU_SHARDS="4")
+        for line in process.stdout:
+            if "parity" in line:
+                break
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=30)[0]
+        self.assertEqual(process.returncode, 1, said)
+        self.assertIn("cut off", said)
+        self.assertEqual(set(self.parts().values()), {"not run"})
+
     def test_on_a_card_tests_run_and_sanitizers_wrap_them(self):
-        (self.folder / "path").mkdir()
-        (self.folder / "tests/cuda").mkdir()
+        for shards in ("1", "4"):
+            with self.subTest(shards=shards):
+                self.on_a_card(shards)
+                shutil.rmtree(self.folder / "r")
+
+    def on_a_card(self, shards):
+        os.makedirs(self.folder / "path", exist_ok=True)
+        os.makedirs(self.folder / "tests/cuda", exist_ok=True)
         self.program("#!/bin/sh\necho NVIDIA H100 80GB HBM3\n", "path/nvidia-smi")
         self.program("#!/bin/sh\nwhile [ \"${1#--}\" != \"$1\" ]; do shift 2; done\n"
                      "echo '========= COMPUTE-SANITIZER'; case $1 in *test_graph) echo '========= Invalid __global__ read' ;; esac\nexec \"$@\"\n",
                      "path/compute-sanitizer")
         self.fake("test_conv", "ok")
         self.fake("cuda/test_gpu", "ok")
-        said, code = self.run_check(str(self.folder / "r"), "ops", "parity", "sanitize", CONVOLT_GPU_CHECK_DEVICE="cuda",
+        said, code = self.run_check(str(self.folder / "r"), "ops", "parity", "sanitize", CONVOLT_GPU_CHECK_DEVICE="cuda", CONVOLT_GPU_SHARDS=shards,
                                     PATH=f"{self.folder}/path:{os.environ['PATH']}")
         self.assertEqual(code, 1, said)
         card = "NVIDIA-H100-80GB-HBM3"

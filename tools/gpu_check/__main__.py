@@ -11,7 +11,8 @@ sys.path.insert(0, surroundings.PEERS)  # card.py
 import record  # noqa: E402
 from card import Watch  # noqa: E402
 from figures import goal_line  # noqa: E402
-from stages import STAGES, Context  # noqa: E402
+from programs import CUT, at_once  # noqa: E402
+from stages import STAGES, UNTIMED, Context  # noqa: E402
 
 USAGE = f"""usage: tools/gpu_check.sh [--again] [RESULTS_DIR] [STAGE...]
 stages, in this order: {' '.join(STAGES)}"""
@@ -39,6 +40,8 @@ def run_part(ctx, function, seconds):
         raise
     except Exception as e:  # a part that breaks must not hide the others
         return {"status": "failed", "reason": repr(e)[:500], "seconds": round(time.monotonic() - start, 1)}
+    if CUT.is_set():
+        return {"status": record.NOT_RUN, "reason": "cut off"}
     return {**facts, "seconds": round(time.monotonic() - start, 1), **({"card": watch.summary} if watch.rows and "card" not in facts else {})}
 
 
@@ -63,6 +66,13 @@ def run_stage(ctx, results, name, end):
     stage["figure"] = figure_of(stage["parts"])
     results.put(file, name, stage)
     return stage
+
+
+def run_untimed(ctx, results, names, end):
+    """At once where the processor has enough cores for it: what is right or wrong needs no quiet card."""
+    if ctx.shards < 4:
+        return {name: run_stage(ctx, results, name, end) for name in names}
+    return dict(zip(names, at_once([lambda name=name: run_stage(ctx, results, name, end) for name in names]))) if names else {}
 
 
 def line_of(part):
@@ -110,8 +120,10 @@ def run(choice, dry):
     print(f"gpu_check: {gpu}, {commit}, results in {folder}", flush=True)
     done, code = {}, 0
     try:
+        done.update(run_untimed(ctx, results, [name for name in chosen if name in UNTIMED], end))
         for name in chosen:
-            done[name] = run_stage(ctx, results, name, end)
+            if name not in done:
+                done[name] = run_stage(ctx, results, name, end)
     except KeyboardInterrupt:
         print("gpu_check: cut off; a second run goes on where this one was", file=sys.stderr)
         code = 1

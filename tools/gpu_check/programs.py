@@ -7,16 +7,28 @@ import subprocess
 import threading
 import time
 
+CUT = threading.Event()  # set: every program ends, in whatever thread it is waited for
 RESTARTS = 8  # of a test program after tests that crash or hang
 STICKY = re.compile(r"illegal memory access|misaligned address|unspecified launch failure|illegal instruction|device-side assert")
 EVENT = re.compile(r"\[ +(RUN|OK|FAILED|SKIPPED) +\] ([^\s,]+)(?:, where [^\n]*?)?(?: \(\d+ ms\))?$", re.MULTILINE)
 
 
 class Outcome:
-    """How a program ended: its exit code, "timeout" or "stalled", and what it said, on both streams."""
+    """How a program ended: its exit code, "timeout", "stalled" or "cut off", and what it said, on both streams."""
 
     def __init__(self, code, text, seconds):
         self.code, self.text, self.seconds = code, text, seconds
+
+
+def at_once(functions):
+    """What they return, each called in a thread of its own. When this thread is interrupted, all programs end."""
+    with concurrent.futures.ThreadPoolExecutor(len(functions)) as pool:
+        futures = [pool.submit(f) for f in functions]
+        try:
+            return [future.result() for future in futures]
+        except KeyboardInterrupt:
+            CUT.set()  # the pool waits for its threads, and they for their programs
+            raise
 
 
 def end(process):
@@ -48,6 +60,8 @@ def run(command, log, limit, stall=None, environment=None, cwd=None, look=None):
                     code = "timeout"
                 elif code is None and stall and now - changed > stall:
                     code = "stalled"
+                if CUT.is_set():
+                    code = "cut off"
                 if code is None and look:
                     look(process)
         finally:
@@ -97,32 +111,22 @@ def run_tests(program, pattern, log, limit, stall=60, wrapper=(), environment=No
     tests = listed_tests(listing.text)
     command = [*wrapper, program]
     logs = [log if shards == 1 else f"{log}.shard{i}" for i in range(shards)]
-    cut = threading.Event()
-    with concurrent.futures.ThreadPoolExecutor(shards) as pool:
-        try:
-            runs = list(pool.map(lambda i: run_list(command, tests[i::shards], logs[i], end_time, stall, environment, cut), range(shards)))
-        except BaseException:
-            cut.set()  # the pool waits for its threads, and they for their programs
-            raise
+    runs = at_once([lambda i=i: run_list(command, tests[i::shards], logs[i], end_time, stall, environment) for i in range(shards)])
     outcomes = {name: outcome for r in runs for name, outcome in r["outcomes"].items()}
     codes = [code for r in runs for code in r["codes"]]
     ends = [r["codes"][-1] for r in runs if r["codes"]]
     return {**facts_of(tests, outcomes, codes, ends, "\n".join(r["tail"] for r in runs if r["tail"])), "text": "\n".join(r["text"] for r in runs)}
 
 
-def run_list(command, tests, log, end_time, stall, environment, cut):
-    """A shard's share of `run_tests`; ends early when `cut` is set."""
-    def look(process):
-        if cut.is_set():
-            process.kill()
-
+def run_list(command, tests, log, end_time, stall, environment):
+    """A shard's share of `run_tests`."""
     outcomes, tail, codes, left, texts = {}, "", [], tests, []
-    while left and not cut.is_set() and len(codes) <= RESTARTS and time.monotonic() < end_time:
+    while left and not CUT.is_set() and len(codes) <= RESTARTS and time.monotonic() < end_time:
         flags = log + ".tests"
         with open(flags, "w") as file:
             file.write("--gtest_filter=" + ":".join(left) + "\n")
         part = log if not codes else f"{log}.{len(codes)}"
-        outcome = run([*command, f"--gtest_flagfile={flags}"], part, end_time - time.monotonic(), stall, environment, look=look)
+        outcome = run([*command, f"--gtest_flagfile={flags}"], part, end_time - time.monotonic(), stall, environment)
         codes.append(outcome.code)
         texts.append(outcome.text)
         seen = TestRun(outcome.text)

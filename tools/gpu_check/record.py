@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import threading
 import time
 
 NOT_RUN = "not run"
@@ -50,6 +51,7 @@ class Record:
 
     def __init__(self, folder, head, again=False):
         self.folder, self.head, self.again = folder, head, again
+        self.lock = threading.Lock()  # stages that run at once share files
 
     def path(self, file):
         return os.path.join(self.folder, file + ".json")
@@ -66,9 +68,9 @@ class Record:
 
     def put(self, file, stage, record):
         """Writes a stage beside the others of its file."""
-        os.makedirs(self.folder, exist_ok=True)
-        whole = read(self.path(file)) or {"stages": {}}
         record["status"] = status_of(part["status"] for part in record["parts"].values())
         record["seconds"] = round(sum(part.get("seconds", 0) for part in record["parts"].values()), 1)
-        stages = {**whole["stages"], stage: record}
-        write(self.path(file), {**self.head, "stages": stages})
+        with self.lock:
+            os.makedirs(self.folder, exist_ok=True)
+            whole = read(self.path(file)) or {"stages": {}}
+            write(self.path(file), {**self.head, "stages": {**whole["stages"], stage: record}})

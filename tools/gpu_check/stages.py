@@ -17,7 +17,7 @@ class Context:
         self.paths, self.device, self.environment, self.logs, self.gpu = paths, device, environment, logs, gpu
         self.dry = device == "cpu"
         # Processes that share the card in tests; each has a context of half a GiB and more on it.
-        self.shards = 1 if self.dry else max(1, min(8, (os.cpu_count() or 1) // 2))
+        self.shards = int(os.environ.get("CONVOLT_GPU_SHARDS") or (1 if self.dry else max(1, min(8, (os.cpu_count() or 1) // 2))))
         self.torch_python = os.environ.get("CONVOLT_TORCH_PYTHON", "python3")
         self.torch_missing = functools.cache(lambda: torch_missing(self))
 
@@ -198,6 +198,7 @@ def training(dtype):
     return part
 
 
+UNTIMED = ("ops", "parity", "sanitize")  # right or wrong, at whatever speed
 # stage -> (file, seconds at most, {part: (seconds at most, function)}). Seven files in all.
 STAGES = {
     "ops": ("ops", 450, {

@@ -96,6 +96,35 @@ TEST_F(TunedPlan, ALimitThatNoKernelKeepsNamesLayerAndFlag) {
   }
 }
 
+// Of many channels fused engines waste nothing, and are not asked about.
+TEST_F(TunedPlan, StatisticsOfFewChannelsStayApartWhereThatIsQuicker) {
+  FakeProvider provider;
+  provider.specs = {{.name = "fake"}};
+  Program program = lower(graph_, {.batch = 2, .training = true});
+  const auto convolutions = [&](const auto& counts) {
+    return std::count_if(program.step.begin(), program.step.end(),
+                         [&](const Op& op) { return op.def == &ops::conv_fprop && counts(op); });
+  };
+  const auto all = convolutions([](const Op&) { return true; });
+  std::vector<ConvDesc> asked;
+  fuse_statistics(program, {provider, false, [&](const ConvDesc& fused) {
+                              asked.push_back(fused);
+                              return asked.size() == 1;
+                            }});
+  ASSERT_GT(all, 2);
+  EXPECT_EQ(static_cast<int64_t>(asked.size()), all);
+  for (const ConvDesc& desc : asked) {
+    EXPECT_EQ(desc.epilogue, ConvEpilogue::stats);
+    EXPECT_LT(desc.geometry.in_c, 64);
+  }
+  EXPECT_EQ(convolutions([](const Op& op) { return !op.note.empty(); }), 1);  // the first
+  EXPECT_EQ(std::count_if(program.step.begin(), program.step.end(),
+                          [](const Op& op) { return op.def == &ops::bn_statistics; }),
+            all - 1);
+  ASSERT_FALSE(program.pass_log.empty());
+  EXPECT_THAT(program.pass_log.back(), HasSubstr("not: quicker apart"));
+}
+
 // What trains on with wrong sums would do so in silence, and what stops would not train at all.
 TEST_F(TunedPlan, AFusionWhoseKernelsAreWrongIsComposedOfPlainOnes) {
   FakeProvider provider;

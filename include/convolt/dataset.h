@@ -12,6 +12,10 @@
 
 namespace convolt {
 
+// Of a picture, unless something else is asked for: a header that declares more makes it a bad one, before anything is
+// allocated.
+constexpr int64_t kMaxPixels = 200'000'000;
+
 // One sample as its source holds it: an encoded picture file, or raw pixels.
 struct RawSample {
   std::vector<uint8_t> bytes;         // the file; or u8 [height, width, channels] when `height` > 0

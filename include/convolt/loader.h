@@ -44,7 +44,7 @@ struct LoaderOptions {
   uint64_t seed = 0;  // of order, replacements and augmentation
   int max_side =
       0;  // pictures are shrunk by an integer factor to at most this; 0: 8 x the larger side of the network's input
-  int64_t max_pixels = 200'000'000;  // a header that declares more is a bad picture
+  int64_t max_pixels = kMaxPixels;  // a header that declares more is a bad picture
   double max_decode_seconds = 2;     // of processor time; a sample that took longer is a bad picture from then on
   int slots = 3;                     // batches in flight, at least 2
   bool resident = false;             // all pictures are decoded before the first batch and stay in device memory

@@ -14,7 +14,7 @@
 namespace convolt {
 
 struct DecodeLimits {
-  int64_t max_pixels = 200'000'000;  // a header that declares more is refused before any decoder runs
+  int64_t max_pixels = kMaxPixels;  // a header that declares more is refused before any decoder runs
   int max_side = 1 << 20;            // the longer side of the result
   double max_seconds = 2;            // of processor time: a JPEG that takes longer is given up
 };

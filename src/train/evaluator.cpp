@@ -18,6 +18,7 @@ LoaderOptions loader_options(const EvalOptions& o) {
   l.training = false;
   l.bad_samples = o.bad_samples;
   l.max_side = o.max_side;
+  l.max_pixels = o.max_pixels;
   l.resident = o.resident;
   l.augment = o.preprocessing;
   return l;

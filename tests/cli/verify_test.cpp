@@ -39,6 +39,12 @@ TEST_F(Verify, AGoodSetIsDescribed) {
   EXPECT_THAT(o.out, Not(HasSubstr("the same file")));
 }
 
+TEST_F(Verify, APictureOfMorePixelsThanAllowedIsBroken) {
+  const Outcome o = verify("--max-pixels 1000");  // all have 32 x 32 and more
+  EXPECT_EQ(o.code, 3);
+  EXPECT_THAT(o.out, AllOf(HasSubstr("broken: 30\n"), HasSubstr("pixels: expected at most 1000")));
+}
+
 TEST_F(Verify, BrokenLeakedAndContradictoryPicturesAreNamed) {
   fs::copy(at("set/train/arrow/000.jpg"), at("set/val/arrow/copy.jpg"));
   fs::copy(at("set/train/arrow/001.jpg"), at("set/train/ell/copy.jpg"));

@@ -46,6 +46,7 @@ void DataFlags::add(FlagSet& flags, bool training) {
       .option("--max-side", max_side,
               "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
       .check(at_least(0));
+  add_max_pixels(flags, max_pixels);
   if (training)
     flags
         .option(
@@ -104,6 +105,13 @@ std::unique_ptr<Dataset> DataFlags::limited(std::unique_ptr<Dataset> data) const
                      " pictures is none");
   std::vector<int64_t> samples = stratified_sample(*data, count, 0);
   return subset(std::move(data), std::move(samples));
+}
+
+void add_max_pixels(FlagSet& flags, int64_t& max_pixels) {
+  flags
+      .option("--max-pixels", max_pixels,
+              "a picture whose header declares more counts as unreadable, before anything is allocated for it")
+      .check(at_least(1));
 }
 
 void add_no_index(FlagSet& flags, bool& no_index) {

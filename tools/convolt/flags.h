@@ -52,6 +52,7 @@ struct DataFlags {
   int batch = 128;
   int workers = 0;  // 0: as many as cores
   int max_side = 0;
+  int64_t max_pixels = kMaxPixels;
   bool resident = false;
   double validation_split = 0;  // of the training set; 0: the validation set is the data's own
   uint64_t split_seed = 0;
@@ -74,6 +75,7 @@ struct DataFlags {
 
 // --no-index, and how a data set is opened under it: with a line of progress on a terminal while an index is made.
 void add_no_index(FlagSet& flags, bool& no_index);
+void add_max_pixels(FlagSet& flags, int64_t& max_pixels);
 std::unique_ptr<Dataset> open_indexed(const DatasetOptions& options, bool no_index, int threads);
 
 // How pictures become the network's input; what is not given comes from the model's recipe (training) or the

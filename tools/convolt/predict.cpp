@@ -17,6 +17,7 @@ struct PredictCommand {
   NetworkFlags network;
   std::vector<std::string> inputs;
   int batch = 16, workers = 2, top_k = 5, max_side = 0;
+  int64_t max_pixels = kMaxPixels;
   bool json = false;
 };
 
@@ -92,6 +93,7 @@ int run_predict(const PredictCommand& c) {
   options.tf32 = c.device.tf32();
   options.kernels = c.device.kernels.options();
   options.max_side = c.max_side;
+  options.max_pixels = c.max_pixels;
   Predictor predictor(*n.graph, *n.params, n.card, options);
   const Printer printer(n.card, c.top_k, c.json);
   bool failed = false;
@@ -117,6 +119,7 @@ Subcommand add_predict(CLI::App& program) {
       .option("--max-side", c->max_side,
               "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
       .check(at_least(0));
+  add_max_pixels(flags, c->max_pixels);
   c->pictures.add(flags, false);
   c->device.add(flags);
   flags.group("Options");

@@ -125,6 +125,7 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
   o.preprocessing = pipeline.evaluation;
   o.views = c.views;
   o.max_side = c.data.max_side;
+  o.max_pixels = c.data.max_pixels;
   o.resident = c.data.resident;
   o.sampler = c.data.sampling();
   o.repeats = c.data.repeats;

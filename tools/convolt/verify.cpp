@@ -16,6 +16,7 @@ namespace {
 struct VerifyCommand {
   std::string path, validation_path, format = "auto", page;
   int workers = 0, most = 20;
+  int64_t max_pixels = kMaxPixels;
   bool json = false, quiet = false;
 };
 
@@ -57,6 +58,7 @@ int run_verify(const VerifyCommand& c) {
   {
     CountLine line("verifying", total, c.quiet);
     DecodeLimits limits;
+    limits.max_pixels = c.max_pixels;
     limits.max_side = 4096;  // of what is kept; every file is decoded to its end
     for (const Opened& o : opened) {
       examined.push_back(examine(*o.data, limits, threads, [&](int64_t done) { line.at(before + done); }));
@@ -84,6 +86,7 @@ Subcommand add_verify(CLI::App& program) {
   flags.option("--val-data-path", c->validation_path, "the validation set, when it lies elsewhere");
   flags.option("--data-format", c->format, dataset_formats());
   flags.option("-j,--workers", c->workers, "threads, 0 for as many as cores").check(at_least(0));
+  add_max_pixels(flags, c->max_pixels);
   flags.group("Output");
   flags.option("--html", c->page, "also write a page with pictures, FILE.html");
   flags.option("--list", c->most, "lines of each list").check(at_least(0));

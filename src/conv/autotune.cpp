@@ -160,8 +160,12 @@ Autotuner::~Autotuner() {
 }
 
 Autotuner::Choice Autotuner::choose(const ConvDesc& desc) {
-  const std::string description = text_of(desc, desc.geometry.to_string(), training_);
+  const std::string description = description_of(desc);
   return choose(offered(desc, description), desc, description);
+}
+
+std::string Autotuner::description_of(const ConvDesc& desc) const {
+  return text_of(desc, desc.geometry.to_string(), training_);
 }
 
 Autotuner::Kernels Autotuner::offered(const ConvDesc& desc, const std::string& description) {
@@ -208,50 +212,43 @@ size_t Autotuner::choice_of(const Kernels& kernels, const ConvDesc& desc, const 
   // A single kernel needs no timing; one with a fusion is looked at all the same before it is trusted.
   const bool single = kernels.size() == 1 && desc.prologue == ConvPrologue::none && !does_more(desc.epilogue);
   if (mode_ == Autotune::off || single || !PlainSums::known(desc)) return first_of(kernels);
+  const auto quickest = timed(kernels, desc, description);
+  if (!quickest) return first_of(kernels);
+  origin = Origin::tuned;
+  return quickest->index;
+}
+
+std::optional<Autotuner::Quickest> Autotuner::timed(const Kernels& kernels, const ConvDesc& desc,
+                                                    const std::string& description) {
   read_cache();
   const TuningKey key{environment_, description};
   if (!measured(kernels, table_[key])) measure(kernels, desc, description);
-  size_t best = first_of(kernels);
-  int64_t least = std::numeric_limits<int64_t>::max();
+  std::optional<Quickest> best;
   for (size_t i = 0; i < kernels.size(); ++i) {
     const auto timing = table_[key].find(identity(*kernels[i]));
     if (timing == table_[key].end() || timing->second.nanoseconds == Timing::kWrong) continue;
-    if (timing->second.nanoseconds >= least) continue;
-    least = timing->second.nanoseconds;
-    best = i;
-    origin = Origin::tuned;
+    if (best && timing->second.nanoseconds >= best->nanoseconds) continue;
+    best = {i, timing->second.nanoseconds};
   }
   return best;
 }
 
-std::optional<int64_t> Autotuner::quickest(const ConvDesc& desc) {
-  const std::string description = text_of(desc, desc.geometry.to_string(), training_);
-  const Kernels kernels = offered(desc, description);
-  if (kernels.empty() || !PlainSums::known(desc)) return std::nullopt;
-  read_cache();
-  const TuningKey key{environment_, description};
-  try {
-    if (!measured(kernels, table_[key])) measure(kernels, desc, description);
-  } catch (const WrongKernelsError&) {  // for choose() to report
-    return std::nullopt;
-  }
-  std::optional<int64_t> least;
-  for (const auto& kernel : kernels) {
-    const auto timing = table_[key].find(identity(*kernel));
-    if (timing == table_[key].end() || timing->second.nanoseconds == Timing::kWrong) continue;
-    least = std::min(least.value_or(timing->second.nanoseconds), timing->second.nanoseconds);
-  }
-  return least;
-}
-
 bool Autotuner::pays(const ConvDesc& fused, const ConvDesc& plain, int64_t apart_ns) {
-  const auto recorded = [&](const ConvDesc& desc) {
-    return options_.recorded.contains(text_of(desc, desc.geometry.to_string(), training_));
-  };
+  const auto recorded = [&](const ConvDesc& desc) { return options_.recorded.contains(description_of(desc)); };
   if (mode_ == Autotune::off || recorded(fused)) return true;
   if (recorded(plain)) return false;
+  const auto quickest = [&](const ConvDesc& desc) -> std::optional<Quickest> {
+    const std::string description = description_of(desc);
+    const Kernels kernels = offered(desc, description);
+    if (kernels.empty() || !PlainSums::known(desc)) return {};
+    try {
+      return timed(kernels, desc, description);
+    } catch (const WrongKernelsError&) {  // for choose() to report
+      return {};
+    }
+  };
   const auto together = quickest(fused), alone = quickest(plain);
-  return !together || !alone || *together <= *alone + apart_ns;
+  return !together || !alone || together->nanoseconds <= alone->nanoseconds + apart_ns;
 }
 
 // Without training weights are packed once, and packing costs nothing.

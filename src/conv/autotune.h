@@ -82,7 +82,13 @@ private:
   Kernels offered(const ConvDesc& desc, const std::string& description);
   Choice choose(Kernels kernels, const ConvDesc& desc, const std::string& description);
   size_t choice_of(const Kernels& kernels, const ConvDesc& desc, const std::string& description, Origin& origin);
-  std::optional<int64_t> quickest(const ConvDesc& desc);  // nanoseconds; none where no kernel is right
+  struct Quickest {
+    size_t index;  // of the kernels
+    int64_t nanoseconds;
+  };
+  // By what was measured, now where it was not before; none where no kernel is right.
+  std::optional<Quickest> timed(const Kernels& kernels, const ConvDesc& desc, const std::string& description);
+  std::string description_of(const ConvDesc& desc) const;
   size_t first_of(const Kernels& kernels) const;
   // Where all kernels have been measured as thoroughly as is asked for.
   bool measured(const Kernels& kernels, const Timings& timings) const;

@@ -1,4 +1,4 @@
-// Which kernel is taken, of kernels that are right or wrong and quick or slow as they are told to be.
+// Which kernel is taken, of kernels that are quick or slow as they are told to be, and what is kept of their times.
 #include "conv/autotune.h"
 
 #include <fmt/format.h>
@@ -8,9 +8,7 @@
 #include <cstring>
 #include <set>
 
-#include "conv/fake_provider.h"
-#include "support/device.h"
-#include "support/temp_folder.h"
+#include "conv/autotune_fixture.h"
 
 namespace convolt::test {
 namespace {
@@ -18,46 +16,6 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-constexpr int64_t kMs = 1'000'000;
-
-ConvDesc small_conv(ConvPass pass = ConvPass::fprop) {
-  return {.pass = pass,
-          .geometry = {.n = 2, .in_h = 6, .in_w = 6, .in_c = 8, .out_c = 8, .kernel_h = 3, .kernel_w = 3, .pad = 1}};
-}
-
-class AutotuneTest : public testing::Test {
-protected:
-  AutotuneTest() {
-    options_.autotune = Autotune::quick;
-    options_.warning = [this](const std::string& message) { warnings_.push_back(message); };
-  }
-
-  TuningTools tools() { return {TuningCache(folder_.path("cache/tuning-1.txt")), provider_.device.clock()}; }
-  // By a tuner of its own, as another process would; "" where there is no kernel.
-  template <class Desc>
-  std::string choice(const Desc& desc, bool training = true) {
-    Autotuner tuner(context_, provider_, options_, training, tools());
-    const auto [kernel, origin] = tuner.choose(desc);
-    origin_ = origin;
-    choices_ = tuner.choices();
-    tuner.finish();
-    return kernel ? kernel->name() : "";
-  }
-  int runs() const {
-    int all = 0;
-    for (const auto& [name, count] : provider_.device.runs) all += count;
-    return all;
-  }
-
-  Context& context_ = context_of(Device::cpu());
-  TempFolder folder_;
-  FakeProvider provider_;
-  KernelOptions options_;
-  std::vector<std::string> warnings_;
-  Autotuner::Origin origin_ = Autotuner::Origin::order;
-  KernelChoices choices_;
-};
 
 TEST_F(AutotuneTest, TakesTheQuickestInEveryPass) {
   provider_.specs = {{"slow", 3 * kMs}, {"quick", kMs}, {"middling", 2 * kMs}};
@@ -119,77 +77,6 @@ TEST_F(AutotuneTest, PackingCountsInTrainingAlone) {
   EXPECT_EQ(choice(small_conv(ConvPass::dgrad), true), "plain");
   EXPECT_EQ(choice(small_conv(ConvPass::wgrad), true), "plain");
   EXPECT_EQ(choice(small_conv(ConvPass::fprop), false), "packs");
-}
-
-struct Fault {
-  const char* name;
-  FakeSpec spec;
-};
-// An element that is not among those compared with plain sums.
-size_t unsampled() {
-  const std::vector<int64_t> places = PlainSums(small_conv()).places();
-  const std::set<int64_t> looked_at(places.begin(), places.end());
-  int64_t i = 0;
-  while (looked_at.contains(i)) ++i;
-  return static_cast<size_t>(i);
-}
-
-TEST_F(AutotuneTest, AWrongResultMayNotWin) {
-  const Fault faults[] = {{"a little too large",
-                           {.spoil =
-                                [](auto& y) {
-                                  for (double& v : y) v *= 1.001;
-                                }}},
-                          {"one corner", {.spoil = [](auto& y) { y.back() += 0.01; }}},
-                          {"one element somewhere", {.spoil = [](auto& y) { y[unsampled()] += 0.01; }}},
-                          {"not a number", {.spoil = [](auto& y) { y[0] = NAN; }}},
-                          {"zeros", {.spoil = [](auto& y) { std::fill(y.begin(), y.end(), 0.0); }}},
-                          {"left out", {.leaves_out_last = true}},
-                          {"throws", {.spoil = [](auto&) { throw DeviceError("it cannot"); }}},
-                          {"rounds what it multiplies", {.rounds_to_tf32 = true}}};
-  for (const Fault& fault : faults) {
-    SCOPED_TRACE(fault.name);
-    warnings_.clear();
-    FakeSpec wrong = fault.spec;
-    wrong.name = std::string("wrong: ") + fault.name;
-    wrong.cost = kMs / 10;
-    provider_.specs = {{"right", 2 * kMs}, wrong};
-    EXPECT_EQ(choice(small_conv()), "right");
-    ASSERT_EQ(warnings_.size(), 1U);
-    EXPECT_THAT(warnings_[0], HasSubstr(wrong.name));
-    EXPECT_EQ(choice(small_conv()), "right");  // also from the cache
-    EXPECT_EQ(warnings_.size(), 1U);
-  }
-}
-
-TEST_F(AutotuneTest, TheFirstMayBeTheWrongOne) {
-  provider_.specs = {{.name = "wrong", .cost = kMs, .spoil = [](auto& y) { y[0] += 1; }}, {"right", 2 * kMs}};
-  EXPECT_EQ(choice(small_conv()), "right");
-  provider_.specs[0].spoil = [](auto& y) { y.back() = NAN; };
-  provider_.version = "fake 2";
-  EXPECT_EQ(choice(small_conv()), "right");
-}
-
-// Of a result that is not looked at whole the end is.
-TEST_F(AutotuneTest, TheEndOfALongResultIsLookedAt) {
-  const LinearDesc desc{.rows = 1100, .in = 1, .out = 1000};
-  provider_.specs = {{"right", 2 * kMs}, {.name = "wrong", .cost = kMs, .spoil = [](auto& y) { y.end()[-2] += 1; }}};
-  EXPECT_EQ(choice(desc), "right");
-}
-
-TEST_F(AutotuneTest, RoundingToTf32IsRightWhereItIsAllowed) {
-  provider_.specs = {{"right", 2 * kMs}, {.name = "tf32", .cost = kMs, .rounds_to_tf32 = true}};
-  ConvDesc desc = small_conv();
-  desc.tf32 = true;
-  EXPECT_EQ(choice(desc), "tf32");
-}
-
-TEST_F(AutotuneTest, WithoutARightKernelThereIsNoPlanAndNothingIsKept) {
-  const auto wrong = [](auto& y) { y[0] += 1; };
-  provider_.specs = {{.name = "a", .cost = kMs, .spoil = wrong}, {.name = "b", .cost = kMs, .spoil = wrong}};
-  for (int i = 0; i < 2; ++i) EXPECT_THROW(choice(small_conv()), DeviceError);
-  provider_.specs[1].spoil = {};
-  EXPECT_EQ(choice(small_conv()), "b");
 }
 
 TEST_F(AutotuneTest, AWorkspaceAboveTheLimitIsNotUsed) {
@@ -405,59 +292,6 @@ TEST_F(AutotuneTest, AWorkspaceThatFitsNoMemoryIsLeftOut) {
   EXPECT_EQ(choice(small_conv()), "quick");
   ASSERT_EQ(warnings_.size(), 1U);
   EXPECT_THAT(warnings_[0], HasSubstr("'huge'"));
-}
-
-std::vector<ConvDesc> fused_convs() {
-  ConvDesc statistics = small_conv(), prologue = small_conv(), both = small_conv(),
-           gradient = small_conv(ConvPass::dgrad), join = small_conv(ConvPass::dgrad),
-           weights = small_conv(ConvPass::wgrad);
-  statistics.epilogue = both.epilogue = ConvEpilogue::stats;
-  prologue.prologue = both.prologue = weights.prologue = ConvPrologue::scale_bias_relu;
-  gradient.epilogue = ConvEpilogue::drelu_bn_reduce;
-  join.epilogue = ConvEpilogue::join;
-  return {statistics, prologue, both, gradient, join, weights};
-}
-
-TEST_F(AutotuneTest, OfFusedConvolutionsTheQuickestThatIsRightIsTaken) {
-  for (const ConvDesc& desc : fused_convs()) {
-    provider_.specs = {
-        {"slow", 3 * kMs}, {"quick", kMs}, {.name = "wrong", .cost = kMs / 10, .spoil = [](auto& y) { y[9] += 1; }}};
-    warnings_.clear();
-    EXPECT_EQ(choice(desc), "quick");
-    EXPECT_EQ(origin_, Autotuner::Origin::tuned);
-    EXPECT_EQ(warnings_.size(), 1U);
-    EXPECT_EQ(choices_.size(), 1U);
-  }
-}
-
-TEST_F(AutotuneTest, WrongSumsAndForgottenProloguesDoNotWin) {
-  const std::function<void(std::vector<double>&)> faults[] = {
-      [](auto& sums) { sums[3] *= 1.01; },      // of the first row, and that is small beside the second
-      [](auto& sums) { sums.back() *= 0.99; },  // one channel's sum of squares, or of gradients
-      [](auto& sums) { std::fill(sums.begin(), sums.end(), 0); }, [](auto& sums) { sums[0] = NAN; }};
-  int warned = 0;
-  for (const ConvDesc& desc : fused_convs()) {
-    const bool sums = desc.epilogue != ConvEpilogue::none, prologue = desc.prologue != ConvPrologue::none;
-    provider_.specs = {{"right", 2 * kMs}};
-    if (prologue) provider_.specs.push_back({.name = "plain", .cost = kMs, .forgets_prologue = true});
-    if (sums)
-      for (const auto& fault : faults)
-        provider_.specs.push_back(
-            {.name = fmt::format("wrong {}", provider_.specs.size()), .cost = kMs, .spoil_sums = fault});
-    warned += static_cast<int>(provider_.specs.size()) - 1;
-    EXPECT_EQ(choice(desc), "right");
-    EXPECT_EQ(warnings_.size(), static_cast<size_t>(warned));
-  }
-}
-
-// There is nothing to choose, but a fusion that is wrong would train on in silence.
-TEST_F(AutotuneTest, TheOnlyKernelOfAFusionMustBeRight) {
-  for (const ConvDesc& desc : fused_convs()) {
-    provider_.specs = {{.name = "wrong", .cost = kMs, .spoil = [](auto& y) { y[9] += 1; }}};
-    EXPECT_THROW(choice(desc), WrongKernelsError);
-    provider_.specs = {{"right", kMs}};
-    EXPECT_EQ(choice(desc), "right");
-  }
 }
 
 TEST_F(AutotuneTest, OfDescriptionsThatCannotBeTriedTheFirstIsTaken) {

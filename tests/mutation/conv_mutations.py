@@ -3,7 +3,7 @@ from kernel_mutations import of
 
 DEPTHWISE = of("DepthwiseTest") + ":Depthwise.*"
 WINOGRAD = "Codes/WinogradTest.*:Winograd.*"
-TUNING = "Autotune*:Tuning*:PlainSums.*:KernelTrial.*"
+TUNING = "Autotune*:WrongKernels.*:Tuning*:PlainSums.*:KernelTrial.*"
 
 # file: (filter of the tests; mutations)
 CONV = {
@@ -126,10 +126,10 @@ CONV = {
         ("sign", "(options_.deterministic && !k->repeatable())", "(options_.deterministic && k->repeatable())"),
         ("constant", "k->workspace_bytes() > *options_.workspace_limit", "k->workspace_bytes() >= *options_.workspace_limit"),
         ("index", "if (training_) return 0;", "return 0;"),
-        ("index", "timing->second.nanoseconds == Timing::kWrong) continue;\n    if (", "false) continue;\n    if ("),
-        ("sign", "*together <= *alone + apart_ns", "*together < *alone + apart_ns"),
+        ("index", "timing->second.nanoseconds == Timing::kWrong) continue;", "false) continue;"),
+        ("sign", "together->nanoseconds <= alone", "together->nanoseconds < alone"),
         ("index", "if (mode_ == Autotune::off || recorded(fused)) return true;", "if (mode_ == Autotune::off) return true;"),
-        ("sign", "if (timing->second.nanoseconds >= least) continue;", "if (timing->second.nanoseconds <= least) continue;"),
+        ("sign", "timing->second.nanoseconds >= best->nanoseconds", "timing->second.nanoseconds <= best->nanoseconds"),
         ("index", "(kernel.packed_bytes() > 0 ? \", packed weights\" : \"\")", "\"\""),
         ("constant", "constexpr int64_t kSample = 1'000'000;", "constexpr int64_t kSample = 1;"),
         ("index", "merge(fresh_, found);", ""),

@@ -271,6 +271,16 @@ private:
   std::vector<std::jthread> threads_;  // last: they use all of the above
 };
 
+// Why a sample is not a picture.
+std::string reason_against(const Dataset& dataset, int64_t sample, const DecodeLimits& limits) {
+  try {
+    decoded_size(dataset.read(sample), limits);
+  } catch (const DataError& e) {
+    return reason_of(e, dataset.name(sample));
+  }
+  return "its size cannot be told";
+}
+
 }  // namespace
 
 StepInput input_of(const Batch& batch) {
@@ -293,7 +303,8 @@ std::unique_ptr<Loader> Loader::create(Context& context, const Dataset& dataset,
   const DecodeLimits limits = decode_limits(options);
   const PictureSizes sizes = measure_pictures(dataset, limits, options);
   if (options.training && sizes.largest == 0)
-    throw DataError(dataset.name(0) + ": is not a picture that can be read, nor is any other of the " +
+    throw DataError(dataset.name(0) + ": " + reason_against(dataset, 0, limits) +
+                    "; it is not a picture that can be read, nor is any other of the " +
                     std::to_string(dataset.size()) + " samples");
   return std::make_unique<SlotLoader>(context, dataset, options, limits, sizes);
 }

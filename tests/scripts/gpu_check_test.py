@@ -333,31 +333,27 @@ class WholeRun(WithFolder):
         self.assertEqual(self.parts(), {"kernels": "ok", "providers": "not run", "conv": "failed", "graph": "ok"})
         self.assertRegex(said, r"ops +failed +\d+  2 of 4 parts ok; 1 tests failed, the first A.a")
 
-    def test_cut_off_in_the_middle_it_leaves_what_it_had(self):
-        self.fake("test_conv", "hang")
-        process = self.start(str(self.folder / "r"), "ops")
+    def cut_off(self, word, *chosen, **environment):
+        """Ends the script a moment after it said `word`, and expects that it says so."""
+        process = self.start(str(self.folder / "r"), *chosen, **environment)
         for line in process.stdout:
-            if "providers" in line:
+            if word in line:
                 break
-        time.sleep(0.1)
+        time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=30)[0]
         self.assertEqual(process.returncode, 1, said)
         self.assertIn("cut off", said)
+
+    def test_cut_off_in_the_middle_it_leaves_what_it_had(self):
+        self.fake("test_conv", "hang")
+        self.cut_off("providers", "ops")
         self.assertEqual(self.parts(), {"kernels": "ok", "providers": "not run", "conv": "not run", "graph": "not run"})
 
     def test_cut_off_while_stages_run_at_once_it_leaves_what_it_had(self):
         for name in ("test_conv", "test_kernels"):
             self.fake(name, "hang")
-        process = self.start(str(self.folder / "r"), "ops", "parity", CONVOLT_GPU_SHARDS="4")
-        for line in process.stdout:
-            if "parity" in line:
-                break
-        time.sleep(0.3)
-        process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=30)[0]
-        self.assertEqual(process.returncode, 1, said)
-        self.assertIn("cut off", said)
+        self.cut_off("parity", "ops", "parity", CONVOLT_GPU_SHARDS="4")
         self.assertEqual(set(self.parts().values()), {"not run"})
 
     def test_on_a_card_tests_run_and_sanitizers_wrap_them(self):

@@ -34,36 +34,20 @@ struct Backward {
   }
 };
 
+// Of dy and what the activation kept.
 template <class T, class A>
-struct BackwardSum {
+struct BackwardSum : RowsOfTwo<T> {
   using Stores = void;
-  static constexpr int kBytes = 2 * sizeof(T);
-  Backward<T, A> backward;
-  int channels;
+  Result<T> dx;
+  A act;
   template <int W>
-  struct Operands {
-    Ahead<T, W> dy, kept;
-  };
-  template <int W>
-  HD Nothing kept(int) const {
-    return {};
-  }
-  template <int W>
-  HD Operands<W> operands(int64_t row, int c, bool exists) const {
-    const int64_t i = row * channels + c;
-    return {Ahead<T, W>::of(backward.dy + i, exists), Ahead<T, W>::of(backward.kept + i, exists)};
-  }
-  template <int W>
-  HD void add(int64_t row, int c, const Operands<W>& o, Nothing, Floats<W> (&sums)[1]) const {
-    Floats<W> g = o.dy.of_existing();
-    backward.act.backward(o.kept.of_existing(), g);
-    store(backward.dx + (row * channels + c), g);
+  HD void add(int64_t row, int c, const typename RowsOfTwo<T>::template Operands<W>& o, Nothing,
+              Floats<W> (&sums)[1]) const {
+    Floats<W> g = o.a.of_existing();
+    act.backward(o.b.of_existing(), g);
+    store(dx + (row * this->channels + c), g);
     g = rounded<T>(g);
     for_lanes<W>([&](int j) { sums[0][j] += g[j]; });
-  }
-  template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
-    add(row, c, operands<W>(row, c, true), {}, sums);
   }
 };
 
@@ -244,7 +228,7 @@ void activation_backward_sum(Stream s, const Tensor& dy, const Tensor& kept, con
       using A = decltype(a);
       reduce_channels_then<1>(
           s, rows, channels, scratch,
-          BackwardSum<T, A>{{dy.as<const T>(), kept.as<const T>(), {dx.as<T>(), false}, a}, channels},
+          BackwardSum<T, A>{{dy.as<const T>(), kept.as<const T>(), channels}, {dx.as<T>(), false}, a},
           StoreSums<1>{{sum}});
     });
   });

@@ -1,29 +1,18 @@
 #include "batch_norm.h"
 
 #include "exec/act.h"
-#include "exec/bn_gradient.h"
 #include "exec/reduce.h"
 
 namespace convolt {
 namespace {
 
-int channels_of(const Tensor& x) { return static_cast<int>(x.shape[-1]); }
-int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
-
 // Sums of x - shift and of its square, the shift being the tensor's first row, which is also written to `shift`.
 template <class T>
-struct ChannelStats {
-  static constexpr int kBytes = sizeof(T);
-  const T* x;
+struct ChannelStats : RowsOfOne<T> {
   float* shift;
-  int channels;
   template <int W>
   HD Floats<W> kept(int c) const {
-    return load<W>(x + c);
-  }
-  template <int W>
-  HD Ahead<T, W> operands(int64_t row, int c, bool exists) const {
-    return Ahead<T, W>::of(x + row * channels + c, exists);
+    return load<W>(this->x + c);
   }
   template <int W>
   HD void add(int64_t row, int c, const Ahead<T, W>& o, const Floats<W>& first, Floats<W> (&sums)[2]) const {
@@ -34,10 +23,6 @@ struct ChannelStats {
       sums[0][j] += d;
       sums[1][j] += d * d;
     });
-  }
-  template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
-    add(row, c, operands<W>(row, c, true), kept<W>(c), sums);
   }
 };
 
@@ -131,190 +116,6 @@ struct Apply {
   }
 };
 
-// What both gradient kernels begin with: dz = dy * act', from the stored y or from x * scale + bias again.
-template <class T, class A, bool kStored>
-struct Incoming {
-  const T *dy, *x, *y;
-  const float* coef;
-  int channels;
-  A act;
-  template <int W>
-  HD Floats<W> dz(int64_t i, int c, const Floats<W>& v) const {
-    Floats<W> g = load<W>(dy + i);
-    if constexpr (!A::kIdentity && kStored) {
-      act.backward(load<W>(y + i), g);
-    } else if constexpr (!A::kIdentity) {
-      const Floats<W> a = load<W>(coef + 2 * channels + c), b = load<W>(coef + 3 * channels + c);
-      Floats<W> z;
-      for_lanes<W>([&](int j) { z[j] = v[j] * a[j] + b[j]; });
-      act.backward_again(z, g);
-    }
-    return g;
-  }
-};
-
-template <class T, class A, bool kStored>
-struct BackwardReduce {
-  static constexpr bool kReadsY = !A::kIdentity && kStored, kComputesY = !A::kIdentity && !kStored;
-  static constexpr int kBytes = (kReadsY ? 3 : 2) * sizeof(T);
-  Incoming<T, A, kStored> in;
-  template <int W>
-  struct Affine {
-    Floats<W> scale, bias;
-  };
-  template <int W>
-  struct Kept {
-    Floats<W> mean, invstd;
-    [[no_unique_address]] std::conditional_t<kComputesY, Affine<W>, Nothing> y;
-  };
-  template <int W>
-  HD Kept<W> kept(int c) const {
-    Kept<W> k;
-    k.mean = load<W>(in.coef + c);
-    k.invstd = load<W>(in.coef + in.channels + c);
-    if constexpr (kComputesY) {
-      k.y.scale = load<W>(in.coef + 2 * in.channels + c);
-      k.y.bias = load<W>(in.coef + 3 * in.channels + c);
-    }
-    return k;
-  }
-  template <int W>
-  struct Operands {
-    Ahead<T, W> x, dy;
-    [[no_unique_address]] std::conditional_t<kReadsY, Ahead<T, W>, Nothing> y;
-  };
-  template <int W>
-  HD Operands<W> operands(int64_t row, int c, bool exists) const {
-    const int64_t i = row * in.channels + c;
-    Operands<W> o;
-    o.x = Ahead<T, W>::of(in.x + i, exists);
-    o.dy = Ahead<T, W>::of(in.dy + i, exists);
-    if constexpr (kReadsY) o.y = Ahead<T, W>::of(in.y + i, exists);
-    return o;
-  }
-  template <int W>
-  HD void add(int64_t, int, const Operands<W>& o, const Kept<W>& k, Floats<W> (&sums)[2]) const {
-    const Floats<W> v = o.x.of_existing();
-    Floats<W> g = o.dy.of_existing();
-    if constexpr (kReadsY) {
-      in.act.backward(o.y.of_existing(), g);
-    } else if constexpr (kComputesY) {
-      Floats<W> z;
-      for_lanes<W>([&](int j) { z[j] = v[j] * k.y.scale[j] + k.y.bias[j]; });
-      in.act.backward_again(z, g);
-    }
-    for_lanes<W>([&](int j) {
-      sums[0][j] += g[j] * ((v[j] - k.mean[j]) * k.invstd[j]);
-      sums[1][j] += g[j];
-    });
-  }
-  template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
-    add(row, c, operands<W>(row, c, true), kept<W>(c), sums);
-  }
-};
-
-template <class T, class A, bool kStored>
-struct BackwardApply {
-  Incoming<T, A, kStored> in;
-  const float *dgamma, *dbeta;
-  float inverse_rows;
-  Result<T> dx, dresidual;  // dresidual may be null
-  template <int W>
-  HD BnGradient<W> of_channels(int c) const {
-    return BnGradient<W>::of(in.coef, in.channels, dgamma, dbeta, inverse_rows, c);
-  }
-  template <int W>
-  HD void run(int64_t row, int c, const BnGradient<W>& gradient) const {
-    const int64_t i = row * in.channels + c;
-    const Floats<W> v = load<W>(in.x + i), g = in.template dz<W>(i, c, v);
-    store(dx + i, gradient(g, v));
-    if (dresidual.data) store(dresidual + i, g);
-  }
-};
-
-// Calls f(Incoming<...>{...}) with the types of one backward call.
-template <class F>
-void dispatch_incoming(const char* op, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
-                       F f) {
-  dispatch_float(x.dtype, op, [&](auto t) {
-    using T = decltype(t);
-    dispatch_activation(act, [&](auto a) {
-      using A = decltype(a);
-      if (y.data)
-        f(Incoming<T, A, true>{dy.as<const T>(), x.as<const T>(), y.as<const T>(), coef, channels_of(x), a});
-      else
-        f(Incoming<T, A, false>{dy.as<const T>(), x.as<const T>(), nullptr, coef, channels_of(x), a});
-    });
-  });
-}
-
-template <class T>
-struct RawSums {
-  static constexpr int kBytes = sizeof(T);
-  const T* x;
-  int channels;
-  template <int W>
-  HD Nothing kept(int) const {
-    return {};
-  }
-  template <int W>
-  HD Ahead<T, W> operands(int64_t row, int c, bool exists) const {
-    return Ahead<T, W>::of(x + row * channels + c, exists);
-  }
-  template <int W>
-  HD void add(int64_t, int, const Ahead<T, W>& o, Nothing, Floats<W> (&sums)[2]) const {
-    const Floats<W> v = o.of_existing();
-    for_lanes<W>([&](int j) {
-      sums[0][j] += v[j];
-      sums[1][j] += v[j] * v[j];
-    });
-  }
-  template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
-    add(row, c, operands<W>(row, c, true), {}, sums);
-  }
-};
-
-template <class T>
-struct ChannelSum {
-  static constexpr int kBytes = sizeof(T);
-  const T* x;
-  int channels;
-  template <int W>
-  HD Nothing kept(int) const {
-    return {};
-  }
-  template <int W>
-  HD Ahead<T, W> operands(int64_t row, int c, bool exists) const {
-    return Ahead<T, W>::of(x + row * channels + c, exists);
-  }
-  template <int W>
-  HD void add(int64_t, int, const Ahead<T, W>& o, Nothing, Floats<W> (&sums)[1]) const {
-    const Floats<W> v = o.of_existing();
-    for_lanes<W>([&](int j) { sums[0][j] += v[j]; });
-  }
-  template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
-    add(row, c, operands<W>(row, c, true), {}, sums);
-  }
-};
-
-template <class T>
-struct AddBias {
-  const T* x;
-  const float* bias;
-  Result<T> y;
-  int channels;
-  template <int W>
-  HD void run(int64_t row, int c) const {
-    Floats<W> v = load<W>(x + row * channels + c);
-    const Floats<W> b = load<W>(bias + c);
-    for_lanes<W>([&](int j) { v[j] += b[j]; });
-    store(y + row * channels + c, v);
-  }
-};
-
 }  // namespace
 
 int64_t channel_stats_extent(int64_t rows) { return 1 + 2 * chunks_of(rows); }
@@ -323,7 +124,7 @@ void channel_stats(Stream s, const Tensor& x, float* stats) {
   const int channels = channels_of(x);
   dispatch_float(x.dtype, "channel_stats", [&](auto t) {
     using T = decltype(t);
-    reduce_channels<2>(s, rows_of(x), channels, stats + channels, ChannelStats<T>{x.as<const T>(), stats, channels});
+    reduce_channels<2>(s, rows_of(x), channels, stats + channels, ChannelStats<T>{{x.as<const T>(), channels}, stats});
   });
 }
 
@@ -385,7 +186,7 @@ void bn_statistics(Stream s, const Tensor& x, float* stats, BnFinalizeArgs args)
     using T = decltype(t);
     const auto reduce = [&](auto finalize) {
       reduce_channels_then<2>(s, rows_of(x), channels, stats + channels,
-                              ChannelStats<T>{x.as<const T>(), stats, channels}, finalize);
+                              ChannelStats<T>{{x.as<const T>(), channels}, stats}, finalize);
     };
     if (low)
       reduce(Finalize<T>{args});
@@ -424,61 +225,6 @@ void bn_apply(Stream s, const Tensor& x, const float* coef, const Tensor& residu
         for_each_channel_packet(s, rows_of(x), channels,
                                 Apply<T, A, false>{px, nullptr, scale, bias, result, channels, a});
     });
-  });
-}
-
-int64_t bn_backward_scratch(int64_t rows, int channels) {
-  return chunks_of(rows) * 2 * channels * static_cast<int64_t>(sizeof(float));
-}
-
-void bn_backward_reduce(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
-                        float* scratch, float* dgamma, float* dbeta) {
-  const int channels = channels_of(x);
-  const int64_t rows = rows_of(x);
-  dispatch_incoming("bn_backward_reduce", dy, x, y, coef, act,
-                    [&]<class T, class A, bool kStored>(const Incoming<T, A, kStored>& in) {
-                      reduce_channels_then<2>(s, rows, channels, scratch, BackwardReduce<T, A, kStored>{in},
-                                              StoreSums<2>{{dgamma, dbeta}});
-                    });
-}
-
-void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor& y, const float* coef, Act act,
-                       const float* dgamma, const float* dbeta, const Tensor& dx, const Tensor& dresidual,
-                       bool frozen) {
-  const float inverse_rows = frozen ? 0.F : 1.F / static_cast<float>(rows_of(x));
-  dispatch_incoming(
-      "bn_backward_apply", dy, x, y, coef, act, [&]<class T, class A, bool kStored>(const Incoming<T, A, kStored>& in) {
-        const auto to = result_of<T>(s, dx, {dy.data, x.data, y.data});
-        const auto to_residual = result_of<T>(s, dresidual, {dy.data, x.data, y.data});
-        for_each_channel_packet(s, rows_of(x), channels_of(x),
-                                BackwardApply<T, A, kStored>{in, dgamma, dbeta, inverse_rows, to, to_residual});
-      });
-}
-
-void channel_sums(Stream s, const Tensor& x, float* scratch, float* sums) {
-  const int channels = channels_of(x);
-  dispatch_float(x.dtype, "channel_sums", [&](auto t) {
-    using T = decltype(t);
-    reduce_channels_then<2>(s, rows_of(x), channels, scratch, RawSums<T>{x.as<const T>(), channels},
-                            StoreSums<2>{{sums, sums + channels}});
-  });
-}
-
-void channel_sum(Stream s, const Tensor& x, float* scratch, float* out) {
-  const int channels = channels_of(x);
-  dispatch_float(x.dtype, "channel_sum", [&](auto t) {
-    using T = decltype(t);
-    reduce_channels_then<1>(s, rows_of(x), channels, scratch, ChannelSum<T>{x.as<const T>(), channels},
-                            StoreSums<1>{{out}});
-  });
-}
-
-void add_bias(Stream s, const Tensor& x, const float* bias, const Tensor& y) {
-  const int channels = channels_of(x);
-  dispatch_float(x.dtype, "add_bias", [&](auto t) {
-    using T = decltype(t);
-    for_each_channel_packet(s, rows_of(x), channels,
-                            AddBias<T>{x.as<const T>(), bias, result_of<T>(s, y, {x.data}), channels});
   });
 }
 

@@ -6,9 +6,6 @@
 namespace convolt {
 namespace {
 
-int channels_of(const Tensor& x) { return static_cast<int>(x.shape[-1]); }
-int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
-
 template <class T, class A, bool kScaled, bool kMask>
 struct End {
   const T *x, *residual;
@@ -118,10 +115,6 @@ struct Arriving {
       g = rounded<T>(g);
     }
     join.template add<W>(row, c, o.join, o.gate, k, g, sums);
-  }
-  template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[J::kSums]) const {
-    add<W>(row, c, operands<W>(row, c, true), kept<W>(c), sums);
   }
 };
 

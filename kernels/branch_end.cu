@@ -6,9 +6,6 @@
 namespace convolt {
 namespace {
 
-int channels_of(const Tensor& x) { return static_cast<int>(x.shape[-1]); }
-int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
-
 struct Factors {
   const float* gamma;
   RowKeeper keeper;
@@ -86,10 +83,6 @@ struct Backward {
     store(dx + row * channels + c, g);
     g = rounded<T>(g);
     for_lanes<W>([&](int j) { sums[1][j] += g[j]; });
-  }
-  template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
-    add<W>(row, c, operands<W>(row, c, true), kept<W>(c), sums);
   }
 };
 

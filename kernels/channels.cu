@@ -5,9 +5,6 @@
 namespace convolt {
 namespace {
 
-int channels_of(const Tensor& x) { return static_cast<int>(x.shape[-1]); }
-int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
-
 template <class T>
 struct CopyChannels {
   const T* from;  // null: zeros
@@ -72,31 +69,11 @@ void multiply(Stream s, const Tensor& a, const B* b, const Tensor& y, int64_t pi
 }
 
 template <class T>
-struct ProductSum {
-  static constexpr int kBytes = 2 * sizeof(T);
-  const T *dy, *x;
-  int channels;
+struct ProductSum : RowsOfTwo<T> {
   template <int W>
-  struct Operands {
-    Ahead<T, W> dy, x;
-  };
-  template <int W>
-  HD Nothing kept(int) const {
-    return {};
-  }
-  template <int W>
-  HD Operands<W> operands(int64_t row, int c, bool exists) const {
-    const int64_t i = row * channels + c;
-    return {Ahead<T, W>::of(dy + i, exists), Ahead<T, W>::of(x + i, exists)};
-  }
-  template <int W>
-  HD void add(int64_t, int, const Operands<W>& o, Nothing, Floats<W> (&sums)[1]) const {
-    const Floats<W> g = o.dy.of_existing(), v = o.x.of_existing();
+  HD void add(int64_t, int, const typename RowsOfTwo<T>::template Operands<W>& o, Nothing, Floats<W> (&sums)[1]) const {
+    const Floats<W> g = o.a.of_existing(), v = o.b.of_existing();
     for_lanes<W>([&](int j) { sums[0][j] += g[j] * v[j]; });
-  }
-  template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
-    add(row, c, operands<W>(row, c, true), {}, sums);
   }
 };
 
@@ -139,7 +116,7 @@ void mul_backward_broadcast(Stream s, const Tensor& dy, const Tensor& a, const T
   dispatch_float(a.dtype, "mul_backward_broadcast", [&](auto t) {
     using T = decltype(t);
     reduce_chunks<1>(s, rows_of(a), channels_of(a), a.elements() / db.elements(), db.as<T>(),
-                     ProductSum<T>{dy.as<const T>(), a.as<const T>(), channels_of(a)});
+                     ProductSum<T>{{dy.as<const T>(), a.as<const T>(), channels_of(a)}});
   });
 }
 
@@ -155,7 +132,7 @@ void scale_channels_backward(Stream s, const Tensor& dy, const Tensor& x, float*
   dispatch_float(x.dtype, "scale_channels_backward", [&](auto t) {
     using T = decltype(t);
     reduce_channels_then<1>(s, rows_of(x), channels, scratch,
-                            ProductSum<T>{dy.as<const T>(), x.as<const T>(), channels}, StoreSums<1>{{dscale}});
+                            ProductSum<T>{{dy.as<const T>(), x.as<const T>(), channels}}, StoreSums<1>{{dscale}});
   });
 }
 

@@ -128,10 +128,6 @@ struct BackwardParams {
       });
     }
   }
-  template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
-    add(row, c, operands<W>(row, c, true), {}, sums);
-  }
 };
 
 // mean(g) and mean(g xhat).

@@ -11,27 +11,12 @@ int extent(const Tensor& x, int i) { return static_cast<int>(x.shape[i]); }
 
 // The mean of whole pictures as a reduction.
 template <class T>
-struct PixelMean {
-  static constexpr int kBytes = sizeof(T);
-  const T* x;
-  int channels;
+struct PixelMean : RowsOfOne<T> {
   float scale;
-  template <int W>
-  HD Nothing kept(int) const {
-    return {};
-  }
-  template <int W>
-  HD Ahead<T, W> operands(int64_t row, int c, bool exists) const {
-    return Ahead<T, W>::of(x + row * channels + c, exists);
-  }
   template <int W>
   HD void add(int64_t, int, const Ahead<T, W>& o, Nothing, Floats<W> (&sums)[1]) const {
     const Floats<W> v = o.of_existing();
     for_lanes<W>([&](int j) { sums[0][j] += v[j] * scale; });
-  }
-  template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
-    add(row, c, operands<W>(row, c, true), {}, sums);
   }
 };
 
@@ -187,7 +172,7 @@ void global_avg_pool(Stream s, const Tensor& x, const Tensor& y) {
   dispatch_float(x.dtype, "global_avg_pool", [&](auto t) {
     using T = decltype(t);
     reduce_chunks<1>(s, x.shape[0] * pixels, extent(x, 3), pixels, y.as<T>(),
-                     PixelMean<T>{x.as<const T>(), extent(x, 3), 1.F / static_cast<float>(pixels)});
+                     PixelMean<T>{{x.as<const T>(), extent(x, 3)}, 1.F / static_cast<float>(pixels)});
   });
 }
 

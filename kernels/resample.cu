@@ -165,7 +165,6 @@ struct ResampleBackward {
 Axis axis(const Tensor& x, const Tensor& y, int i, ResampleFilter filter) {
   return {static_cast<int>(x.shape[i]), static_cast<int>(y.shape[i]), filter == ResampleFilter::bilinear};
 }
-int channels_of(const Tensor& x) { return static_cast<int>(x.shape[3]); }
 int64_t pixels_of(const Tensor& x) { return x.elements() / x.shape[3]; }
 
 }  // namespace

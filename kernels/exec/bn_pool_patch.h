@@ -3,6 +3,7 @@
 
 #include "exec/act.h"
 #include "exec/block.h"
+#include "exec/bn_gradient.h"
 #include "exec/pool_patch.h"
 
 namespace convolt {
@@ -255,7 +256,7 @@ struct JoinSums {
   }
 };
 
-// dx = scale * (g' - (dbeta + xhat * dgamma) / rows) with g' through the ReLU, as scale * g' + x * slope + offset.
+// BnGradient of what comes through the ReLU, in fewer registers: scale * g + x * slope + offset.
 template <class T>
 struct ApplyToPatches {
   static constexpr int W = kStored<T>;
@@ -268,14 +269,9 @@ struct ApplyToPatches {
   T* dx;
   int channels;
   HD Coefficients coefficients(int c) const {
-    const Floats<W> mean = load<W>(coef + c), invstd = load<W>(coef + channels + c);
-    const Floats<W> sum_xhat = load<W>(dgamma + c), sum = load<W>(dbeta + c);
-    Coefficients k{load<W>(coef + 2 * channels + c), load<W>(coef + 3 * channels + c), {}, {}};
-    for_lanes<W>([&](int j) {
-      const float of_rows = -k.scale[j] * inverse_rows;
-      k.slope[j] = of_rows * (invstd[j] * sum_xhat[j]);
-      k.offset[j] = of_rows * sum[j] - mean[j] * k.slope[j];
-    });
+    const auto gradient = BnGradient<W>::of(coef, channels, dgamma, dbeta, inverse_rows, c);
+    Coefficients k{gradient.scale, load<W>(coef + 3 * channels + c), gradient.of_x, {}};
+    for_lanes<W>([&](int j) { k.offset[j] = gradient.rest[j] - gradient.mean[j] * k.slope[j]; });
     return k;
   }
   HD Stored fetch(int64_t i, bool exists) const { return convolt::fetch<Stored>(x + i, exists); }

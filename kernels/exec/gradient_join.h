@@ -58,23 +58,31 @@ struct Join {
     Floats<W> a, b;
   };
   template <int W>
+  using AffineOf = std::conditional_t<kGate == Gate::recomputed, Pair<W>, Nothing>;
+  template <int W>
+  HD AffineOf<W> affine(int c) const {
+    if constexpr (kGate == Gate::recomputed)
+      return {load<W>(coef + 2 * channels + c), load<W>(coef + 3 * channels + c)};
+    else
+      return {};
+  }
+  template <int W>
   struct Kept {
     Pair<W> first;  // mean, 1 / deviation
     [[no_unique_address]] std::conditional_t<kSecond, Pair<W>, Nothing> second;
-    [[no_unique_address]] std::conditional_t<kGate == Gate::recomputed, Pair<W>, Nothing> affine;
+    [[no_unique_address]] AffineOf<W> of_gate;
   };
   template <int W>
   HD Kept<W> kept(int c) const {
     Kept<W> k;
     k.first = {load<W>(coef + c), load<W>(coef + channels + c)};
     if constexpr (kSecond) k.second = {load<W>(coef2 + c), load<W>(coef2 + channels + c)};
-    if constexpr (kGate == Gate::recomputed)
-      k.affine = {load<W>(coef + 2 * channels + c), load<W>(coef + 3 * channels + c)};
+    k.of_gate = affine<W>(c);
     return k;
   }
 
   template <int W>
-  HD Floats<W> gated(const GateOf<W>& of, const Kept<W>& k, Floats<W> g, const Floats<W>& v) const {
+  HD Floats<W> gated(const GateOf<W>& of, const AffineOf<W>& affine, Floats<W> g, const Floats<W>& v) const {
     if constexpr (kGate == Gate::mask) {
       if constexpr (W == 8) {
         const unsigned bits = of;
@@ -84,7 +92,7 @@ struct Join {
       Fixed<Activation::relu>{}.backward(of.of_existing(), g);
     } else if constexpr (kGate == Gate::recomputed) {
       Floats<W> z = v;
-      for_lanes<W>([&](int j) { z[j] = z[j] * k.affine.a[j] + k.affine.b[j]; });
+      for_lanes<W>([&](int j) { z[j] = z[j] * affine.a[j] + affine.b[j]; });
       Fixed<Activation::relu>{}.backward(z, g);
     }
     return g;
@@ -98,7 +106,7 @@ struct Join {
     [[no_unique_address]] std::conditional_t<kSecond, Ahead<T, W>, Nothing> x2;
   };
   template <int W>
-  HD Operands<W> operands(int64_t row, int c, bool exists = true) const {
+  HD Operands<W> operands(int64_t row, int c, bool exists) const {
     const int64_t i = row * channels + c;
     Operands<W> o;
     o.x = Ahead<T, W>::of(x + i, exists);
@@ -107,21 +115,23 @@ struct Join {
     return o;
   }
 
-  // g arrives at them.
+  // dz, where g arrives at the operands; v is their x. It is stored too.
   template <int W>
-  HD void add(int64_t row, int c, const Operands<W>& o, const Floats<W>& g, Floats<W> (&sums)[kSums]) const {
-    add(row, c, o, gate_of<W>(row * channels + c, true), kept<W>(c), g, sums);
-  }
-  template <int W>
-  HD void add(int64_t row, int c, const Operands<W>& o, const GateOf<W>& of_gate, const Kept<W>& k, Floats<W> g,
-              Floats<W> (&sums)[kSums]) const {
-    const Floats<W> v = floats(o.x.lanes());
+  HD Floats<W> joined(int64_t row, int c, const Operands<W>& o, const GateOf<W>& of_gate, const AffineOf<W>& affine,
+                      Floats<W> g, const Floats<W>& v) const {
     if (dy2) {
       const Floats<W> other = floats(o.dy2.lanes());
       for_lanes<W>([&](int j) { g[j] += other[j]; });
     }
-    g = gated<W>(of_gate, k, rounded<T>(g), v);
+    g = gated<W>(of_gate, affine, rounded<T>(g), v);
     store(dz + row * channels + c, g);
+    return g;
+  }
+  template <int W>
+  HD void add(int64_t row, int c, const Operands<W>& o, const GateOf<W>& of_gate, const Kept<W>& k,
+              const Floats<W>& arriving, Floats<W> (&sums)[kSums]) const {
+    const Floats<W> v = floats(o.x.lanes());
+    const Floats<W> g = joined<W>(row, c, o, of_gate, k.of_gate, arriving, v);
     for_lanes<W>([&](int j) {
       sums[0][j] += g[j] * ((v[j] - k.first.a[j]) * k.first.b[j]);
       sums[1][j] += g[j];

@@ -139,4 +139,20 @@ struct Ahead {
 };
 #endif
 
+// use(i, read(i, exists)) for every step-th i of [first, last), in order; N reads are on the way before the first of
+// them is used, and beyond the last nothing exists.
+template <int N, class Step, class Read, class Use>
+HD void read_ahead(int64_t first, int64_t last, Step step, Read read, Use use) {
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
+  for (int64_t i = first; i < last; i += N * step) {
+    decltype(read(i, true)) operands[N];
+    unrolled<N>([&](int k) { operands[k] = read(i + k * step, i + k * step < last); });
+    unrolled<N>([&](int k) {
+      if (i + k * step < last) use(i + k * step, operands[k]);
+    });
+  }
+}
+
 }  // namespace convolt

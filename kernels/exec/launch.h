@@ -36,12 +36,14 @@ static_assert(Divisor(7).quotient((int64_t{7} << 58) - 1) == (int64_t{1} << 58) 
 static_assert(Divisor(7).quotient(int64_t{7} << 58) == int64_t{1} << 58);
 
 #if defined(__CUDACC__)
+constexpr int kMultiprocessors = 132;  // of an H100 or H200: what grids are made to fill
+
 inline void check_launch(const char* what) {
   if (const cudaError_t e = cudaGetLastError(); e != cudaSuccess)
     throw DeviceError(std::string(what) + ": " + cudaGetErrorString(e));
 }
 inline unsigned grid_for(int64_t n, int block) {
-  return static_cast<unsigned>(std::min<int64_t>((n + block - 1) / block, 132 * 16));
+  return static_cast<unsigned>(std::min<int64_t>((n + block - 1) / block, kMultiprocessors * 16));
 }
 
 template <class F>
@@ -50,6 +52,10 @@ __global__ void __launch_bounds__(256) grid_stride_kernel(int64_t n, F f) {
   for (int64_t i = blockIdx.x * int64_t{256} + threadIdx.x; i < n; i += int64_t{gridDim.x} * 256) f(i);
 }
 #endif
+
+// A tensor as rows of channels, its last extent.
+inline int channels_of(const Tensor& x) { return static_cast<int>(x.shape[-1]); }
+inline int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
 
 // Set by tests only: the bytes above which results pass the caches by; negative: those of the last cache.
 extern int64_t past_caches_from;

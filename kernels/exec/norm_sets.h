@@ -62,6 +62,17 @@ struct OfSets {
   }
 };
 
+// Packets that a thread has on the way at once, as registers allow; on the CPU they are read where they are used.
+template <class F, int W>
+constexpr int packets_ahead() {
+#if defined(__CUDA_ARCH__)
+  using Operands = decltype(std::declval<const F&>().template operands<W>(int64_t{0}, true));
+  return std::clamp(128 / static_cast<int>(sizeof(Operands)), 1, 4);
+#else
+  return 1;
+#endif
+}
+
 // Two sums over each set, by blocks of 256 threads: L of them, of which each takes every L-th packet, for R sets, one
 // after the other. The sums of the threads are joined in order and in double. F: kept(set, first) is read once,
 // operands<W>(element, exists) before its turn, and add<W>(operands, kept, channel, sums) adds what a packet has;
@@ -106,12 +117,6 @@ struct SumSets {
   }
 
 private:
-  using Operands = decltype(std::declval<const F&>().template operands<W>(int64_t{0}, true));
-#if defined(__CUDA_ARCH__)
-  static constexpr int kAtOnce = std::clamp(128 / static_cast<int>(sizeof(Operands)), 1, 4);
-#else
-  static constexpr int kAtOnce = 1;
-#endif
   HD int64_t picture_of(int64_t set) const { return l.groups == 1 ? set : by_groups.quotient(set); }
   HD int first_channel(int64_t set) const { return static_cast<int>(set - picture_of(set) * l.groups) * l.width; }
   HD int64_t first_element(int64_t set) const { return picture_of(set) * l.pixels * l.channels + first_channel(set); }
@@ -120,11 +125,13 @@ private:
     const int first = first_channel(set);
     const int64_t begin = first_element(set), count = l.pixels * packets;
     const auto kept = f.kept(set, begin);
+    constexpr int kAtOnce = packets_ahead<F, W>();
+    // As read_ahead(), which would take a channel beside the operands, and in f32 up to 14 registers more.
 #if defined(__CUDA_ARCH__)
 #pragma unroll 1
 #endif
     for (int64_t next = lane; next < count; next += kAtOnce * L) {
-      Operands operands[kAtOnce];
+      decltype(f.template operands<W>(begin, true)) operands[kAtOnce];
       int channel[kAtOnce];
       unrolled<kAtOnce>([&](int i) {
         const int64_t k = next + i * L, pixel = l.pixels == 1 ? 0 : by_packets.quotient(k);
@@ -195,25 +202,13 @@ struct SumPictures {
   }
 
 private:
-  using Operands = decltype(std::declval<const F&>().template operands<8>(int64_t{0}, true));
-  static constexpr int kAtOnce = std::clamp(128 / static_cast<int>(sizeof(Operands)), 1, 4);
-
   HD void sum_slice(int picture, int c, int slice, int step, Floats<8> (&sums)[2]) const {
     const int64_t begin = picture * l.pixels * l.channels + c;
     const Floats<8> centres = f.centres(l, picture, c);
-#if defined(__CUDA_ARCH__)
-#pragma unroll 1
-#endif
-    for (int64_t pixel = slice; pixel < l.pixels; pixel += kAtOnce * step) {
-      Operands operands[kAtOnce];
-      unrolled<kAtOnce>([&](int i) {
-        const int64_t p = pixel + i * step;
-        operands[i] = f.template operands<8>(begin + p * l.channels, p < l.pixels);
-      });
-      unrolled<kAtOnce>([&](int i) {
-        if (pixel + i * step < l.pixels) f.template add_centred<8>(operands[i], centres, sums);
-      });
-    }
+    read_ahead<packets_ahead<F, 8>()>(
+        slice, l.pixels, step,
+        [&](int64_t pixel, bool exists) { return f.template operands<8>(begin + pixel * l.channels, exists); },
+        [&](int64_t, const auto& operands) { f.template add_centred<8>(operands, centres, sums); });
   }
 };
 
@@ -283,26 +278,13 @@ struct WalkPictures {
   }
 
 private:
-  using Operands = decltype(std::declval<const F&>().template operands<8>(int64_t{0}, true));
-  static constexpr int kAtOnce = std::clamp(128 / static_cast<int>(sizeof(Operands)), 1, 4);
-
   HD void walk(int64_t picture, int c, int slice, int step) const {
     const int64_t begin = picture * l.pixels * l.channels + c;
     const auto kept = f.template kept<8>(2 * picture * l.groups, c);
-#if defined(__CUDA_ARCH__)
-#pragma unroll 1
-#endif
-    for (int64_t pixel = slice; pixel < l.pixels; pixel += int64_t{kAtOnce} * step) {
-      Operands operands[kAtOnce];
-      unrolled<kAtOnce>([&](int i) {
-        const int64_t p = pixel + int64_t{i} * step;
-        operands[i] = f.template operands<8>(begin + p * l.channels, p < l.pixels);
-      });
-      unrolled<kAtOnce>([&](int i) {
-        const int64_t p = pixel + int64_t{i} * step;
-        if (p < l.pixels) f.template put<8>(begin + p * l.channels, operands[i], kept);
-      });
-    }
+    read_ahead<packets_ahead<F, 8>()>(
+        slice, l.pixels, step,
+        [&](int64_t pixel, bool exists) { return f.template operands<8>(begin + pixel * l.channels, exists); },
+        [&](int64_t pixel, const auto& operands) { f.template put<8>(begin + pixel * l.channels, operands, kept); });
   }
 };
 

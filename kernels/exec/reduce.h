@@ -18,8 +18,8 @@ inline int64_t chunks_of(int64_t rows) {
 
 // A sum may tell apart what it reads, so that a GPU reads several rows before it uses the first, and reads once what
 // belongs to channels: f.kept<W>(c), f.operands<W>(row, c, exists), of which nothing is read where it does not exist,
-// and f.add<W>(row, c, operands, kept, sums), which together are f.run<W>(row, c, sums). F::kBytes: what it reads of a
-// row and channel.
+// and f.add<W>(row, c, operands, kept, sums). F::kBytes: what it reads of a row and channel. Other sums have
+// f.run<W>(row, c, sums) alone.
 template <class F, int W>
 concept ReadsAhead = requires(const F& f) {
   f.template kept<W>(0);
@@ -27,9 +27,51 @@ concept ReadsAhead = requires(const F& f) {
 };
 template <class F, int W>
 using KeptOf = decltype(std::declval<const F&>().template kept<W>(0));
-template <class F, int W>
-using OperandsOf = decltype(std::declval<const F&>().template operands<W>(int64_t{0}, 0, true));
 struct Nothing {};
+
+// What a row adds to the sums of a packet.
+template <int K, int W, class F>
+HD void add_row(const F& f, int64_t row, int c, Floats<W> (&sums)[K]) {
+  if constexpr (ReadsAhead<F, W>)
+    f.template add<W>(row, c, f.template operands<W>(row, c, true), f.template kept<W>(c), sums);
+  else
+    f.template run<W>(row, c, sums);
+}
+
+// Such sums that read one tensor, or two, and nothing of channels.
+template <class T>
+struct RowsOfOne {
+  static constexpr int kBytes = sizeof(T);
+  const T* x;
+  int channels;
+  template <int W>
+  HD Nothing kept(int) const {
+    return {};
+  }
+  template <int W>
+  HD Ahead<T, W> operands(int64_t row, int c, bool exists) const {
+    return Ahead<T, W>::of(x + row * channels + c, exists);
+  }
+};
+template <class T>
+struct RowsOfTwo {
+  static constexpr int kBytes = 2 * sizeof(T);
+  const T *a, *b;
+  int channels;
+  template <int W>
+  struct Operands {
+    Ahead<T, W> a, b;
+  };
+  template <int W>
+  HD Nothing kept(int) const {
+    return {};
+  }
+  template <int W>
+  HD Operands<W> operands(int64_t row, int c, bool exists) const {
+    const int64_t i = row * channels + c;
+    return {Ahead<T, W>::of(a + i, exists), Ahead<T, W>::of(b + i, exists)};
+  }
+};
 
 // Rows that a thread reads at once: some 64 bytes of 16-bit operands, and no more registers than there are.
 template <int K, int W, class F>
@@ -48,7 +90,6 @@ constexpr int threads_at_once() {
   }
   return 512;
 }
-constexpr int kMultiprocessors = 132;  // of an H100 or H200
 
 // How blocks divide a matrix: chunks of rows, tiles of `lanes` packets of channels.
 struct Slabs {
@@ -67,20 +108,12 @@ struct Slabs {
 template <int K, int W, class F>
 HD void add_slice(const F& f, int64_t first, int64_t last, int step, int c, Floats<W> (&sums)[K]) {
   if constexpr (ReadsAhead<F, W>) {
-    constexpr int kRows = rows_ahead<K, W, F>();
     const auto kept = f.template kept<W>(c);
-#if defined(__CUDA_ARCH__)
-#pragma unroll 1
-#endif
-    for (int64_t row = first; row < last; row += kRows * step) {
-      OperandsOf<F, W> operands[kRows];
-      unrolled<kRows>([&](int i) { operands[i] = f.template operands<W>(row + i * step, c, row + i * step < last); });
-      unrolled<kRows>([&](int i) {
-        if (row + i * step < last) f.template add<W>(row + i * step, c, operands[i], kept, sums);
-      });
-    }
+    read_ahead<rows_ahead<K, W, F>()>(
+        first, last, step, [&](int64_t row, bool exists) { return f.template operands<W>(row, c, exists); },
+        [&](int64_t row, const auto& operands) { f.template add<W>(row, c, operands, kept, sums); });
   } else {
-    for (int64_t row = first; row < last; row += step) f.template run<W>(row, c, sums);
+    for (int64_t row = first; row < last; row += step) add_row<K, W>(f, row, c, sums);
   }
 }
 
@@ -206,7 +239,7 @@ template <int K, int W, int N, class F>
 HD void add_rows(const F& f, int64_t row, int c, Floats<W> (&part)[K]) {
   Floats<W> sums[K];
   for (int k = 0; k < K; ++k) for_lanes<W>([&](int j) { sums[k][j] = 0; });
-  for (int r = 0; r < N; ++r) f.template run<W>(row + r, c, sums);
+  for (int r = 0; r < N; ++r) add_row<K, W>(f, row + r, c, sums);
   for (int k = 0; k < K; ++k) for_lanes<W>([&](int j) { part[k][j] += sums[k][j]; });
 }
 
@@ -227,7 +260,7 @@ void reduce_tile(const F& f, int64_t first, int64_t last, int c, int packets, in
       for (; row + 4 <= end; row += 4)
         for (int p = 0; p < used; ++p) add_rows<K, W, 4>(f, row, c + p * W, part[p]);
     for (; row < end; ++row)
-      for (int p = 0; p < used; ++p) f.template run<W>(row, c + p * W, part[p]);
+      for (int p = 0; p < used; ++p) add_row<K, W>(f, row, c + p * W, part[p]);
     for (int p = 0; p < packets; ++p)
       for (int k = 0; k < K; ++k) for_lanes<W>([&](int j) { sums[p][k][j] += part[p][k][j]; });
   }
@@ -275,8 +308,8 @@ void reduce_chunks_of([[maybe_unused]] Stream s, int64_t rows, int channels, int
   reduce_chunks_here<K, W>(rows, channels, per_chunk, partials, f);
 }
 
-// sums[chunk][k][c] = sum over the chunk's per_chunk rows of what f.run<W>(row, c, Floats<W> (&sums)[K]) adds to
-// sums[k]. sums: [ceil(rows / per_chunk), K, channels], of any floating type.
+// sums[chunk][k][c] = sum over the chunk's per_chunk rows of what add_row() of f adds to sums[k]. sums: [ceil(rows /
+// per_chunk), K, channels], of any floating type.
 template <int K, class P, class F>
 void reduce_chunks(Stream s, int64_t rows, int channels, int64_t per_chunk, P* sums, F f) {
   if (channels % 8 == 0)

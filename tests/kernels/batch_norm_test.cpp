@@ -282,24 +282,31 @@ TEST_P(BatchNormTest, FoldIntoConvolution) {
   }
 }
 
-TEST_P(BatchNormTest, ChannelSumAndBias) {
+TEST_P(BatchNormTest, ChannelSumsAndBias) {
   for (const int64_t rows : {1, 64, 65, 1000})
     for (const int channels : {1, 3, 8, 10, 33, 72}) {
       const Vector x = rounded(random_values(rows * channels, 1), dtype());
       const Vector b = rounded(random_values(channels, 2), DType::f32);
       const DeviceTensor tx(ctx(), dtype(), {rows, channels}, x), y(ctx(), dtype(), {rows, channels});
       const DeviceTensor bias(ctx(), DType::f32, {channels}, b), sum(ctx(), DType::f32, {channels});
+      const DeviceTensor sums(ctx(), DType::f32, {2, channels});
       const Norm norm(ctx(), rows, channels);
       run(ctx(), [&](Stream s) {
         channel_sum(s, tx, norm.scratch.as<float>(), sum.as<float>());
+        channel_sums(s, tx, norm.scratch.as<float>(), sums.as<float>());
         add_bias(s, tx, bias.as<float>(), y);
       });
-      Vector with_bias = x;
+      Vector with_bias = x, squares = x, expected_sums = reference::bias_gradient(x, channels);
+      for (double& v : squares) v *= v;
+      const Vector sums_of_squares = reference::bias_gradient(squares, channels);
+      expected_sums.insert(expected_sums.end(), sums_of_squares.begin(), sums_of_squares.end());
       for (size_t i = 0; i < x.size(); ++i) with_bias[i] += b[i % b.size()];
       expect_near(sum.values(), reference::bias_gradient(x, channels), 1e-6 * static_cast<double>(rows), 1e-6,
                   case_name("channel_sum", rows, channels));
+      expect_near(sums.values(), expected_sums, 1e-6 * static_cast<double>(rows), 1e-6,
+                  case_name("channel_sums", rows, channels));
       expect_near(y.values(), with_bias, 1e-7, 1.01 * epsilon(dtype()), case_name("add_bias", rows, channels));
-      for (const DeviceTensor* t : {&y, &sum}) t->check_guards();
+      for (const DeviceTensor* t : {&y, &sum, &sums}) t->check_guards();
       norm.check_guards();
     }
 }

@@ -26,7 +26,7 @@ RESAMPLE = of("ResampleTest")
 # file: (filter of the tests; mutations)
 KERNELS = {
     "kernels/activation.cu": (ACTIVATION + ":" + BRANCH_END, [
-        ("index", "store(backward.dx + (row * channels + c), g);", "store(backward.dx + row * channels, g);"),
+        ("index", "store(dx + (row * this->channels + c), g);", "store(dx + row * this->channels, g);"),
         ("sign", "{ sums[0][j] += g[j]; });", "{ sums[0][j] -= g[j]; });"),
         ("sign", "p[j] += q[j];", "p[j] -= q[j];"),
         ("sign", "choose(uniform(bits.v[j - q]) < p", "choose(uniform(bits.v[j - q]) > p"),
@@ -100,7 +100,7 @@ KERNELS = {
     "kernels/exec/reduce.h": (BATCH_NORM + ":" + CHANNELS, [
         ("sign", "sums[p][k][j] += part[p][k][j];", "sums[p][k][j] -= part[p][k][j];"),
         ("index", "out[k * channels + c + p * W + j]", "out[k * channels + c + p + j]"),
-        ("index", "f.template run<W>(row, c + p * W, part[p]);", "f.template run<W>(row, c, part[p]);"),
+        ("index", "add_row<K, W>(f, row, c + p * W, part[p]);", "add_row<K, W>(f, row, c, part[p]);"),
         ("constant", "std::min(run + 64, last)", "std::min(run + 63, last)"),
         ("constant", "slice < kSlices; ++slice", "slice < kSlices - 1; ++slice"),
         ("index", "chunk < chunks; chunk += kSlices)", "chunk < chunks; chunk += kSlices + 1)"),
@@ -123,16 +123,20 @@ KERNELS = {
         ("sign", ": 0.F) + bias_bn[o];", ": 0.F) - bias_bn[o];"),
         ("sign", "v[j] = v[j] * a[j] + b[j];", "v[j] = v[j] * a[j] - b[j];"),
         ("sign", "v[j] += r[j];", "v[j] -= r[j];"),
-        ("sign", "z[j] = v[j] * a[j] + b[j];", "z[j] = v[j] * a[j] - b[j];"),
-        ("sign", "* k.invstd[j]);\n      sums[1][j] += g[j];", "* k.invstd[j]);\n      sums[1][j] -= g[j];"),
-        ("index", "store(dresidual + i, g);", "store(dresidual + i, v);"),
-        ("constant", "frozen ? 0.F : 1.F /", "frozen ? 1.F : 1.F /"),
-        ("sign", "{ sums[0][j] += v[j]; });", "{ sums[0][j] -= v[j]; });"),
-        ("sign", "sums[1][j] += v[j] * v[j];", "sums[1][j] += v[j];"),
         ("index", "f.a.stats[f.a.channels + c])};", "f.a.stats[c])};"),
         ("index", "? first.a.channels : 0);", "? 0 : 0);"),
         ("index", "static_cast<T*>(a.low.data)[a.channels + c] = low_bias;", "static_cast<T*>(a.low.data)[c] = low_bias;"),
         ("constant", "(a.raw_sums ? 0. : static_cast<double>(a.stats[c]))", "static_cast<double>(a.stats[c])"),
+    ]),
+    "kernels/batch_norm_backward.cu": (BATCH_NORM, [
+        ("sign", "z[j] = v[j] * a[j] + b[j];", "z[j] = v[j] * a[j] - b[j];"),
+        ("sign", "* k.invstd[j]);\n      sums[1][j] += g[j];", "* k.invstd[j]);\n      sums[1][j] -= g[j];"),
+        ("index", "store(dresidual + i, g);", "store(dresidual + i, v);"),
+        ("constant", "frozen ? 0.F : 1.F /", "frozen ? 1.F : 1.F /"),
+    ]),
+    "kernels/channel_sums.cu": (BATCH_NORM, [
+        ("sign", "{ sums[0][j] += v[j]; });", "{ sums[0][j] -= v[j]; });"),
+        ("sign", "sums[1][j] += v[j] * v[j];", "sums[1][j] += v[j];"),
         ("sign", "v[j] += b[j];", "v[j] -= b[j];"),
     ]),
     "kernels/channels.cu": (CHANNELS, [
@@ -295,12 +299,13 @@ KERNELS = {
         ("index", "b = gradient(second, i, c, g);", "b = gradient(first, i, c, g);"),
         ("index", "store(second.dx + i, b);", "store(second.dx + i, a);"),
     ]),
-    "kernels/exec/gradient_join.h": (BLOCK_END, [
+    "kernels/exec/gradient_join.h": (BLOCK_END + ":" + POINTWISE, [
+        ("sign", "z[j] * affine.a[j] + affine.b[j]", "z[j] * affine.a[j] - affine.b[j]"),
         ("sign", "{ v[j] = v[j] * a[j] + b[j]; });", "{ v[j] = v[j] * a[j] - b[j]; });"),
         ("index", "load<W>(coef + 2 * channels + c), b = load", "load<W>(coef + channels + c), b = load"),
         ("sign", "{ g[j] += other[j]; });", "{ g[j] -= other[j]; });"),
         ("index", "bits >> j & 1U", "bits >> (j ^ 1) & 1U"),
-        ("index", "g = gated<W>(of_gate, k, rounded<T>(g), v);", "g = gated<W>(of_gate, k, rounded<T>(v), v);"),
+        ("index", "g = gated<W>(of_gate, affine, rounded<T>(g), v);", "g = gated<W>(of_gate, affine, rounded<T>(v), v);"),
         ("sign", "sums[0][j] += g[j] * ((v[j] - k.first.a[j])", "sums[0][j] += g[j] * ((v[j] + k.first.a[j])"),
         ("index", "sums[2][j] += g[j] * ((v2[j] - k.second.a[j])", "sums[2][j] += g[j] * ((v2[j] - k.first.a[j])"),
         ("index", "dgamma2[c] = static_cast<float>(sums[2]);", "dgamma2[c] = static_cast<float>(sums[0]);"),
@@ -333,10 +338,7 @@ KERNELS = {
         ("index", "std::min(first + per_chunk, rows_of_tiles)", "std::min(first + 1, rows_of_tiles)"),
     ]),
     "kernels/exec/product_join.h": (POINTWISE, [
-        ("sign", "{ g[j] += other[j]; });", "{ g[j] -= other[j]; });"),
-        ("index", "bits >> j & 1U", "bits >> (j ^ 1) & 1U"),
-        ("index", "(row * join.channels + c) / 8]", "row * join.channels / 8]"),
-        ("sign", "v[j] * of.scale[j] + of.bias[j]", "v[j] * of.scale[j] - of.bias[j]"),
+        ("index", "gate_of<W>(row * join.channels + c, exists)", "gate_of<W>(row * join.channels, exists)"),
         ("sign", "g[j] * (v[j] - of.mean[j])", "g[j] * (v[j] + of.mean[j])"),
         ("index", "(v2[j] - of.mean2[j])", "(v2[j] - of.mean[j])"),
         ("constant", "sums[0][j] *= invstd[j]; });", "; });"),

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 packages=(g++ cmake ninja-build ccache git ca-certificates python3 libopencv-dev libdnnl-dev libcli11-dev
-  nlohmann-json3-dev libtomlplusplus-dev libfmt-dev libgtest-dev libgmock-dev zlib1g-dev libjpeg-dev libpng-dev libarchive-dev libzip-dev libxxhash-dev pkgconf xz-utils procps)
+  nlohmann-json3-dev libtomlplusplus-dev libfmt-dev libgtest-dev libgmock-dev zlib1g-dev libjpeg-dev libpng-dev libgif-dev libwebp-dev libarchive-dev libzip-dev libxxhash-dev pkgconf xz-utils procps)
 [ "${1:-}" != --cuda ] || packages+=(python3-pip)
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

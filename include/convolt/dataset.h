@@ -2,6 +2,7 @@
 // path; one of your own is a class with two functions, size() and read() (examples/own_dataset.cpp).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -15,6 +16,22 @@ namespace convolt {
 // Of a picture, unless something else is asked for: a header that declares more makes it a bad one, before anything is
 // allocated.
 constexpr int64_t kMaxPixels = 200'000'000;
+
+// A colour, R, G, B.
+using Background = std::array<uint8_t, 3>;
+
+// How picture files become pixels.
+struct DecodeOptions {
+  int max_side = 0;  // larger pictures are shrunk by an integer factor to at most this; 0: 8 x the larger side of the
+                     // network's input
+  int64_t max_pixels = kMaxPixels;  // a header that declares more is a bad picture
+  // What shows through the transparent pixels of PNG, WebP and GIF files; none: the colours that they have themselves.
+  std::optional<Background> background = {};
+  // A JPEG of whose crop the network's input has a half of the pixels along each side, or fewer, is decoded at 1/2, 1/4
+  // or 1/8: quicker, and the same but for small differences. true: never, so that the bits are those of a resident set
+  // and of decoded pixels (convolt pack --raw).
+  bool full_decode = false;
+};
 
 // One sample as its source holds it: an encoded picture file, or raw pixels.
 struct RawSample {

@@ -42,13 +42,11 @@ struct LoaderOptions {
   // A data set with a larger part of bad samples ends with an error, whatever becomes of each; 0: the first one does.
   double max_bad = 1;
   uint64_t seed = 0;  // of order, replacements and augmentation
-  int max_side =
-      0;  // pictures are shrunk by an integer factor to at most this; 0: 8 x the larger side of the network's input
-  int64_t max_pixels = kMaxPixels;  // a header that declares more is a bad picture
-  double max_decode_seconds = 2;     // of processor time; a sample that took longer is a bad picture from then on
-  int slots = 3;                     // batches in flight, at least 2
-  bool resident = false;             // all pictures are decoded before the first batch and stay in device memory
-  AugmentOptions augment;            // what records tell the device to do; its `height` and `width` set max_side
+  DecodeOptions decode;
+  double max_decode_seconds = 2;  // of processor time; a sample that took longer is a bad picture from then on
+  int slots = 3;                  // batches in flight, at least 2
+  bool resident = false;          // all pictures are decoded before the first batch and stay in device memory
+  AugmentOptions augment;         // what records tell the device to do; its `height` and `width` set decode.max_side
   MixOptions mixing;  // training: how rows are mixed; pictures that cannot be read and their partners never are
   int group = 1;      // training: an epoch has a multiple of so many batches (the micro-batches of an update)
   // Which of several loaders that share the work this is. The global batch has batch * group * ranks rows (evaluation:

@@ -23,9 +23,8 @@ struct PredictorOptions {
   int workers = 2;           // decode threads, at least 1
   DType dtype = DType::f32;  // of activations: f32, bf16 or f16
   bool tf32 = false;         // f32 on CUDA may multiply in tf32
-  int max_side = 0;          // larger pictures are shrunk while they are decoded; 0: 8 x the network's input
-  int64_t max_pixels = kMaxPixels;  // a header that declares more is a bad picture
-  KernelOptions kernels;            // how convolutions and linear layers get theirs
+  DecodeOptions decode;
+  KernelOptions kernels;  // how convolutions and linear layers get theirs
 };
 
 // What the network says about one picture.

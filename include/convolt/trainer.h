@@ -36,8 +36,7 @@ struct EvalOptions {
   int workers = 2;
   DType dtype = DType::f32;
   bool tf32 = false;
-  int max_side = 0;
-  int64_t max_pixels = kMaxPixels;
+  DecodeOptions decode;
   bool resident = false;
   BadSamplePolicy bad_samples = BadSamplePolicy::skip;
   // What each picture's logits are the mean of. 1: itself. 2: itself and its mirror image. 6: those, which count half,
@@ -104,11 +103,10 @@ struct TrainOptions {
   const Graph* teacher = nullptr;
   Params* teacher_params = nullptr;
   AugmentOptions augment;
-  MixOptions mixing;             // of training pictures and labels
-  AugmentOptions preprocessing;  // of validation, prediction
-  int views = 1;                 // of validation, as EvalOptions'
-  int max_side = 0;
-  int64_t max_pixels = kMaxPixels;     // of a picture, training and validation
+  MixOptions mixing;                   // of training pictures and labels
+  AugmentOptions preprocessing;        // of validation, prediction
+  int views = 1;                       // of validation, as EvalOptions'
+  DecodeOptions decode;                // training and validation
   bool resident = false;               // training and validation set stay in device memory, decoded
   Sampler sampler = Sampler::shuffle;  // which samples an epoch shows
   int repeats = 1;                     // how often each, as LoaderOptions'

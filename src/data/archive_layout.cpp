@@ -14,7 +14,7 @@ namespace {
 
 using Kind = ArchiveMember::Kind;
 
-constexpr std::array<std::string_view, 10> kPictures{"jpg", "jpeg", "png", "webp", "bmp",
+constexpr std::array<std::string_view, 11> kPictures{"jpg", "jpeg", "png", "webp", "bmp", "gif",
                                                      "tif", "tiff", "ppm", "pgm",  "pnm"};
 constexpr int32_t kMostClasses = 1'000'000;
 

@@ -1,6 +1,7 @@
 #include "data/decode.h"
 
 #include <algorithm>
+#include <cmath>
 #include <ctime>
 #include <functional>
 #include <mutex>
@@ -8,6 +9,8 @@
 #include <opencv2/core/utils/logger.hpp>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
+#include <optional>
+#include <vector>
 
 #include "convolt/error.h"
 #include "data/codecs.h"
@@ -18,6 +21,7 @@ namespace {
 int shrunk(int side, int factor) { return (side + factor - 1) / factor; }
 
 Region whole_of(const PictureSize& size) { return {0, 0, size.width, size.height}; }
+Wanted all_of(const PictureSize& size) { return {whole_of(size)}; }
 
 // How the stored picture becomes upright: mirrored, then rows and columns changed. Exif 2.3, tag 0x0112.
 struct Turning {
@@ -35,14 +39,40 @@ Region mirrored(const Region& r, const Turning& turning, int height, int width) 
 Region transposed(const Region& r, const Turning& turning) {
   return turning.transposed ? Region{r.top, r.left, r.height, r.width} : r;
 }
-// A region of the upright picture in the stored one, and back.
-Region stored_region(const Region& upright, const PictureHeader& header) {
-  const Turning turning(header.orientation);
-  return mirrored(transposed(upright, turning), turning, header.stored_height(), header.stored_width());
+// A region of the upright picture in the stored one of that size, and back.
+Region stored_region(const Region& upright, int orientation, const cv::Size& stored) {
+  const Turning turning(orientation);
+  return mirrored(transposed(upright, turning), turning, stored.height, stored.width);
 }
-Region upright_region(const Region& stored, const PictureHeader& header) {
-  const Turning turning(header.orientation);
-  return transposed(mirrored(stored, turning, header.stored_height(), header.stored_width()), turning);
+Region upright_region(const Region& region, int orientation, const cv::Size& stored) {
+  const Turning turning(orientation);
+  return transposed(mirrored(region, turning, stored.height, stored.width), turning);
+}
+
+cv::Size stored_size(const PictureHeader& header, int scale) {
+  return {shrunk(header.stored_width(), scale), shrunk(header.stored_height(), scale)};
+}
+
+// Without a background the colours of transparent pixels are taken as they are, as Pillow's convert("RGB") does.
+void flatten(std::span<const uint8_t> rgba, const std::optional<Background>& background, uint8_t* rgb) {
+  for (size_t i = 0; i < rgba.size() / 4; ++i)
+    for (size_t c = 0; c < 3; ++c) {
+      const int colour = rgba[4 * i + c], alpha = rgba[4 * i + 3];
+      rgb[3 * i + c] =
+          static_cast<uint8_t>(background ? (colour * alpha + (*background)[c] * (255 - alpha) + 127) / 255 : colour);
+    }
+}
+std::vector<uint8_t> rgba_of(const PictureHeader& header) {
+  return std::vector<uint8_t>(static_cast<size_t>(header.stored_width()) * static_cast<size_t>(header.stored_height()) *
+                              4);
+}
+
+void decode_png_onto(std::span<const uint8_t> file, const PictureHeader& header, const DecodeLimits& limits,
+                     uint8_t* rgb) {
+  if (!limits.background) return decode_png(file, header, 3, rgb);
+  std::vector<uint8_t> rgba = rgba_of(header);
+  decode_png(file, header, 4, rgba.data());
+  flatten(rgba, limits.background, rgb);
 }
 
 // JPEG and PNG as stored. The rows lie in `target` when nothing remains to be done to them, else in memory of their
@@ -52,29 +82,43 @@ struct Stored {
   Region region;  // of the stored picture
 };
 
-Stored decode_direct(std::span<const uint8_t> file, const PictureHeader& header, int factor, const Region& wanted,
-                     const DecodeLimits& limits, std::span<uint8_t> target) {
-  int scale = 1;
-  if (header.format == PictureFormat::jpeg)
-    for (scale = 8; factor % scale != 0;) scale /= 2;
-  const int height = shrunk(header.stored_height(), scale), width = shrunk(header.stored_width(), scale);
-  const bool finished = scale == factor && header.orientation == 1;
-  Stored stored{finished ? cv::Mat(height, width, CV_8UC3, target.data()) : cv::Mat(height, width, CV_8UC3),
-                {},
-                {0, 0, width, height}};
-  if (header.format == PictureFormat::png)
-    decode_png(file, header, stored.memory.data);
-  else  // what a pixel of a shrunk picture is made of is the business of cv::resize, so of those all is decoded
-    stored.region =
-        decode_jpeg(file, header, scale, limits.max_seconds, factor == 1 ? wanted : stored.region, stored.memory.data);
+// `part`: of the stored picture at that scale.
+Stored decode_direct(std::span<const uint8_t> file, const PictureHeader& header, int scale, const Region& part,
+                     bool finished, const DecodeLimits& limits, std::span<uint8_t> target) {
+  const cv::Size size = stored_size(header, scale);
+  Stored stored{finished ? cv::Mat(size, CV_8UC3, target.data()) : cv::Mat(size, CV_8UC3), {}, {}};
+  if (header.format == PictureFormat::png) {
+    decode_png_onto(file, header, limits, stored.memory.data);
+    stored.region = {0, 0, size.width, size.height};
+  } else {
+    stored.region = decode_jpeg(file, header, scale, limits.max_seconds, part, stored.memory.data);
+  }
   stored.rgb = cv::Mat(stored.region.height, stored.region.width, CV_8UC3, stored.memory.data);
   return stored;
+}
+
+// The largest scale of a JPEG's DCT that is not above `limit`.
+int dct_scale(const PictureHeader& header, double limit) {
+  int scale = header.format == PictureFormat::jpeg ? 8 : 1;
+  while (scale > 1 && scale > limit) scale /= 2;
+  return scale;
+}
+
+// From the picture of `side` pixels, which stand for `header_side` of the file, to one at 1 / scale, whose last pixel
+// may reach beyond the file's. Of a mirrored one that is the first.
+Rescaled rescaled(int side, int header_side, int scale, bool mirrored) {
+  const double factor = static_cast<double>(header_side) / side / scale;
+  return {factor, mirrored ? shrunk(header_side, scale) - static_cast<double>(header_side) / scale : 0};
 }
 
 // The other formats, upright: OpenCV's TIFF decoder turns the rows itself, and the rest have no orientation.
 cv::Mat decode_opencv(std::span<const uint8_t> file, const PictureHeader& header) {
   const cv::Mat bytes(1, static_cast<int>(file.size()), CV_8U, const_cast<uint8_t*>(file.data()));
-  cv::Mat picture = cv::imdecode(bytes, cv::IMREAD_COLOR | cv::IMREAD_IGNORE_ORIENTATION);
+  // Of 16 bits OpenCV keeps the upper 8, which are the level only where white is 65535.
+  const bool wide = header.white > 255;
+  cv::Mat picture =
+      cv::imdecode(bytes, cv::IMREAD_COLOR | cv::IMREAD_IGNORE_ORIENTATION | (wide ? cv::IMREAD_ANYDEPTH : 0));
+  if (picture.depth() == CV_16U) picture.convertTo(picture, CV_8U, 255.0 / header.white);
   if (picture.empty() || picture.type() != CV_8UC3)
     throw DataError("the " + std::string(name_of(header.format)) + " is broken or of a kind that OpenCV cannot decode");
   if (picture.cols != header.width || picture.rows != header.height)
@@ -124,20 +168,35 @@ void finish(cv::Mat stored, int orientation, const PictureSize& size, uint8_t* t
   if (upright.data != target) throw DataError("the picture has another size than its header says");
 }
 
+// All formats but JPEG and PNG, upright.
+void decode_whole(std::span<const uint8_t> file, const PictureHeader& header, const DecodeLimits& limits,
+                  const PictureSize& size, uint8_t* target) {
+  if (header.format != PictureFormat::gif && header.format != PictureFormat::webp)
+    return finish(decode_opencv(file, header), 1, size, target);
+  std::vector<uint8_t> rgba = rgba_of(header);
+  (header.format == PictureFormat::gif ? decode_gif : decode_webp)(file, header, rgba.data());
+  const bool finished = size.width == header.width && size.height == header.height;
+  cv::Mat rgb =
+      finished ? cv::Mat(size.height, size.width, CV_8UC3, target) : cv::Mat(header.height, header.width, CV_8UC3);
+  flatten(rgba, limits.background, rgb.data);
+  finish(rgb, 1, size, target);
+}
+
 void check_room(const PictureSize& size, std::span<uint8_t> target) {
   if (size.bytes() > static_cast<int64_t>(target.size()))
     throw DataError("the picture needs " + std::to_string(size.bytes()) + " bytes and there is room for " +
                     std::to_string(target.size()) + ": did the file change after the loader was made?");
 }
 
-using Choose = std::function<Region(const PictureSize&)>;
+using Choose = std::function<Wanted(const PictureSize&)>;
 
-Region chosen(const Choose& choose, const PictureSize& size) {
-  const Region r = choose(size);
+Wanted chosen(const Choose& choose, const PictureSize& size) {
+  const Wanted wanted = choose(size);
+  const Region& r = wanted.region;
   if (r.left < 0 || r.top < 0 || r.width < 1 || r.height < 1 || r.width > size.width - r.left ||
       r.height > size.height - r.top)
     throw UsageError("a region to decode must lie inside the picture");
-  return r;
+  return wanted;
 }
 
 DecodedRegion decode_raw(const RawSample& sample, const DecodeLimits& limits, const Choose& choose,
@@ -148,16 +207,34 @@ DecodedRegion decode_raw(const RawSample& sample, const DecodeLimits& limits, co
     throw DataError("the sample has " + std::to_string(sample.content().size()) + " bytes of pixels: expected " +
                     std::to_string(sample.height) + " x " + std::to_string(sample.width) + " x " +
                     std::to_string(sample.channels));
-  const Region wanted = chosen(choose, size);
+  const Region wanted = chosen(choose, size).region;
   const cv::Mat pixels(sample.height, sample.width, CV_8UC(sample.channels),
                        const_cast<uint8_t*>(sample.content().data()));
   if (size.height == sample.height && size.width == sample.width) {
     finish(pixels({wanted.left, wanted.top, wanted.width, wanted.height}), 1,
            {wanted.height, wanted.width, size.channels}, target.data());
-    return {size, wanted};
+    return {size, wanted, {}, {}};
   }
   finish(pixels, 1, size, target.data());
-  return {size, whole_of(size)};
+  return {size, whole_of(size), {}, {}};
+}
+
+// A part of a JPEG or PNG of which no pixels are blended, at 1 / scale of the file's size.
+DecodedRegion decode_pixels(std::span<const uint8_t> file, const PictureHeader& header, const PictureSize& size,
+                            int scale, const Region& wanted, const DecodeLimits& limits, std::span<uint8_t> target) {
+  const Turning turning(header.orientation);
+  const bool mirrored_x = turning.transposed ? turning.rows_mirrored : turning.columns_mirrored;
+  const bool mirrored_y = turning.transposed ? turning.columns_mirrored : turning.rows_mirrored;
+  DecodedRegion decoded{{shrunk(header.height, scale), shrunk(header.width, scale), 3},
+                        {},
+                        rescaled(size.width, header.width, scale, mirrored_x),
+                        rescaled(size.height, header.height, scale, mirrored_y)};
+  const cv::Size stored_at_scale = stored_size(header, scale);
+  const Region part = stored_region(covering(decoded, wanted), header.orientation, stored_at_scale);
+  const Stored stored = decode_direct(file, header, scale, part, header.orientation == 1, limits, target);
+  decoded.region = upright_region(stored.region, header.orientation, stored_at_scale);
+  finish(stored.rgb, header.orientation, {decoded.region.height, decoded.region.width, 3}, target.data());
+  return decoded;
 }
 
 DecodedRegion decode_file(std::span<const uint8_t> file, const DecodeLimits& limits, const Choose& choose,
@@ -165,16 +242,24 @@ DecodedRegion decode_file(std::span<const uint8_t> file, const DecodeLimits& lim
   const PictureHeader header = read_picture_header(file);
   const PictureSize size = decoded_size(header, limits);
   check_room(size, target);
-  const Region wanted = chosen(choose, size);
-  const int factor = shrink_factor(std::max(header.width, header.height), limits.max_side);
+  const Wanted wanted = chosen(choose, size);
   if (header.format != PictureFormat::jpeg && header.format != PictureFormat::png) {
-    finish(decode_opencv(file, header), 1, size, target.data());
-    return {size, whole_of(size)};
+    decode_whole(file, header, limits, size, target.data());
+    return {size, whole_of(size), {}, {}};
   }
-  const Stored stored = decode_direct(file, header, factor, stored_region(wanted, header), limits, target);
-  const Region region = factor == 1 ? upright_region(stored.region, header) : whole_of(size);
-  finish(stored.rgb, header.orientation, {region.height, region.width, 3}, target.data());
-  return {size, region};
+  const int factor = shrink_factor(std::max(header.width, header.height), limits.max_side);
+  const double per_pixel =
+      std::min(static_cast<double>(header.width) / size.width, static_cast<double>(header.height) / size.height);
+  const int enough = dct_scale(header, (limits.full_decode ? 1 : wanted.spacing) * per_pixel);
+  if (enough >= factor) return decode_pixels(file, header, size, enough, wanted.region, limits, target);
+  // What a pixel of a picture that is shrunk otherwise is made of is the business of cv::resize, so all is decoded.
+  int scale = dct_scale(header, factor);
+  while (factor % scale != 0) scale /= 2;
+  const cv::Size all = stored_size(header, scale);
+  const bool finished = scale == factor && header.orientation == 1;
+  const Stored stored = decode_direct(file, header, scale, {0, 0, all.width, all.height}, finished, limits, target);
+  finish(stored.rgb, header.orientation, size, target.data());
+  return {size, whole_of(size), {}, {}};
 }
 
 }  // namespace
@@ -201,7 +286,20 @@ PictureSize decoded_size(const RawSample& sample, const DecodeLimits& limits) {
 
 PictureSize decode(const RawSample& sample, const DecodeLimits& limits, std::span<uint8_t> target,
                    const std::string& name) {
-  return decode_region(sample, limits, whole_of, target, name).size;
+  return decode_region(sample, limits, all_of, target, name).size;
+}
+
+Region covering(const DecodedRegion& decoded, const Region& region) {
+  const auto along = [](const Rescaled& axis, int first, int count, int side) {
+    // A coordinate on the edge of a pixel must not become the next one by a rounding.
+    constexpr double kRounding = 1e-6;
+    const int begin = static_cast<int>(std::floor(first * axis.factor + axis.shift + kRounding));
+    const int end = static_cast<int>(std::ceil((first + count) * axis.factor + axis.shift - kRounding));
+    return std::pair(std::clamp(begin, 0, side - 1), std::clamp(end, 1, side));
+  };
+  const auto [left, right] = along(decoded.x, region.left, region.width, decoded.size.width);
+  const auto [top, bottom] = along(decoded.y, region.top, region.height, decoded.size.height);
+  return {left, top, right - left, bottom - top};
 }
 
 DecodedRegion decode_region(const RawSample& sample, const DecodeLimits& limits, const Choose& choose,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -14,9 +15,11 @@
 namespace convolt {
 
 struct DecodeLimits {
-  int64_t max_pixels = kMaxPixels;  // a header that declares more is refused before any decoder runs
-  int max_side = 1 << 20;            // the longer side of the result
-  double max_seconds = 2;            // of processor time: a JPEG that takes longer is given up
+  int64_t max_pixels = kMaxPixels;       // a header that declares more is refused before any decoder runs
+  int max_side = 1 << 20;                // the longer side of the result
+  double max_seconds = 2;                // of processor time: a JPEG that takes longer is given up
+  std::optional<Background> background;  // what shows through transparent pixels; none: their own colours
+  bool full_decode = false;              // no coarser picture than max_side asks for, however few pixels are wanted
 };
 
 // u8 [height, width, channels], rows packed.
@@ -32,11 +35,27 @@ struct Region {
   friend bool operator==(const Region&, const Region&) = default;
 };
 
+// What is wanted of a picture, in its pixels.
+struct Wanted {
+  Region region;
+  // From one sample to the next there are at least so many pixels along any direction: a coarser picture has pixels
+  // enough. At most 1: no other than the picture's own will do.
+  double spacing = 1;
+};
+
+// Where a coordinate of the picture lies among the pixels that were decoded: at x * factor + shift.
+struct Rescaled {
+  double factor = 1, shift = 0;
+};
+
 // What decode_region() has made: u8 [region.height, region.width, size.channels], rows packed.
 struct DecodedRegion {
-  PictureSize size;  // of the whole picture
+  PictureSize size;  // of the whole picture as it was decoded
   Region region;     // the part of it that the rows hold
+  Rescaled x, y;     // from what decoded_size() says of the picture to that
 };
+// The decoded pixels that those of `region`, in the picture's own, have a share in.
+Region covering(const DecodedRegion& decoded, const Region& region);
 
 // The smallest f with ceil(side / f) <= max_side.
 constexpr int shrink_factor(int side, int max_side) { return (side + max_side - 1) / max_side; }
@@ -49,16 +68,18 @@ PictureSize decoded_size(int height, int width, int channels, const DecodeLimits
 PictureSize decoded_size(const RawSample& sample, const DecodeLimits& limits);
 
 // Decodes a sample, encoded or raw, into the first bytes of `target`. Grey, alpha, palette, CMYK and 16-bit files
-// become 8-bit RGB (alpha is dropped, as Pillow's convert("RGB") does); raw pixels keep their channels. A file that
-// ends before its picture does is an error, not half a picture. Thread-safe. Throws DataError that begins with `name`.
+// become 8-bit RGB (alpha as the limits say; of GIF and WebP the first picture); raw pixels keep their channels. A file
+// that ends before its picture does is an error, not half a picture. Thread-safe. Throws DataError that begins with
+// `name`.
 PictureSize decode(const RawSample& sample, const DecodeLimits& limits, std::span<uint8_t> target,
                    const std::string& name);
 
-// The same for the part of the picture that `choose` wants, told the size of the whole, which `target` must have room
-// for all the same. The result holds that part, or more: only JPEGs and pixels that are not shrunk save work by it, all
-// others are decoded whole. Neither the pixels nor whether a file is refused depend on the part.
+// The same for what `choose` wants of the picture, told the size of the whole, which `target` must have room for all
+// the same. The result holds that part, or more: only JPEGs and pixels that are not shrunk save work by it, all others
+// are decoded whole. A JPEG is decoded at the largest of 1/2, 1/4 and 1/8 that is not above 1 / spacing. Neither the
+// pixels nor whether a file is refused depend on the part.
 DecodedRegion decode_region(const RawSample& sample, const DecodeLimits& limits,
-                            const std::function<Region(const PictureSize&)>& choose, std::span<uint8_t> target,
+                            const std::function<Wanted(const PictureSize&)>& choose, std::span<uint8_t> target,
                             const std::string& name);
 
 // What the error says, without the name of the sample in front.

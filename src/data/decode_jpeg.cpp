@@ -137,8 +137,16 @@ void read_rows(jpeg_decompress_struct& info, int rows, uint8_t* rgb) {
 }
 
 // Whether a part has the pixels of the whole. Not where libjpeg smooths a progressive file that lacks coefficients: it
-// looks two blocks far, and takes the edge of the part for the edge of the picture.
+// looks two blocks far, and takes the edge of the part for the edge of the picture. Nor where a component of 4:1:0 is
+// made larger by its DCT and then by upsampling: jpeg_crop_scanline counts its columns as if by upsampling alone.
 bool can_decode_part(const jpeg_decompress_struct& info) {
+  for (int i = 0; i < info.num_components; ++i) {
+    const jpeg_component_info& component = info.comp_info[i];
+    const bool by_dct = component.DCT_scaled_size != info.min_DCT_scaled_size;
+    if (by_dct &&
+        component.h_samp_factor * component.DCT_scaled_size != info.max_h_samp_factor * info.min_DCT_scaled_size)
+      return false;
+  }
   if (info.coef_bits == nullptr) return true;
   for (int component = 0; component < info.num_components; ++component)
     for (int k = 0; k < DCTSIZE2; ++k)

@@ -36,9 +36,10 @@ void check(const LoaderOptions& options, const Dataset& dataset) {
   require(options.threads >= 1 && options.threads <= 1024, "number of threads", "1 to 1024",
           std::to_string(options.threads));
   require(options.slots >= 2, "number of slots", "at least 2", std::to_string(options.slots));
-  require(options.max_side >= 0, "max_side", "a length in pixels, or 0", std::to_string(options.max_side));
+  require(options.decode.max_side >= 0, "max_side", "a length in pixels, or 0",
+          std::to_string(options.decode.max_side));
   require(options.max_bad >= 0 && options.max_bad <= 1, "max_bad", "0 to 1", std::to_string(options.max_bad));
-  require(options.max_pixels >= 1, "max_pixels", "at least 1", std::to_string(options.max_pixels));
+  require(options.decode.max_pixels >= 1, "max_pixels", "at least 1", std::to_string(options.decode.max_pixels));
   require(options.first_step >= 0, "first_step", "at least 0", std::to_string(options.first_step));
   require(options.group >= 1, "group", "at least 1", std::to_string(options.group));
   require(options.repeats >= 1 && options.repeats <= dataset.size(), "number of repeats (--repeats)",
@@ -63,8 +64,10 @@ DecodeLimits decode_limits(const LoaderOptions& options) {
   constexpr int kDefaultTimes = 8;  // of the network's input
   const int side = std::max(options.augment.height, options.augment.width);
   DecodeLimits limits;
-  limits.max_pixels = options.max_pixels;
-  limits.max_side = options.max_side > 0 ? options.max_side : kDefaultTimes * side;
+  limits.max_pixels = options.decode.max_pixels;
+  limits.max_side = options.decode.max_side > 0 ? options.decode.max_side : kDefaultTimes * side;
+  limits.background = options.decode.background;
+  limits.full_decode = options.decode.full_decode;
   limits.max_seconds = options.max_decode_seconds;
   return limits;
 }

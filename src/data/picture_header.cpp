@@ -1,5 +1,6 @@
 #include "data/picture_header.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -22,6 +23,8 @@ std::string_view name_of(PictureFormat format) {
       return "TIFF";
     case PictureFormat::pnm:
       return "PNM";
+    case PictureFormat::gif:
+      return "GIF";
   }
   return "";
 }
@@ -223,7 +226,6 @@ void read_webp(PictureBytes& bytes, PictureHeader& header) {
     header.channels = (packed >> 28 & 1) != 0 ? 4 : 3;
   } else if (bytes.starts_with("VP8X", 12)) {
     const uint32_t flags = bytes.u8(20);
-    if ((flags & 2) != 0) throw DataError("the WebP is animated, which is not supported");
     const int64_t width = (bytes.little32(23) >> 8) + 1, height = (bytes.little32(26) >> 8) + 1;
     if (width > kMaxPictureSide || height > kMaxPictureSide) return;
     header.width = static_cast<int>(width);
@@ -264,6 +266,7 @@ void read_pnm(PictureBytes& bytes, PictureHeader& header) {
   if (most < 1 || most > 65535)
     throw DataError("the PNM has the largest value " + std::to_string(most) + ": expected 1 to 65535");
   header.channels = kind == 3 || kind == 6 ? 3 : 1;
+  header.white = static_cast<int>(most);
   header.bits = kind == 4 ? 1 : header.channels * (most > 255 ? 16 : 8);
   if (width > kMaxPictureSide || height > kMaxPictureSide) return;
   header.width = static_cast<int>(width);
@@ -272,6 +275,33 @@ void read_pnm(PictureBytes& bytes, PictureHeader& header) {
   const int64_t needed = raw ? (width * header.bits + 7) / 8 * height : 0;
   // One white space, then the rows.
   if (!bytes.reaches(at + needed)) throw DataError("the PNM ends before its picture does");
+}
+
+// The length of the sub-blocks at `at` with the empty one that ends them.
+int64_t gif_blocks(PictureBytes& bytes, int64_t at) {
+  const int64_t start = at;
+  while (const uint32_t length = bytes.u8(at)) at += 1 + length;
+  return at + 1 - start;
+}
+int64_t gif_colours(uint32_t flags) { return (flags & 0x80) != 0 ? int64_t{3} << ((flags & 7) + 1) : 0; }
+
+// The screen, made larger where the first picture needs it, as viewers do.
+void read_gif(PictureBytes& bytes, PictureHeader& header) {
+  header.channels = 4;
+  header.width = static_cast<int>(bytes.little16(6));
+  header.height = static_cast<int>(bytes.little16(8));
+  for (int64_t at = 13 + gif_colours(bytes.u8(10));;) {
+    const uint32_t block = bytes.u8(at);
+    if (block == 0x21) {
+      at += 2 + gif_blocks(bytes, at + 2);
+    } else if (block == 0x2C) {
+      header.width = std::max(header.width, static_cast<int>(bytes.little16(at + 1) + bytes.little16(at + 5)));
+      header.height = std::max(header.height, static_cast<int>(bytes.little16(at + 3) + bytes.little16(at + 7)));
+      return;
+    } else {
+      throw DataError(block == 0x3B ? "the GIF has no picture" : "the GIF has a block of an unknown kind");
+    }
+  }
 }
 
 }  // namespace
@@ -315,10 +345,11 @@ PictureHeader read_picture_header(PictureBytes& bytes) {
   } else if (bytes.starts_with("P") && bytes.u8(1) >= '1' && bytes.u8(1) <= '6') {
     header.format = PictureFormat::pnm;
     read_pnm(bytes, header);
-  } else if (bytes.starts_with("GIF8")) {
-    throw DataError("GIF is not supported: convert it to PNG");
+  } else if (bytes.starts_with("GIF87a") || bytes.starts_with("GIF89a")) {
+    header.format = PictureFormat::gif;
+    read_gif(bytes, header);
   } else {
-    throw DataError("not a picture: expected JPEG, PNG, BMP, WebP, TIFF or PNM");
+    throw DataError("not a picture: expected JPEG, PNG, BMP, WebP, TIFF, PNM or GIF");
   }
   if (header.width < 1 || header.height < 1)
     throw DataError("the " + std::string(name_of(header.format)) + " declares an empty or impossible size");

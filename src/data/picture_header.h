@@ -1,6 +1,7 @@
 // What a picture file says about itself, read by our own code before any decoder sees it. Formats are told by magic
 // number from a fixed list; nothing is allocated by a declared size; any bytes at all give a header or a DataError.
-// Sources: ITU-T T.81 (JPEG), Exif 2.3, PNG third edition, the Windows DIB headers, RFC 9649 (WebP), TIFF 6.0, Netpbm.
+// Sources: ITU-T T.81 (JPEG), Exif 2.3, PNG third edition, the Windows DIB headers, RFC 9649 (WebP), TIFF 6.0, Netpbm,
+// GIF 89a.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +13,9 @@
 
 namespace convolt {
 
-enum class PictureFormat : uint8_t { jpeg, png, bmp, webp, tiff, pnm };
+enum class PictureFormat : uint8_t { jpeg, png, bmp, webp, tiff, pnm, gif };
 
-// "JPEG", "PNG", "BMP", "WebP", "TIFF", "PNM".
+// "JPEG", "PNG", "BMP", "WebP", "TIFF", "PNM", "GIF".
 std::string_view name_of(PictureFormat format);
 
 struct PictureHeader {
@@ -23,6 +24,7 @@ struct PictureHeader {
   int channels = 0;           // as stored: 1 grey or palette index, 2 grey and alpha, 3, 4 with alpha or CMYK
   int orientation = 1;        // how the stored rows are turned: Exif 1..8 (JPEG and TIFF; 1 elsewhere)
   int64_t bits = 8;           // of one stored pixel, all channels
+  int white = 255;            // the largest level of a PNM
 
   bool transposed() const { return orientation >= 5; }
   int stored_width() const { return transposed() ? height : width; }

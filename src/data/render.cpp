@@ -22,9 +22,10 @@ std::vector<uint8_t> denormalised(std::span<const float> values, const AugmentOp
 
 }  // namespace
 
-DecodedPicture decode_sample(const Dataset& dataset, int64_t i, const AugmentOptions& options, int max_side) {
+DecodedPicture decode_sample(const Dataset& dataset, int64_t i, const AugmentOptions& options,
+                             const DecodeOptions& decoding) {
   prepare_decoder();
-  const DecodeLimits limits = decode_limits({.max_side = max_side, .augment = options});
+  const DecodeLimits limits = decode_limits({.decode = decoding, .augment = options});
   const RawSample raw = dataset.read(i);
   DecodedPicture picture;
   try {

@@ -19,9 +19,10 @@ struct DecodedPicture {
   std::vector<uint8_t> pixels;  // u8 [height, width, channels]
 };
 
-// Sample i as the loader decodes it. `options` and `max_side` (0: the default) set how far it is shrunk, as in
-// LoaderOptions. Throws DataError, with the name, when it cannot be read.
-DecodedPicture decode_sample(const Dataset& dataset, int64_t i, const AugmentOptions& options, int max_side = 0);
+// The whole of sample i as the loader decodes it under these options. Throws DataError, with the name, when it cannot
+// be read.
+DecodedPicture decode_sample(const Dataset& dataset, int64_t i, const AugmentOptions& options,
+                             const DecodeOptions& decode = {});
 
 // The first `count` pictures of a batch on the device (records and pixels of `input`) after augmentation, as u8 [count,
 // options.height, options.width, options.channels]: value * std + mean, rounded; erased parts, 0 to the network, are

@@ -43,13 +43,12 @@ struct Group {
 
 DecodeLimits limits_of(const ModelCard& card, const PredictorOptions& o) {
   if (o.workers < 1) throw UsageError("a predictor needs at least 1 decode thread, found " + std::to_string(o.workers));
-  if (o.max_side < 0)
-    throw UsageError("a predictor's max_side is a length in pixels, or 0; found " + std::to_string(o.max_side));
-  if (o.max_pixels < 1)
-    throw UsageError("a predictor's max_pixels is at least 1, found " + std::to_string(o.max_pixels));
+  if (o.decode.max_side < 0)
+    throw UsageError("a predictor's max_side is a length in pixels, or 0; found " + std::to_string(o.decode.max_side));
+  if (o.decode.max_pixels < 1)
+    throw UsageError("a predictor's max_pixels is at least 1, found " + std::to_string(o.decode.max_pixels));
   LoaderOptions loader;
-  loader.max_side = o.max_side;
-  loader.max_pixels = o.max_pixels;
+  loader.decode = o.decode;
   loader.augment = card.preprocessing;
   check(loader.augment);
   return decode_limits(loader);

@@ -43,8 +43,7 @@ LoaderOptions training_loader(const TrainOptions& o, int64_t first_step) {
   l.bad_samples = o.bad_samples;
   l.max_bad = o.max_bad;
   l.seed = o.seed;
-  l.max_side = o.max_side;
-  l.max_pixels = o.max_pixels;
+  l.decode = o.decode;
   l.resident = o.resident;
   l.augment = o.augment;
   l.mixing = o.mixing;
@@ -59,8 +58,7 @@ EvalOptions validation_of(const TrainOptions& o) {
   e.workers = o.workers;
   e.dtype = o.dtype;
   e.tf32 = o.tf32;
-  e.max_side = o.max_side;
-  e.max_pixels = o.max_pixels;
+  e.decode = o.decode;
   e.resident = o.resident;
   e.bad_samples = o.bad_samples;
   e.views = o.views;

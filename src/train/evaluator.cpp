@@ -17,8 +17,7 @@ LoaderOptions loader_options(const EvalOptions& o) {
   l.threads = o.workers;
   l.training = false;
   l.bad_samples = o.bad_samples;
-  l.max_side = o.max_side;
-  l.max_pixels = o.max_pixels;
+  l.decode = o.decode;
   l.resident = o.resident;
   l.augment = o.preprocessing;
   return l;

@@ -38,7 +38,8 @@ inline Bytes textured(int width, int height, int components) {
   return pixels;
 }
 
-inline Bytes write_jpeg(const JpegKind& kind, int width, int height) {
+// Of `pixels`, or of textured() ones where there are none.
+inline Bytes write_jpeg(const JpegKind& kind, int width, int height, Bytes pixels = {}) {
   jpeg_compress_struct info;
   jpeg_error_mgr errors;
   info.err = jpeg_std_error(&errors);
@@ -65,7 +66,7 @@ inline Bytes write_jpeg(const JpegKind& kind, int width, int height) {
   info.restart_interval = kind.restart;
   info.arith_code = kind.arithmetic ? TRUE : FALSE;
   jpeg_start_compress(&info, TRUE);
-  Bytes pixels = textured(width, height, info.input_components);
+  if (pixels.empty()) pixels = textured(width, height, info.input_components);
   for (int y = 0; y < height; ++y) {
     uint8_t* row = pixels.data() + static_cast<size_t>(y) * static_cast<size_t>(width * info.input_components);
     jpeg_write_scanlines(&info, &row, 1);

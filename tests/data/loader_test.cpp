@@ -85,7 +85,7 @@ TEST_P(LoaderTest, PartsOfJpegsAreThoseOfTheWholeForAnyThreadsAndAfterAResume) {
     dataset.put(i, i == 5 ? Bytes(files[5].begin(), files[5].end() - 30) : files.back());
   }
   LoaderOptions o = options(4, 1);
-  o.max_side = 200;
+  o.decode = {.max_side = 200, .full_decode = true};
   const auto one = take(*Loader::create(context(), dataset, o), 4, 9);
   for (const auto& batch : one)
     for (const Row& row : batch) {

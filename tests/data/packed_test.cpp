@@ -251,7 +251,8 @@ protected:
     LoaderOptions o = options(4, 3);
     o.augment.geometry = AugmentOptions::Geometry::random_resized_crop;
     o.training = training;
-    o.max_side = 200;  // nothing is shrunk: a decoder shrinks JPEGs otherwise than pixels
+    // Nothing is shrunk: a decoder shrinks JPEGs otherwise than pixels.
+    o.decode = {.max_side = 200, .full_decode = true};
     return take(*Loader::create(context(), set, o), 4, training ? 13 : 100);
   }
 };

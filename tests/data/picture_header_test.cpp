@@ -108,20 +108,36 @@ TEST(PictureHeader, WhatIsRefused) {
   const auto reason = [](const Bytes& bytes) { return message_of<DataError>([&] { read_picture_header(bytes); }); };
   EXPECT_THAT(reason({}), HasSubstr("not a picture"));
   EXPECT_THAT(reason(bytes_of("hello, this is a text")), HasSubstr("not a picture"));
-  EXPECT_THAT(reason(bytes_of("GIF89a\1\0\1\0")), HasSubstr("GIF is not supported"));
+  EXPECT_THAT(reason(bytes_of("GIF89a\1\0\1\0")), HasSubstr("ends within its header"));
   Bytes png = encode(".png", 3, 3, CV_8UC3);
   png[16] = 0x7F;  // a width of 2 billion
   EXPECT_THAT(reason(png), HasSubstr("impossible size"));
   EXPECT_THAT(reason(bytes_of("RIFF\0\0\0\0WEBPVP8X\x0A\0\0\0") + Bytes(10, 2)), HasSubstr("not a picture"));
 }
 
-TEST(PictureHeader, AnimatedWebpIsRefused) {
-  Bytes webp = bytes_of("RIFF____WEBPVP8X") + Bytes{10, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 4, 0, 0};
-  EXPECT_THAT(message_of<DataError>([&] { read_picture_header(webp); }), HasSubstr("animated"));
-  webp[20] = 16;
-  const PictureHeader header = read_picture_header(webp);
+TEST(PictureHeader, OfAnExtendedWebpIsItsCanvas) {
+  for (const uint8_t flags : {16, 18}) {  // with alpha, and animated too
+    const Bytes webp = bytes_of("RIFF____WEBPVP8X") + Bytes{10, 0, 0, 0, flags, 0, 0, 0, 4, 0, 0, 4, 0, 0};
+    const PictureHeader header = read_picture_header(webp);
+    EXPECT_EQ(header.width, 5);
+    EXPECT_EQ(header.channels, 4);
+  }
+}
+
+// A screen of 2 x 3 with a table of 2 colours, a comment, and a picture of 4 x 1 at (1, 1).
+TEST(PictureHeader, OfAGifIsTheScreenAndItsFirstPicture) {
+  const Bytes screen = bytes_of("GIF89a") + Bytes{2, 0, 3, 0, 0x80, 0, 0} + Bytes(6, 9);
+  const Bytes comment{0x21, 0xFE, 2, 'h', 'i', 1, '!', 0};
+  const PictureHeader header = read_picture_header(screen + comment + Bytes{0x2C, 1, 0, 1, 0, 4, 0, 1, 0});
+  EXPECT_EQ(header.format, PictureFormat::gif);
   EXPECT_EQ(header.width, 5);
-  EXPECT_EQ(header.channels, 4);
+  EXPECT_EQ(header.height, 3);
+  const auto reason = [&](const Bytes& rest) {
+    return message_of<DataError>([&] { read_picture_header(screen + rest); });
+  };
+  EXPECT_THAT(reason(comment), HasSubstr("ends within its header"));
+  EXPECT_THAT(reason({0x3B}), HasSubstr("the GIF has no picture"));
+  EXPECT_THAT(reason({0x00}), HasSubstr("a block of an unknown kind"));
 }
 
 TEST(PictureHeader, AllExifOrientationsInBothByteOrders) {

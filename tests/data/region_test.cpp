@@ -67,9 +67,9 @@ protected:
     }
   };
   // Without a region: all.
-  static Part decode_part(const Bytes& file, const Region* region, const DecodeLimits& limits = {}) {
+  Part decode_part(const Bytes& file, const Region* region, const DecodeLimits& limits = {}) const {
     const auto choose = [&](const PictureSize& size) {
-      return region ? *region : Region{0, 0, size.width, size.height};
+      return Wanted{region ? *region : Region{0, 0, size.width, size.height}, spacing_};
     };
     Part part;
     RawSample sample;
@@ -91,14 +91,18 @@ protected:
   void expect_parts_of_whole(const Bytes& file, int parts, const std::string& what, const DecodeLimits& limits = {}) {
     const Part whole = decode_part(file, nullptr, limits);
     ASSERT_EQ(whole.error, "") << what;
+    RawSample sample;
+    sample.bytes = file;
+    const PictureSize size = decoded_size(sample, limits);
     for (int i = 0; i < parts; ++i) {
-      const Region r = any(whole.decoded.size);
+      const Region r = any(size);
       const Part part = decode_part(file, &r, limits);
       const std::string place = what + fmt(r);
       ASSERT_EQ(part.error, "") << place;
       ASSERT_EQ(part.decoded.size, whole.decoded.size) << place;
-      ASSERT_TRUE(holds(part.decoded.region, r)) << place << " in" << fmt(part.decoded.region);
-      ASSERT_TRUE(part.cut(r) == whole.cut(r)) << place;
+      const Region needed = covering(part.decoded, r);
+      ASSERT_TRUE(holds(part.decoded.region, needed)) << place << " in" << fmt(part.decoded.region);
+      ASSERT_TRUE(part.cut(needed) == whole.cut(needed)) << place;
     }
   }
   static std::string fmt(const Region& r) {
@@ -107,6 +111,7 @@ protected:
   }
 
   std::mt19937 random_{7};
+  double spacing_ = 1;
 };
 
 TEST_F(DecodeRegion, HasThePixelsOfTheWhole) {
@@ -115,12 +120,23 @@ TEST_F(DecodeRegion, HasThePixelsOfTheWhole) {
       expect_parts_of_whole(write_jpeg(kind, size.width, size.height), 60, kind.name);
 }
 
+TEST_F(DecodeRegion, HasThePixelsOfTheWholeAtAScale) {
+  for (spacing_ = 2; spacing_ <= 8; spacing_ *= 2)
+    for (const JpegKind& kind : kKinds)
+      for (const PictureSize& size : kSizes)
+        expect_parts_of_whole(write_jpeg(kind, size.width, size.height), 20,
+                              kind.name + " at 1/" + std::to_string(spacing_));
+}
+
 TEST_F(DecodeRegion, IsUprightInAllExifOrientations) {
-  for (const JpegKind& kind : {kKinds[0], kKinds[9]})
-    for (const PictureSize& size : {kSizes[0], kSizes[2]})
-      for (int orientation = 1; orientation <= 8; ++orientation)
-        expect_parts_of_whole(with_exif(write_jpeg(kind, size.width, size.height), orientation, false), 25,
-                              kind.name + " turned " + std::to_string(orientation));
+  for (const double spacing : {1, 2})
+    for (const JpegKind& kind : {kKinds[0], kKinds[9]})
+      for (const PictureSize& size : {kSizes[0], kSizes[2]})
+        for (int orientation = 1; orientation <= 8; ++orientation) {
+          spacing_ = spacing;
+          expect_parts_of_whole(with_exif(write_jpeg(kind, size.width, size.height), orientation, false), 25,
+                                kind.name + " turned " + std::to_string(orientation));
+        }
 }
 
 TEST_F(DecodeRegion, OfAShrunkPictureIsOfTheShrunkSize) {
@@ -140,14 +156,14 @@ TEST_F(DecodeRegion, OfPixelsIsWhatIsWantedUnlessTheyAreShrunk) {
     const auto decoded = decode_region(
         raw, {.max_side = max_side},
         [&](const PictureSize&) {
-          return Region{1, 2, 2, 1};
+          return Wanted{{1, 2, 2, 1}};
         },
         target, "");
     EXPECT_EQ(decoded.region, max_side == 9 ? (Region{1, 2, 2, 1}) : (Region{0, 0, 5, 4}));
   }
   Bytes target(raw.bytes.size());
   decode_region(
-      raw, {}, [&](const PictureSize&) { return wanted; }, target, "raw");
+      raw, {}, [&](const PictureSize&) { return Wanted{wanted}; }, target, "raw");
   for (int y = 0; y < wanted.height; ++y)
     for (int i = 0; i < 3 * wanted.width; ++i)
       EXPECT_EQ(target[static_cast<size_t>(3 * wanted.width * y + i)],

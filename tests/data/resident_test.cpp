@@ -41,7 +41,7 @@ TEST_P(ResidentTest, GivesTheBatchesOfOneThatDecodesForEach) {
   }
   dataset.spoil(5);
   LoaderOptions o = options(4);
-  o.max_side = 100;  // some are shrunk
+  o.decode = {.max_side = 100, .full_decode = true};  // some are shrunk
   o.augment.geometry = AugmentOptions::Geometry::random_resized_crop;
   expect_same(dataset, o, 9);
   o.first_step = 5;
@@ -88,7 +88,7 @@ private:
 TEST_P(ResidentTest, LargeSetsTravelInParts) {
   const Fields dataset(35, 1500);
   LoaderOptions o = options(5);
-  o.max_side = 1500;
+  o.decode.max_side = 1500;
   const auto loader = Loader::create(context(), dataset, resident(o));
   EXPECT_LT(loader->slot_bytes(), 1500 * 1500);
   Batch batch;
@@ -107,7 +107,7 @@ TEST_P(ResidentTest, LargeSetsTravelInParts) {
 
 TEST_P(ResidentTest, WhatIsTooLargeIsRefused) {
   LoaderOptions o = options(4);
-  o.max_side = 14000;
+  o.decode.max_side = 14000;
   const std::string message = message_of<OutOfMemoryError>(
       [&] { static_cast<void>(Loader::create(context(), Fields(100'000, 14'000), resident(o))); });
   EXPECT_THAT(message, HasSubstr("the decoded pictures take 19600"));

@@ -39,7 +39,7 @@ protected:
     o.augment.geometry = AugmentOptions::Geometry::random_resized_crop;
     o.augment.rotate = 20;
     o.augment.erase = 0.3F;
-    o.max_side = 200;
+    o.decode.max_side = 200;
     return o;
   }
   uint64_t hash(const Dataset& set, const LoaderOptions& o, int count) const {

@@ -38,7 +38,7 @@ AugmentSample whole_of(const RawSample& file, const AugmentOptions& o, uint32_t 
 AugmentSample part_of(const RawSample& file, const AugmentOptions& o, uint32_t epoch) {
   AugmentSample sample;
   sample.picture.resize(1 << 18);
-  const View view = decode_view(file, o, {kSeed, epoch, 9}, {}, sample.picture, "file");
+  const View view = decode_view(file, o, {kSeed, epoch, 9}, {.full_decode = true}, sample.picture, "file");
   sample.picture.resize(static_cast<size_t>(view.bytes));  // the end, so that a read beyond it is found
   sample.record = view.record;
   return sample;

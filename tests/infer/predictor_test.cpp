@@ -153,7 +153,7 @@ TEST_F(PredictorTest, SharesWeightsThatChange) {
 TEST_F(PredictorTest, OptionsOutOfRange) {
   EXPECT_THROW(predictor(0), UsageError);
   EXPECT_THROW(predictor(1, 0), UsageError);
-  EXPECT_THROW(Predictor(graph_, *params_, made_card(), {.max_side = -1}), UsageError);
+  EXPECT_THROW(Predictor(graph_, *params_, made_card(), {.decode = {.max_side = -1}}), UsageError);
 }
 
 TEST(Prediction, ByHand) {

@@ -1,9 +1,33 @@
 """Faults that test_data must find, as kernel_mutations.py has those of test_kernels."""
 STREAM = "Devices/Stream.*:Devices/LoaderTest.*:Devices/LoaderLife.*:Order.*:PictureCapacity.*"
 INDEX = "FolderIndexTest.*"
+DECODE = "ScaledDecode.*:DecodeRegion.*:Gif.*:WebP.*:Background.*:Pnm.*"
 
 # file: (filter of the tests; mutations)
 DATA = {
+    "src/data/view.cpp": (DECODE, [
+        ("constant", "std::min(std::abs(a), std::abs(d))", "std::max(std::abs(a), std::abs(d)) + 1"),
+        ("index", "record.map[i] * axes[axis]->factor + shift", "record.map[i] * axes[axis]->factor"),
+        ("index", "record.map[i] * axes[axis]->factor + shift", "record.map[i] + shift"),
+        ("index", "blends ? spacing_of(record) : 1", "spacing_of(record)"),
+    ]),
+    "src/data/decode.cpp": (DECODE, [
+        ("constant", "while (scale > 1 && scale > limit) scale /= 2;", "while (scale > 1 && scale / 2 > limit) scale /= 2;"),
+        ("index", "(limits.full_decode ? 1 : wanted.spacing) * per_pixel", "(limits.full_decode ? 1 : wanted.spacing)"),
+        ("index", "turning.transposed ? turning.rows_mirrored : turning.columns_mirrored", "turning.columns_mirrored"),
+        ("sign", "(*background)[c] * (255 - alpha)", "(*background)[c] * (256 - alpha)"),
+        ("constant", "255.0 / header.white", "1.0 / 256"),
+    ]),
+    "src/data/decode_jpeg.cpp": (DECODE, [
+        ("index", "if (by_dct && component", "if (false && component"),
+    ]),
+    "src/data/decode_gif.cpp": (DECODE, [
+        ("index", "{4, 8}, {2, 4}", "{2, 4}, {4, 8}"),
+        ("index", "+ place_.Left) * 4", ") * 4"),
+    ]),
+    "src/data/decode_webp.cpp": (DECODE, [
+        ("index", "if (features.has_animation) return", "if (false) return"),
+    ]),
     "src/data/batch_order.cpp": (STREAM, [
         ("index", "index / group() * part() * options_.ranks", "index / group() * part()"),
         ("index", "+ first_row() +", "+"),

@@ -19,9 +19,10 @@ namespace {
 struct AugmentCommand {
   DeviceFlags device;
   std::string path, format = "auto", model = "resnet18", out;
+  DecodeFlags decode;
   PictureFlags pictures;
   AugmentFlags augment;
-  int count = 8, variants = 6, max_side = 0;
+  int count = 8, variants = 6;
   uint64_t seed = 0;
   std::optional<int> sample, epoch;
   bool explain = false, json = false;
@@ -70,12 +71,12 @@ Row make_row(const AugmentCommand& c, Context& context, const Dataset& data, con
   row.file = printable(std::filesystem::path(data.name(sample)).filename().string());
   const uint32_t first = 0;
   const std::vector<uint8_t> original =
-      render(context, decode_sample(data, sample, seen, c.max_side), seen, c.seed, sample, {&first, 1});
+      render(context, decode_sample(data, sample, seen, c.decode.options()), seen, c.seed, sample, {&first, 1});
   row.tiles.push_back(bgr_of(original.data(), seen.height, seen.width, seen.channels));
   std::vector<uint32_t> epochs(static_cast<size_t>(c.variants));
   std::iota(epochs.begin(), epochs.end(), 0U);
   const std::vector<uint8_t> variants =
-      render(context, decode_sample(data, sample, trained, c.max_side), trained, c.seed, sample, epochs);
+      render(context, decode_sample(data, sample, trained, c.decode.options()), trained, c.seed, sample, epochs);
   const size_t bytes = variants.size() / epochs.size();
   for (const uint32_t epoch : epochs)
     row.tiles.push_back(bgr_of(variants.data() + epoch * bytes, trained.height, trained.width, trained.channels));
@@ -159,7 +160,7 @@ int run_explain(const AugmentCommand& c, const Dataset& data, const AugmentOptio
   if (i >= data.size())
     throw UsageError(fmt::format("--sample {}: '{}' has samples 0 to {}", i, printable(c.path), data.size() - 1));
   const int epoch = c.epoch.value_or(1);
-  const PictureSize size = decode_sample(data, i, o, c.max_side).size;
+  const PictureSize size = decode_sample(data, i, o, c.decode.options()).size;
   const std::vector<DrawnValues> drawn =
       explain(o, size.height, size.width, c.seed, static_cast<uint32_t>(epoch - 1), static_cast<uint64_t>(i));
   const std::string name = printable(data.name(i)), label = class_of(data, i);
@@ -221,10 +222,7 @@ Subcommand add_augment(CLI::App& program) {
   flags.group("Data");
   flags.option("--data-path,--data-dir", c->path, "a data set, as for convolt train").required();
   flags.option("--data-format", c->format, dataset_formats());
-  flags
-      .option("--max-side", c->max_side,
-              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      .check(at_least(0));
+  c->decode.add(flags);
   flags.group("Network");
   flags.option("--model", c->model, "the network whose picture size and augmentation are the defaults");
   c->pictures.add(flags, true);

@@ -13,7 +13,8 @@ struct LoaderCommand {
   BenchFlags flags{.sampling = {.samples = 7, .seconds = 10}};
   std::string path, format = "auto", model = "resnet18";
   std::vector<double> workers;
-  int batch = 128, batches = 2, max_side = 0;
+  DecodeFlags decode;
+  int batch = 128, batches = 2;
   bool no_index = false;
 };
 
@@ -71,7 +72,7 @@ int run_loader(const LoaderCommand& c) {
   bench::Record record = empty_record("loader", *context);
   LoaderOptions options;
   options.batch = c.batch;
-  options.max_side = c.max_side;
+  options.decode = c.decode.options();
   options.augment = make_pipeline(model, *data, {}, {}).training;
   const std::vector<int> threads = thread_counts(c);
   for (size_t i = 0; i < threads.size(); ++i) {
@@ -97,10 +98,7 @@ Subcommand add_bench_loader(CLI::App& bench) {
   flags.option("-j,--workers", c->workers, "decode threads to try, as in 1,2,4 [doubling up to the cores]")
       .delimiter(',');
   flags.option("--batches", c->batches, "batches in a row for one timing").check(at_least(1));
-  flags
-      .option("--max-side", c->max_side,
-              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      .check(at_least(0));
+  c->decode.add(flags);
   c->flags.add(flags);
   flags.footer("Example:\n  convolt bench loader --data-path DATA --model resnet50 -j 1,2,4");
   return {flags, [c] { return run_loader(*c); }};

@@ -1,4 +1,6 @@
 // Which data set, and which part of it.
+#include <fmt/format.h>
+
 #include <chrono>
 #include <cmath>
 #include <optional>
@@ -42,11 +44,7 @@ void DataFlags::add(FlagSet& flags, bool training) {
   add_no_index(flags, no_index);
   flags.option("-b,--batch-size", batch, "pictures in a batch").check(at_least(1));
   flags.option("-j,--workers", workers, "decode threads, 0 for as many as cores").check(at_least(0));
-  flags
-      .option("--max-side", max_side,
-              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      .check(at_least(0));
-  add_max_pixels(flags, max_pixels);
+  decode.add(flags);
   if (training)
     flags
         .option(
@@ -105,6 +103,38 @@ std::unique_ptr<Dataset> DataFlags::limited(std::unique_ptr<Dataset> data) const
                      " pictures is none");
   std::vector<int64_t> samples = stratified_sample(*data, count, 0);
   return subset(std::move(data), std::move(samples));
+}
+
+void DecodeFlags::add(FlagSet& flags) {
+  flags
+      .option("--max-side", options_.max_side,
+              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
+      .check(at_least(0));
+  add_max_pixels(flags, options_.max_pixels);
+  flags.toggle("--full-decode", options_.full_decode,
+               "decode JPEGs at their full size even where the crop has twice the pixels that the network sees; else "
+               "at 1/2, 1/4 or 1/8");
+  flags
+      .option(
+          "--background", background_,
+          "what shows through transparent pixels, R,G,B in 0..1, or one grey [the colours that they have themselves]")
+      .delimiter(',')
+      .expected(1, 3);
+}
+
+DecodeOptions DecodeFlags::options() const {
+  DecodeOptions options = options_;
+  if (background_.empty()) return options;
+  if (background_.size() == 2) throw UsageError("--background takes one value or three, found 2");
+  Background colour;
+  for (size_t c = 0; c < 3; ++c) {
+    const float level = background_[background_.size() == 1 ? 0 : c];
+    if (!(level >= 0 && level <= 1))
+      throw UsageError(fmt::format("--background: expected levels in 0..1, found {}", level));
+    colour[c] = static_cast<uint8_t>(std::lround(255 * level));
+  }
+  options.background = colour;
+  return options;
 }
 
 void add_max_pixels(FlagSet& flags, int64_t& max_pixels) {

@@ -47,12 +47,20 @@ struct MemoryFlags {
   std::optional<int64_t> bytes() const;
 };
 
+struct DecodeFlags {
+  void add(FlagSet& flags);
+  DecodeOptions options() const;
+
+private:
+  DecodeOptions options_;
+  std::vector<float> background_;
+};
+
 struct DataFlags {
   std::string path, validation_path, format = "auto";
   int batch = 128;
   int workers = 0;  // 0: as many as cores
-  int max_side = 0;
-  int64_t max_pixels = kMaxPixels;
+  DecodeFlags decode;
   bool resident = false;
   double validation_split = 0;  // of the training set; 0: the validation set is the data's own
   uint64_t split_seed = 0;

@@ -16,8 +16,8 @@ struct PredictCommand {
   PictureFlags pictures;
   NetworkFlags network;
   std::vector<std::string> inputs;
-  int batch = 16, workers = 2, top_k = 5, max_side = 0;
-  int64_t max_pixels = kMaxPixels;
+  int batch = 16, workers = 2, top_k = 5;
+  DecodeFlags decode;
   bool json = false;
 };
 
@@ -92,8 +92,7 @@ int run_predict(const PredictCommand& c) {
   options.dtype = c.device.type();
   options.tf32 = c.device.tf32();
   options.kernels = c.device.kernels.options();
-  options.max_side = c.max_side;
-  options.max_pixels = c.max_pixels;
+  options.decode = c.decode.options();
   Predictor predictor(*n.graph, *n.params, n.card, options);
   const Printer printer(n.card, c.top_k, c.json);
   bool failed = false;
@@ -115,11 +114,7 @@ Subcommand add_predict(CLI::App& program) {
   flags.option("--topk", c->top_k, "classes to name").check(at_least(1));
   flags.option("-b,--batch-size", c->batch, "pictures in a batch").check(at_least(1));
   flags.option("-j,--workers", c->workers, "decode threads").check(at_least(1));
-  flags
-      .option("--max-side", c->max_side,
-              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
-      .check(at_least(0));
-  add_max_pixels(flags, c->max_pixels);
+  c->decode.add(flags);
   c->pictures.add(flags, false);
   c->device.add(flags);
   flags.group("Options");

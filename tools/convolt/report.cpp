@@ -135,7 +135,7 @@ std::vector<Mistake> worst_mistakes(const ReportCommand& c, Context& context, co
     const std::vector<double> p =
         softmax(std::span(s.logits).subspan(at * static_cast<size_t>(card.classes), static_cast<size_t>(card.classes)));
     const int32_t label = s.labels[at], guess = s.evaluation.predicted[at];
-    const auto pixels = render(context, decode_sample(data, i, o, c.data.max_side), o, 0, i, {&epoch, 1});
+    const auto pixels = render(context, decode_sample(data, i, o, c.data.decode.options()), o, 0, i, {&epoch, 1});
     Mistake m{fs::path(data.name(i)).filename().string(), class_name(card, label), class_name(card, guess)};
     m.label_probability = p[static_cast<size_t>(label)];
     m.guess_probability = p[static_cast<size_t>(guess)];

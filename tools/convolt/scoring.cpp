@@ -36,8 +36,7 @@ EvalOptions eval_options(const DeviceFlags& device, const DataFlags& data, const
   options.dtype = device.type();
   options.tf32 = device.tf32();
   options.kernels = device.kernels.options();
-  options.max_side = data.max_side;
-  options.max_pixels = data.max_pixels;
+  options.decode = data.decode.options();
   options.preprocessing = network.card.preprocessing;
   return options;
 }

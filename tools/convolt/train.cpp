@@ -124,8 +124,7 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
   o.mixing = c.mixing.options();
   o.preprocessing = pipeline.evaluation;
   o.views = c.views;
-  o.max_side = c.data.max_side;
-  o.max_pixels = c.data.max_pixels;
+  o.decode = c.data.decode.options();
   o.resident = c.data.resident;
   o.sampler = c.data.sampling();
   o.repeats = c.data.repeats;

@@ -6,6 +6,7 @@
 
 #include "convolt/error.h"
 #include "data/decode.h"
+#include "gif_writer.h"
 #include "test_files.h"
 
 namespace convolt::test {
@@ -37,52 +38,9 @@ std::string refusal(const Bytes& file) {
   return "";
 }
 
-Bytes little(uint32_t value, int bytes) {
-  Bytes out;
-  for (int i = 0; i < bytes; ++i) out.push_back(static_cast<uint8_t>(value >> 8 * i));
-  return out;
-}
-
-// Indices 0 to 3, each after a clear code, so that codes stay at three bits.
-Bytes lzw(const Bytes& indices) {
-  Bytes data;
-  uint32_t bits = 0;
-  int count = 0;
-  const auto put = [&](uint32_t code) {
-    bits |= code << count;
-    for (count += 3; count >= 8; count -= 8, bits >>= 8) data.push_back(static_cast<uint8_t>(bits));
-  };
-  for (const uint8_t index : indices) {
-    put(4);
-    put(index);
-  }
-  put(5);
-  if (count > 0) data.push_back(static_cast<uint8_t>(bits));
-  return Bytes{2, static_cast<uint8_t>(data.size())} + data + Bytes{0};
-}
-
-constexpr uint8_t kColours[4][3] = {{10, 20, 30}, {200, 0, 0}, {0, 150, 0}, {70, 80, 250}};
-
-struct Frame {
-  uint32_t left, top, width, height;
-  Bytes indices;
-  bool interlaced = false;
-  int transparent = -1;
-};
-Bytes gif(uint32_t width, uint32_t height, const std::vector<Frame>& frames) {
-  Bytes file = bytes_of("GIF89a") + little(width, 2) + little(height, 2) + Bytes{0x81, 0, 0};
-  for (const auto& colour : kColours) file = file + Bytes(colour, colour + 3);
-  for (const Frame& f : frames) {
-    if (f.transparent >= 0) file = file + Bytes{0x21, 0xF9, 4, 1, 0, 0, static_cast<uint8_t>(f.transparent), 0};
-    file = file + Bytes{0x2C} + little(f.left, 2) + little(f.top, 2) + little(f.width, 2) + little(f.height, 2) +
-           Bytes{static_cast<uint8_t>(f.interlaced ? 0x40 : 0)} + lzw(f.indices);
-  }
-  return file + Bytes{0x3B};
-}
-
 Bytes colours_of(const Bytes& indices) {
   Bytes rgb;
-  for (const uint8_t index : indices) rgb.insert(rgb.end(), kColours[index], kColours[index] + 3);
+  for (const uint8_t index : indices) rgb.insert(rgb.end(), kGifColours[index], kGifColours[index] + 3);
   return rgb;
 }
 

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 seconds=${1:-600}
 shift || true
 targets=("$@")
-if [ $# = 0 ]; then targets=(checkpoint network configuration idx cifar packed numpy manifest tuning index tar zip); fi
+if [ $# = 0 ]; then targets=(checkpoint network configuration idx cifar packed numpy manifest tuning index picture tar zip); fi
 # -w: clang does not know all of g++'s warnings.
 cmake -S . -B build/fuzz -G Ninja -DCONVOLT_CUDA=OFF -DCONVOLT_OPENMP=OFF -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_FLAGS=-w \
   -DCONVOLT_SANITIZE=fuzzer-no-link,address,undefined >/dev/null

@@ -14,6 +14,7 @@
 #include "data/packed_format.h"
 #include "fuzz/archive_targets.h"
 #include "fuzz/index_target.h"
+#include "fuzz/picture_target.h"
 #include "io/config_file.h"
 #include "io/safetensors.h"
 #include "support/temp_folder.h"
@@ -339,6 +340,7 @@ const std::vector<FuzzTarget>& fuzz_targets() {
                                                {"manifest", read_manifest, manifest_seeds},
                                                {"tuning", read_tuning_text, tuning_seeds},
                                                {"index", read_index, index_seeds},
+                                               {"picture", read_picture, picture_seeds},
                                                {"tar", read_tar, tar_seeds},
                                                {"zip", read_zip, zip_seeds}};
   return targets;

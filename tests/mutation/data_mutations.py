@@ -19,7 +19,7 @@ DATA = {
         ("constant", "255.0 / header.white", "1.0 / 256"),
     ]),
     "src/data/decode_jpeg.cpp": (DECODE, [
-        ("index", "if (by_dct && component", "if (false && component"),
+        ("index", "if (by_dct &&", "if (false &&"),
     ]),
     "src/data/decode_gif.cpp": (DECODE, [
         ("index", "{4, 8}, {2, 4}", "{2, 4}, {4, 8}"),

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,8 +23,11 @@ struct ArchiveMember {
   int64_t bytes = 0;  // unpacked
   int64_t place = 0;  // where its bytes begin in a tar; its number in a zip
   Kind kind = Kind::file;
-  int32_t label = -1;  // the class that a .cls or .json file names; -1 for none
+  int32_t label = -1;               // the class that a .cls or .json file names; -1 for none
+  int32_t height = -1, width = -1;  // of an upright picture; 0 where it is none, -1 where nobody has looked
 };
+
+constexpr int32_t kMostClasses = 1'000'000;  // that WebDataset may number
 
 // The components of a member's path joined by '/', without leading '/' and "./"; empty for what counts as hidden: any
 // component that begins with a dot (so ".." too), and the folder __MACOSX of zips.
@@ -41,6 +45,10 @@ public:
 
   const std::filesystem::path& path() const { return path_; }
   const std::vector<ArchiveMember>& members() const { return members_; }
+  void set_extent(uint32_t member, const PictureExtent& extent) {
+    members_[member].height = extent.height;
+    members_[member].width = extent.width;
+  }
   // For messages: "set.tar/train/a/1.jpg", below the path of the archive.
   std::string name_of(const ArchiveMember& member) const { return (path_ / member.name).string(); }
 
@@ -58,11 +66,15 @@ private:
   std::filesystem::path path_;
 };
 
+// What an archive has is known from an earlier start, or listed now.
+using KnownMembers = std::optional<std::vector<ArchiveMember>>;
+
 // A kind of container.
 struct Container {
-  std::string_view name;                                           // "tar"
-  bool (*named)(std::string_view file);                            // by the end of a file's name
-  std::unique_ptr<Archive> (*open)(const std::filesystem::path&);  // lists it; throws DataError or FormatError
+  std::string_view name;                 // "tar"
+  bool (*named)(std::string_view file);  // by the end of a file's name
+  // Throws DataError or FormatError.
+  std::unique_ptr<Archive> (*open)(const std::filesystem::path&, KnownMembers known);
 };
 extern const Container kTar, kZip;
 

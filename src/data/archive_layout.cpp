@@ -16,7 +16,6 @@ using Kind = ArchiveMember::Kind;
 
 constexpr std::array<std::string_view, 11> kPictures{"jpg", "jpeg", "png", "webp", "bmp", "gif",
                                                      "tif", "tiff", "ppm", "pgm",  "pnm"};
-constexpr int32_t kMostClasses = 1'000'000;
 
 struct Key {
   std::string_view key;   // up to the first dot of the last component

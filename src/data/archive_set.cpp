@@ -2,22 +2,70 @@
 #include <algorithm>
 
 #include "convolt/error.h"
-#include "data/archive.h"
-#include "data/archive_layout.h"
+#include "data/archive_index.h"
+#include "data/measure.h"
+#include "data/parallel_for.h"
 
 namespace convolt {
 namespace {
 
 namespace fs = std::filesystem;
 
+// Open archives, each with its index.
+class IndexedArchives {
+public:
+  IndexedArchives(const std::vector<fs::path>& paths, const Container& container, const IndexOptions& options,
+                  int64_t now) {
+    for (const fs::path& path : paths) {
+      indexes_.emplace_back(path, options, now);
+      KnownMembers known = indexes_.back().members();
+      fresh_.push_back(!known);
+      archives_.push_back(container.open(path, std::move(known)));
+    }
+  }
+
+  const Archives& all() const { return archives_; }
+  void prepare() {
+    for (const auto& archive : archives_) archive->prepare();
+  }
+  // Reads the headers of those samples that no index knows, if it can be kept.
+  void measure(const std::vector<ArchiveSample>& samples, const IndexOptions& options) {
+    std::vector<ArchiveSample> unknown;
+    for (const ArchiveSample& s : samples)
+      if (indexes_[s.archive].keeps() && archives_[s.archive]->members()[s.member].height < 0) unknown.push_back(s);
+    MeasureProgress progress(options, unknown.size());
+    parallel_for(static_cast<int64_t>(unknown.size()), threads_of(options), [&](int64_t i) {
+      const ArchiveSample& s = unknown[static_cast<size_t>(i)];
+      Archive& archive = *archives_[s.archive];
+      const auto extent = read_extent([&](int64_t offset, std::span<uint8_t> into) {
+        return archive.read_part(archive.members()[s.member], offset, into);
+      });
+      if (extent) archive.set_extent(s.member, *extent);
+      progress.next();
+    });
+    for (const ArchiveSample& s : unknown) fresh_[s.archive] = true;
+  }
+  void keep() const {
+    for (size_t a = 0; a < archives_.size(); ++a)
+      if (fresh_[a] && indexes_[a].keeps()) indexes_[a].keep(*archives_[a]);
+  }
+
+private:
+  Archives archives_;
+  std::vector<ArchiveIndex> indexes_;
+  std::vector<bool> fresh_;  // more is known than the index says
+};
+
 class ArchiveSet final : public Dataset {
 public:
-  ArchiveSet(Archives archives, ArchiveSamples samples, std::string description)
+  ArchiveSet(IndexedArchives archives, ArchiveSamples samples, std::string description)
       : archives_(std::move(archives)), samples_(std::move(samples.samples)), description_(std::move(description)) {
     class_names_ = std::move(samples.classes);
   }
-  void prepare() {
-    for (const auto& archive : archives_) archive->prepare();
+  void prepare(const IndexOptions& options) {
+    archives_.prepare();
+    archives_.measure(samples_, options);
+    archives_.keep();
   }
 
   int64_t size() const override { return static_cast<int64_t>(samples_.size()); }
@@ -34,12 +82,16 @@ public:
   size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const override {
     return archive(i).read_part(member(i), offset, into);
   }
+  std::optional<PictureExtent> extent(int64_t i) const override {
+    const ArchiveMember& m = member(i);
+    return m.height < 0 ? std::nullopt : std::optional(PictureExtent{m.height, m.width});
+  }
 
 private:
-  const Archive& archive(int64_t i) const { return *archives_[samples_[static_cast<size_t>(i)].archive]; }
+  const Archive& archive(int64_t i) const { return *archives_.all()[samples_[static_cast<size_t>(i)].archive]; }
   const ArchiveMember& member(int64_t i) const { return archive(i).members()[samples_[static_cast<size_t>(i)].member]; }
 
-  Archives archives_;
+  IndexedArchives archives_;
   std::vector<ArchiveSample> samples_;
   std::string description_;
 };
@@ -105,32 +157,37 @@ Choice choose_file(const fs::path& file, Split split) {
   return {{file}, {}, false};
 }
 
-Archives open_all(const std::vector<fs::path>& paths, const Container& container) {
-  Archives archives;
-  for (const fs::path& path : paths) archives.push_back(container.open(path));
-  return archives;
-}
-
-std::unique_ptr<Dataset> open_archives(const fs::path& path, Split split, const Container& container) {
+std::unique_ptr<Dataset> open_archives(const fs::path& path, Split split, const Container& container,
+                                       const IndexOptions& options, int64_t now) {
+  const auto open = [&](const std::vector<fs::path>& paths) { return IndexedArchives(paths, container, options, now); };
   const Choice choice = fs::is_directory(path) ? choose_in_folder(path, split, container) : choose_file(path, split);
   if (choice.split.empty()) return nullptr;
-  Archives archives = open_all(choice.split, container);
-  const bool web = is_webdataset(archives);
+  IndexedArchives archives = open(choice.split);
+  const bool web = is_webdataset(archives.all());
   if (web && split == Split::validation && !choice.whole) return nullptr;
-  const size_t classes =
-      web && !choice.training.empty() ? webdataset_samples(open_all(choice.training, container), 0).classes.size() : 0;
-  auto samples = web ? webdataset_samples(archives, classes) : folder_samples(archives, split, choice.whole);
+  size_t classes = 0;
+  if (web && !choice.training.empty()) {
+    const IndexedArchives training = open(choice.training);
+    classes = webdataset_samples(training.all(), 0).classes.size();
+    training.keep();
+  }
+  auto samples =
+      web ? webdataset_samples(archives.all(), classes) : folder_samples(archives.all(), split, choice.whole);
   if (!samples) return nullptr;
   auto set = std::make_unique<ArchiveSet>(std::move(archives), std::move(*samples),
                                           (web ? "WebDataset in " : "image folder in ") + std::string(container.name));
   if (!web && split == Split::train) check_all_used(*set, choice.split.front());
-  set->prepare();
+  set->prepare(options);
   return set;
 }
 
 }  // namespace
 
-std::unique_ptr<Dataset> open_tar(const fs::path& path, Split split) { return open_archives(path, split, kTar); }
-std::unique_ptr<Dataset> open_zip(const fs::path& path, Split split) { return open_archives(path, split, kZip); }
+std::unique_ptr<Dataset> open_tar(const fs::path& path, Split split, const IndexOptions& index, int64_t now) {
+  return open_archives(path, split, kTar, index, now);
+}
+std::unique_ptr<Dataset> open_zip(const fs::path& path, Split split, const IndexOptions& index, int64_t now) {
+  return open_archives(path, split, kZip, index, now);
+}
 
 }  // namespace convolt

@@ -1,4 +1,5 @@
-// The listing of an image folder: from its index in the cache where that still holds, else by walking it.
+// The files of an image folder or a list, and how large their pictures are: from the index in the cache where that
+// still holds, else by walking the folder and reading the files' headers.
 #pragma once
 
 #include <filesystem>
@@ -6,24 +7,26 @@
 #include <vector>
 
 #include "convolt/dataset.h"
-#include "data/folder_index.h"
+#include "data/picture_index.h"
 
 namespace convolt {
 
 // Every regular file below the folders `classes` (sorted bytewise) of `root`, at any depth, in bytewise order of class
 // and path below it; hidden ones are left out, and links to folders are not followed below a class, since they may lead
 // round in a circle. Sizes and times are not looked at. Throws DataError.
-FolderIndex::Parts walk_folder(const std::filesystem::path& root, const std::vector<std::string>& classes, int threads);
-
-// $XDG_CACHE_HOME/convolt/index/<hash of the root's real path>.idx; empty where there is no cache folder.
-std::filesystem::path index_path(const std::filesystem::path& root);
+PictureIndex::Parts walk_folder(const std::filesystem::path& root, const std::vector<std::string>& classes,
+                                int threads);
 
 // The listing with the size of each picture. What the index says of a file holds while its length and change time are
 // as they were, and what it says of the names in a folder while the folder's change time is; both are asked of the file
 // system here, on several threads. Where anything has changed all is walked again, and the headers of new and changed
 // files are read. What changed less than two seconds before `now` (nanoseconds since 1970) could change again without a
 // new time, and is not relied on the next time. An index that is damaged or cannot be written counts as none.
-FolderIndex scan_folder(const std::filesystem::path& root, const std::vector<std::string>& classes,
+PictureIndex scan_folder(const std::filesystem::path& root, const std::vector<std::string>& classes,
+                         const std::filesystem::path& index, const IndexOptions& options, int64_t now);
+
+// The same of files that are named: `names`, each once and sorted bytewise, below `root` or absolute; their label is 0.
+PictureIndex scan_files(const std::filesystem::path& root, const std::vector<std::string>& names,
                         const std::filesystem::path& index, const IndexOptions& options, int64_t now);
 
 }  // namespace convolt

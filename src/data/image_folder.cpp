@@ -1,8 +1,8 @@
 #include <algorithm>
-#include <chrono>
 
 #include "convolt/error.h"
 #include "data/folder_scan.h"
+#include "data/index_cache.h"
 #include "data/sources.h"
 
 namespace convolt {
@@ -14,8 +14,7 @@ class ImageFolder final : public Dataset {
 public:
   ImageFolder(fs::path root, std::vector<std::string> classes, const IndexOptions& options)
       : root_(std::move(root)),
-        index_(scan_folder(root_, classes, options.use ? index_path(root_) : fs::path(), options,
-                           std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count())) {
+        index_(scan_folder(root_, classes, options.use ? index_path(root_) : fs::path(), options, clock_now())) {
     class_names_ = std::move(classes);
     if (index_.files().empty())
       throw DataError(root_.string() + ": has no files in its class folders; expected <class>/<picture>");
@@ -43,7 +42,7 @@ private:
   }
 
   fs::path root_;
-  FolderIndex index_;
+  PictureIndex index_;
 };
 
 fs::path find_validation(const fs::path& path) {

@@ -8,6 +8,8 @@
 #include <set>
 
 #include "convolt/error.h"
+#include "data/folder_scan.h"
+#include "data/index_cache.h"
 #include "data/sources.h"
 #include "io/atomic_file.h"
 #include "io/csv.h"
@@ -188,32 +190,50 @@ std::map<std::string, int32_t> classes_of(const std::vector<Row>& rows, std::vec
   return classes;
 }
 
+// Each file once, in bytewise order.
+std::vector<std::string> files_of(const std::vector<Row>& rows) {
+  std::vector<std::string> files;
+  for (const Row& row : rows) files.push_back(row.path);
+  std::ranges::sort(files);
+  files.erase(std::unique(files.begin(), files.end()), files.end());
+  return files;
+}
+
+struct Sample {
+  size_t file;  // of the index
+  int32_t label;
+  float weight;
+};
+
 class Manifest final : public Dataset {
 public:
-  Manifest(const fs::path& folder, std::vector<Row> rows, Split split) {
-    const std::map<std::string, int32_t> classes = classes_of(rows, class_names_);
-    for (Row& row : rows)
-      if (row.split == split) samples_.push_back({(folder / row.path).string(), classes.at(row.label), row.weight});
+  Manifest(fs::path folder, PictureIndex index, std::vector<std::string> class_names, std::vector<Sample> samples)
+      : folder_(std::move(folder)), index_(std::move(index)), samples_(std::move(samples)) {
+    class_names_ = std::move(class_names);
   }
 
   int64_t size() const override { return static_cast<int64_t>(samples_.size()); }
   int32_t label(int64_t i) const override { return at(i).label; }
   float weight(int64_t i) const override { return at(i).weight; }
-  std::string name(int64_t i) const override { return at(i).path; }
+  std::string name(int64_t i) const override { return path(i).string(); }
   std::string describe() const override { return "list of pictures"; }
-  RawSample read(int64_t i) const override { return read_picture_file(at(i).path); }
+  RawSample read(int64_t i) const override { return read_picture_file(path(i)); }
   bool reads_parts() const override { return true; }
   size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const override {
-    return read_picture_part(at(i).path, offset, into);
+    return read_picture_part(path(i), offset, into);
+  }
+  std::optional<PictureExtent> extent(int64_t i) const override {
+    if (!index_.measured()) return std::nullopt;
+    return PictureExtent{file(i).height, file(i).width};
   }
 
 private:
-  struct Sample {
-    std::string path;
-    int32_t label;
-    float weight;
-  };
   const Sample& at(int64_t i) const { return samples_[static_cast<size_t>(i)]; }
+  const IndexedFile& file(int64_t i) const { return index_.files()[at(i).file]; }
+  fs::path path(int64_t i) const { return folder_ / index_.name(file(i)); }
+
+  fs::path folder_;
+  PictureIndex index_;
   std::vector<Sample> samples_;
 };
 
@@ -221,10 +241,23 @@ private:
 
 bool is_manifest(const fs::path& path) { return form_of(path).has_value(); }
 
-std::unique_ptr<Dataset> open_manifest(const fs::path& path, Split split) {
+std::unique_ptr<Dataset> open_manifest(const fs::path& path, Split split, const IndexOptions& options, int64_t now) {
   if (fs::is_directory(path)) throw DataError(path.string() + ": is a folder; a list of pictures was expected");
-  auto set = std::make_unique<Manifest>(path.parent_path(), read_rows(path), split);
-  return set->size() > 0 ? std::move(set) : nullptr;
+  std::vector<Row> rows = read_rows(path);
+  std::vector<std::string> class_names;
+  const std::map<std::string, int32_t> classes = classes_of(rows, class_names);
+  std::erase_if(rows, [&](const Row& row) { return row.split != split; });
+  if (rows.empty()) return nullptr;
+  const std::vector<std::string> files = files_of(rows);
+  std::vector<Sample> samples;
+  for (const Row& row : rows) {
+    const auto file = std::ranges::lower_bound(files, row.path) - files.begin();
+    samples.push_back({static_cast<size_t>(file), classes.at(row.label), row.weight});
+  }
+  const fs::path index = options.use ? index_path(path, split == Split::train ? "train" : "val") : fs::path();
+  const fs::path folder = path.parent_path();
+  return std::make_unique<Manifest>(folder, scan_files(folder, files, index, options, now), std::move(class_names),
+                                    std::move(samples));
 }
 
 }  // namespace convolt

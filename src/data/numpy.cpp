@@ -92,7 +92,7 @@ private:
 
 class Npz final : public Arrays {
 public:
-  explicit Npz(const fs::path& path) : archive_(kZip.open(path)) {}
+  explicit Npz(const fs::path& path) : archive_(kZip.open(path, {})) {}
   std::unique_ptr<Array> find(std::span<const std::string_view> names) const override {
     constexpr int64_t kMostBytes = int64_t{1} << 34;
     for (const std::string_view name : names)

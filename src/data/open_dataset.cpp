@@ -9,6 +9,7 @@
 
 #include "convolt/error.h"
 #include "data/archive.h"
+#include "data/index_cache.h"
 #include "data/packed_format.h"
 #include "data/sources.h"
 
@@ -65,10 +66,9 @@ size_t InputFile::read(int64_t offset, std::span<uint8_t> into) const {
 }
 
 void check_picture_bytes(const std::string& name, int64_t bytes) {
-  constexpr int64_t kMaxBytes = int64_t{1} << 30;
-  if (bytes > kMaxBytes)
-    throw DataError(name + ": has " + std::to_string(bytes) + " bytes, expected at most " + std::to_string(kMaxBytes) +
-                    " for a picture");
+  if (bytes > kMaxPictureBytes)
+    throw DataError(name + ": has " + std::to_string(bytes) + " bytes, expected at most " +
+                    std::to_string(kMaxPictureBytes) + " for a picture");
 }
 
 RawSample read_picture_file(const fs::path& path) {
@@ -136,6 +136,10 @@ template <std::unique_ptr<Dataset> (*open)(const fs::path&, Split)>
 std::unique_ptr<Dataset> plain(const fs::path& path, const DatasetOptions& options) {
   return open(path, options.split);
 }
+template <auto open>
+std::unique_ptr<Dataset> indexed(const fs::path& path, const DatasetOptions& options) {
+  return open(path, options.split, options.index, clock_now());
+}
 // The first that the path looks like is taken; the last takes every other folder.
 constexpr std::array kFormats = {
     Format{"packed",
@@ -151,11 +155,11 @@ constexpr std::array kFormats = {
                                  : at.path.extension() == ".npz";
            },
            plain<open_numpy>, "train_images and train_labels, or x_train and y_train"},
-    Format{"tar", [](const Look& at) { return at.is_folder ? has_shards(at, kTar) : is_tar(at.path); }, plain<open_tar>,
-           "train/<class>/<picture>, or WebDataset shards train*.tar"},
-    Format{"zip", [](const Look& at) { return at.is_folder ? has_shards(at, kZip) : is_zip(at.path); }, plain<open_zip>,
-           "train/<class>/<picture>"},
-    Format{"manifest", [](const Look& at) { return !at.is_folder && is_manifest(at.path); }, plain<open_manifest>,
+    Format{"tar", [](const Look& at) { return at.is_folder ? has_shards(at, kTar) : is_tar(at.path); },
+           indexed<open_tar>, "train/<class>/<picture>, or WebDataset shards train*.tar"},
+    Format{"zip", [](const Look& at) { return at.is_folder ? has_shards(at, kZip) : is_zip(at.path); },
+           indexed<open_zip>, "train/<class>/<picture>"},
+    Format{"manifest", [](const Look& at) { return !at.is_folder && is_manifest(at.path); }, indexed<open_manifest>,
            "a line whose split is train or nothing"},
     // A file of such records is told from one of CIFAR-10 by its length alone.
     Format{"cifar100",

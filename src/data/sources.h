@@ -21,12 +21,16 @@ std::unique_ptr<Dataset> open_cifar100(const std::filesystem::path& path, Split 
 std::unique_ptr<Dataset> open_packed(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_idx(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_numpy(const std::filesystem::path& path, Split split);
-std::unique_ptr<Dataset> open_manifest(const std::filesystem::path& path, Split split);
+// `now`: what changed shortly before is not yet kept in an index (index_cache.h).
+std::unique_ptr<Dataset> open_manifest(const std::filesystem::path& path, Split split, const IndexOptions& index,
+                                       int64_t now);
 // Whether a file looks like one.
 bool is_manifest(const std::filesystem::path& path);
 // An archive, or a folder of shards. Whether a file is one is told by its content, else by its name.
-std::unique_ptr<Dataset> open_tar(const std::filesystem::path& path, Split split);
-std::unique_ptr<Dataset> open_zip(const std::filesystem::path& path, Split split);
+std::unique_ptr<Dataset> open_tar(const std::filesystem::path& path, Split split, const IndexOptions& index,
+                                  int64_t now);
+std::unique_ptr<Dataset> open_zip(const std::filesystem::path& path, Split split, const IndexOptions& index,
+                                  int64_t now);
 bool is_tar(const std::filesystem::path& file);
 bool is_zip(const std::filesystem::path& file);
 
@@ -59,7 +63,9 @@ private:
   Descriptor file_;
 };
 
-// Throws DataError above 1 GiB, the most that is taken for one picture.
+// The most that is taken for one picture.
+constexpr int64_t kMaxPictureBytes = int64_t{1} << 30;
+// Throws DataError above it.
 void check_picture_bytes(const std::string& name, int64_t bytes);
 // A picture file, whole (at most 1 GiB) or a part of it (Dataset::read_part). Throw DataError with the path.
 RawSample read_picture_file(const std::filesystem::path& path);

@@ -170,9 +170,9 @@ private:
 
 class Tar final : public Archive {
 public:
-  explicit Tar(const fs::path& path) : Archive(path), file_(path) {
+  Tar(const fs::path& path, KnownMembers known) : Archive(path), file_(path) {
     Stream stream(path, file_, archive_read_support_format_tar);
-    members_ = std::move(Listing(stream).members);
+    members_ = known ? std::move(*known) : std::move(Listing(stream).members);
     compressed_ = archive_filter_count(stream.get()) > 1;
   }
 
@@ -276,6 +276,8 @@ const Container kTar{"tar",
                          if (file.ends_with(end)) return true;
                        return false;
                      },
-                     [](const fs::path& path) -> std::unique_ptr<Archive> { return std::make_unique<Tar>(path); }};
+                     [](const fs::path& path, KnownMembers known) -> std::unique_ptr<Archive> {
+                       return std::make_unique<Tar>(path, std::move(known));
+                     }};
 
 }  // namespace convolt

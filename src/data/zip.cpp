@@ -37,9 +37,7 @@ Handle open_handle(const fs::path& path) {
 // Handles on one archive, opened as they are needed. Each holds the whole directory in memory, hence the limit.
 class Handles {
 public:
-  explicit Handles(const fs::path& path) : path_(path), bytes_(InputFile(path).bytes()) {
-    idle_.push_back(open_handle(path));
-  }
+  explicit Handles(const fs::path& path) : path_(path), bytes_(InputFile(path).bytes()) {}
 
   // Waits for an idle one. They are opened one at a time: libzip asks for the time zone, which ThreadSanitizer cannot
   // see to be safe.
@@ -72,7 +70,7 @@ private:
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Handle> idle_;
-  int count_ = 1;
+  int count_ = 0;
 };
 
 // A handle for as long as it lives.
@@ -120,7 +118,11 @@ private:
 
 class Zip final : public Archive {
 public:
-  explicit Zip(const fs::path& path) : Archive(path), handles_(path) {
+  Zip(const fs::path& path, KnownMembers known) : Archive(path), handles_(path) {
+    if (known) {
+      members_ = std::move(*known);
+      return;
+    }
     const Lease zip(handles_);
     const zip_int64_t count = zip_get_num_entries(zip.get(), 0);
     for (zip_int64_t i = 0; i < count; ++i) add(zip.get(), i);
@@ -216,6 +218,8 @@ bool is_zip(const fs::path& path) {
 }
 
 const Container kZip{"zip", [](std::string_view file) { return file.ends_with(".zip"); },
-                     [](const fs::path& path) -> std::unique_ptr<Archive> { return std::make_unique<Zip>(path); }};
+                     [](const fs::path& path, KnownMembers known) -> std::unique_ptr<Archive> {
+                       return std::make_unique<Zip>(path, std::move(known));
+                     }};
 
 }  // namespace convolt

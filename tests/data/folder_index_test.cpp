@@ -34,7 +34,7 @@ protected:
   static int64_t later() {
     return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count() + 10'000'000'000;
   }
-  FolderIndex scan() const {
+  PictureIndex scan() const {
     fs::create_directories(index().parent_path());
     return scan_folder(folder_.path(), classes(), index(), {.threads = 2}, later());
   }
@@ -44,7 +44,7 @@ protected:
   }
 
   // "class/name height x width" of each file.
-  static std::vector<std::string> lines(const FolderIndex& index) {
+  static std::vector<std::string> lines(const PictureIndex& index) {
     std::vector<std::string> all;
     for (const IndexedFile& f : index.files())
       all.push_back(std::string(index.classes()[static_cast<size_t>(f.label)]) + "/" + std::string(index.name(f)) +
@@ -90,7 +90,7 @@ TEST_F(FolderIndexTest, GivesWhatAWalkGives) {
 
 TEST_F(FolderIndexTest, IsUsed) {
   scan();
-  FolderIndex changed = FolderIndex::read(index().string());
+  PictureIndex changed = PictureIndex::read(index().string());
   std::vector<IndexedFile> files(changed.files().begin(), changed.files().end());
   files[0].height = 77;
   changed.with(files).write(index().string());
@@ -120,7 +120,7 @@ TEST_F(FolderIndexTest, SeesWhatIsAddedRemovedAndOverwritten) {
 TEST_F(FolderIndexTest, DoesNotRelyOnWhatHasJustChanged) {
   fs::create_directories(index().parent_path());
   const int64_t now = later() - 10'000'000'000;
-  const FolderIndex fresh = scan_folder(folder_.path(), classes(), index(), {.threads = 1}, now);
+  const PictureIndex fresh = scan_folder(folder_.path(), classes(), index(), {.threads = 1}, now);
   for (const IndexedFile& file : fresh.files()) EXPECT_EQ(file.changed, kUnsettled);
   for (const IndexedFolder& folder : fresh.folders()) EXPECT_EQ(folder.changed, kUnsettled);
 }
@@ -148,27 +148,27 @@ TEST_F(FolderIndexTest, OfAnyDamageIsMadeAgain) {
   for (size_t at = 0; at < good.size(); at += 5) {
     std::string bad = good;
     bad[at] = static_cast<char>(bad[at] ^ 4);
-    EXPECT_THROW(FolderIndex::parse({reinterpret_cast<const uint8_t*>(bad.data()), bad.size()}, "i"), FormatError)
+    EXPECT_THROW(PictureIndex::parse({reinterpret_cast<const uint8_t*>(bad.data()), bad.size()}, "i"), FormatError)
         << at;
   }
   damaged("");
   damaged(good.substr(0, good.size() / 2));
   damaged(good + "x");
   std::string other_version = good;
-  other_version[8] = 2;
+  ++other_version[8];
   seal_index({reinterpret_cast<uint8_t*>(other_version.data()), other_version.size()});
-  EXPECT_THROW(FolderIndex::parse({reinterpret_cast<const uint8_t*>(other_version.data()), other_version.size()}, "i"),
+  EXPECT_THROW(PictureIndex::parse({reinterpret_cast<const uint8_t*>(other_version.data()), other_version.size()}, "i"),
                FormatError);
   damaged(other_version);
 }
 
 TEST_F(FolderIndexTest, ThatMakesNoSenseIsMadeAgain) {
-  const FolderIndex good = scan();
+  const PictureIndex good = scan();
   const auto with = [&](auto change) {
     std::vector<IndexedFile> files(good.files().begin(), good.files().end());
     change(files);
     good.with(files).write(index().string());
-    EXPECT_THROW(FolderIndex::read(index().string()), FormatError);
+    EXPECT_THROW(PictureIndex::read(index().string()), FormatError);
     expect_true();
   };
   with([](auto& files) { files.back().label = 2; });
@@ -184,13 +184,13 @@ TEST_F(FolderIndexTest, OfAnotherFolderIsNotTaken) {
   scan();
   const TemporaryFolder other;
   for (const std::string& line : lines(scan())) other.write(line.substr(0, line.find(' ')), numbered_ppm(1, 2, 0));
-  const FolderIndex found = scan_folder(other.path(), classes(), index(), {}, later());
+  const PictureIndex found = scan_folder(other.path(), classes(), index(), {}, later());
   for (const IndexedFile& file : found.files()) EXPECT_EQ(file.height, 2);
 }
 
 TEST_F(FolderIndexTest, ThatCannotBeKeptIsNotMade) {
   std::ofstream(cache_.folder().path("no-folder")) << "x";
-  const FolderIndex index =
+  const PictureIndex index =
       scan_folder(folder_.path(), classes(), cache_.folder().path("no-folder/index/i.idx"), {}, later());
   EXPECT_FALSE(index.measured());
   setenv("XDG_CACHE_HOME", cache_.folder().path("no-folder").c_str(), 1);

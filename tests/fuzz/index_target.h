@@ -1,4 +1,4 @@
-// The target of the index of an image folder (targets.h).
+// The target of the index of a data set (targets.h).
 #pragma once
 
 #include <cstdint>

@@ -68,7 +68,7 @@ DATA = {
         ("sign", "if (!can_write(index))", "if (can_write(index) && index.empty())"),
         ("index", "std::sort(listing.files.begin(), listing.files.end());", ""),
     ]),
-    "src/data/folder_index.cpp": (INDEX, [
+    "src/data/picture_index.cpp": (INDEX, [
         ("constant", "s.header.version != kIndexVersion ||", ""),
         ("sign", "!hashes_fit(s))", "(hashes_fit(s) && false))"),
         ("sign", "file.label < count", "file.label <= count"),

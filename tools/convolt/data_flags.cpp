@@ -66,28 +66,32 @@ int DataFlags::worker_count() const {
 
 Sampler DataFlags::sampling() const { return value_of(sampler, kSamplers); }
 
-namespace {
-
-// The parts that --val-split makes of a data set.
-std::unique_ptr<Dataset> split_off(std::shared_ptr<const Dataset> all, const DataFlags& flags, Split wanted) {
-  const auto size = static_cast<double>(all->size());
-  const std::vector<int64_t> kept =
-      stratified_sample(*all, std::llround(size * flags.validation_split), flags.split_seed);
+// The parts that --val-split makes of the training set.
+DataParts DataFlags::split() const {
+  const std::shared_ptr<const Dataset> all = open_whole(path, Split::train);
+  std::vector<int64_t> kept =
+      stratified_sample(*all, std::llround(static_cast<double>(all->size()) * validation_split), split_seed);
   if (kept.empty() || static_cast<int64_t>(kept.size()) == all->size())
-    throw UsageError("--val-split " + std::to_string(flags.validation_split) + " of " + std::to_string(all->size()) +
+    throw UsageError("--val-split " + std::to_string(validation_split) + " of " + std::to_string(all->size()) +
                      " pictures leaves none on one side");
-  if (wanted == Split::validation) return subset(std::move(all), kept);
   std::vector<int64_t> others;
   for (int64_t i = 0; i < all->size(); ++i)
     if (!std::binary_search(kept.begin(), kept.end(), i)) others.push_back(i);
-  return subset(std::move(all), std::move(others));
+  return {subset(all, std::move(others)), subset(all, std::move(kept))};
 }
-
-}  // namespace
 
 std::unique_ptr<Dataset> DataFlags::open(Split part) const {
   if (validation_split <= 0) return open_whole(path, part);
-  return split_off(open_whole(path, Split::train), *this, part);
+  DataParts parts = split();
+  return std::move(part == Split::train ? parts.training : parts.validation);
+}
+
+DataParts DataFlags::open_parts() const {
+  if (validation_split > 0) return split();
+  DataParts parts{open_whole(path, Split::train),
+                  open_whole(validation_path.empty() ? path : validation_path, Split::validation)};
+  if (!parts.validation && !validation_path.empty()) parts.validation = open_whole(validation_path, Split::train);
+  return parts;
 }
 
 std::unique_ptr<Dataset> DataFlags::open_whole(const std::string& from, Split part) const {
@@ -146,7 +150,7 @@ void add_max_pixels(FlagSet& flags, int64_t& max_pixels) {
 
 void add_no_index(FlagSet& flags, bool& no_index) {
   flags.toggle("--no-index", no_index,
-               "read the headers of an image folder anew, and keep nothing of them in the cache");
+               "list the data set and read the headers of its pictures anew, and keep nothing of them in the cache");
 }
 
 std::unique_ptr<Dataset> open_indexed(const DatasetOptions& options, bool no_index, int threads) {

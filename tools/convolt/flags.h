@@ -56,6 +56,10 @@ private:
   std::vector<float> background_;
 };
 
+struct DataParts {
+  std::unique_ptr<Dataset> training, validation;  // null where there is none
+};
+
 struct DataFlags {
   std::string path, validation_path, format = "auto";
   int batch = 128;
@@ -75,10 +79,14 @@ struct DataFlags {
   Sampler sampling() const;
   // As open_dataset(), or a part of the training set by --val-split.
   std::unique_ptr<Dataset> open(Split part) const;
-  // The same of another path, never split.
-  std::unique_ptr<Dataset> open_whole(const std::string& from, Split part) const;
+  // What training needs: each data set is looked at once. The validation set may lie elsewhere.
+  DataParts open_parts() const;
   // What --limit and --fraction leave of it.
   std::unique_ptr<Dataset> limited(std::unique_ptr<Dataset> data) const;
+
+private:
+  std::unique_ptr<Dataset> open_whole(const std::string& from, Split part) const;
+  DataParts split() const;
 };
 
 // --no-index, and how a data set is opened under it: with a line of progress on a terminal while an index is made.

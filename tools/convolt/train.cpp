@@ -133,17 +133,12 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
   return o;
 }
 
-std::unique_ptr<Dataset> open_validation(const TrainCommand& c, const Dataset& training) {
-  const bool elsewhere = !c.data.validation_path.empty();
-  auto data = elsewhere ? c.data.open_whole(c.data.validation_path, Split::validation) : c.data.open(Split::validation);
-  if (!data && elsewhere) data = c.data.open_whole(c.data.validation_path, Split::train);
-  if (!data) {
+void check_validation(const TrainCommand& c, const Dataset& training, const Dataset* validation) {
+  if (validation == nullptr)
     warn("there is no validation set: best is the last epoch");
-  } else if (data->class_names() != training.class_names()) {
+  else if (validation->class_names() != training.class_names())
     throw DataError("the validation set '" + c.data.validation_path +
                     "' has other classes than the training set; expected the same class folders");
-  }
-  return data;
 }
 
 int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& card) {
@@ -190,8 +185,10 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   TrainOptions ignored;
   c.run.apply_to(ignored);  // complains before the work begins
   const auto context = c.device.make_context();
-  const auto data = c.data.limited(c.data.open(Split::train));
-  const auto validation = open_validation(c, *data);
+  DataParts parts = c.data.open_parts();
+  const auto data = c.data.limited(std::move(parts.training));
+  const auto validation = std::move(parts.validation);
+  check_validation(c, *data, validation.get());
   const auto found = static_cast<int64_t>(data->class_names().size());
   if (c.classes > 0 && c.classes < found)
     throw UsageError(fmt::format("--num-classes {} is fewer than the {} classes of the data set", c.classes, found));

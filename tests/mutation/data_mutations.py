@@ -1,7 +1,7 @@
 """Faults that test_data must find, as kernel_mutations.py has those of test_kernels."""
 STREAM = "Devices/Stream.*:Devices/LoaderTest.*:Devices/LoaderLife.*:Order.*:PictureCapacity.*"
-INDEX = "FolderIndexTest.*"
 DECODE = "ScaledDecode.*:DecodeRegion.*:Gif.*:WebP.*:Background.*:Pnm.*"
+INDEX = "FolderIndexTest.*:Devices/IndexedSetTest.*"
 
 # file: (filter of the tests; mutations)
 DATA = {
@@ -60,18 +60,37 @@ DATA = {
         ("index", "if (copy_watch_) copy_watch_->watch(std::move(begin), slot.copied);", ""),
         ("index", "batch.first_row = rows_.order().first_row();", ""),
     ]),
-    "src/data/folder_scan.cpp": (INDEX, [
+    "src/data/index_cache.cpp": (INDEX, [
         ("index", "file.changed == state.changed && file.bytes == state.bytes", "file.bytes == state.bytes"),
+        ("index", "if (!part.empty())", "if (false)"),
+    ]),
+    "src/data/folder_scan.cpp": (INDEX, [
         ("index", "self.changed = kUnsettled;", "self.changed += 0;"),
-        ("index", "reliable && state.changed < settled_before ?", "reliable || state.changed < settled_before ?"),
-        ("sign", "if (folder.changed >= now - kSettling)", "if (folder.changed < 0)"),
-        ("sign", "if (!can_write(index))", "if (can_write(index) && index.empty())"),
+        ("index", "reliable && state.changed < settled_before(now) ?", "reliable || state.changed < settled_before(now) ?"),
+        ("sign", "if (folder.changed >= settled_before(now))", "if (folder.changed < 0)"),
+        ("sign", "if (!can_keep_index(index)) return walk;", "if (can_keep_index(index) && index.empty()) return walk;"),
         ("index", "std::sort(listing.files.begin(), listing.files.end());", ""),
+        ("index", "if (before && before->same_as(fresh)) return *before;", "if (before) return *before;"),
     ]),
     "src/data/picture_index.cpp": (INDEX, [
         ("constant", "s.header.version != kIndexVersion ||", ""),
         ("sign", "!hashes_fit(s))", "(hashes_fit(s) && false))"),
-        ("sign", "file.label < count", "file.label <= count"),
-        ("sign", "good = last->label < file.label ||", "good = true ||"),
+        ("sign", "file.label >= count", "file.label > count"),
+        ("sign", "if (last != nullptr && !(", "if (last != nullptr && false && !("),
+        ("constant", "m.height == -1 && m.width == -1", "m.height == -1 || m.width == -1"),
+        ("index", "m.place <= kMost &&", "true &&"),
+    ]),
+    "src/data/archive_index.cpp": (INDEX, [
+        ("index", "|| !is_as_before(index->files()[0], state_)", ""),
+        ("sign", "state_.changed >= settled_before(now)", "false"),
+        ("constant", "m.label >= kMostClasses", "m.label > kMostClasses"),
+    ]),
+    "src/data/archive_set.cpp": (INDEX, [
+        ("index", "fresh_.push_back(!known);", "fresh_.push_back(true);"),
+        ("index", "for (const ArchiveSample& s : unknown) fresh_[s.archive] = true;", ""),
+        ("sign", "->members()[s.member].height < 0)", "->members()[s.member].height <= 0)"),
+    ]),
+    "src/data/manifest.cpp": (INDEX, [
+        ("index", "std::ranges::sort(files);", ""),
     ]),
 }

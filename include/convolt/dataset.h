@@ -99,10 +99,10 @@ protected:
 // Which part of a data set.
 enum class Split : uint8_t { train, validation };
 
-// Image folders are listed, and the headers of their pictures read, once: what was found is kept in
-// $XDG_CACHE_HOME/convolt/index/ (~/.cache/convolt/index/). Each later start asks the file system for the length and
-// change time of every file and reads only what has changed. Without an index, or where it cannot be kept, nothing but
-// time is different.
+// Image folders and archives are listed, and the headers of their pictures and of those of lists read, once: what was
+// found is kept in $XDG_CACHE_HOME/convolt/index/ (~/.cache/convolt/index/). Each later start asks the file system for
+// the length and change time of every file and reads only what has changed. Without an index, or where it cannot be
+// kept, nothing but time is different.
 struct IndexOptions {
   bool use = true;                                               // false: neither read nor made
   int threads = 0;                                               // that make or check it, 0 for as many as cores
@@ -114,7 +114,7 @@ struct DatasetOptions {
   std::string path;             // a folder or a file
   std::string format = "auto";  // one of dataset_formats(); auto: found out by looking at the path
   Split split = Split::train;   // which part
-  IndexOptions index = {};      // of an image folder
+  IndexOptions index = {};      // of folders, archives and lists
 };
 
 // "auto, packed, ... or folder".

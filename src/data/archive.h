@@ -72,6 +72,7 @@ using KnownMembers = std::optional<std::vector<ArchiveMember>>;
 // A kind of container.
 struct Container {
   std::string_view name;                 // "tar"
+  bool at_once;                          // several may be opened by several threads
   bool (*named)(std::string_view file);  // by the end of a file's name
   // Throws DataError or FormatError.
   std::unique_ptr<Archive> (*open)(const std::filesystem::path&, KnownMembers known);

@@ -16,12 +16,16 @@ class IndexedArchives {
 public:
   IndexedArchives(const std::vector<fs::path>& paths, const Container& container, const IndexOptions& options,
                   int64_t now) {
-    for (const fs::path& path : paths) {
-      indexes_.emplace_back(path, options, now);
-      KnownMembers known = indexes_.back().members();
-      fresh_.push_back(!known);
-      archives_.push_back(container.open(path, std::move(known)));
-    }
+    for (const fs::path& path : paths) indexes_.emplace_back(path, options, now);
+    archives_.resize(paths.size());
+    fresh_.resize(paths.size());
+    const auto open = [&](int64_t i) {
+      const auto a = static_cast<size_t>(i);
+      KnownMembers known = indexes_[a].members();
+      fresh_[a] = !known;
+      archives_[a] = container.open(paths[a], std::move(known));
+    };
+    parallel_for(static_cast<int64_t>(paths.size()), container.at_once ? threads_of(options) : 1, open, 1);
   }
 
   const Archives& all() const { return archives_; }
@@ -43,7 +47,8 @@ public:
       if (extent) archive.set_extent(s.member, *extent);
       progress.next();
     });
-    for (const ArchiveSample& s : unknown) fresh_[s.archive] = true;
+    for (const ArchiveSample& s : unknown)
+      if (archives_[s.archive]->members()[s.member].height >= 0) fresh_[s.archive] = 1;
   }
   void keep() const {
     for (size_t a = 0; a < archives_.size(); ++a)
@@ -53,7 +58,7 @@ public:
 private:
   Archives archives_;
   std::vector<ArchiveIndex> indexes_;
-  std::vector<bool> fresh_;  // more is known than the index says
+  std::vector<uint8_t> fresh_;  // whether more is known than the index says
 };
 
 class ArchiveSet final : public Dataset {

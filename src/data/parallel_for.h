@@ -11,8 +11,8 @@
 
 namespace convolt {
 
-// Calls body(i) for each i in 0..n-1, in any order, on `threads` threads (the caller's where one is enough), `chunk`
-// neighbours at a time; waits for all and rethrows the first exception.
+// Calls body(i) for each i in 0..n-1, in any order, on at most `threads` threads (the caller's where one is enough),
+// `chunk` neighbours at a time; waits for all and rethrows the first exception.
 template <class Body>
 void parallel_for(int64_t n, int threads, const Body& body, int64_t chunk = 16) {
   std::atomic<int64_t> next{0};
@@ -27,11 +27,12 @@ void parallel_for(int64_t n, int threads, const Body& body, int64_t chunk = 16) 
       if (!error) error = std::current_exception();
     }
   };
-  if (threads == 1) {
+  const int64_t wanted = std::min<int64_t>(threads, (n + chunk - 1) / chunk);
+  if (wanted <= 1) {
     work();
   } else {
     std::vector<std::jthread> workers;
-    for (int t = 0; t < threads; ++t) workers.emplace_back(work);
+    for (int64_t t = 0; t < wanted; ++t) workers.emplace_back(work);
   }
   if (error) std::rethrow_exception(error);
 }

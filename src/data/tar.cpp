@@ -270,7 +270,7 @@ bool is_tar(const fs::path& path) {
          kTar.named(path.filename().string());
 }
 
-const Container kTar{"tar",
+const Container kTar{"tar", true,
                      [](std::string_view file) {
                        for (const char* end : {".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"})
                          if (file.ends_with(end)) return true;

@@ -217,7 +217,8 @@ bool is_zip(const fs::path& path) {
   return magic == "PK\3\4" || magic == "PK\5\6" || kZip.named(path.filename().string());
 }
 
-const Container kZip{"zip", [](std::string_view file) { return file.ends_with(".zip"); },
+// Not at once, as its handles.
+const Container kZip{"zip", false, [](std::string_view file) { return file.ends_with(".zip"); },
                      [](const fs::path& path, KnownMembers known) -> std::unique_ptr<Archive> {
                        return std::make_unique<Zip>(path, std::move(known));
                      }};

@@ -86,9 +86,9 @@ DATA = {
         ("constant", "m.label >= kMostClasses", "m.label > kMostClasses"),
     ]),
     "src/data/archive_set.cpp": (INDEX, [
-        ("index", "fresh_.push_back(!known);", "fresh_.push_back(true);"),
-        ("index", "for (const ArchiveSample& s : unknown) fresh_[s.archive] = true;", ""),
-        ("sign", "->members()[s.member].height < 0)", "->members()[s.member].height <= 0)"),
+        ("index", "fresh_[a] = !known;", "fresh_[a] = 1;"),
+        ("index", "].height >= 0) fresh_[s.archive] = 1;", "].height >= 0) fresh_[s.archive] |= 0;"),
+        ("sign", "keeps() && archives_[s.archive]->members()[s.member].height < 0)", "keeps())"),
     ]),
     "src/data/manifest.cpp": (INDEX, [
         ("index", "std::ranges::sort(files);", ""),

@@ -136,14 +136,17 @@ public:
   explicit Known(const PictureIndex* index) : index_(index) {
     if (index != nullptr) classes_ = index->classes();
   }
-  const IndexedFile* find(std::string_view name_of_class, std::string_view below) const {
+  // The file is at `place` where none has come or gone before it.
+  const IndexedFile* find(std::string_view name_of_class, std::string_view below, size_t place) const {
     if (index_ == nullptr) return nullptr;
+    const std::span<const IndexedFile> files = index_->files();
     const auto key = [&](const IndexedFile& file) {
       return std::pair(classes_[static_cast<size_t>(file.label)], index_->name(file));
     };
     const std::pair wanted(name_of_class, below);
-    const auto found = std::ranges::lower_bound(index_->files(), wanted, {}, key);
-    return found != index_->files().end() && key(*found) == wanted ? &*found : nullptr;
+    if (place < files.size() && key(files[place]) == wanted) return &files[place];
+    const auto found = std::ranges::lower_bound(files, wanted, {}, key);
+    return found != files.end() && key(*found) == wanted ? &*found : nullptr;
   }
 
 private:
@@ -163,7 +166,7 @@ std::vector<IndexedFile> measured(const PictureIndex& walk, const PictureIndex* 
     const std::string_view name = walk.name(file), name_of_class = classes[static_cast<size_t>(file.label)];
     const FileState state = state_of(folder, name.data());
     file.bytes = std::max<int64_t>(state.bytes, 0);
-    const IndexedFile* old = known.find(name_of_class, name);
+    const IndexedFile* old = known.find(name_of_class, name, i);
     bool reliable = true;
     if (old != nullptr && is_as_before(*old, state)) {
       file.height = old->height;

@@ -1,6 +1,7 @@
 #include "optimizer.h"
 
 #include "exec/begin_update.h"
+#include "exec/lamb.h"
 #include "muon.h"
 
 namespace convolt {
@@ -13,19 +14,6 @@ HD void store_as(void* p, DType dtype, int64_t i, const Floats<W>& v) {
   if (dtype == DType::bf16) return store(static_cast<bf16*>(p) + i, v);
   if (dtype == DType::f16) return store(static_cast<f16*>(p) + i, v);
   store(static_cast<float*>(p) + i, v);
-}
-
-// On the CPU eight at once: g++ does not vectorise sqrtf, which may set errno.
-template <int W>
-HD Floats<W> square_root(Floats<W> x) {
-#if !defined(__CUDA_ARCH__)
-  if constexpr (W == 8) {
-    _mm256_storeu_ps(x.v, _mm256_sqrt_ps(_mm256_loadu_ps(x.v)));
-    return x;
-  }
-#endif
-  for_lanes<W>([&](int j) { x[j] = sqrtf(x[j]); });
-  return x;
 }
 
 // Packets [first, last) of each tile of f.
@@ -142,10 +130,11 @@ struct Update {
   struct Place {
     OptimizerTensor tensor;
     float rate, gradient_scale, correction1, correction2;
-    float factor;  // lars: the trust ratio; muon: of the weights
+    float factor;  // lars, lamb: the trust ratio; muon: of the weights
   };
   HD Place at(int32_t index) const {
-    const float factor = K == OptimizerKind::lars ? ratios[index] : K == OptimizerKind::muon ? keeps[index] : 1.F;
+    constexpr bool adapts = K == OptimizerKind::lars || K == OptimizerKind::lamb;
+    const float factor = adapts ? ratios[index] : K == OptimizerKind::muon ? keeps[index] : 1.F;
     const OptimizerTensor& t = tensors[index];
     return {t, rate_of(*scalars, t), scalars->gradient_scale, scalars->correction1, scalars->correction2, factor};
   }
@@ -197,6 +186,11 @@ struct Update {
         w[j] -= v[j];
       });
       store(t.moments[0] + i, v);
+    } else if constexpr (K == OptimizerKind::lamb) {
+      const Floats<W> m = load<W>(t.moments[0] + i), s = load<W>(t.moments[1] + i);
+      const Floats<W> d = lamb_direction(p.correction1, p.correction2, eps, decay, m, s, w);
+      const float local = rate * p.factor;
+      for_lanes<W>([&](int j) { w[j] -= local * d[j]; });
     } else {
       Floats<W> m = load<W>(t.moments[0] + i);
       for_lanes<W>([&](int j) {
@@ -273,13 +267,16 @@ int64_t update_scratch_bytes(const UpdateRule& rule, int64_t tensors, int64_t pi
 
 int update_launches(const UpdateRule& rule) {
   // What begins the update is the end of the pass over the gradients, unless another pass comes between.
-  return 2 + (rule.clip_adaptive > 0 ? 2 : 0) + (rule.kind == OptimizerKind::lars ? 1 : 0) +
-         (rule.kind == OptimizerKind::muon ? muon_launches(rule) : 0);
+  int more = rule.clip_adaptive > 0 ? 2 : 0;
+  if (rule.kind == OptimizerKind::lars) more += 1;
+  if (rule.kind == OptimizerKind::lamb) more += 2;
+  if (rule.kind == OptimizerKind::muon) more += muon_launches(rule);
+  return 2 + more;
 }
 
 void optimizer_update(Stream s, const UpdateArgs& args) {
   const UpdateRule& rule = args.rule;
-  const bool lars = rule.kind == OptimizerKind::lars;
+  const bool lars = rule.kind == OptimizerKind::lars, lamb = rule.kind == OptimizerKind::lamb;
   const Scratch scratch(args);
   const SumSquares sums{args, scratch, lars || rule.clip_adaptive > 0};
   const BeginUpdate begin{args, scratch, rule.needs_norms() ? args.piece_count : 0};
@@ -290,7 +287,8 @@ void optimizer_update(Stream s, const UpdateArgs& args) {
     if (rule.clip_adaptive > 0) for_each(s, args.piece_count, ClipUnits{args, scratch});
     for_each_block<BeginUpdate::kThreads>(s, 1, begin);
   }
-  if (lars) for_each_block<TrustRatio::kThreads>(s, args.tensor_count, TrustRatio{args, scratch});
+  if (lamb) for_each_block<LambMoments::kThreads>(s, args.piece_count, LambMoments(args, scratch));
+  if (lars || lamb) for_each_block<TrustRatio::kThreads>(s, args.tensor_count, TrustRatio{args, scratch});
   if (rule.kind == OptimizerKind::muon) muon_directions(s, args);
   switch (rule.kind) {
     case OptimizerKind::muon:
@@ -307,6 +305,8 @@ void optimizer_update(Stream s, const UpdateArgs& args) {
       return run_update<OptimizerKind::lars>(s, args, scratch);
     case OptimizerKind::lion:
       return run_update<OptimizerKind::lion>(s, args, scratch);
+    case OptimizerKind::lamb:
+      return run_update<OptimizerKind::lamb>(s, args, scratch);
   }
 }
 

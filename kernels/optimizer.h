@@ -68,7 +68,7 @@ struct UpdateRule {
   BadStepPolicy bad_steps = BadStepPolicy::stop;
   // Whether the update needs a pass over the gradients before it.
   bool needs_norms() const { return check_finite || clip_norm > 0 || clip_adaptive > 0 || kind == OptimizerKind::lars; }
-  bool needs_sums() const { return needs_norms() || kind == OptimizerKind::muon; }
+  bool needs_sums() const { return needs_norms() || kind == OptimizerKind::muon || kind == OptimizerKind::lamb; }
 };
 
 struct UpdateArgs {
@@ -107,9 +107,11 @@ int update_launches(const UpdateRule& rule);
 //   lars     r = trust |w| / (|g| + wd |w|), 1 where a norm is 0 or adapts is false;           arXiv 1708.03888
 //            v = momentum v + lr r (g + wd w); w -= v
 //   lion     w -= lr (sign(b1 m + (1 - b1) g) + wd w); m = b2 m + (1 - b2) g                   arXiv 2302.06675
-//   muon     v = mu v + g; w -= lr (O(g + mu v) + wd w), O as muon.h has it, w first scaled to     K. Jordan, Muon,
-//   2024
+//   muon     v = mu v + g; w -= lr (O(g + mu v) + wd w), O as muon.h has it, w first scaled to   K. Jordan, Muon, 2024
 //            |w| = sqrt(rows) with renormalise and a rate above 0; what is no matrix as sgd with Nesterov momentum
+//   lamb     m and s as adam has them without decay; d = wd w +                                arXiv 1904.00962, as
+//   timm
+//            m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps); r = |w| / |d|, 1 where a norm or wd is 0; w -= lr r d
 // and average += (1 - average_decay) (w - average). Moments start at 0. Where momentum is 0 its moment may be null.
 // Clipping: g *= min(1, clip_norm / (|all g| + 1e-6)) (torch.nn.utils.clip_grad_norm_); adaptive, for each unit:
 // g *= min(1, clip_adaptive max(|w|, 1e-3) / max(|g|, 1e-6)) (arXiv 2102.06171). StepStatus::gradient_norm is the norm
@@ -123,7 +125,7 @@ int update_launches(const UpdateRule& rule);
 //
 // Moves, in bytes for an element: gradient, 8 of the weight, 8 for each moment and for the average, the copy; before
 // that with norms the gradient again, and 4 of the weight for lars and adaptive clipping. Matrices of muon 12 more, and
-// 12 in each iteration.
+// 12 in each iteration. LAMB the weight and both moments once more.
 void optimizer_update(Stream s, const UpdateArgs& args);
 
 // gradient_sum = gradient * StepInput::weight_sum for the first micro-batch, += for the others. Moves the gradient and

@@ -28,18 +28,19 @@ struct OptimizerOptions {
   Kind kind = Kind::sgd;       // the formula
   float momentum = 0.9F;       // sgd, lars, rmsprop; muon: of what is no matrix
   bool nesterov = false;       // sgd; muon always has it
-  float weight_decay = 0;      // decoupled for adamw, lion and the matrices of muon
+  float weight_decay = 0;      // not in the moments of adamw, lion, lamb and the matrices of muon
   // Weight decay of norms' scales and biases, and of the biases of convolutions and linear layers; negative: as
   // weight_decay.
   float norm_weight_decay = -1, bias_weight_decay = -1;
-  std::optional<std::array<double, 2>> betas;  // adam, adamw [0.9, 0.999]; lion [0.9, 0.99]
-  double eps = 1e-8;                           // adam, adamw, rmsprop
+  std::optional<std::array<double, 2>> betas;  // adam, adamw, lamb [0.9, 0.999]; lion [0.9, 0.99]
+  std::optional<double> eps;                   // adam, adamw, rmsprop [1e-8]; lamb [1e-6]
   double alpha = 0.99;                         // rmsprop
   float trust = 0.001F;                        // lars: the trust coefficient
   float muon_momentum = 0.95F;                 // muon: of the matrices
   int muon_iterations = 3;                     // muon: of Newton and Schulz
   bool muon_renormalise = false;               // muon: matrices are scaled to the norm sqrt(rows) before each update
-  float clip_norm = 0;      // > 0: all gradients together are shortened to this norm (torch's clip_grad_norm_)
+  // > 0: all gradients together are shortened to this norm (torch's clip_grad_norm_) [0; lamb 1].
+  std::optional<float> clip_norm;
   float clip_adaptive = 0;  // > 0: the gradient of each unit (a row of a weight, or a whole vector) is shortened to
                             // this part of the norm of its weights, but for the last layer (A. Brock et al., arXiv
                             // 2102.06171; eps 1e-3 as there)
@@ -52,9 +53,15 @@ struct OptimizerOptions {
   std::vector<ParamGroup> groups;
 };
 
+// What holds for what is not given, by the kind.
+std::array<double, 2> betas_of(const OptimizerOptions& options);
+double eps_of(const OptimizerOptions& options);
+float clip_norm_of(const OptimizerOptions& options);
+
 // The formulas are PyTorch's for sgd, adam, adamw and rmsprop, those of arXiv 1708.03888 for lars (vectors are not
 // adapted), of arXiv 2302.06675 for lion and of K. Jordan's "Muon" (2024) for muon, whose matrices are the weights of
-// convolutions, [outputs, all else], while linear layers and vectors learn by sgd; kernels/optimizer.h spells them out.
+// convolutions, [outputs, all else], while linear layers and vectors learn by sgd, and timm's for lamb (arXiv
+// 1904.00962); kernels/optimizer.h spells them out.
 // The learning rates come with each step (StepInput). Params must outlive it.
 class Optimizer {
 public:
@@ -62,8 +69,6 @@ public:
   explicit Optimizer(Params& params, OptimizerOptions options = {});
   const OptimizerOptions& options() const { return options_; }
   Params& params() const { return *params_; }
-  // The betas in force.
-  std::array<double, 2> betas() const;
 
   // What the options come to for one parameter.
   struct Settings {

@@ -7,9 +7,9 @@
 namespace convolt {
 
 // By the names of torch.optim and of the papers.
-enum class OptimizerKind : uint8_t { sgd, adam, adamw, rmsprop, lars, lion, muon };
+enum class OptimizerKind : uint8_t { sgd, adam, adamw, rmsprop, lars, lion, muon, lamb };
 
-// "sgd", "adam", "adamw", "rmsprop", "lars", "lion", "muon".
+// "sgd", "adam", "adamw", "rmsprop", "lars", "lion", "muon", "lamb".
 std::string_view name_of(OptimizerKind kind);
 // Throws UsageError that lists them.
 OptimizerKind optimizer_kind_from_name(std::string_view name);

@@ -6,7 +6,7 @@
 namespace convolt {
 
 // A block sums the squares of one piece, in double: exact to the last bits whatever the loss scale, and finite exactly
-// where the gradients are. On the CPU each thread reads in order.
+// where the gradients are.
 struct SumSquares {
   static constexpr int kThreads = 64;
   struct Shared {
@@ -26,22 +26,8 @@ struct SumSquares {
     if (!last_micro_batch(*a.input)) return;
     const OptimizerPiece piece = a.pieces[block.index];
     const OptimizerTensor& tensor = a.tensors[piece.tensor];
-    block.phase([&](int t) {
-      GrowingSums sums;
-      const int64_t packed = piece.first % 8 == 0 ? piece.count / 8 * 8 : 0;
-#if defined(__CUDA_ARCH__)
-      for (int64_t i = t * 8; i < packed; i += kThreads * 8) add<8>(tensor, piece.first + i, sums);
-#else
-      const int64_t share = (packed / 8 + kThreads - 1) / kThreads * 8, end = std::min(packed, (t + 1) * share);
-      for (int64_t i = t * share; i < end; i += 8) add<8>(tensor, piece.first + i, sums);
-#endif
-#if defined(__CUDA_ARCH__)
-#pragma unroll 1  // short, and unrolled it would spill
-#endif
-      for (int64_t i = packed + t; i < piece.count; i += kThreads) add<1>(tensor, piece.first + i, sums);
-      shared.sums[t] = sums.all();
-    });
-    join_sums(block, shared.sums);
+    sum_piece<8>(block, piece, shared.sums,
+                 [&](auto width, int64_t i, GrowingSums& sums) { add<width.value>(tensor, i, sums); });
     block.phase([&](int t) {
       if (t == 0) scratch.sums[block.index] = shared.sums[0];
     });
@@ -158,6 +144,11 @@ struct TrustRatio {
 
   HD float ratio(const OptimizerTensor& t, const PieceSums& sums) const {
     const double weight = sqrt(sums.weight);
+    if (a.rule.kind == OptimizerKind::lamb) {
+      const double direction = sqrt(sums.gradient);
+      const bool adapts = t.weight_decay > 0 && weight > 0 && direction > 0;
+      return adapts ? static_cast<float>(weight / direction) : 1.F;
+    }
     const double gradient = sqrt(sums.gradient) * static_cast<double>(scratch.scalars->gradient_scale);
     if (!t.adapts || !(weight > 0) || !(gradient > 0)) return 1;
     return static_cast<float>(static_cast<double>(a.rule.trust) * weight /

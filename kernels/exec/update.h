@@ -2,6 +2,8 @@
 // launch tells the next.
 #pragma once
 
+#include <type_traits>
+
 #include "exec/block.h"
 #include "optimizer.h"
 
@@ -18,6 +20,19 @@ template <int W>
 HD Floats<W> load_gradient(const OptimizerTensor& t, int64_t i) {
   if (t.gradient_sum) return load<W>(t.gradient_sum + i);
   return load_as<W>(t.gradient, t.gradient_dtype, i);
+}
+
+// On the CPU eight at once: g++ does not vectorise sqrtf, which may set errno.
+template <int W>
+HD Floats<W> square_root(Floats<W> x) {
+#if !defined(__CUDA_ARCH__)
+  if constexpr (W == 8) {
+    _mm256_storeu_ps(x.v, _mm256_sqrt_ps(_mm256_loadu_ps(x.v)));
+    return x;
+  }
+#endif
+  for_lanes<W>([&](int j) { x[j] = sqrtf(x[j]); });
+  return x;
 }
 
 // Sums of squares in double, in four that do not wait for each other.
@@ -69,7 +84,8 @@ HD float rate_of(const UpdateScalars& scalars, const OptimizerTensor& t) {
   return scalars.rates[t.rate] * t.rate_scale;
 }
 
-// Sums of squares over a piece, of the gradient as it lies in memory (muon: of the momentum too) and of the weight.
+// Sums of squares over a piece, of the gradient as it lies in memory (muon: of the momentum too; lamb, later: of the
+// direction) and of the weight.
 struct PieceSums {
   double gradient, weight;
 };
@@ -83,7 +99,7 @@ struct Scratch {
   UpdateScalars* scalars;
   PieceSums* sums;  // [pieces]
   float* factors;   // [pieces], of adaptive clipping
-  float* ratios;    // [tensors], LARS's; muon's: 1 / norm of the momentum
+  float* ratios;    // [tensors], LARS's and LAMB's; muon's: 1 / norm of the momentum
   float* keeps;     // [tensors], muon's: of the weights
   // Of muon: two of all matrices, in turns the input and the output of an iteration, and two of all Gram matrices.
   float* values[2];
@@ -132,6 +148,29 @@ HD void join_sums(const Block<B>& block, PieceSums (&sums)[B]) {
       sums[t].gradient += sums[t + width].gradient;
       sums[t].weight += sums[t + width].weight;
     });
+}
+
+// add(width, i, sums) for each packet of W elements of the piece and for each one left over, and sums[0] = what all of
+// them added, in a fixed order. On the CPU each thread reads in order.
+template <int W, int B, class F>
+HD void sum_piece(const Block<B>& block, const OptimizerPiece& piece, PieceSums (&sums)[B], F add) {
+  block.phase([&](int t) {
+    GrowingSums of_thread;
+    const int64_t packed = piece.first % W == 0 ? piece.count / W * W : 0;
+#if defined(__CUDA_ARCH__)
+    for (int64_t i = t * W; i < packed; i += B * W) add(std::integral_constant<int, W>{}, piece.first + i, of_thread);
+#else
+    const int64_t share = (packed / W + B - 1) / B * W, end = std::min(packed, (t + 1) * share);
+    for (int64_t i = t * share; i < end; i += W) add(std::integral_constant<int, W>{}, piece.first + i, of_thread);
+#endif
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // short, and unrolled it would spill
+#endif
+    for (int64_t i = packed + t; i < piece.count; i += B)
+      add(std::integral_constant<int, 1>{}, piece.first + i, of_thread);
+    sums[t] = of_thread.all();
+  });
+  join_sums(block, sums);
 }
 
 // sums[0] = those of all pieces of a tensor.

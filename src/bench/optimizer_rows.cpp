@@ -20,7 +20,15 @@ std::vector<OptimizerPiece> tiles_of(int64_t elements) {
 }
 
 int moments_of(OptimizerKind kind) {
-  return kind == OptimizerKind::adam || kind == OptimizerKind::adamw || kind == OptimizerKind::rmsprop ? 2 : 1;
+  switch (kind) {
+    case OptimizerKind::adam:
+    case OptimizerKind::adamw:
+    case OptimizerKind::rmsprop:
+    case OptimizerKind::lamb:
+      return 2;
+    default:
+      return 1;
+  }
 }
 
 OptimizerTensor tensor_of(Operands& o, const UpdateRule& rule, const Extras& extras) {
@@ -37,6 +45,7 @@ OptimizerTensor tensor_of(Operands& o, const UpdateRule& rule, const Extras& ext
   }
   t.weight = o.updated({elements}).as<float>();
   if (rule.kind == OptimizerKind::lars) o.count(elements * 4);
+  if (rule.kind == OptimizerKind::lamb) o.count(elements * 12);
   for (int i = 0; i < moments_of(rule.kind); ++i) t.moments[i] = o.updated({elements}, 0.25F).as<float>();
   if (extras.average) t.average = o.updated({elements}).as<float>();
   if (o.dtype() != DType::f32) t.copy = o.written({elements}).data;
@@ -95,6 +104,7 @@ std::vector<KernelRow> optimizer_rows() {
           update("optimizer rmsprop", {.kind = Kind::rmsprop}),
           update("optimizer lars", {.kind = Kind::lars}),
           update("optimizer lion", {.kind = Kind::lion}),
+          update("optimizer lamb", {.kind = Kind::lamb, .eps = 1e-6, .clip_norm = 1}),
           update("optimizer sgd and average", {.average_decay = 0.999}, {.average = true}),
           update("optimizer sgd clipped", {.clip_norm = 1}),
           {"accumulate_gradients", make_accumulate}};

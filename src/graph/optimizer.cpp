@@ -14,13 +14,14 @@ namespace convolt {
 
 namespace {
 
-constexpr std::array<std::pair<OptimizerKind, std::string_view>, 7> kNames{{{OptimizerKind::sgd, "sgd"},
+constexpr std::array<std::pair<OptimizerKind, std::string_view>, 8> kNames{{{OptimizerKind::sgd, "sgd"},
                                                                             {OptimizerKind::adam, "adam"},
                                                                             {OptimizerKind::adamw, "adamw"},
                                                                             {OptimizerKind::rmsprop, "rmsprop"},
                                                                             {OptimizerKind::lars, "lars"},
                                                                             {OptimizerKind::lion, "lion"},
-                                                                            {OptimizerKind::muon, "muon"}}};
+                                                                            {OptimizerKind::muon, "muon"},
+                                                                            {OptimizerKind::lamb, "lamb"}}};
 
 void require(bool good, const std::string& message) {
   if (!good) throw UsageError("optimizer: " + message);
@@ -38,18 +39,19 @@ void check(const OptimizerOptions& o) {
     for (const double beta : *o.betas)
       require(in_range(beta, 0, 1), fmt::format("a beta is {}: expected 0 <= beta < 1", beta));
   require(in_range(o.alpha, 0, 1), fmt::format("alpha is {}: expected 0 <= alpha < 1", o.alpha));
-  require(o.eps >= 0, fmt::format("eps is {}: expected at least 0", o.eps));
+  require(eps_of(o) >= 0, fmt::format("eps is {}: expected at least 0", eps_of(o)));
   require(in_range(o.muon_momentum, 0, 1),
           fmt::format("muon's momentum is {}: expected 0 <= momentum < 1", o.muon_momentum));
   require(o.muon_iterations >= 1 && o.muon_iterations <= 100,
           fmt::format("muon's iterations are {}: expected 1 to 100", o.muon_iterations));
   require(o.trust > 0, fmt::format("the trust coefficient is {}: expected above 0", o.trust));
   require(o.weight_decay >= 0, fmt::format("weight decay is {}: expected at least 0", o.weight_decay));
-  require(o.clip_norm >= 0 && o.clip_adaptive >= 0, "a clipping limit is negative: expected at least 0, 0 for none");
-  require(o.clip_norm == 0 || o.clip_adaptive == 0,
-          "clipping by the global norm and adaptive clipping exclude each other; give one");
-  require(o.clip_adaptive == 0 || (o.kind != Kind::lars && o.kind != Kind::muon),
+  require(clip_norm_of(o) >= 0 && o.clip_adaptive >= 0,
+          "a clipping limit is negative: expected at least 0, 0 for none");
+  require(o.clip_adaptive == 0 || (o.kind != Kind::lars && o.kind != Kind::muon && o.kind != Kind::lamb),
           "adaptive clipping and " + kind + " both scale the gradients by norms; give one");
+  require(clip_norm_of(o) == 0 || o.clip_adaptive == 0,
+          "clipping by the global norm and adaptive clipping exclude each other; give one");
   require(o.layer_decay > 0 && o.layer_decay <= 1,
           fmt::format("layer decay is {}: expected 0 < decay <= 1", o.layer_decay));
   require(in_range(o.ema_decay, 0, 1), fmt::format("the EMA's decay is {}: expected 0 <= decay < 1", o.ema_decay));
@@ -61,6 +63,7 @@ std::vector<std::string> moment_names(const OptimizerOptions& o) {
       return o.momentum > 0 ? std::vector<std::string>{"momentum"} : std::vector<std::string>{};
     case OptimizerKind::adam:
     case OptimizerKind::adamw:
+    case OptimizerKind::lamb:
       return {"exp_avg", "exp_avg_sq"};
     case OptimizerKind::rmsprop:
       return o.momentum > 0 ? std::vector<std::string>{"square_avg", "momentum"}
@@ -177,7 +180,18 @@ std::string_view name_of(OptimizerKind kind) { return kNames[static_cast<size_t>
 OptimizerKind optimizer_kind_from_name(std::string_view name) {
   for (const auto& [kind, known] : kNames)
     if (name == known) return kind;
-  throw UsageError(fmt::format("unknown optimizer '{}': expected sgd, adam, adamw, rmsprop, lars, lion or muon", name));
+  throw UsageError(
+      fmt::format("unknown optimizer '{}': expected sgd, adam, adamw, rmsprop, lars, lion, muon or lamb", name));
+}
+
+std::array<double, 2> betas_of(const OptimizerOptions& o) {
+  return o.betas.value_or(std::array{0.9, o.kind == OptimizerKind::lion ? 0.99 : 0.999});
+}
+
+double eps_of(const OptimizerOptions& o) { return o.eps.value_or(o.kind == OptimizerKind::lamb ? 1e-6 : 1e-8); }
+
+float clip_norm_of(const OptimizerOptions& o) {
+  return o.clip_norm.value_or(o.kind == OptimizerKind::lamb ? 1.F : 0.F);
 }
 
 Optimizer::Optimizer(Params& params, OptimizerOptions options) : params_(&params), options_(std::move(options)) {
@@ -188,10 +202,6 @@ Optimizer::Optimizer(Params& params, OptimizerOptions options) : params_(&params
     slab_ = zeros(params.context(), params.trainable_bytes() * static_cast<int64_t>(moments_.size()));
   count_ = zeros(params.context(), sizeof(int64_t));
   if (options_.ema_decay > 0) average_ = std::make_unique<Params>(params.clone());
-}
-
-std::array<double, 2> Optimizer::betas() const {
-  return options_.betas.value_or(std::array{0.9, options_.kind == OptimizerKind::lion ? 0.99 : 0.999});
 }
 
 bool Optimizer::updates(int i) const {

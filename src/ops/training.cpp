@@ -104,6 +104,7 @@ int64_t update_bytes(const Op& op, const Program& p) {
   if (attrs.optimizer->average() != nullptr) per_element += 8;
   if (attrs.rule.clip_adaptive > 0 || attrs.rule.kind == OptimizerKind::lars) per_element += 4;
   int64_t gradients = bytes_of(op.in, p), copies = 0;
+  if (attrs.rule.kind == OptimizerKind::lamb) per_element += 12;
   if (p.gradient_sums != kNoValue) gradients = 4 * elements_of(op.in, p);
   for (const int param : attrs.params) copies += p.copy_bytes(param);
   const OptimizerTables tables = optimizer_tables(attrs);

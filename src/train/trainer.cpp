@@ -217,7 +217,7 @@ private:
     if (observer_.progress) observer_.progress(p);
   }
 
-  bool clips() const { return o_.optimizer.clip_norm > 0 || o_.optimizer.clip_adaptive > 0; }
+  bool clips() const { return clip_norm_of(o_.optimizer) > 0 || o_.optimizer.clip_adaptive > 0; }
 
   void end_epoch() {
     const MeterReading reading = [&] {

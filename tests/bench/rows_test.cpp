@@ -68,6 +68,7 @@ TEST(KernelRows, CountTheBytesThatTheHeadersState) {
   EXPECT_EQ(bytes_of("optimizer sgd clipped"), 2000 * (4 + 4 + 8 + 8));
   EXPECT_EQ(bytes_of("optimizer adam", DType::bf16), 2000 * (2 + 8 + 16 + 2));
   EXPECT_EQ(bytes_of("optimizer lars"), 2000 * (4 + 4 + 4 + 8 + 8));
+  EXPECT_EQ(bytes_of("optimizer lamb"), 2000 * (4 + 4 + 12 + 8 + 16));
   EXPECT_EQ(bytes_of("optimizer sgd and average"), 2000 * (4 + 8 + 8 + 8));
   EXPECT_EQ(bytes_of("accumulate_gradients", DType::f16), 2000 * (2 + 8));
 }

@@ -108,10 +108,23 @@ TEST_F(OptimizerSettings, MomentsHaveTorchsNames) {
   EXPECT_EQ(moments({}), Names{"momentum"});
   EXPECT_EQ(moments({.momentum = 0}), Names{});
   EXPECT_EQ(moments({.kind = OptimizerKind::adamw}), (Names{"exp_avg", "exp_avg_sq"}));
+  EXPECT_EQ(moments({.kind = OptimizerKind::lamb}), (Names{"exp_avg", "exp_avg_sq"}));
   EXPECT_EQ(moments({.kind = OptimizerKind::rmsprop}), (Names{"square_avg", "momentum"}));
   EXPECT_EQ(moments({.kind = OptimizerKind::lion}), Names{"exp_avg"});
   EXPECT_EQ(Optimizer(*params_, {.momentum = 0}).bytes(), 8);
   EXPECT_EQ(Optimizer(*params_, {.kind = OptimizerKind::adam}).bytes(), 2 * params_->trainable_bytes() + 8);
+}
+
+TEST_F(OptimizerSettings, DefaultsAreThoseOfTheKind) {
+  const OptimizerOptions adam{.kind = OptimizerKind::adam}, lamb{.kind = OptimizerKind::lamb};
+  EXPECT_EQ(eps_of(adam), 1e-8);
+  EXPECT_EQ(eps_of(lamb), 1e-6);
+  EXPECT_EQ(eps_of({.kind = OptimizerKind::lamb, .eps = 0}), 0);
+  EXPECT_EQ(clip_norm_of(adam), 0);
+  EXPECT_EQ(clip_norm_of(lamb), 1);
+  EXPECT_EQ(clip_norm_of({.kind = OptimizerKind::lamb, .clip_norm = 0}), 0);
+  EXPECT_EQ(betas_of(lamb), (std::array{0.9, 0.999}));
+  EXPECT_EQ(betas_of({.kind = OptimizerKind::lion}), (std::array{0.9, 0.99}));
 }
 
 TEST_F(OptimizerSettings, WhatMakesNoSenseIsRefused) {
@@ -121,6 +134,7 @@ TEST_F(OptimizerSettings, WhatMakesNoSenseIsRefused) {
   EXPECT_THAT(refused({.clip_norm = 1, .clip_adaptive = 0.01F}), HasSubstr("exclude each other"));
   EXPECT_THAT(refused({.kind = OptimizerKind::lars, .clip_adaptive = 0.01F}), HasSubstr("lars"));
   EXPECT_THAT(refused({.kind = OptimizerKind::muon, .clip_adaptive = 0.01F}), HasSubstr("adaptive clipping and muon"));
+  EXPECT_THAT(refused({.kind = OptimizerKind::lamb, .clip_adaptive = 0.01F}), HasSubstr("adaptive clipping and lamb"));
   EXPECT_THAT(refused({.kind = OptimizerKind::muon, .nesterov = true}), HasSubstr("Nesterov momentum is for sgd"));
   EXPECT_THAT(refused({.kind = OptimizerKind::muon, .muon_iterations = 0}), HasSubstr("iterations are 0"));
   EXPECT_THAT(refused({.kind = OptimizerKind::muon, .muon_momentum = 1}), HasSubstr("muon's momentum is 1"));

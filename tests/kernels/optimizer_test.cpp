@@ -45,7 +45,9 @@ TEST_P(OptimizerTest, AgainstReference) {
       {.kind = Kind::rmsprop, .rate = 0.01, .weight_decay = 0.1},
       {.kind = Kind::rmsprop, .rate = 0.01, .momentum = 0, .alpha = 0.9},
       {.kind = Kind::lars, .rate = 0.5, .weight_decay = 0.01, .trust = 0.05},
-      {.kind = Kind::lion, .rate = 0.01, .weight_decay = 0.1, .beta2 = 0.99}};
+      {.kind = Kind::lion, .rate = 0.01, .weight_decay = 0.1, .beta2 = 0.99},
+      {.kind = Kind::lamb, .rate = 0.03125, .weight_decay = 0.1, .eps = 1e-6},
+      {.kind = Kind::lamb, .rate = 0.03125, .weight_decay = 0.5, .beta1 = 0.8, .beta2 = 0.95, .eps = 1e-3}};
   for (const reference::Optimizer& base : kinds) {
     Network net(ctx(), kSizes, rule_of(base), {.gradient_dtype = dtype()});
     std::vector<Vector> w, m, s;
@@ -85,11 +87,14 @@ TEST_P(OptimizerTest, AgainstReference) {
   }
 }
 
-// What torch.optim computed from the same gradients (tools/golden/optimizers.py).
-TEST_P(OptimizerTest, AgainstTorch) {
+// What torch.optim and timm computed from the same gradients (tools/golden/optimizers.py).
+TEST_P(OptimizerTest, AgainstTorchAndTimm) {
   std::ifstream file(CONVOLT_SOURCE_DIR "/tests/kernels/golden/optimizers.txt");
-  const std::map<std::string, Kind> kinds{
-      {"sgd", Kind::sgd}, {"adam", Kind::adam}, {"adamw", Kind::adamw}, {"rmsprop", Kind::rmsprop}};
+  const std::map<std::string, Kind> kinds{{"sgd", Kind::sgd},
+                                          {"adam", Kind::adam},
+                                          {"adamw", Kind::adamw},
+                                          {"rmsprop", Kind::rmsprop},
+                                          {"lamb", Kind::lamb}};
   int cases = 0;
   for (std::string line, word; std::getline(file, line); ++cases) {
     std::istringstream words(line);
@@ -131,7 +136,7 @@ TEST_P(OptimizerTest, AgainstTorch) {
       expect_near(net.weights[t]->values(), expected, 1e-7, 1e-6, line.substr(0, line.find(':')));
     }
   }
-  EXPECT_EQ(cases, 10);
+  EXPECT_EQ(cases, 14);
 }
 
 TEST_P(OptimizerTest, CopiesFollowTheWeights) {
@@ -167,7 +172,7 @@ TEST_P(OptimizerTest, TheAverageFollowsTheWeights) {
 // Gradients that are 1024 times too large, and a loss scale of 1024: a power of two, so the bits agree, clipped too.
 TEST_P(OptimizerTest, LossScaleIsTakenOut) {
   for (const UpdateRule& rule : {UpdateRule{}, UpdateRule{.clip_norm = 0.5F}, UpdateRule{.clip_adaptive = 0.01F},
-                                 UpdateRule{.kind = Kind::lars}}) {
+                                 UpdateRule{.kind = Kind::lars}, UpdateRule{.kind = Kind::lamb, .clip_norm = 1}}) {
     Network plain(ctx(), {100}, rule, {.gradient_dtype = dtype()}),
         scaled(ctx(), {100}, rule, {.gradient_dtype = dtype()});
     Vector g = rounded(random_values(100, 5, 0.01, 1), dtype());

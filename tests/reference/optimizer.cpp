@@ -50,6 +50,7 @@ std::vector<double> orthogonalised(const std::vector<double>& g, size_t rows, in
 void Optimizer::step(std::vector<double>& w, std::vector<double>& first, std::vector<double>& second,
                      const std::vector<double>& gradient, int64_t number) const {
   if (kind == OptimizerKind::muon && rows > 0) return matrix_step(w, first, gradient);
+  if (kind == OptimizerKind::lamb) return lamb_step(w, first, second, gradient, number);
   const bool nesterov_too = nesterov || kind == OptimizerKind::muon;
   const double weight_norm = norm(w), gradient_norm = norm(gradient), t = static_cast<double>(number);
   for (size_t i = 0; i < w.size(); ++i) {
@@ -93,6 +94,8 @@ void Optimizer::step(std::vector<double>& w, std::vector<double>& first, std::ve
         a = beta2 * a + (1 - beta2) * g;
         break;
       }
+      case OptimizerKind::lamb:
+        break;
     }
   }
 }
@@ -106,6 +109,21 @@ void Optimizer::matrix_step(std::vector<double>& w, std::vector<double>& v, cons
   const std::vector<double> direction = orthogonalised(u, rows, iterations);
   const double keep = renormalise && rate > 0 ? std::sqrt(static_cast<double>(rows)) / norm(w) : 1;
   for (size_t i = 0; i < w.size(); ++i) w[i] = w[i] * keep * (1 - rate * weight_decay) - rate * direction[i];
+}
+
+void Optimizer::lamb_step(std::vector<double>& w, std::vector<double>& m, std::vector<double>& s,
+                          const std::vector<double>& g, int64_t number) const {
+  const double t = static_cast<double>(number);
+  std::vector<double> direction(w.size());
+  for (size_t i = 0; i < w.size(); ++i) {
+    m[i] = beta1 * m[i] + (1 - beta1) * g[i];
+    s[i] = beta2 * s[i] + (1 - beta2) * g[i] * g[i];
+    const double mean = m[i] / (1 - std::pow(beta1, t)), square = s[i] / (1 - std::pow(beta2, t));
+    direction[i] = mean / (std::sqrt(square) + eps) + weight_decay * w[i];
+  }
+  const double weight_norm = norm(w), direction_norm = norm(direction);
+  const bool scaled = weight_decay != 0 && weight_norm > 0 && direction_norm > 0;
+  for (size_t i = 0; i < w.size(); ++i) w[i] -= rate * (scaled ? weight_norm / direction_norm : 1) * direction[i];
 }
 
 double norm(const std::vector<double>& v) {

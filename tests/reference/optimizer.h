@@ -1,4 +1,4 @@
-// The update formulas of optimizers in double, element by element, as their papers and torch.optim print them.
+// The update formulas of optimizers in double, element by element, as their papers, torch.optim and timm print them.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,8 @@ struct Optimizer {
 
 private:
   void matrix_step(std::vector<double>& w, std::vector<double>& v, const std::vector<double>& g) const;
+  void lamb_step(std::vector<double>& w, std::vector<double>& m, std::vector<double>& s, const std::vector<double>& g,
+                 int64_t number) const;
 };
 
 // K. Jordan's Newton-Schulz iteration on the matrix g [rows, g.size() / rows], over its norm.

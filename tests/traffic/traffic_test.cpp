@@ -199,6 +199,8 @@ TEST(Optimizers, UpdateAsCounted) {
       {.kind = Kind::rmsprop},
       {.kind = Kind::lars},
       {.kind = Kind::lion},
+      {.kind = Kind::lamb, .weight_decay = 0.1F},
+      {.kind = Kind::lamb, .clip_norm = 0, .ema_decay = 0.9},
   };
   for (const OptimizerOptions& rule : rules) {
     SCOPED_TRACE(testing::Message() << "rule " << &rule - rules);

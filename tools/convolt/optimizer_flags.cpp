@@ -21,8 +21,8 @@ using BelongsTable = std::vector<Belongs>;
 
 const BelongsTable kOptimizerFlags = {{"--momentum", {"sgd", "rmsprop", "lars", "muon"}},
                                       {"--nesterov", {"sgd"}},
-                                      {"--betas", {"adam", "adamw", "lion"}},
-                                      {"--eps", {"adam", "adamw", "rmsprop"}},
+                                      {"--betas", {"adam", "adamw", "lion", "lamb"}},
+                                      {"--eps", {"adam", "adamw", "rmsprop", "lamb"}},
                                       {"--alpha", {"rmsprop"}},
                                       {"--trust-coefficient", {"lars"}},
                                       {"--muon-momentum", {"muon"}},
@@ -95,15 +95,15 @@ ParamGroup parse_param_group(const std::string& text) {
 
 void OptimizerFlags::add(FlagSet& flags) {
   flags.group("Optimizer");
-  flags.option("--opt", kind, "sgd, adam, adamw, rmsprop, lars, lion or muon")
-      .check(one_of({"sgd", "adam", "adamw", "rmsprop", "lars", "lion", "muon"}));
+  flags.option("--opt", kind, "sgd, adam, adamw, rmsprop, lars, lion, muon or lamb")
+      .check(one_of({"sgd", "adam", "adamw", "rmsprop", "lars", "lion", "muon", "lamb"}));
   flags.option("--momentum", momentum, "of sgd, rmsprop and lars, and of what muon leaves to sgd")
       .check(between(0.0, 1.0));
   flags.toggle("--nesterov", nesterov, "Nesterov momentum (sgd)");
-  flags.option("--betas,--opt-betas", betas, "B1,B2 of adam and adamw [0.9,0.999] and lion [0.9,0.99]")
+  flags.option("--betas,--opt-betas", betas, "B1,B2 of adam, adamw and lamb [0.9,0.999] and lion [0.9,0.99]")
       .delimiter(',')
       .expected(2);
-  flags.option("--eps,--opt-eps", eps, "of adam, adamw and rmsprop [1e-8]").check(at_least(0));
+  flags.option("--eps,--opt-eps", eps, "of adam, adamw and rmsprop [1e-8] and lamb [1e-6]").check(at_least(0));
   flags.option("--alpha", alpha, "smoothing of rmsprop [0.99]").check(between(0.0, 1.0));
   flags.option("--trust-coefficient", trust, "of lars [0.001]").check(above(0));
   flags
@@ -130,7 +130,7 @@ void OptimizerFlags::add(FlagSet& flags) {
   flags.option("--param-group", groups,
                "'PATTERN:lr=FACTOR,wd=DECAY,epochs=N' for parameters whose name matches the regular expression; with "
                "epochs they learn for so long only, with the rates of a training of that length; repeatable");
-  flags.option("--clip-grad,--clip-grad-norm", clip, "largest norm of all gradients together, 0 for any")
+  flags.option("--clip-grad,--clip-grad-norm", clip, "largest norm of all gradients together, 0 for any [0; lamb 1]")
       .check(at_least(0));
   flags
       .option("--agc", adaptive_clip,
@@ -153,7 +153,7 @@ OptimizerOptions OptimizerFlags::options(const FlagSet& flags) const {
   o.norm_weight_decay = norm_weight_decay;
   o.bias_weight_decay = bias_weight_decay;
   if (!betas.empty()) o.betas = std::array{betas[0], betas[1]};
-  o.eps = eps.value_or(o.eps);
+  o.eps = eps;
   o.alpha = alpha.value_or(o.alpha);
   o.trust = trust.value_or(o.trust);
   o.muon_momentum = muon_momentum.value_or(o.muon_momentum);
@@ -168,7 +168,13 @@ OptimizerOptions OptimizerFlags::options(const FlagSet& flags) const {
   return o;
 }
 
-void OptimizerFlags::leave_out_unread(Resolved& resolved) const { leave_out(kOptimizerFlags, kind, resolved); }
+void OptimizerFlags::resolve(const OptimizerOptions& options, Resolved& resolved) const {
+  const auto [beta1, beta2] = betas_of(options);
+  resolved["betas"] = {fmt::format("{}", beta1), fmt::format("{}", beta2)};
+  resolved["eps"] = {fmt::format("{}", eps_of(options))};
+  resolved["clip-grad"] = {fmt::format("{}", clip_norm_of(options))};
+  leave_out(kOptimizerFlags, kind, resolved);
+}
 
 void ScheduleFlags::add(FlagSet& flags) {
   flags.group("Learning rate");

@@ -20,7 +20,8 @@ struct OptimizerFlags {
   std::optional<float> trust, muon_momentum;
   std::optional<int> muon_iterations;
   bool muon_renormalise = false;
-  float clip = 0, adaptive_clip = 0, layer_decay = 1;
+  std::optional<float> clip;
+  float adaptive_clip = 0, layer_decay = 1;
   double ema_decay = 0;
   int accumulate = 1;
   std::vector<std::string> freeze, groups;
@@ -28,8 +29,8 @@ struct OptimizerFlags {
   void add(FlagSet& flags);
   // Throws UsageError for flags that do not go together.
   OptimizerOptions options(const FlagSet& flags) const;
-  // Leaves what this kind does not read out of the resolved flags.
-  void leave_out_unread(Resolved& resolved) const;
+  // Fills in what depends on the kind where nothing is given, and leaves out what this kind does not read.
+  void resolve(const OptimizerOptions& options, Resolved& resolved) const;
 };
 
 struct ScheduleFlags {

@@ -101,7 +101,7 @@ std::vector<ConfigEntry> resolve(const FlagSet& flags, const TrainCommand& c, co
   resolved["num-classes"] = {std::to_string(classes)};
   resolved["device"] = {context.device().to_string()};
   resolved["threads"] = {std::to_string(context.threads())};
-  c.optimizer.leave_out_unread(resolved);
+  c.optimizer.resolve(c.optimizer.options(flags), resolved);
   c.schedule.leave_out_unread(resolved);
   cli::resolve(pipeline, resolved);
   return resolved_config(flags, resolved);

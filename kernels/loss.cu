@@ -239,6 +239,7 @@ struct LossRow {
   }
 
   HD Term binary_term(float x, float t, int k) const {
+    if (o.target_threshold >= 0 && t == t) t = t > o.target_threshold ? 1.F : 0.F;  // an invalid label stays no number
     const float positive = 1.F + ((o.positive_weights ? o.positive_weights[k] : 1.F) - 1.F) * t, c = class_weight(k);
     return {c * ((1.F - t) * x + positive * softplus_of_minus(x)), c * ((1.F - t) - positive * logistic(-x))};
   }

@@ -45,8 +45,8 @@ using CustomLoss = std::function<void(const LossBatch& batch)>;
 // target, smoothed or not, its class weight where cross-entropy divides by it likewise; its weight stays its own. It is
 // counted as right by the label of the larger part, its own where both are equal.
 //
-// Evaluation plans compute the same kind without smoothing, class weights, positive weights and teacher: plain
-// cross-entropy where training smooths it, so that losses of validation can be compared.
+// Evaluation plans compute the same kind without smoothing, threshold, class weights, positive weights and teacher:
+// plain cross-entropy where training smooths it, so that losses of validation can be compared.
 struct LossOptions {
   // What the logits are compared with.
   enum class Target : uint8_t {
@@ -55,8 +55,11 @@ struct LossOptions {
   };
   LossKind kind = LossKind::cross_entropy;  // the formula
   Target target = Target::labels;           // what the logits are compared with
-  float smoothing = 0;               // the target becomes (1 - smoothing) t + smoothing / K; all but mean_squared_error
-  std::vector<float> class_weights;  // [K], or empty; not sigmoid_focal and mean_squared_error
+  float smoothing = 0;  // the target becomes (1 - smoothing) t + smoothing / K; all but mean_squared_error
+  // binary_cross_entropy: targets above it, smoothed and mixed as they are, become 1 and all others 0 (timm's
+  // target_threshold).
+  std::optional<float> target_threshold;
+  std::vector<float> class_weights;     // [K], or empty; not sigmoid_focal and mean_squared_error
   std::vector<float> positive_weights;  // [K], or empty; binary_cross_entropy
   std::optional<int32_t> ignore_index;  // rows of this label count as of weight 0
   float focal_gamma = 2;                // exponent of focal and sigmoid_focal
@@ -67,7 +70,7 @@ struct LossOptions {
   float distill_alpha = 0;
   float temperature = 1;  // T
   // A loss of your own in place of `kind`: target, ignore_index, weights of rows, loss scaling and meters work as ever;
-  // smoothing, class and positive weights and distillation are its own business and must be left alone here.
+  // smoothing, threshold, class and positive weights and distillation are its own business and must be left alone here.
   CustomLoss custom = {};
 };
 

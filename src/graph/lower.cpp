@@ -170,10 +170,15 @@ void check_loss(const LossOptions& o, int64_t classes, bool mixing) {
     fail("positive weights belong to binary_cross_entropy");
   if (!(o.smoothing >= 0 && o.smoothing <= 1)) fail(fmt::format("smoothing lies in 0..1, found {}", o.smoothing));
   if (o.smoothing > 0 && o.kind == LossKind::mean_squared_error) fail("mean_squared_error has no smoothing");
+  if (o.target_threshold && o.kind != LossKind::binary_cross_entropy)
+    fail("a threshold of the targets belongs to binary_cross_entropy");
+  if (o.target_threshold && !(*o.target_threshold >= 0 && *o.target_threshold < 1))
+    fail(fmt::format("the threshold of the targets lies in 0 to below 1, found {}", *o.target_threshold));
   if (o.ignore_index && o.target == LossOptions::Target::dense)
     fail("ignore_index belongs to labels; give such rows of dense targets the weight 0");
-  if (o.custom && (o.smoothing > 0 || !o.class_weights.empty() || !o.positive_weights.empty() || o.distill_alpha > 0))
-    fail("a custom one takes neither smoothing nor class weights, positive weights or a teacher");
+  if (o.custom && (o.smoothing > 0 || o.target_threshold || !o.class_weights.empty() || !o.positive_weights.empty() ||
+                   o.distill_alpha > 0))
+    fail("a custom one takes neither smoothing nor a threshold, class weights, positive weights or a teacher");
   if (!(o.focal_gamma >= 0)) fail(fmt::format("focal_gamma must be at least 0, found {}", o.focal_gamma));
   if (!(o.distill_alpha >= 0 && o.distill_alpha <= 1))
     fail(fmt::format("distill_alpha lies in 0..1, found {}", o.distill_alpha));
@@ -187,6 +192,7 @@ void check_loss(const LossOptions& o, int64_t classes, bool mixing) {
 // Evaluation measures the same kind plainly.
 LossOptions plain(LossOptions o) {
   o.smoothing = 0;
+  o.target_threshold.reset();
   o.class_weights.clear();
   o.positive_weights.clear();
   o.distill_alpha = 0;

@@ -62,6 +62,7 @@ Launch bind_loss(const Op& op, const Binding& b) {
   args.dense = o.target == LossOptions::Target::dense;
   args.mixed = attrs.mixed;
   args.smoothing = o.smoothing;
+  args.target_threshold = o.target_threshold.value_or(-1);
   args.class_weights = b.in(op, 1).as<const float>();
   args.positive_weights = b.in(op, 2).as<const float>();
   args.ignores = o.ignore_index.has_value();
@@ -103,8 +104,8 @@ int64_t update_bytes(const Op& op, const Program& p) {
   int64_t per_element = 8 + 8 * static_cast<int64_t>(attrs.optimizer->moments().size());
   if (attrs.optimizer->average() != nullptr) per_element += 8;
   if (attrs.rule.clip_adaptive > 0 || attrs.rule.kind == OptimizerKind::lars) per_element += 4;
-  int64_t gradients = bytes_of(op.in, p), copies = 0;
   if (attrs.rule.kind == OptimizerKind::lamb) per_element += 12;
+  int64_t gradients = bytes_of(op.in, p), copies = 0;
   if (p.gradient_sums != kNoValue) gradients = 4 * elements_of(op.in, p);
   for (const int param : attrs.params) copies += p.copy_bytes(param);
   const OptimizerTables tables = optimizer_tables(attrs);

@@ -55,6 +55,7 @@ protected:
     LossArgs args{.logits = x, .dlogits = dx, .kind = o.kind, .dense = o.target == LossOptions::Target::dense};
     args.mixed = !mixes.empty();
     args.smoothing = o.smoothing;
+    args.target_threshold = o.target_threshold.value_or(-1);
     args.class_weights = o.class_weights.empty() ? nullptr : class_weights.as<float>();
     args.positive_weights = o.positive_weights.empty() ? nullptr : positive.as<float>();
     args.ignores = o.ignore_index.has_value();
@@ -151,6 +152,11 @@ TEST_P(AnyLossTest, ParametersOfFocalAndBinaryLosses) {
     reference::LossCase binary = random_case(LossKind::binary_cross_entropy, 5, dense);
     binary.options.positive_weights = some_weights(5);
     expect_as_reference(binary, x, "positive weights");
+    for (const float threshold : {0.F, 0.2F, 0.75F}) {
+      binary.options.target_threshold = threshold;
+      binary.options.smoothing = 0.1F;
+      expect_as_reference(binary, x, "a threshold of " + std::to_string(threshold));
+    }
   }
 }
 
@@ -189,6 +195,11 @@ TEST_P(AnyLossTest, AsTorch) {
                     .positive_weights = {2, 1, 0.5F}},
                    m),
               0.88500379651531, 1e-6);
+  // timm.loss.BinaryCrossEntropy(target_threshold=.2)(x, t), and (smoothing=.1, target_threshold=.02)(x, y)
+  EXPECT_NEAR(loss({.kind = LossKind::binary_cross_entropy, .target = dense, .target_threshold = 0.2F}, t),
+              0.49777233518094, 1e-6);
+  EXPECT_NEAR(loss({.kind = LossKind::binary_cross_entropy, .smoothing = 0.1F, .target_threshold = 0.02F}),
+              0.70610566851427, 1e-6);
   // lp = F.log_softmax(x, 1).gather(1, y[:, None])[:, 0]; (-c[y] * (1 - lp.exp())**2 * lp).mean()
   EXPECT_NEAR(loss({.kind = LossKind::focal, .class_weights = c}), 1.81584360581333, 1e-6);
   // torchvision.ops.sigmoid_focal_loss(x, m, .25, 2, "mean")
@@ -273,6 +284,21 @@ TEST_P(AnyLossTest, MixedLabelsByHand) {
   const double far = 0.5 * (0.25 - 0.655), near = 0.5 * (0.25 - 0.295), none = 0.5 * (0.25 - 0.025);
   expect_near(found.gradient, {far, none, near, none, near, none, far, none}, 1e-7, epsilon(dtype()), "gradient");
   EXPECT_NEAR(found.loss, std::log(4.0), 1e-6);
+}
+
+// A threshold makes each label of a mixed row 1 whose part is larger.
+TEST_P(AnyLossTest, AThresholdOfMixedLabels) {
+  reference::LossCase labels = random_case(LossKind::binary_cross_entropy, 5, false);
+  labels.options.smoothing = 0.05F;
+  labels.options.target_threshold = 0.25F;
+  reference::LossCase dense = labels;
+  dense.options.target = LossOptions::Target::dense;
+  dense.options.smoothing = 0;
+  dense.targets = reference::mixed_targets(labels.labels, 5, 0.05, kMixes);
+  const Vector x = rounded(random_values(6 * 5, 1, -5, 5), dtype());
+  const Found found = run_loss(labels, x, kMixes);
+  EXPECT_NEAR(found.loss, reference::loss(dense, x), 2e-6);
+  expect_near(found.gradient, reference::loss_gradient(dense, x), 1e-7, 1e-5 + epsilon(dtype()), "gradient");
 }
 
 // Each label's class weight counts for its part, in the sum and in what it is divided by.

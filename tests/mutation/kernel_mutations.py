@@ -164,6 +164,7 @@ KERNELS = {
     "kernels/loss.cu": (LOSS, [
         ("sign", "{-weight * log_p, -weight}", "{-weight * log_p, weight}"),
         ("constant", "+ k] + o.smoothing * share;", "+ k] + o.smoothing;"),
+        ("sign", "t = t > o.target_threshold ?", "t = t < o.target_threshold ?"),
         ("constant", "NAN : o.smoothing * share", "NAN : o.smoothing"),
         ("sign", "own * (-weight - probability * slope)", "own * (-weight + probability * slope)"),
         ("sign", "slope -= weight;", "slope += weight;"),
@@ -240,7 +241,6 @@ KERNELS = {
         ("sign", "average_rest * (w[j] - average[j])", "average_rest * (w[j] + average[j])"),
         ("sign", "p.factor - rate * decay * p.factor", "p.factor + rate * decay * p.factor"),
         ("constant", "a.rule.nesterov || K == OptimizerKind::muon", "a.rule.nesterov"),
-    ]),
         ("constant", "K == OptimizerKind::lars || K == OptimizerKind::lamb", "K == OptimizerKind::lars"),
     ]),
     "kernels/exec/lamb.h": (OPTIMIZER, [
@@ -250,6 +250,7 @@ KERNELS = {
         ("constant", "s[j] = beta2 * s[j] + rest2 * d * d;", "s[j] = beta2 * s[j] + rest1 * d * d;"),
         ("constant", "const float d = scalars.gradient_scale * g[j];", "const float d = g[j];"),
         ("index", "sums.weight.add(w);", "sums.weight.add(m);"),
+    ]),
     "kernels/exec/begin_update.h": (OPTIMIZER + ":" + MUON, [
         ("barrier", "    for (int width = kThreads / 2; width > 0; width /= 2)\n      block.phase([&](int t) {\n        if (t < width) shared.sums[t] += shared.sums[t + width];\n      });",
          "    block.phase([&](int t) {\n      for (int width = kThreads / 2; width > 0; width /= 2)\n        if (t < width) shared.sums[t] += shared.sums[t + width];\n    });"),
@@ -257,8 +258,8 @@ KERNELS = {
         ("constant", "(norm + 1e-6)", "(norm + 1e-1)"),
         ("constant", "fmax(sqrt(scratch.sums[i].weight), 1e-3)", "fmax(sqrt(scratch.sums[i].weight), 1e-2)"),
         ("constant", "status.loss_scale / 2", "status.loss_scale / 4"),
-        ("constant", "++status.good_steps == 2000", "++status.good_steps == 1999"),
         ("constant", "t.weight_decay > 0 && weight > 0", "weight > 0"),
+        ("constant", "++status.good_steps == 2000", "++status.good_steps == 1999"),
         ("constant", "BadStepPolicy::stop && status.first_bad_step >= 0", "BadStepPolicy::stop && status.first_bad_step > 0"),
         ("constant", "status.rate_factor /= 2;", "status.rate_factor /= 4;"),
         ("index", "scalars.rates[1 + i] = a.input->own_rates[i]", "scalars.rates[1 + i] = a.input->own_rates[0]"),
@@ -266,8 +267,8 @@ KERNELS = {
     "kernels/exec/update.h": (OPTIMIZER + ":" + MUON, [
         ("index", "pieces[tensor.first_piece + i].weight;", "pieces[i].weight;"),
         ("constant", "i < tensor.pieces; i += B", "i + 1 < tensor.pieces; i += B"),
-        ("barrier", "  for (int width = B / 2; width > 0; width /= 2)\n    block.phase([&](int t) {\n      if (t >= width) return;\n      sums[t].gradient += sums[t + width].gradient;\n      sums[t].weight += sums[t + width].weight;\n    });",
         ("index", "for (int64_t i = packed + t; i < piece.count; i += B)", "for (int64_t i = packed + t; i + 1 < piece.count; i += B)"),
+        ("barrier", "  for (int width = B / 2; width > 0; width /= 2)\n    block.phase([&](int t) {\n      if (t >= width) return;\n      sums[t].gradient += sums[t + width].gradient;\n      sums[t].weight += sums[t + width].weight;\n    });",
          "  block.phase([&](int t) {\n    for (int width = B / 2; width > 0; width /= 2) {\n      if (t >= width) return;\n      sums[t].gradient += sums[t + width].gradient;\n      sums[t].weight += sums[t + width].weight;\n    }\n  });"),
         ("index", "(wide ? row : column) * matrix_stride(t) + (wide ? column : row)", "row * matrix_stride(t) + column"),
         ("sign", "const bool wide = t.rows <= t.columns;", "const bool wide = t.rows > t.columns;"),

@@ -59,7 +59,9 @@ double target_of(const LossCase& c, size_t n, size_t k) {
   const double t = c.options.target == LossOptions::Target::dense ? c.targets[n * classes + k]
                                                                   : (static_cast<size_t>(c.labels[n]) == k ? 1 : 0);
   const auto s = static_cast<double>(c.options.smoothing);
-  return c.options.smoothing == 0 ? t : (1 - s) * t + s / static_cast<double>(c.classes);
+  const double smoothed = c.options.smoothing == 0 ? t : (1 - s) * t + s / static_cast<double>(c.classes);
+  if (!c.options.target_threshold) return smoothed;
+  return smoothed > static_cast<double>(*c.options.target_threshold) ? 1 : 0;
 }
 
 double weight_of(const std::vector<float>& weights, size_t k) {

@@ -156,6 +156,7 @@ Network load_network(const NetworkFlags& flags, const PictureFlags& pictures, Co
 struct LossFlags {
   std::string kind = "ce", class_weights, teacher;
   float smoothing = 0, focal_gamma = 2, distill_alpha = 0.5F, temperature = 4;
+  std::optional<float> target_threshold;
 
   void add(FlagSet& flags);
   // For `classes` outputs, of which the data set has labels of the first ones. Throws UsageError or FormatError.

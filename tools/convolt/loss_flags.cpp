@@ -15,6 +15,10 @@ void LossFlags::add(FlagSet& flags) {
       .check(one_of({"ce", "bce", "focal"}));
   flags.option("--label-smoothing,--smoothing", smoothing, "part of each target that is spread over all classes")
       .check(between(0.0, 1.0));
+  flags
+      .option("--bce-target-thresh", target_threshold,
+              "of --loss bce: smoothed and mixed targets above it become 1, all others 0")
+      .check(between(0.0, 1.0));
   flags.option("--class-weights", class_weights,
                "a file with one number for each class in order of their names, or 'balanced': samples / (classes x "
                "samples of the class)");
@@ -61,6 +65,8 @@ LossOptions LossFlags::options(const Dataset& data, int64_t classes) const {
   LossOptions o;
   o.kind = kind == "bce" ? LossKind::binary_cross_entropy : kind == "focal" ? LossKind::focal : LossKind::cross_entropy;
   o.smoothing = smoothing;
+  o.target_threshold = target_threshold;
+  if (target_threshold && kind != "bce") throw UsageError("--bce-target-thresh is for --loss bce, not for " + kind);
   if (!class_weights.empty())
     o.class_weights = class_weights == "balanced" ? balanced(data, classes) : read_numbers(class_weights, classes);
   o.focal_gamma = focal_gamma;

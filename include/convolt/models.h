@@ -4,6 +4,7 @@
 
 #include <array>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,10 @@ struct ModelOptions {
   int64_t classes = 1000;     // 0: the model's usual number
   int height = 0, width = 0;  // 0: the model's usual size
   int channels = 3;           // of the pictures: 3, or 1
+  // Stochastic depth (G. Huang et al., arXiv 1603.09382): the chance with which the last residual block is dropped for
+  // a picture, 0 to below 1; it rises in equal steps from 0 at the first (EfficientNet would reach it a block after the
+  // last). Without it the model's own.
+  std::optional<double> drop_path;
 };
 
 // A network that can be built.
@@ -45,7 +50,8 @@ const std::vector<ModelInfo>& models();
 // A name that ends in ".json" is a network file's (convolt/network_file.h). Throws UsageError that offers the nearest
 // name.
 ModelInfo find_model(std::string_view name);
-// Fills an empty graph. Throws ShapeError where the picture size does not fit.
+// Fills an empty graph. Throws ShapeError where the picture size does not fit, UsageError for a drop_path of a model
+// that has no blocks to drop, or that is a network file.
 void build_model(Graph& graph, const ModelInfo& model, const ModelOptions& options);
 void build_model(Graph& graph, std::string_view name, const ModelOptions& options);
 

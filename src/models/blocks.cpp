@@ -23,6 +23,8 @@ Value squeeze_excitation(Value x, const SqueezeExcitation& o) {
   return mul(x, o.gate(dense(squeezed, ".fc2", x.shape()[2])));
 }
 
+Value drop_path(Value x, double chance) { return chance > 0 ? stochastic_depth(x, static_cast<float>(chance)) : x; }
+
 int64_t scaled_width(double value, int64_t divisor) {
   const int64_t nearest = static_cast<int64_t>(value + static_cast<double>(divisor) / 2) / divisor * divisor;
   const int64_t width = std::max(divisor, nearest);

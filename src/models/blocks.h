@@ -31,6 +31,9 @@ struct SqueezeExcitation {
 };
 Value squeeze_excitation(Value x, const SqueezeExcitation& options);
 
+// Stochastic depth, and no layer where the chance is 0.
+Value drop_path(Value x, double chance);
+
 // The multiple of `divisor` nearest to `value` (halves up, at least one divisor), the next one where that would lose
 // more than a tenth: how the MobileNets' authors scale widths.
 int64_t scaled_width(double value, int64_t divisor = 8);

@@ -43,6 +43,7 @@ Value block(Value x, const std::string& name, float drop) {
 
 void build_convnext(Graph& g, const ModelInfo& info, const ModelOptions& o) {
   const ConvNeXt& net = row_of(kTable, info);
+  const double most = o.drop_path.value_or(net.stochastic_depth);
   const int last = net.blocks[0] + net.blocks[1] + net.blocks[2] + net.blocks[3] - 1;
   Value x = g.input("image", {o.height, o.width, o.channels});
   x = layer_norm(patches(x, "features.0.0", net.channels[0], 4), {.name = "features.0.1"});
@@ -51,7 +52,7 @@ void build_convnext(Graph& g, const ModelInfo& info, const ModelOptions& o) {
     const auto at = [&](int n) { return "features." + std::to_string(2 * stage + n) + "."; };
     if (stage > 0) x = patches(layer_norm(x, {.name = at(0) + "0"}), at(0) + "1", net.channels[stage], 2);
     for (int i = 0; i < net.blocks[stage]; ++i)
-      x = block(x, at(1) + std::to_string(i), static_cast<float>(net.stochastic_depth * done++ / last));
+      x = block(x, at(1) + std::to_string(i), static_cast<float>(most * done++ / last));
   }
   x = layer_norm(global_avg_pool(x), {.name = "classifier.0"});
   g.output(dense(x, "classifier.2", o.classes));

@@ -107,7 +107,7 @@ void build_efficientnet(Graph& g, const ModelInfo& info, const ModelOptions& o) 
     const std::string name = "features." + std::to_string(n++) + ".";
     for (int i = 0; i < b.repeats(stage); ++i)
       x = b.block(x, name + std::to_string(i), stage, i == 0 ? stage.stride : 1,
-                  static_cast<float>(kStochasticDepth * done++ / blocks));
+                  static_cast<float>(o.drop_path.value_or(kStochasticDepth) * done++ / blocks));
   }
   x = silu(b.conv(x, "features." + std::to_string(n), net.head > 0 ? net.head : 4 * x.shape()[2]));
   x = dropout(global_avg_pool(x), net.dropout);

@@ -2,10 +2,20 @@
 
 #include "convolt/error.h"
 #include "convolt/network_file.h"
+#include "graph/layer.h"
 #include "io/names.h"
 #include "models/builders.h"
 
 namespace convolt {
+
+namespace {
+
+bool has_stochastic_depth(const Graph& graph) {
+  return std::any_of(graph.layers().begin(), graph.layers().end(),
+                     [](const Layer& layer) { return layer.def->kind == "stochastic_depth"; });
+}
+
+}  // namespace
 
 const std::vector<ModelInfo>& models() {
   using enum ModelInfo::Recipe;
@@ -110,7 +120,13 @@ void build_model(Graph& graph, const ModelInfo& model, const ModelOptions& optio
   if (o.height == 0 && model.network.empty()) o.height = model.size;  // a network file has its own
   if (o.width == 0 && model.network.empty()) o.width = model.size;
   if (o.classes == 0) o.classes = model.classes;
+  if (o.drop_path && !(*o.drop_path >= 0 && *o.drop_path < 1))
+    throw UsageError("drop_path is " + std::to_string(*o.drop_path) + ": expected 0 to below 1");
+  if (o.drop_path && !model.network.empty())
+    throw UsageError("drop_path is for networks by name; a network file has layers of stochastic_depth of its own");
   model.build(graph, model, o);
+  if (o.drop_path > 0 && !has_stochastic_depth(graph))
+    throw UsageError("drop_path: '" + model.name + "' has no residual blocks that could be dropped");
 }
 
 void build_model(Graph& graph, std::string_view name, const ModelOptions& options) {

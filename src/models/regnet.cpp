@@ -41,7 +41,7 @@ Value conv(Value x, const std::string& name, int64_t channels, int kernel = 1, i
                        .groups = groups});
 }
 
-Value block(Value x, const std::string& name, const RegNet& net, int64_t width, int stride) {
+Value block(Value x, const std::string& name, const RegNet& net, int64_t width, int stride, double drop) {
   const int64_t in = x.shape()[2], groups = width / std::min(net.group_width, width);
   const Value shortcut = in != width || stride != 1 ? conv(x, name + ".proj", width, 1, stride) : x;
   Value y = relu(conv(x, name + ".f.a", width));
@@ -50,7 +50,7 @@ Value block(Value x, const std::string& name, const RegNet& net, int64_t width, 
     const auto squeezed = static_cast<int64_t>(std::nearbyint(0.25 * static_cast<double>(in)));
     y = squeeze_excitation(y, {.name = name + ".f.se", .channels = squeezed, .bias = Init::uniform_fan_in()});
   }
-  return relu(add(shortcut, conv(y, name + ".f.c", width)));
+  return relu(add(shortcut, drop_path(conv(y, name + ".f.c", width), drop)));
 }
 
 }  // namespace
@@ -70,7 +70,7 @@ void build_regnet(Graph& g, const ModelInfo& info, const ModelOptions& o) {
     }
     const std::string s = std::to_string(stage);
     x = block(x, "trunk_output.block" + s + ".block" + s + "-" + std::to_string(in_stage), net, width,
-              in_stage == 0 ? 2 : 1);
+              in_stage == 0 ? 2 : 1, o.drop_path.value_or(0) * i / (net.depth - 1));
     ++in_stage;
   }
   const LinearOptions head{.name = "fc", .init = Init::normal(0.01F), .bias_init = Init::constant(0)};

@@ -48,8 +48,9 @@ Value bottleneck(Value x, const std::string& name, const ResNet& net, int64_t ch
 }
 
 // The shortcut is projected where its shape differs.
-Value block(Value x, const std::string& name, const ResNet& net, int64_t channels, int stride) {
-  const Value y = net.bottleneck ? bottleneck(x, name, net, channels, stride) : basic(x, name, channels, stride);
+Value block(Value x, const std::string& name, const ResNet& net, int64_t channels, int stride, double drop) {
+  const Value y =
+      drop_path(net.bottleneck ? bottleneck(x, name, net, channels, stride) : basic(x, name, channels, stride), drop);
   if (x.shape() == y.shape()) return relu(add(y, x));
   const ConvNorm projection{
       .conv = name + ".downsample.0", .norm = name + ".downsample.1", .channels = y.shape()[2], .stride = stride};
@@ -63,10 +64,12 @@ void build_resnet(Graph& g, const ModelInfo& info, const ModelOptions& o) {
   Value x = g.input("image", {o.height, o.width, o.channels});
   x = relu(conv_norm(x, {.conv = "conv1", .norm = "bn1", .channels = 64, .kernel = 7, .stride = 2}));
   x = max_pool(x, {.kernel = 3, .stride = 2, .padding = 1});
+  const int last = net.blocks[0] + net.blocks[1] + net.blocks[2] + net.blocks[3] - 1;
+  int done = 0;
   for (int stage = 0; stage < 4; ++stage)
     for (int i = 0; i < net.blocks[stage]; ++i)
       x = block(x, "layer" + std::to_string(stage + 1) + "." + std::to_string(i), net, int64_t{64} << stage,
-                stage > 0 && i == 0 ? 2 : 1);
+                stage > 0 && i == 0 ? 2 : 1, o.drop_path.value_or(0) * done++ / last);
   g.output(linear(global_avg_pool(x), o.classes, {.name = "fc"}));
 }
 

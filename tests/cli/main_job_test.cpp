@@ -241,9 +241,9 @@ TEST_F(MainJob, OptimizerFlagsReachTheRunAndItsCheckpoint) {
 }
 
 TEST_F(MainJob, EveryOptimizerAndScheduleTrains) {
-  for (const char* opt :
-       {"sgd --nesterov", "adam", "rmsprop --momentum 0 --alpha 0.9", "lars --trust-coefficient 0.02", "lion",
-        "sgd --agc 0.02 --momentum 0", "muon --muon-momentum 0.6 --muon-iterations 2 --muon-renormalize"})
+  for (const char* opt : {"sgd --nesterov", "adam", "rmsprop --momentum 0 --alpha 0.9", "lars --trust-coefficient 0.02",
+                          "lion", "lamb --eps 1e-5 --drop-path 0.2", "sgd --agc 0.02 --momentum 0",
+                          "muon --muon-momentum 0.6 --muon-iterations 2 --muon-renormalize"})
     EXPECT_EQ(convolt(train("any") + "--overwrite --steps 2 --quiet --lr 0.001 --opt " + opt).code, 0) << opt;
   for (const char* schedule :
        {"constant", "step --lr-step-size 1", "multistep --lr-milestones 0.5,1", "cosine-restarts", "one-cycle",

@@ -8,10 +8,13 @@
 #include <cmath>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <set>
 #include <sstream>
 
 #include "convolt/error.h"
+#include "convolt/network_file.h"
+#include "graph/layer.h"
 #include "graph/lower.h"
 #include "graph/networks.h"
 #include "graph/op.h"
@@ -148,6 +151,45 @@ TEST(Models, RectanglesAndOtherClassCountsFit) {
   EXPECT_EQ(graph.classes(), 37);
   EXPECT_EQ(graph.layers()[0].shape, (Shape{96, 64, 3}));
   EXPECT_EQ(graph.shapes_for(224, 160)[static_cast<size_t>(graph.output_layer())], (Shape{37}));
+}
+
+// The chances of a model's layers of stochastic depth, in order.
+std::vector<double> drop_chances(const char* model, std::optional<double> drop_path) {
+  Graph graph;
+  build_model(graph, model, {.classes = 10, .drop_path = drop_path});
+  std::vector<double> chances;
+  for (const Layer& layer : graph.layers())
+    if (layer.def->kind == "stochastic_depth")
+      chances.push_back(static_cast<double>(std::any_cast<float>(layer.attributes)));
+  return chances;
+}
+
+TEST(Models, DropPathRisesFromBlockToBlock) {
+  const auto rising = [](double last, int blocks, int from) {
+    std::vector<double> chances;
+    for (int i = from; i < blocks; ++i) chances.push_back(last * i / (blocks - 1));
+    return chances;
+  };
+  // timm's: drop_path_rate * net_block_idx / (net_num_blocks - 1), and none at the first block.
+  expect_near(drop_chances("resnet50", 0.05), rising(0.05, 16, 1), 1e-8, 0, "resnet50");
+  expect_near(drop_chances("resnet20", 0.3), rising(0.3, 9, 1), 1e-7, 0, "resnet20");
+  expect_near(drop_chances("regnet_x_400mf", 0.1), rising(0.1, 22, 1), 1e-8, 0, "regnet_x_400mf");
+  expect_near(drop_chances("convnext_tiny", 0.3), rising(0.3, 18, 0), 1e-7, 0, "convnext_tiny");
+  expect_near(drop_chances("convnext_tiny", std::nullopt), rising(0.1, 18, 0), 1e-8, 0, "convnext_tiny's own");
+  EXPECT_EQ(drop_chances("resnet50", std::nullopt).size(), 0U);
+  EXPECT_EQ(drop_chances("resnet50", 0).size(), 0U);
+  EXPECT_NEAR(drop_chances("efficientnet_b0", 0.4).back(), 0.4 * 14 / 16, 1e-7);
+}
+
+TEST(Models, DropPathNeedsBlocksToDrop) {
+  EXPECT_THROW(drop_chances("vgg11", 0.1), UsageError);
+  EXPECT_THROW(drop_chances("resnet20", 1), UsageError);
+  EXPECT_THROW(drop_chances("resnet20", -0.1), UsageError);
+  EXPECT_NO_THROW(drop_chances("vgg11", 0));
+  Graph graph, again;
+  build_model(graph, "resnet20", {.classes = 10});
+  const ModelInfo file = parse_network("file", write_network(graph, find_model("resnet20")));
+  EXPECT_THROW(build_model(again, file, {.drop_path = 0.1}), UsageError);
 }
 
 // Initial values as torchvision's: the spread of a convolution's weights is sqrt(2 / fan_out), of a CIFAR one's sqrt(2

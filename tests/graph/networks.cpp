@@ -148,6 +148,18 @@ void convnext(Graph& g) {
   g.output(linear(global_avg_pool(x), 5, {.name = "fc"}));
 }
 
+// ResNet's blocks under stochastic depth, the second one with a projection.
+void dropped(Graph& g) {
+  Value x = g.input("image", {8, 9, 3});
+  x = relu(conv_bn(x, "stem", 16, {.padding = 1}));
+  Value y = relu(conv_bn(x, "a.1", 16, {.padding = 1}));
+  x = relu(add(stochastic_depth(conv_bn(y, "a.2", 16, {.padding = 1}), 0.4F), x));
+  y = relu(conv_bn(x, "b.1", 24, {.stride = 2, .padding = 1}));
+  y = stochastic_depth(conv_bn(y, "b.2", 24, {.padding = 1}), 0.3F);
+  x = relu(add(y, conv_bn(x, "b.down", 24, {.kernel = 1, .stride = 2})));
+  g.output(linear(global_avg_pool(x), 5, {.name = "fc"}));
+}
+
 // Pools in ceil mode, of unlike padding and without counted padding.
 void pooled(Graph& g) {
   Value x = g.input("image", {10, 9, 3});
@@ -180,7 +192,8 @@ const std::vector<Network>& networks() {
   static const std::vector<Network> all{{"lenet", lenet},         {"resnet", resnet},     {"cifar", cifar},
                                         {"mobilenet", mobilenet}, {"mixed", mixed},       {"activations", activations},
                                         {"excited", excited},     {"shuffled", shuffled}, {"normed", normed},
-                                        {"convnext", convnext},   {"pooled", pooled},     {"enlarged", enlarged}};
+                                        {"dropped", dropped},     {"convnext", convnext}, {"pooled", pooled},
+                                        {"enlarged", enlarged}};
   return all;
 }
 

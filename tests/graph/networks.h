@@ -20,7 +20,7 @@ struct Network {
 // mixed (biases, dilation, groups, padded average pool, dropout of pictures, add(x, x), a shortcut around a batch norm,
 // batch norm of vectors, flatten); activations (every one of them); excited (squeeze-and-excitation, adaptive pool,
 // layer scale, stochastic depth); shuffled (split, slices, shuffle, concat); normed (layer and group norms, linear
-// layers on pixels); pooled (every option of the pools); enlarged (pad, transposed convolutions, upsample, frozen batch
+// layers on pixels); dropped (residual blocks under stochastic depth); pooled (every option of the pools); enlarged (pad, transposed convolutions, upsample, frozen batch
 // norms).
 const std::vector<Network>& networks();
 // The one of that name.

@@ -29,6 +29,7 @@ struct TrainCommand {
   RunFlags run;
   std::string model = "resnet18", weights, finetune;
   int64_t classes = 0, steps = 0, whiten = 0;
+  std::optional<double> drop_path;
   MemoryFlags memory;
   int views = 1;
   int epochs = 10;
@@ -55,6 +56,11 @@ void add_flags(FlagSet& flags, TrainCommand& c) {
       .excludes(weights);
   flags.toggle("--strict,!--no-strict", c.strict,
                "every name must agree [yes]; else what is missing keeps its initial values");
+  flags
+      .option("--drop-path", c.drop_path,
+              "stochastic depth: chance to drop the last residual block for a picture, rising linearly from 0 at the "
+              "first [the network's own]")
+      .check(between(0.0, 1.0));
   flags.option("--num-classes", c.classes, "outputs [classes of the data set]").check(at_least(1)).hide_default();
 
   flags.group("Training");
@@ -220,7 +226,7 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   card.configuration = configuration.dump();
 
   Graph graph;
-  build_model(graph, model, {card.classes, card.height, card.width, card.channels});
+  build_model(graph, model, {card.classes, card.height, card.width, card.channels, c.drop_path});
   Params params(*context, graph, c.seed);
   load_initial_weights(c, params);
   if (c.whiten > 0 && options.resume.empty()) whiten(graph, params, *data, pipeline.evaluation, c.whiten);

@@ -53,9 +53,16 @@ struct AugmentOptions {
     timm_rand,  // timm's "rand": `policy_ops` of 15, each done with `policy_probability`, at level `magnitude`
                 // of 10, give or take `magnitude_std` (above 100: at any level up to it)
     timm_rand_increasing,  // the same with "inc1": a higher level is always a stronger change
+    timm_original,         // timm's AutoAugment: the pairs of `imagenet` at timm's levels, give or take `magnitude_std`
+    timm_original_r,       // the same, where a higher level keeps fewer bits
+    timm_v0,               // the pairs of the TPU's EfficientNet
+    timm_v0_r,             // the same, where a higher level keeps fewer bits
     three_augment,         // DeiT III: grey, solarized, or blurred by 0.1 to 2 pixels
     augmix,                // torchvision's AugMix of severity `magnitude`, three chains, alpha 1
   };
+  // What timm_rand chooses from, by timm's names: its 15; those by weights; DeiT III's three; those and 11 more by
+  // weights. What is chosen by weights is chosen once. In all but the first a higher level is a stronger change.
+  enum class OpSet : uint8_t { all, weights, three, weighted_three };
   // What an erased rectangle becomes, after normalisation: `erase_value`, a colour of three normals, or normals.
   enum class EraseMode : uint8_t { constant, colour, pixels };
   // What lies outside the picture (after random_resized_crop: outside the crop): `fill`, the nearest pixel of the edge,
@@ -82,6 +89,8 @@ struct AugmentOptions {
   Policy policy = Policy::none;                        // one for all samples
   int policy_ops = 2;                                  // of rand_augment and timm_rand: 1 to 12
   float magnitude = 9, magnitude_std = 0, policy_probability = 0.5F;  // as Policy says
+  float magnitude_max = 10;                                           // timm_rand: where levels end, 1 to 30
+  OpSet op_set = OpSet::all;                                          // timm_rand
   // Probabilities, each with its amounts.
   float perspective = 0, distortion = 0.5F;                  // torchvision's RandomPerspective
   float elastic = 0, elastic_alpha = 50, elastic_sigma = 5;  // as its ElasticTransform, by splines (programme.cpp)

@@ -39,11 +39,10 @@ void check_programme(const AugmentOptions& o) {
   static_assert(kMostOps + 11 <= kMostPictureOps && 14 + 11 <= kMostPictureOps);
   require(o.policy_ops >= 1 && o.policy_ops <= kMostOps, "policy_ops", "1 to 12", o.policy_ops);
   using Policy = AugmentOptions::Policy;
-  const float most = o.policy == Policy::rand_augment ? 30 : 10;
-  require(o.magnitude >= (o.policy == Policy::augmix ? 1 : 0) && o.magnitude <= most, "magnitude",
-          o.policy == Policy::rand_augment ? "0 to 30"
-          : o.policy == Policy::augmix     ? "1 to 10"
-                                           : "0 to 10",
+  const float least = o.policy == Policy::augmix ? 1 : 0;
+  const float most = o.policy == Policy::rand_augment ? 30 : o.policy == Policy::augmix ? 10 : o.magnitude_max;
+  require(o.magnitude_max >= 1 && o.magnitude_max <= 30, "magnitude_max", "1 to 30", o.magnitude_max);
+  require(o.magnitude >= least && o.magnitude <= most, "magnitude", fmt::format("{} to {}", least, most).c_str(),
           o.magnitude);
   require(o.magnitude_std >= 0, "magnitude_std", "0 or more", o.magnitude_std);
   require(probability(o.distortion), "distortion", "0 to 1", o.distortion);

@@ -9,6 +9,7 @@ namespace convolt {
 namespace {
 
 using Policy = AugmentOptions::Policy;
+using OpSet = AugmentOptions::OpSet;
 using enum PolicyOp;
 
 constexpr PolicyOp kTorchvision[] = {identity, shear_x,  shear_y,   translate_x, translate_y, rotate,        brightness,
@@ -16,6 +17,20 @@ constexpr PolicyOp kTorchvision[] = {identity, shear_x,  shear_y,   translate_x,
 constexpr PolicyOp kTimm[] = {auto_contrast, equalize,     invert,  rotate,      posterize,
                               solarize,      solarize_add, color,   contrast,    brightness,
                               sharpness,     shear_x,      shear_y, translate_x, translate_y};
+// Those of a set in which some are chosen more often, and how often.
+template <size_t N>
+struct Weighted {
+  PolicyOp ops[N];
+  double weights[N];
+};
+constexpr Weighted<15> kTimmWeights{
+    {rotate, shear_x, shear_y, translate_x, translate_y, color, sharpness, auto_contrast, solarize, solarize_add,
+     contrast, brightness, equalize, posterize, invert},
+    {3, 2, 2, 1, 1, 0.25, 0.25, 0.25, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05}};
+constexpr PolicyOp kTimmThree[] = {solarize, desaturate, blur};
+constexpr Weighted<14> kTimmWeightedThree{{solarize, desaturate, blur, rotate, shear_x, shear_y, posterize,
+                                           auto_contrast, color, sharpness, contrast, brightness, equalize, invert},
+                                          {6, 6, 6, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1}};
 constexpr PolicyOp kAugmix[] = {shear_x,       shear_y,  translate_x, translate_y, rotate,   posterize, solarize,
                                 auto_contrast, equalize, brightness,  color,       contrast, sharpness};
 
@@ -64,21 +79,65 @@ constexpr SubPolicy kSvhn[25] = {
     {{{shear_x, 0.7F, 9}, {translate_y, 0.8F, 3}}},    {{{shear_y, 0.8F, 5}, {auto_contrast, 0.7F, -1}}},
     {{{shear_x, 0.7F, 2}, {invert, 0.1F, -1}}},
 };
+constexpr SubPolicy kV0[25] = {
+    {{{equalize, 0.8F, -1}, {shear_y, 0.8F, 4}}},
+    {{{color, 0.4F, 9}, {equalize, 0.6F, -1}}},
+    {{{color, 0.4F, 1}, {rotate, 0.6F, 8}}},
+    {{{solarize, 0.8F, 3}, {equalize, 0.4F, -1}}},
+    {{{solarize, 0.4F, 2}, {solarize, 0.6F, 2}}},
+    {{{color, 0.2F, 0}, {equalize, 0.8F, -1}}},
+    {{{equalize, 0.4F, -1}, {solarize_add, 0.8F, 3}}},
+    {{{shear_x, 0.2F, 9}, {rotate, 0.6F, 8}}},
+    {{{color, 0.6F, 1}, {equalize, 1.0F, -1}}},
+    {{{invert, 0.4F, -1}, {rotate, 0.6F, 0}}},
+    {{{equalize, 1.0F, -1}, {shear_y, 0.6F, 3}}},
+    {{{color, 0.4F, 7}, {equalize, 0.6F, -1}}},
+    {{{posterize, 0.4F, 6}, {auto_contrast, 0.4F, -1}}},
+    {{{solarize, 0.6F, 8}, {color, 0.6F, 9}}},
+    {{{solarize, 0.2F, 4}, {rotate, 0.8F, 9}}},
+    {{{rotate, 1.0F, 7}, {translate_y, 0.8F, 9}}},
+    {{{shear_x, 0.0F, 0}, {solarize, 0.8F, 4}}},
+    {{{shear_y, 0.8F, 0}, {color, 0.6F, 4}}},
+    {{{color, 1.0F, 0}, {rotate, 0.6F, 2}}},
+    {{{equalize, 0.8F, -1}, {equalize, 0.0F, -1}}},
+    {{{equalize, 1.0F, -1}, {auto_contrast, 0.6F, -1}}},
+    {{{shear_y, 0.4F, 7}, {solarize_add, 0.6F, 7}}},
+    {{{posterize, 0.8F, 2}, {solarize, 0.6F, 10}}},
+    {{{solarize, 0.6F, 8}, {equalize, 0.6F, -1}}},
+    {{{color, 0.8F, 6}, {rotate, 0.4F, 5}}},
+};
 }  // namespace
 
 const char* name_of(PolicyOp op) {
   constexpr const char* kNames[] = {
-      "policy identity",     "policy shear-x",   "policy shear-y",    "policy translate-x",
-      "policy translate-y",  "policy rotate",    "policy brightness", "policy color",
-      "policy contrast",     "policy sharpness", "policy posterize",  "policy solarize",
-      "policy autocontrast", "policy equalize",  "policy invert",     "policy solarize-add"};
+      "policy identity",     "policy shear-x",    "policy shear-y",      "policy translate-x", "policy translate-y",
+      "policy rotate",       "policy brightness", "policy color",        "policy contrast",    "policy sharpness",
+      "policy posterize",    "policy solarize",   "policy autocontrast", "policy equalize",    "policy invert",
+      "policy solarize-add", "policy desaturate", "policy blur"};
   return kNames[static_cast<size_t>(op)];
 }
 
 bool has_amount(PolicyOp op) { return op != identity && op != auto_contrast && op != equalize && op != invert; }
 
 std::span<const PolicyOp> torchvision_ops() { return kTorchvision; }
-std::span<const PolicyOp> timm_ops() { return kTimm; }
+std::span<const PolicyOp> timm_ops(OpSet set) {
+  switch (set) {
+    case OpSet::all:
+      return kTimm;
+    case OpSet::weights:
+      return kTimmWeights.ops;
+    case OpSet::three:
+      return kTimmThree;
+    case OpSet::weighted_three:
+      return kTimmWeightedThree.ops;
+  }
+  return {};
+}
+std::span<const double> timm_weights(OpSet set) {
+  if (set == OpSet::weights) return kTimmWeights.weights;
+  if (set == OpSet::weighted_three) return kTimmWeightedThree.weights;
+  return {};
+}
 std::span<const PolicyOp> augmix_ops() { return kAugmix; }
 
 OpSpace rand_augment_space(const AugmentOptions& o) {
@@ -115,7 +174,7 @@ double torchvision_amount(PolicyOp op, const OpSpace& s, double magnitude, int b
 
 double timm_amount(PolicyOp op, const AugmentOptions& o, double level, bool negative) {
   const double part = level / 10, sign = negative ? -1 : 1;
-  const bool increasing = o.policy == Policy::timm_rand_increasing;
+  const bool increasing = o.policy == Policy::timm_rand_increasing || o.op_set != OpSet::all;
   switch (op) {
     case shear_x:
     case shear_y:
@@ -133,7 +192,9 @@ double timm_amount(PolicyOp op, const AugmentOptions& o, double level, bool nega
       return increasing ? std::max(0.1, 1 + sign * part * 0.9) : part * 1.8 + 0.1;
     case posterize: {
       const int bits = std::min(static_cast<int>(part * 4), 8);
-      return increasing ? std::max(4 - bits, 0) : bits;
+      if (o.policy == Policy::timm_original) return bits + 4;
+      const bool fewer = increasing || o.policy == Policy::timm_original_r || o.policy == Policy::timm_v0_r;
+      return fewer ? std::max(4 - bits, 0) : bits;
     }
     case solarize: {
       const int level_of = std::min(256, static_cast<int>(part * 256));
@@ -141,15 +202,27 @@ double timm_amount(PolicyOp op, const AugmentOptions& o, double level, bool nega
     }
     case solarize_add:
       return std::min(128, static_cast<int>(part * 110));
+    case desaturate:
+      return 1 - std::min(0.5 + 0.5 * part, 1.0);
+    case blur:
+      return std::min(0.1 + 1.9 * part, 2.0);
     default:
       return 0;
   }
 }
 
 std::span<const SubPolicy> sub_policies(Policy policy) {
-  if (policy == Policy::imagenet) return kImageNet;
-  if (policy == Policy::cifar10) return kCifar10;
-  return kSvhn;
+  switch (policy) {
+    case Policy::cifar10:
+      return kCifar10;
+    case Policy::svhn:
+      return kSvhn;
+    case Policy::timm_v0:
+    case Policy::timm_v0_r:
+      return kV0;
+    default:
+      return kImageNet;
+  }
 }
 
 }  // namespace convolt

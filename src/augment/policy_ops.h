@@ -26,6 +26,8 @@ enum class PolicyOp : uint8_t {
   equalize,
   invert,
   solarize_add,
+  desaturate,
+  blur,
 };
 // "policy shear-x", for explain().
 const char* name_of(PolicyOp op);
@@ -34,7 +36,9 @@ bool has_amount(PolicyOp op);
 
 // What RandAugment and TrivialAugment, timm's "rand" and AugMix choose from, in the order in which they number them.
 std::span<const PolicyOp> torchvision_ops();
-std::span<const PolicyOp> timm_ops();
+std::span<const PolicyOp> timm_ops(AugmentOptions::OpSet set);
+// How often each of these is chosen against the others; empty where all are alike.
+std::span<const double> timm_weights(AugmentOptions::OpSet set);
 std::span<const PolicyOp> augmix_ops();
 
 // How far operations go at the last magnitude: shears, pixels, degrees, the factor's distance from 1, and the bits kept
@@ -49,11 +53,11 @@ OpSpace augmix_space(const AugmentOptions& options);
 
 // torchvision.transforms.v2's, at a magnitude of 0 .. bins - 1: shear, pixels, degrees, factor, bits or threshold.
 double torchvision_amount(PolicyOp op, const OpSpace& space, double magnitude, int bins, bool negative);
-// timm's, at a level of 0 to 10.
+// timm's, at a level of 0 to AugmentOptions::magnitude_max.
 double timm_amount(PolicyOp op, const AugmentOptions& options, double level, bool negative);
 
 // AutoAugment's sub-policies (E. D. Cubuk et al., CVPR 2019, appendix, in torchvision's numbering of magnitudes; -1:
-// none). Of the policies imagenet, cifar10 and svhn.
+// none), and that of the TPU's EfficientNet as timm has it. Of imagenet, cifar10, svhn, timm_original and timm_v0 ..
 struct SubPolicy {
   struct {
     PolicyOp op;

@@ -3,6 +3,7 @@
 #include <array>
 #include <initializer_list>
 #include <numbers>
+#include <numeric>
 #include <span>
 #include <utility>
 
@@ -12,6 +13,7 @@ namespace convolt {
 namespace {
 
 using Policy = AugmentOptions::Policy;
+using OpSet = AugmentOptions::OpSet;
 
 class Drawing {
 public:
@@ -29,6 +31,10 @@ public:
       case Policy::imagenet:
       case Policy::cifar10:
       case Policy::svhn:
+      case Policy::timm_original:
+      case Policy::timm_original_r:
+      case Policy::timm_v0:
+      case Policy::timm_v0_r:
         sub_policy();
         break;
       case Policy::timm_rand:
@@ -113,6 +119,10 @@ private:
         return step(PictureOp::invert);
       case PolicyOp::solarize_add:
         return step(PictureOp::solarize_add, v, 128);
+      case PolicyOp::desaturate:
+        return step(PictureOp::saturation, v);
+      case PolicyOp::blur:
+        return blur(v);
       default:
         return;
     }
@@ -139,32 +149,52 @@ private:
 
   void sub_policy() {
     constexpr int kBins = 10;
+    const bool of_timm = o_.policy != Policy::imagenet && o_.policy != Policy::cifar10 && o_.policy != Policy::svhn;
     const std::span<const SubPolicy> all = sub_policies(o_.policy);
     const int chosen = below(dice_.roll(Draw::policy, 2).v[0], static_cast<int>(all.size()));
     for (int k = 0; k < 2; ++k) {
       const auto& [op, probability, magnitude] = all[static_cast<size_t>(chosen)].ops[k];
       const Philox4 bits = dice_.roll(Draw::policy, k);
-      if (is_done(bits, probability))
-        apply(op, torchvision_amount(op, rand_augment_space(o_), std::max(magnitude, 0), kBins, is_negative(bits)));
+      if (!is_done(bits, probability)) continue;
+      const int level = std::max(magnitude, 0);
+      apply(op, of_timm ? timm_amount(op, o_, timm_level(level, k), is_negative(bits))
+                        : torchvision_amount(op, rand_augment_space(o_), level, kBins, is_negative(bits)));
     }
   }
 
   // A deviation above 100 stands for uniform magnitudes, as in timm.
-  double timm_level(int k) const {
+  double timm_level(double level, int k) const {
     const Philox4 bits = dice_.roll(Draw::policy_level, k);
-    double level = o_.magnitude;
     if (o_.magnitude_std > 100)
       level = between(bits.v[0], 0, level);
     else if (o_.magnitude_std > 0)
       level += o_.magnitude_std * normal(bits.v[0], bits.v[1]);
-    return std::clamp(level, 0.0, 10.0);
+    return std::clamp(level, 0.0, double{o_.magnitude_max});
   }
   void several_of_timm() {
+    const std::span<const PolicyOp> ops = timm_ops(o_.op_set);
+    const std::span<const double> weights = timm_weights(o_.op_set);
+    std::array<double, 16> left{};  // the weights of what may still be chosen
+    std::copy(weights.begin(), weights.end(), left.begin());
     for (int k = 0; k < o_.policy_ops; ++k) {
       const Philox4 bits = dice_.roll(Draw::policy, k);
-      const PolicyOp op = one_of(timm_ops(), bits);
-      if (is_done(bits, o_.policy_probability)) apply(op, timm_amount(op, o_, timm_level(k), is_negative(bits)));
+      const PolicyOp op = weights.empty() ? one_of(ops, bits) : ops[take(left, bits)];
+      if (is_done(bits, o_.policy_probability))
+        apply(op, timm_amount(op, o_, timm_level(o_.magnitude, k), is_negative(bits)));
     }
+  }
+  // One of those with a weight, which then has none.
+  static size_t take(std::span<double> weights, const Philox4& bits) {
+    double at = uniform(bits.v[0]) * std::accumulate(weights.begin(), weights.end(), 0.0);
+    size_t taken = 0;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      if (weights[i] == 0) continue;
+      taken = i;
+      at -= weights[i];
+      if (at < 0) break;
+    }
+    weights[taken] = 0;
+    return taken;
   }
 
   // H. Touvron, M. Cord, H. Jegou, "DeiT III", ECCV 2022.
@@ -341,6 +371,10 @@ int most_steps(const AugmentOptions& o) {
     case Policy::imagenet:
     case Policy::cifar10:
     case Policy::svhn:
+    case Policy::timm_original:
+    case Policy::timm_original_r:
+    case Policy::timm_v0:
+    case Policy::timm_v0_r:
       of_policy = 2;
       break;
     case Policy::augmix:
@@ -351,6 +385,9 @@ int most_steps(const AugmentOptions& o) {
 }
 bool may_have_programme(const AugmentOptions& options) { return most_steps(options) > 0; }
 bool mixes_chains(const AugmentOptions& options) { return options.policy == Policy::augmix; }
-bool blurs(const AugmentOptions& options) { return options.blur > 0 || options.policy == Policy::three_augment; }
+bool blurs(const AugmentOptions& o) {
+  const bool by_timm = o.op_set == OpSet::three || o.op_set == OpSet::weighted_three;
+  return o.blur > 0 || o.policy == Policy::three_augment || by_timm;
+}
 
 }  // namespace convolt

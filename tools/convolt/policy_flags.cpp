@@ -16,52 +16,116 @@ using Policy = AugmentOptions::Policy;
 using EraseMode = AugmentOptions::EraseMode;
 
 // As torchvision's and timm's training scripts call them.
-const WordTable<Policy> kPolicies{
-    {"none", Policy::none},         {"ra", Policy::rand_augment}, {"ta_wide", Policy::trivial_wide},
-    {"imagenet", Policy::imagenet}, {"cifar10", Policy::cifar10}, {"svhn", Policy::svhn},
-    {"3a", Policy::three_augment},  {"augmix", Policy::augmix}};
+const WordTable<Policy> kPolicies{{"none", Policy::none},
+                                  {"ra", Policy::rand_augment},
+                                  {"ta_wide", Policy::trivial_wide},
+                                  {"imagenet", Policy::imagenet},
+                                  {"cifar10", Policy::cifar10},
+                                  {"svhn", Policy::svhn},
+                                  {"3a", Policy::three_augment},
+                                  {"augmix", Policy::augmix},
+                                  {"original", Policy::timm_original},
+                                  {"originalr", Policy::timm_original_r},
+                                  {"v0", Policy::timm_v0},
+                                  {"v0r", Policy::timm_v0_r}};
 const WordTable<EraseMode> kEraseModes{
     {"const", EraseMode::constant}, {"rand", EraseMode::colour}, {"pixel", EraseMode::pixels}};
 
-bool is_timm(Policy policy) { return policy == Policy::timm_rand || policy == Policy::timm_rand_increasing; }
+bool is_timm_rand(Policy policy) { return policy == Policy::timm_rand || policy == Policy::timm_rand_increasing; }
+bool is_timm_pair(Policy policy) {
+  return policy == Policy::timm_original || policy == Policy::timm_original_r || policy == Policy::timm_v0 ||
+         policy == Policy::timm_v0_r;
+}
+
+// The sets that timm's "rand" chooses from.
+const WordTable<AugmentOptions::OpSet> kOpSets{{"tweights", AugmentOptions::OpSet::weights},
+                                               {"t3a", AugmentOptions::OpSet::three},
+                                               {"t3aw", AugmentOptions::OpSet::weighted_three}};
 
 [[noreturn]] void refuse(const std::string& policy, const std::string& why) {
   throw UsageError(fmt::format("--auto-augment '{}': {}", policy, why));
 }
 
-// timm's "rand-m9-n2-mstd0.5-inc1": sections of a key and a number, in any order.
-void read_timm(const std::string& text, AugmentOptions& o) {
-  o.policy = Policy::timm_rand;
-  o.magnitude = 10;
-  o.policy_ops = 2;
-  o.policy_probability = 0.5F;
+// timm's "rand-m9-n2-mstd0.5-inc1" and "original-mstd0.5": sections of a key and a number, in any order.
+struct Section {
+  std::string key;
+  float value;
+};
+std::vector<Section> read_sections(const std::string& text, AugmentOptions& o) {
+  std::vector<Section> found;
   std::istringstream sections(text);
   std::string section;
   std::getline(sections, section, '-');
   while (std::getline(sections, section, '-')) {
+    const auto set = std::find_if(kOpSets.begin(), kOpSets.end(), [&](const auto& s) { return s.first == section; });
+    if (set != kOpSets.end() && is_timm_rand(o.policy)) {
+      o.op_set = set->second;
+      continue;
+    }
     const size_t digits = std::min(section.find_first_of("0123456789."), section.size());
-    const std::string key = section.substr(0, digits);
     const std::optional<double> value = to_number(section.substr(digits));
-    if (!value) refuse(text, fmt::format("'{}' has no number; expected such as rand-m9-n2-mstd0.5-p0.5-inc1", section));
+    if (!value)
+      refuse(text, fmt::format("'{}' has no number; expected such as rand-m9-n2-mstd0.5-p0.5-inc1, or tweights, t3a or "
+                               "t3aw",
+                               section));
+    found.push_back({section.substr(0, digits), static_cast<float>(*value)});
+  }
+  return found;
+}
+
+void read_rand(const std::string& text, AugmentOptions& o) {
+  o.policy = Policy::timm_rand;
+  o.magnitude = 10;
+  o.policy_ops = 2;
+  o.policy_probability = 0.5F;
+  for (const auto& [key, value] : read_sections(text, o)) {
     if (key == "m")
-      o.magnitude = static_cast<float>(*value);
+      o.magnitude = value;
     else if (key == "n")
-      o.policy_ops = static_cast<int>(*value);
+      o.policy_ops = static_cast<int>(value);
     else if (key == "mstd")
-      o.magnitude_std = static_cast<float>(*value);
+      o.magnitude_std = value;
+    else if (key == "mmax")
+      o.magnitude_max = value;
     else if (key == "p")
-      o.policy_probability = static_cast<float>(*value);
+      o.policy_probability = value;
     else if (key == "inc")
-      o.policy = *value != 0 ? Policy::timm_rand_increasing : Policy::timm_rand;
+      o.policy = value != 0 ? Policy::timm_rand_increasing : Policy::timm_rand;
     else
-      refuse(text, fmt::format("'{}' is not known; expected m, n, mstd, p or inc with a number", section));
+      refuse(text, fmt::format("'{}{}' is not known; expected m, n, mstd, mmax, p or inc with a number, tweights, t3a "
+                               "or t3aw",
+                               key, value));
+  }
+}
+
+void read_policy(const std::string& text, AugmentOptions& o) {
+  const std::string name = text.substr(0, text.find('-'));
+  if (name == "rand") return read_rand(text, o);
+  const auto found = std::find_if(kPolicies.begin(), kPolicies.end(), [&](const auto& p) { return p.first == name; });
+  if (found == kPolicies.end())
+    refuse(text,
+           "expected none, ra, ta_wide, imagenet, cifar10, svhn, augmix, 3a, rand-..., original, originalr, v0 or v0r");
+  o.policy = found->second;
+  o.magnitude = o.policy == Policy::augmix ? 3 : 9;
+  if (o.policy == Policy::augmix && name != text)
+    refuse(text, "timm's keys of AugMix are not known; expected augmix, with --augmix-severity");
+  for (const auto& [key, value] : read_sections(text, o)) {
+    if (key != "mstd" || !is_timm_pair(o.policy))
+      refuse(text, fmt::format("'{}{}' is not known; expected original, originalr, v0 or v0r with mstd and a number",
+                               key, value));
+    o.magnitude_std = value;
   }
 }
 
 std::string policy_name(const AugmentOptions& o) {
-  if (!is_timm(o.policy)) return name_of(o.policy, kPolicies);
-  return fmt::format("rand-m{:g}-n{}-mstd{:g}-p{:g}-inc{:d}", o.magnitude, o.policy_ops, o.magnitude_std,
-                     o.policy_probability, o.policy == Policy::timm_rand_increasing);
+  if (is_timm_rand(o.policy)) {
+    const std::string most = o.magnitude_max == 10 ? "" : fmt::format("-mmax{:g}", o.magnitude_max);
+    const std::string set = o.op_set == AugmentOptions::OpSet::all ? "" : "-" + name_of(o.op_set, kOpSets);
+    return fmt::format("rand-m{:g}-n{}-mstd{:g}{}-p{:g}-inc{:d}{}", o.magnitude, o.policy_ops, o.magnitude_std, most,
+                       o.policy_probability, o.policy == Policy::timm_rand_increasing, set);
+  }
+  const std::string name = name_of(o.policy, kPolicies);
+  return is_timm_pair(o.policy) && o.magnitude_std > 0 ? fmt::format("{}-mstd{:g}", name, o.magnitude_std) : name;
 }
 
 bool has_magnitude(Policy policy) { return policy == Policy::rand_augment || policy == Policy::augmix; }
@@ -104,7 +168,8 @@ void PolicyFlags::add(FlagSet& flags) {
   flags.option(
       "--auto-augment,--aa", policy,
       "policy: none, ra (RandAugment), ta_wide (TrivialAugment), imagenet, cifar10, svhn (AutoAugment), augmix, "
-      "3a (ThreeAugment), or timm's rand-m9-n2-mstd0.5-p0.5-inc1");
+      "3a (ThreeAugment), or timm's rand-m9-n2-mstd0.5-p0.5-inc1 (also mmax12, tweights, t3a, t3aw), original, "
+      "originalr, v0 and v0r");
   flags.option("--ra-magnitude,--augmix-severity", magnitude, "of ra, 0 to 30 [9]; of augmix, 1 to 10 [3]");
   flags.option("--ra-ops", operations, "operations that ra gives each picture [2]").check(between(1, 12));
   add_chance(flags, "--perspective", perspective, 2, "P[,DISTORTION]: probability of a perspective [0,0.5]");
@@ -129,16 +194,7 @@ void PolicyFlags::add(FlagSet& flags) {
 }
 
 void PolicyFlags::apply_to(AugmentOptions& o) const {
-  if (policy.starts_with("rand")) {
-    read_timm(policy, o);
-  } else {
-    const auto found =
-        std::find_if(kPolicies.begin(), kPolicies.end(), [&](const auto& p) { return p.first == policy; });
-    if (found == kPolicies.end())
-      refuse(policy, "expected none, ra, ta_wide, imagenet, cifar10, svhn, augmix, 3a or rand-...");
-    o.policy = found->second;
-    o.magnitude = o.policy == Policy::augmix ? 3 : 9;
-  }
+  read_policy(policy, o);
   if (magnitude) {
     if (!has_magnitude(o.policy)) throw UsageError("--ra-magnitude is for --auto-augment ra or augmix");
     o.magnitude = *magnitude;

@@ -88,6 +88,15 @@ const Recipe kRecipes[] = {
        o.accumulate = 2;
        o.loss.smoothing = 0.1F;
      }},
+    {"lamb, targets by a threshold",
+     [](TrainOptions& o) {
+       o.optimizer = {.kind = OptimizerKind::lamb, .weight_decay = 0.02F, .norm_weight_decay = 0, .ema_decay = 0.9};
+       o.schedule.base = 0.005;
+       o.loss.kind = LossKind::binary_cross_entropy;
+       o.loss.smoothing = 0.1F;
+       o.loss.target_threshold = 0.2F;
+       o.mixing = {.mixup_alpha = 0.4F};
+     }},
     {"lion in f16", [](TrainOptions& o) {
        o.optimizer = {.kind = OptimizerKind::lion, .weight_decay = 0.1F, .ema_decay = 0.5};
        o.schedule.base = 0.001;

@@ -144,9 +144,12 @@ struct Update {
     const OptimizerTensor& t = p.tensor;
     Floats<W> w = load<W>(t.weight + i);
     if (t.gradient) {
-      Floats<W> g = load_gradient<W>(t, i);
-      for_lanes<W>([&](int j) { g[j] *= p.gradient_scale; });
-      if (factors && t.unit > 0) clip(t, i, g);
+      auto g = zeros<W>();
+      if constexpr (K != OptimizerKind::lamb) {  // whose moments know the gradient already
+        g = load_gradient<W>(t, i);
+        for_lanes<W>([&](int j) { g[j] *= p.gradient_scale; });
+        if (factors && t.unit > 0) clip(t, i, g);
+      }
       step(p, i, w, g);
       store(t.weight + i, w);
       if (t.copy) store_as(t.copy, t.copy_dtype, i, w);

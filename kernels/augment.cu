@@ -52,7 +52,7 @@ struct Rows {
   HD const uint8_t* pixels(int n) const { return is_drafted(n) ? drafts : input->pixels; }
   // The record, and where the picture is sampled: a draft is copied as it is.
   HD void begin(const Block<kThreads>& block, RowShared& s, int n) const {
-    begin_row(block, s, *input, n, width, reading);
+    begin_row(block, s, *input, n, height, width, reading);
     if (!is_drafted(n)) return;
     block.phase([&](int t) {
       if (t > 0) return;

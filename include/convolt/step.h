@@ -30,8 +30,11 @@ struct StepInput {
   // Filled in by plans that accumulate: which micro-batch of how many, and the weights of all so far.
   int32_t micro_batch = 0, micro_batches = 1;
   float gradient_weight = 0;
-  // How the augment op shows the pictures of an evaluation: moved by so many pixels of the output to the left and up
-  // (what comes in is the picture or its border), then mirrored.
+  // How the augment op shows the pictures of an evaluation. First of the picture, or of its mirror image: the part that
+  // the record shows, or with -1 for the column (the row) the part at its left (upper) edge, with 1 at the other; edges
+  // are for records that turn nothing. Then moved by so many pixels of the output to the left and up (what comes in is
+  // the picture or its border), then mirrored.
+  int32_t view_of_mirror_image = 0, view_column = 0, view_row = 0;
   int32_t view_x = 0, view_y = 0, view_mirrored = 0;
   // Where the batch lies, all in device memory.
   const SampleRecord* records = nullptr;  // [N], for the augment op

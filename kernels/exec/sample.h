@@ -23,10 +23,24 @@ struct RowShared {
 #endif
 };
 
+// An axis of the map moved so that the output, so many pixels long, begins at the near edge of the picture (-1) or ends
+// at the far one (1).
+HD void move_to_edge(int edge, float scale, float low, float high, int length, float& start) {
+  if (edge < 0) start = scale < 0 ? high : low;
+  if (edge > 0) start = (scale < 0 ? low : high) - scale * static_cast<float>(length);
+}
+
 // The record's map after what StepInput says of the view.
-HD void show(const StepInput& input, int width, RowRecord& record) {
+HD void show(const StepInput& input, int height, int width, RowRecord& record) {
   const auto x = static_cast<float>(input.view_x), y = static_cast<float>(input.view_y);
-  float* const m = record.map;
+  float *const m = record.map, *const box = record.box;
+  if (input.view_of_mirror_image) {
+    m[0] = -m[0];
+    m[1] = -m[1];
+    m[2] = box[0] + box[2] - m[2];
+  }
+  move_to_edge(input.view_column, m[0], box[0], box[2], width, m[2]);
+  move_to_edge(input.view_row, m[4], box[1], box[3], height, m[5]);
   m[2] += m[0] * x + m[1] * y;
   m[5] += m[3] * x + m[4] * y;
   if (!input.view_mirrored) return;
@@ -36,12 +50,12 @@ HD void show(const StepInput& input, int width, RowRecord& record) {
   m[3] = -m[3];
 }
 
-HD void begin_row(const Block<kThreads>& block, RowShared& s, const StepInput& input, int picture, int width,
-                  Reading reading) {
+HD void begin_row(const Block<kThreads>& block, RowShared& s, const StepInput& input, int picture, int height,
+                  int width, Reading reading) {
   block.phase([&](int t) {
     if (t > 0) return;
     s.record = input.records[picture];
-    show(input, width, s.record);
+    show(input, height, width, s.record);
     const RowRecord& record = s.record;
     s.columns = Axis::of(record.map[0], record.map[1], record.box[0], record.box[2], reading);
     s.rows = Axis::of(record.map[3], record.map[4], record.box[1], record.box[3], reading);

@@ -13,6 +13,7 @@
 #include "data/parallel_for.h"
 #include "data/slot_ring.h"
 #include "train/derived_options.h"
+#include "train/views.h"
 
 namespace convolt {
 namespace {
@@ -39,6 +40,7 @@ struct Picture {
 struct Group {
   int64_t first = 0;
   std::vector<Picture> pictures;
+  StepInput input;  // of its step
 };
 
 DecodeLimits limits_of(const ModelCard& card, const PredictorOptions& o) {
@@ -62,6 +64,7 @@ struct Predictor::Impl {
         context(params.context()),
         limits(limits_of(c, o)),
         workers(o.workers),
+        views(checked_views(o.views, c.preprocessing)),
         plan(graph, params, inference_plan(c.preprocessing, o.batch, o.dtype, o.tf32, o.kernels)) {
     prepare_decoder();
   }
@@ -103,8 +106,8 @@ private:
     return p;
   }
 
-  // Queues the group's copy and step.
-  void submit(const Group& group) {
+  // Queues the group's copy and the step of its first view.
+  void submit(Group& group) {
     context.compute().synchronize();  // idle, but where an answer threw: the slot is free from here on
     make_room(group);
     slot->begin();
@@ -125,7 +128,8 @@ private:
     context.compute().copy(slot->device().data(), slot->host().data(), slot->used_bytes());
     Batch batch;
     slot->point_to_device(batch);
-    plan.run(input_of(batch));
+    group.input = input_of(batch);
+    run_first_view(plan, group.input, views);
     slot->discard();
   }
 
@@ -141,7 +145,7 @@ private:
 
   void finish(const Group& group, const Answer& answer) {
     if (group.pictures.empty()) return;
-    const std::vector<float> logits = plan.logits();
+    const std::vector<float> logits = mean_of_views(plan, group.input, views);
     for (size_t row = 0; row < group.pictures.size(); ++row) {
       Prediction prediction{.error = group.pictures[row].error};
       const auto first = logits.begin() + static_cast<int64_t>(row) * plan.classes();
@@ -157,7 +161,7 @@ private:
   Network network;  // of a checkpoint; else empty
   Context& context;
   const DecodeLimits limits;
-  const int workers;
+  const int workers, views;
   Plan plan;
   std::unique_ptr<Slot> slot;
   std::mutex turn;

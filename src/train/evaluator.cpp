@@ -1,12 +1,9 @@
-#include <fmt/format.h>
-
-#include <algorithm>
 #include <chrono>
-#include <span>
 
 #include "convolt/evaluation.h"
 #include "convolt/trainer.h"
 #include "train/derived_options.h"
+#include "train/views.h"
 
 namespace convolt {
 namespace {
@@ -23,46 +20,15 @@ LoaderOptions loader_options(const EvalOptions& o) {
   return l;
 }
 
-struct View {
-  int x = 0, y = 0;
-  bool mirrored = false;
-  float weight = 1;  // all together 1
-};
-
-std::span<const View> views_of(int count) {
-  static constexpr View kOne[] = {{}};
-  static constexpr View kTwo[] = {{0, 0, false, 0.5F}, {0, 0, true, 0.5F}};
-  static constexpr View kSix[] = {{0, 0, false, 0.25F},   {0, 0, true, 0.25F},   {-1, -1, false, 0.125F},
-                                  {-1, -1, true, 0.125F}, {1, 1, false, 0.125F}, {1, 1, true, 0.125F}};
-  if (count == 1) return kOne;
-  if (count == 2) return kTwo;
-  if (count == 6) return kSix;
-  throw UsageError(fmt::format("a picture is evaluated in 1, 2 or 6 views, found {}", count));
-}
-
 }  // namespace
 
 Evaluator::Evaluator(const Graph& graph, Params& params, const Dataset& data, const EvalOptions& options)
     : data_(&data),
-      views_(static_cast<int>(views_of(options.views).size())),
+      views_(checked_views(options.views, options.preprocessing)),
       threads_(options.workers),
       plan_(graph, params,
             inference_plan(options.preprocessing, options.batch, options.dtype, options.tf32, options.kernels)),
       loader_(Loader::create(params.context(), data, loader_options(options))) {}
-
-// The mean over the views.
-std::vector<float> Evaluator::logits_of(StepInput input) {
-  std::vector<float> mean(static_cast<size_t>(plan_.options().batch * plan_.classes()));
-  for (const View& view : views_of(views_)) {
-    input.view_x = view.x;
-    input.view_y = view.y;
-    input.view_mirrored = view.mirrored ? 1 : 0;
-    plan_.run(input);
-    const std::vector<float> logits = plan_.logits();
-    for (size_t i = 0; i < mean.size(); ++i) mean[i] += view.weight * logits[i];
-  }
-  return mean;
-}
 
 // The device's meters count every view by itself.
 void Evaluator::count_host(EvalResult& result) const {
@@ -82,12 +48,10 @@ EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>
   EvalResult result;
   Batch batch;
   while (loader_->next(batch)) {
+    const StepInput input = input_of(batch);
+    run_first_view(plan_, input, views_);
     std::vector<float> logits;
-    if (views_ > 1)
-      logits = logits_of(input_of(batch));
-    else
-      plan_.run(input_of(batch));
-    if (views_ == 1 && on_logits) logits = plan_.logits();
+    if (views_ > 1 || on_logits) logits = mean_of_views(plan_, input, views_);
     for (int i = 0; i < plan_.options().batch; ++i) {
       if (batch.samples[i] < 0) continue;
       const bool skipped = batch.skipped[i] != 0;

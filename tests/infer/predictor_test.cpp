@@ -59,6 +59,24 @@ TEST_F(PredictorTest, SaysWhatTheEvaluatorSays) {
   EXPECT_EQ(found, expected);
 }
 
+TEST_F(PredictorTest, ViewsAreThoseOfTheEvaluator) {
+  const MadeSet data(37, {5});
+  ModelCard card = made_card();
+  card.preprocessing.geometry = AugmentOptions::Geometry::resize_centre_crop;
+  card.preprocessing.resize = 16;
+  for (const int views : {2, 10}) {
+    Logits expected, found;
+    Evaluator evaluator(graph_, *params_, data, {.batch = 8, .views = views, .preprocessing = card.preprocessing});
+    evaluator.run([&](int64_t, const float* row, bool) { expected.emplace_back(row, row + 3); });
+    Predictor(graph_, *params_, card, {.batch = 8, .views = views}).predict(data, [&](int64_t, const Prediction& p) {
+      found.push_back(p.logits);
+    });
+    expected[5].clear();
+    EXPECT_EQ(found, expected) << views;
+  }
+  EXPECT_THROW(Predictor(graph_, *params_, card, {.views = 4}), UsageError);
+}
+
 TEST_F(PredictorTest, AnyNumberOfPicturesInBatchesOfAnySize) {
   const std::vector<RawSample> all = pictures(MadeSet(20));
   const Logits expected = logits_of(predictor(20).predict(all));

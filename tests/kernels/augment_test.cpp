@@ -83,6 +83,56 @@ TEST_P(AugmentTest, ViewsOfAPicture) {
   expect_near(view(1, 1, 1), stored({50, 60, 50, 80, 90, 80, 50, 60, 50}), 0, 0, "to the upper left, mirrored");
 }
 
+// 4 x 3 pixels, in crops of 2 x 2: of the picture, then of its mirror image. The record's part begins at column 1.
+TEST_P(AugmentTest, CropsAtTheEdgesOfAPicture) {
+  AugmentSample sample = plain_sample({10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120}, 3, 4, 1);
+  sample.record.map[2] = 1;
+  const auto crop = [&](int column, int row, int of_mirror_image, int x = 0, int mirrored = 0) {
+    StepInput input;
+    input.view_column = column;
+    input.view_row = row;
+    input.view_of_mirror_image = of_mirror_image;
+    input.view_x = x;
+    input.view_mirrored = mirrored;
+    return augmented(ctx(), dtype(), {sample}, {2, 2, 1}, input);
+  };
+  expect_near(crop(0, 0, 0), stored({20, 30, 60, 70}), 0, 0, "as the record says");
+  expect_near(crop(-1, -1, 0), stored({10, 20, 50, 60}), 0, 0, "upper left");
+  expect_near(crop(1, -1, 0), stored({30, 40, 70, 80}), 0, 0, "upper right");
+  expect_near(crop(-1, 1, 0), stored({50, 60, 90, 100}), 0, 0, "lower left");
+  expect_near(crop(1, 1, 0), stored({70, 80, 110, 120}), 0, 0, "lower right");
+  expect_near(crop(-1, 1, 1), stored({80, 70, 120, 110}), 0, 0, "lower left of the mirror image");
+  expect_near(crop(1, 0, 1), stored({20, 10, 60, 50}), 0, 0, "right of the mirror image");
+  expect_near(crop(-1, 0, 0, 1, 1), stored({30, 20, 70, 60}), 0, 0, "left, moved and mirrored");
+  sample.record.map[2] = 0;  // the part at column 0, of the mirror image too
+  expect_near(crop(0, 0, 1), stored({40, 30, 80, 70}), 0, 0, "of the mirror image");
+}
+
+// 40 x 31 pixels resized to 26 x 20 and cropped are crops of the resized picture.
+TEST_P(AugmentTest, CropsOfAResizedPicture) {
+  const AugmentSample whole = golden_sample(40, 31, 3);
+  AugmentSample resized = whole, cropped = whole;
+  const AugmentOutput of_resized{20, 26, 3};
+  stretch(resized.record, 0, 0, 40, 31, of_resized);
+  cropped.record = resized.record;
+  const std::vector<double> picture = augment_reference(resized, of_resized);
+  for (const int column : {-1, 1})
+    for (const int row : {-1, 1})
+      for (const bool mirror_image : {false, true}) {
+        StepInput input;
+        input.view_column = column;
+        input.view_row = row;
+        input.view_of_mirror_image = mirror_image ? 1 : 0;
+        std::vector<double> expected;
+        for (int y = row < 0 ? 0 : 20 - 15; y < (row < 0 ? 15 : 20); ++y)
+          for (int x = column < 0 ? 0 : 26 - 15; x < (column < 0 ? 15 : 26); ++x)
+            for (int c = 0; c < 3; ++c)
+              expected.push_back(picture[static_cast<size_t>((y * 26 + (mirror_image ? 25 - x : x)) * 3 + c)]);
+        const double tolerance = augment_tolerance(dtype());
+        expect_near(augmented(ctx(), dtype(), {cropped}, {15, 15, 3}, input), expected, tolerance, tolerance, "crop");
+      }
+}
+
 // A turned picture, which the general way of sampling shows: the view of an output is that output, moved and mirrored.
 TEST_P(AugmentTest, ViewsOfATurnedPicture) {
   AugmentSample sample = golden_sample(40, 30, 3);

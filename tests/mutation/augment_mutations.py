@@ -75,6 +75,10 @@ AUGMENTATION = {
     "kernels/exec/sample.h": (AUGMENT, [
         ("sign", "m[2] += m[0] * x + m[1] * y;", "m[2] += m[0] * x - m[1] * y;"),
         ("sign", "m[3] = -m[3];", "m[3] = m[3];"),
+        ("constant", "m[2] = box[0] + box[2] - m[2];", "m[2] = box[2] - m[2];"),
+        ("sign", "start = scale < 0 ? high : low;", "start = low;"),
+        ("sign", "(scale < 0 ? low : high) - scale *", "high - scale *"),
+        ("index", "box[1], box[3], height, m[5])", "box[1], box[3], width + 1, m[5])"),
         ("constant", "m[5] += m[3] * static_cast<float>(width);", ""),
         ("constant", "if (last - first > kSpan) return false;", ""),
         ("barrier", "s.weights[t] = axis.weight(row + t, centre);"),

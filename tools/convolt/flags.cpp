@@ -139,10 +139,12 @@ void PictureFlags::apply_to(AugmentOptions& o) const {
 
 void add_views(FlagSet& flags, int& views) {
   flags
-      .option("--views", views,
-              "logits of validation are the mean of so many views of each picture: 1, 2 with its mirror image, 6 with "
-              "both moved by a pixel too; --border says what moves in")
-      .check(one_of({"1", "2", "6"}));
+      .option(
+          "--views", views,
+          "logits are the mean of so many views of each picture: 1, 2 with its mirror image, 5 crops in the corners "
+          "and the centre, 10 with those of its mirror image, 6 as 2 and both moved by a pixel too (--border says "
+          "what moves in)")
+      .check(one_of({"1", "2", "5", "6", "10"}));
 }
 
 void AugmentFlags::add(FlagSet& flags) {

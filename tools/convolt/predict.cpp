@@ -16,7 +16,7 @@ struct PredictCommand {
   PictureFlags pictures;
   NetworkFlags network;
   std::vector<std::string> inputs;
-  int batch = 16, workers = 2, top_k = 5;
+  int batch = 16, workers = 2, top_k = 5, views = 1;
   DecodeFlags decode;
   bool json = false;
 };
@@ -93,6 +93,7 @@ int run_predict(const PredictCommand& c) {
   options.tf32 = c.device.tf32();
   options.kernels = c.device.kernels.options();
   options.decode = c.decode.options();
+  options.views = c.views;
   Predictor predictor(*n.graph, *n.params, n.card, options);
   const Printer printer(n.card, c.top_k, c.json);
   bool failed = false;
@@ -116,6 +117,7 @@ Subcommand add_predict(CLI::App& program) {
   flags.option("-j,--workers", c->workers, "decode threads").check(at_least(1));
   c->decode.add(flags);
   c->pictures.add(flags, false);
+  add_views(flags, c->views);
   c->device.add(flags);
   flags.group("Options");
   flags.toggle("--json", c->json, "one JSON object a line: path and top, or path and error");

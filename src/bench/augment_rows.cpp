@@ -1,9 +1,10 @@
-// augment.h. The parts of pictures that are cropped and the output count once; twice what is read again for contrast;
-// not what the operations of a policy move.
+// augment.h and mix.h. The parts of pictures that are cropped and the output count once; twice what is read again for
+// contrast; not what the operations of a policy move. Rows that are mixed are read and written once, whole or not.
 #include <algorithm>
 
 #include "augment/policy.h"
 #include "bench/kernel_rows.h"
+#include "mix.h"
 
 namespace convolt::bench {
 
@@ -39,13 +40,27 @@ Work make_policy(Operands& o) {
   return augment_work(o, {.hflip = 0.5F, .policy = AugmentOptions::Policy::rand_augment});
 }
 
+// Pairs of pictures of a network's usual size, all in the same way.
+Work mix_work(Operands& o, const RowMix& mixture) {
+  const int64_t pictures = std::max<int64_t>(2, o.pictures(224, 3)[0]);
+  const Tensor y = o.uncounted(o.dtype(), {pictures, 224, 224, 3});
+  o.count(2 * y.bytes() / pictures * (pictures / 2 * 2));  // the middle one of an odd number stays
+  const std::vector<RowMix> mixes(static_cast<size_t>(pictures), mixture);
+  const MixArgs args{o.structs<StepInput>({{.mixes = o.structs(mixes)}}), y, {}};
+  return [args](Stream s) { mix(s, args); };
+}
+Work make_mixup(Operands& o) { return mix_work(o, {.part = 0.7F}); }
+Work make_cutmix(Operands& o) { return mix_work(o, {.part = 0.75F, .box = {56, 56, 112, 112}}); }
+
 }  // namespace
 
 std::vector<KernelRow> augment_rows() {
   return {{"augment crop", make_crop},
           {"augment crop rotate", make_rotate},
           {"augment crop colour", make_colour},
-          {"augment crop policy", make_policy}};
+          {"augment crop policy", make_policy},
+          {"mix mixup", make_mixup},
+          {"mix cutmix", make_cutmix}};
 }
 
 }  // namespace convolt::bench

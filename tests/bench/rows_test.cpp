@@ -70,6 +70,8 @@ TEST(KernelRows, CountTheBytesThatTheHeadersState) {
   EXPECT_EQ(bytes_of("optimizer lars"), 2000 * (4 + 4 + 4 + 8 + 8));
   EXPECT_EQ(bytes_of("optimizer lamb"), 2000 * (4 + 4 + 12 + 8 + 16));
   EXPECT_EQ(bytes_of("optimizer sgd and average"), 2000 * (4 + 8 + 8 + 8));
+  EXPECT_EQ(bytes_of("mix mixup", DType::f16), 2 * 2 * int64_t{224 * 224 * 3} * 2);
+  EXPECT_EQ(bytes_of("mix cutmix", DType::f32, 3 * 224 * 224 * 3 * 4), 2 * 2 * int64_t{224 * 224 * 3} * 4);
   EXPECT_EQ(bytes_of("accumulate_gradients", DType::f16), 2000 * (2 + 8));
 }
 

@@ -36,7 +36,8 @@ struct AugmentOptions {
     // lies outside the crop is fill.
     random_resized_crop,
     // `crop_padding` pixels of fill around the picture, then a random window of the network's size: torchvision's
-    // RandomCrop, with pad_if_needed for pictures smaller than the window.
+    // RandomCrop, with pad_if_needed for pictures smaller than the window. With `crop_window` the window has that side
+    // and is stretched over the output.
     crop_with_padding,
   };
   // nearest: the one pixel under the centre, never antialiased. bicubic: a = -1/2, the result clamped to 0..1.
@@ -73,6 +74,7 @@ struct AugmentOptions {
   Geometry geometry = Geometry::random_resized_crop;  // how a picture comes to lie on the output
   int resize = 256;                                   // resize_centre_crop: the shorter side before the crop
   int crop_padding = 0;                               // crop_with_padding: pixels on each side
+  int crop_window = 0;                                // crop_with_padding: the window's side; 0: the output's
   std::array<float, 2> scale{0.08F, 1.F};             // area of the crop relative to the picture's
   std::array<float, 2> ratio{3.F / 4, 4.F / 3};       // width / height of the crop, log-uniform
   float hflip = 0;                                    // probability
@@ -117,5 +119,18 @@ struct AugmentOptions {
   Border border = Border::constant;
   std::array<float, 3> fill{0, 0, 0};  // colour outside the picture, 0..1
 };
+
+// Progressive resizing: a training's first epochs see smaller pictures than its last, which have the size of
+// AugmentOptions; that must be square. What an epoch has is a pure function of its number (the first is 0), as in
+// FFCV's training of ResNet-50 (G. Leclerc et al., arXiv 2306.12517): `least` up to epoch `start`, the full side from
+// `end` on, and between them the straight line, rounded to a multiple of `step` (halves to the even one) and at most
+// the full side.
+struct SizeRamp {
+  int least = 0;           // side; 0: all epochs have the full one
+  int start = 0, end = 0;  // epochs
+  int step = 32;           // pixels
+};
+// What an epoch does to pictures. At a smaller side a crop shows as much of the picture as at the full one.
+AugmentOptions at_epoch(const AugmentOptions& full, const SizeRamp& ramp, int64_t epoch);
 
 }  // namespace convolt

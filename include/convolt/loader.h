@@ -47,6 +47,7 @@ struct LoaderOptions {
   int slots = 3;                  // batches in flight, at least 2
   bool resident = false;          // all pictures are decoded before the first batch and stay in device memory
   AugmentOptions augment;         // what records tell the device to do; its `height` and `width` set decode.max_side
+  SizeRamp sizes;                 // training: how large pictures are by epoch, up to the size of `augment`
   MixOptions mixing;  // training: how rows are mixed; pictures that cannot be read and their partners never are
   int group = 1;      // training: an epoch has a multiple of so many batches (the micro-batches of an update)
   // Which of several loaders that share the work this is. The global batch has batch * group * ranks rows (evaluation:

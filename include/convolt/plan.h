@@ -43,6 +43,8 @@ struct Passes {
   static Passes none() { return {false, false, false, false, false, false, false, false, false, false, false, false}; }
 };
 
+class Plan;
+
 // What a graph is compiled for.
 struct PlanOptions {
   int batch = 1;                   // rows of each step
@@ -70,6 +72,9 @@ struct PlanOptions {
   // what is free on the device. In training, what does not fit makes forward ops run again before the backward ops that
   // read what they make: those that take the least time, and the same bits.
   std::optional<int64_t> memory_budget;
+  // A plan of the same Params, for pictures of another size say, in whose slab this one lies where it fits: of such
+  // plans only one is in use at a time (Plan::take_over()).
+  const Plan* in_slab_of = nullptr;
   // Fusions of convolutions that the device has no kernel for are made of plain ones all the same: a proof of the
   // passes on any device, and no faster.
   bool compose_fusions = false;
@@ -110,6 +115,10 @@ public:
   // Queues one step; returns at once, but waits for step n-2 when it is still running. In a training plan with an
   // optimizer it ends with the update. What the input points to must stay until the compute queue has passed the step.
   void run(const StepInput& input);
+  // Goes on where another plan of the same Params has got to: with its meters and status, and from here on with its
+  // memory where they share it; the other one may then not run before it has taken over itself. Readings that were
+  // requested there stay there. Synchronises; not between the micro-batches of an update.
+  void take_over(Plan& other);
   // Waits, as run() would, until the next step may be handed over: the one before the last has ended.
   void wait_for_place();
   // For callers without a loader: host pictures f32 [batch, H, W, C] (normalised) and labels [batch] (may be null),
@@ -151,8 +160,8 @@ public:
   int height() const;
   int width() const;
   int64_t classes() const;
-  // Bytes of the slab; with Params::bytes(), Optimizer::bytes() and the loader's slots this is all that is asked of the
-  // device allocator.
+  // Bytes of its own slab, 0 where it lies in another's; with Params::bytes(), Optimizer::bytes() and the loader's
+  // slots this is all that is asked of the device allocator.
   int64_t slab_bytes() const;
   // The same, from the memory plan alone.
   int64_t predicted_bytes() const;

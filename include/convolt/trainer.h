@@ -39,9 +39,10 @@ struct EvalOptions {
   DecodeOptions decode;
   bool resident = false;
   BadSamplePolicy bad_samples = BadSamplePolicy::skip;
-  // What each picture's logits are the mean of. 1: itself. 2: itself and its mirror image. 6: those, which count half,
-  // and both once more moved by a pixel towards either end of the diagonal (K. Jordan, arXiv 2404.00498). What moves in
-  // is the picture's border, as preprocessing.border has it.
+  // What each picture's logits are the mean of (test-time augmentation). 1: itself. 2: itself and its mirror image. 5:
+  // crops in the corners and the centre of the resized picture, torchvision's FiveCrop; 10: these, and those of its
+  // mirror image, its TenCrop. 6: as 2, which counts half, and both once more moved by a pixel towards either end of
+  // the diagonal (K. Jordan, arXiv 2404.00498). What moves in is the picture's border, as preprocessing.border has it.
   int views = 1;
   // What is done to the pictures.
   AugmentOptions preprocessing;
@@ -60,7 +61,6 @@ public:
   const KernelChoices& kernels() const { return plan_.kernels(); }
 
 private:
-  std::vector<float> logits_of(StepInput input);
   void count_host(EvalResult& result) const;
 
   const Dataset* data_;
@@ -103,6 +103,9 @@ struct TrainOptions {
   const Graph* teacher = nullptr;
   Params* teacher_params = nullptr;
   AugmentOptions augment;
+  // Smaller training pictures in the first epochs. The batch stays; each size has a plan, compiled before the first
+  // step in the memory of the largest. For square pictures and networks that take any size.
+  SizeRamp sizes;
   MixOptions mixing;                   // of training pictures and labels
   AugmentOptions preprocessing;        // of validation, prediction
   int views = 1;                       // of validation, as EvalOptions'

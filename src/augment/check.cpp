@@ -61,6 +61,24 @@ void check_programme(const AugmentOptions& o) {
 
 }  // namespace
 
+void check(const SizeRamp& ramp, const AugmentOptions& full) {
+  if (ramp.least == 0) return;
+  if (full.height != full.width)
+    throw UsageError(fmt::format("pictures that grow (--min-res) are square, found {} x {}", full.width, full.height));
+  if (ramp.least < 1 || ramp.least > full.width)
+    throw UsageError(
+        fmt::format("the side that pictures begin with (--min-res) is 1 to {}, the side that they end with "
+                    "(--train-crop-size); found {}",
+                    full.width, ramp.least));
+  if (ramp.start < 0 || ramp.end <= ramp.start)
+    throw UsageError(
+        fmt::format("pictures grow from an epoch of at least 0 (--start-ramp) to a later one (--end-ramp), "
+                    "found {} and {}",
+                    ramp.start, ramp.end));
+  if (ramp.step < 1)
+    throw UsageError(fmt::format("pictures grow by at least 1 pixel (--res-step), found {}", ramp.step));
+}
+
 void check(const AugmentOptions& options) {
   const auto& o = options;
   require(o.height >= 1 && o.height <= 16384 && o.width >= 1 && o.width <= 16384, "height and width", "1 to 16384",
@@ -68,6 +86,7 @@ void check(const AugmentOptions& options) {
   require(o.channels == 1 || o.channels == 3, "channels", "1 (grey) or 3 (RGB)", o.channels);
   require(o.geometry != AugmentOptions::Geometry::resize_centre_crop || (o.resize >= 1 && o.resize <= 16384), "resize",
           "1 to 16384", o.resize);
+  require(o.crop_window >= 0 && o.crop_window <= 16384, "crop_window", "0 to 16384", o.crop_window);
   require(o.crop_padding >= 0 && o.crop_padding <= 16384, "crop_padding", "0 to 16384", o.crop_padding);
   require(range(o.scale) && o.scale[1] <= 1, "scale", "a rising pair above 0 and at most 1", o.scale[0], o.scale[1]);
   require(range(o.ratio), "ratio", "a rising pair above 0", o.ratio[0], o.ratio[1]);

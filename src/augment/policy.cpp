@@ -74,9 +74,11 @@ int random_crop_start(uint32_t bits, int size, int padding, int crop) {
 
 Placement crop_with_padding(const AugmentOptions& options, const Window& whole, const Dice& dice) {
   const Philox4 bits = dice.roll(Draw::crop);
-  const int top = random_crop_start(bits.v[0], whole.height, options.crop_padding, options.height);
-  const int left = random_crop_start(bits.v[1], whole.width, options.crop_padding, options.width);
-  return {{{1, 0, static_cast<double>(left), 0, 1, static_cast<double>(top)}}, whole};
+  const int height = options.crop_window > 0 ? options.crop_window : options.height;
+  const int width = options.crop_window > 0 ? options.crop_window : options.width;
+  const int top = random_crop_start(bits.v[0], whole.height, options.crop_padding, height);
+  const int left = random_crop_start(bits.v[1], whole.width, options.crop_padding, width);
+  return {stretched(options, {left, top, width, height}).map, whole};
 }
 
 Placement place(const AugmentOptions& options, const Window& whole, const Dice& dice) {

@@ -97,5 +97,9 @@ int64_t augment_scratch_traffic(const AugmentOptions& options, int64_t batch);
 
 // Throws UsageError (the option, its range, what was found) for options that make no sense.
 void check(const AugmentOptions& options);
+void check(const SizeRamp& ramp, const AugmentOptions& full);
+
+// What the epochs of a training do to pictures, each size once, the largest first.
+std::vector<AugmentOptions> sizes_of(const AugmentOptions& full, const SizeRamp& ramp);
 
 }  // namespace convolt

@@ -218,9 +218,10 @@ private:
   void mix_rows(const Slot& slot, int64_t sequence) const {
     if (slot.mixes().empty()) return;
     const auto weights = std::span(slot.weights(), static_cast<size_t>(options_.batch));
-    draw_mixes(options_.mixing, options_.augment.height, options_.augment.width,
-               {options_.seed, rows_.order().epoch_of(sequence), rows_.order().position_of(sequence, 0)}, weights,
-               slot.mixes());
+    const uint32_t epoch = rows_.order().epoch_of(sequence);
+    const AugmentOptions pictures = pictures_of(options_, epoch);
+    draw_mixes(options_.mixing, pictures.height, pictures.width,
+               {options_.seed, epoch, rows_.order().position_of(sequence, 0)}, weights, slot.mixes());
   }
 
   std::exception_ptr copy_to_device(Slot& slot) {

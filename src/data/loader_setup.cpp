@@ -48,6 +48,7 @@ void check(const LoaderOptions& options, const Dataset& dataset) {
   require(options.rank >= 0 && options.rank < options.ranks, "rank", "0 to " + std::to_string(options.ranks - 1),
           std::to_string(options.rank));
   check(options.augment);
+  check(options.sizes, options.augment);
   check(options.mixing);
   if (!options.training) return;
   const int64_t batch = int64_t{options.batch} * options.ranks;
@@ -70,6 +71,10 @@ DecodeLimits decode_limits(const LoaderOptions& options) {
   limits.full_decode = options.decode.full_decode;
   limits.max_seconds = options.max_decode_seconds;
   return limits;
+}
+
+AugmentOptions pictures_of(const LoaderOptions& options, uint32_t epoch) {
+  return options.training ? at_epoch(options.augment, options.sizes, epoch) : options.augment;
 }
 
 PictureSizes measure_pictures(const Dataset& dataset, const DecodeLimits& limits, const LoaderOptions& options) {

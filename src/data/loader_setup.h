@@ -12,6 +12,8 @@ namespace convolt {
 void check(const LoaderOptions& options, const Dataset& dataset);
 
 DecodeLimits decode_limits(const LoaderOptions& options);
+// What an epoch does to pictures.
+AugmentOptions pictures_of(const LoaderOptions& options, uint32_t epoch);
 
 struct PictureSizes {
   std::vector<int64_t> each;  // bytes of each decoded picture

@@ -81,7 +81,7 @@ std::optional<RowFiller::Decoded> RowFiller::decode_sample(int64_t sample, const
   if (resident_) return show_resident(sample, key);
   if (is_bad(sample)) return std::nullopt;
   return unless_bad(sample, thread, [&](const RawSample& raw, const std::string& name) {
-    const View view = decode_view(raw, options_.augment, key, limits_, thread.scratch, name);
+    const View view = decode_view(raw, pictures_of(options_, key.epoch), key, limits_, thread.scratch, name);
     return Decoded{view, label_of(raw, sample)};
   });
 }
@@ -98,7 +98,8 @@ std::optional<RowFiller::Decoded> RowFiller::show_resident(int64_t sample, const
   if (!picture) return std::nullopt;
   const PictureSize& size = picture->size;
   View view;
-  view.record = make_record(options_.augment, size.height, size.width, size.channels, key.seed, key.epoch, key.sample);
+  view.record = make_record(pictures_of(options_, key.epoch), size.height, size.width, size.channels, key.seed,
+                            key.epoch, key.sample);
   view.record.stride = size.width;
   view.record.offset = picture->offset;
   return Decoded{view, picture->label};

@@ -16,6 +16,16 @@ void Plan::run(const StepInput& input) { impl_->submit(input); }
 
 void Plan::wait_for_place() { impl_->wait_for_place(); }
 
+void Plan::take_over(Plan& other) {
+  if (&other.impl_->params != &impl_->params)
+    throw UsageError("a plan takes over from another of the same Params; they belong to two");
+  const MeterReading reading = other.meters();
+  const StepStatus state = other.status();
+  impl_->occupy();
+  set_meters(reading.values);
+  set_status(state);
+}
+
 void Plan::run(const float* images, const int32_t* labels, int rows, int64_t step, float learning_rate) {
   Impl& p = *impl_;
   if (p.images == kNoValue)
@@ -193,7 +203,7 @@ int Plan::height() const { return impl_->height; }
 int Plan::width() const { return impl_->width; }
 int64_t Plan::classes() const { return impl_->program[impl_->program.logits].shape[1]; }
 int64_t Plan::slab_bytes() const {
-  int64_t n = impl_->slab.bytes();
+  int64_t n = impl_->slab == nullptr || impl_->lent ? 0 : impl_->slab->bytes();
   for (const Buffer& b : impl_->separate) n += b.bytes();
   return n;
 }

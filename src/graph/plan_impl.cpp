@@ -21,14 +21,29 @@ namespace {
 std::unique_ptr<Autotuner> tuner_of(Context& context, const PlanOptions& o) {
   return std::make_unique<Autotuner>(context, context.conv(), o.kernels, o.training);
 }
+
+// With a budget that leaves room in the slab of another plan and no more.
+PlanOptions within_lent_slab(PlanOptions o) {
+  if (o.in_slab_of == nullptr || !o.memory_budget) return o;
+  const int64_t others =
+      o.optimizer == nullptr ? 0 : o.optimizer->params().bytes_with_copy(o.dtype) + o.optimizer->bytes();
+  o.memory_budget = std::min(*o.memory_budget, others + o.in_slab_of->predicted_bytes());
+  return o;
+}
+int64_t available_bytes(const Context& context, const PlanOptions& o) {
+  const int64_t free = context.free_bytes();
+  return o.in_slab_of == nullptr ? free : std::max(free, o.in_slab_of->predicted_bytes());
+}
 }  // namespace
 
 Plan::Impl::Impl(const Graph& graph, Params& p, const PlanOptions& o)
-    : CompiledPlan(graph, o, *tuner_of(p.context(), o), p.context().free_bytes()), context(p.context()), params(p) {
+    : CompiledPlan(graph, within_lent_slab(o), *tuner_of(p.context(), o), available_bytes(p.context(), o)),
+      context(p.context()),
+      params(p) {
   belong_to(params);
   allocate();
   bind_all();
-  upload_tables();
+  if (!lent) occupy();
 }
 
 Plan::Impl::~Impl() {
@@ -37,8 +52,8 @@ Plan::Impl::~Impl() {
   } catch (...) {
   }
 #if defined(__SANITIZE_ADDRESS__)
-  if (!context.device().is_cuda() && slab.data() != nullptr)
-    __asan_unpoison_memory_region(slab.data(), static_cast<size_t>(slab.bytes()));
+  if (!context.device().is_cuda() && slab != nullptr)
+    __asan_unpoison_memory_region(slab->data(), static_cast<size_t>(slab->bytes()));
 #endif
 }
 
@@ -53,16 +68,9 @@ void Plan::Impl::allocate() {
     separate.resize(bytes.empty() ? 0 : static_cast<size_t>(bytes.rbegin()->first) + 1);
     for (const auto& [group, n] : bytes) separate[static_cast<size_t>(group)] = Buffer(context, n);
   } else {
-    slab = Buffer(context, memory.bytes);
-#if defined(__SANITIZE_ADDRESS__)
-    if (!context.device().is_cuda()) {
-      __asan_poison_memory_region(slab.data(), static_cast<size_t>(slab.bytes()));
-      for (size_t v = 0; v < program.values.size(); ++v)
-        if (memory.places[v].offset >= 0 && program.values[v].persistent)
-          __asan_unpoison_memory_region(tensor(static_cast<ValueId>(v)).data,
-                                        static_cast<size_t>(program.values[v].bytes()));
-    }
-#endif
+    if (options.in_slab_of != nullptr) slab = options.in_slab_of->impl_->slab;
+    lent = slab != nullptr && memory.bytes <= slab->bytes();
+    if (!lent) slab = std::make_shared<Buffer>(context, memory.bytes);
   }
   pinned_inputs = Buffer(context, kRing * sizeof(StepInput), Buffer::Kind::pinned);
   pinned_read_backs = Buffer(context, kRing * sizeof(ReadBack), Buffer::Kind::pinned);
@@ -75,7 +83,7 @@ Tensor Plan::Impl::tensor(ValueId id) const {
   if (v.home == Home::copy) return {v.dtype, v.shape, params.copy(v.param, v.dtype).data};
   const MemoryPlan::Place& place = memory.places[static_cast<size_t>(id)];
   if (place.offset < 0) return {v.dtype, v.shape, nullptr};
-  void* data = separate.empty() ? slab.as<char>() + place.offset : separate[static_cast<size_t>(place.group)].data();
+  void* data = separate.empty() ? slab->as<char>() + place.offset : separate[static_cast<size_t>(place.group)].data();
   return {v.dtype, v.shape, data};
 }
 
@@ -107,6 +115,20 @@ void Plan::Impl::bind_all() {
   queue = &context.compute();
   for (const Op& op : program.prepare) prepare_launches.push_back(op.def->bind(op, *this));
   for (const Op& op : program.step) step_launches.push_back(op.def->bind(op, *this));
+}
+
+void Plan::Impl::occupy() {
+#if defined(__SANITIZE_ADDRESS__)
+  if (!context.device().is_cuda() && separate.empty()) {
+    __asan_poison_memory_region(slab->data(), static_cast<size_t>(slab->bytes()));
+    for (size_t v = 0; v < program.values.size(); ++v)
+      if (memory.places[v].offset >= 0 && program.values[v].persistent)
+        __asan_unpoison_memory_region(tensor(static_cast<ValueId>(v)).data,
+                                      static_cast<size_t>(program.values[v].bytes()));
+  }
+#endif
+  upload_tables();
+  prepared_version = 0;
 }
 
 // The pointers of one trained tensor.

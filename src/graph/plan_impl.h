@@ -17,6 +17,8 @@ struct Plan::Impl final : CompiledPlan, Binding {
   UpdateArgs update_args(const Op& op) const override;
 
   void allocate();
+  // Fills what stays in the slab from step to step, at first and whenever another plan has used it.
+  void occupy();
   void bind_all();
   void point(OptimizerTensor& t, int param, ValueId gradient_value) const;
   void upload_tables();
@@ -44,7 +46,8 @@ struct Plan::Impl final : CompiledPlan, Binding {
 
   Context& context;
   Params& params;
-  Buffer slab;
+  std::shared_ptr<Buffer> slab;  // perhaps of several plans, which use it in turn
+  bool lent = false;             // another's
   std::vector<Buffer> separate;  // CONVOLT_SLAB=separate: one allocation for each group of values
   std::vector<Launch> prepare_launches, step_launches;
   int64_t prepared_version = 0;

@@ -15,8 +15,8 @@ PlanOptions inference_plan(const AugmentOptions& pictures, int batch, DType dtyp
   return p;
 }
 
-PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer) {
-  PlanOptions p = inference_plan(o.augment, o.batch, o.dtype, o.tf32, o.kernels);
+PlanOptions training_plan(const TrainOptions& o, const AugmentOptions& pictures, Optimizer& optimizer) {
+  PlanOptions p = inference_plan(pictures, o.batch, o.dtype, o.tf32, o.kernels);
   p.training = true;
   p.mixing = mixes(o.mixing);
   p.loss = o.loss;
@@ -26,8 +26,8 @@ PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer) {
   return p;
 }
 
-PlanOptions teacher_plan(const TrainOptions& o) {
-  PlanOptions p = inference_plan(o.augment, o.batch, o.dtype, o.tf32, o.kernels);
+PlanOptions teacher_plan(const TrainOptions& o, const AugmentOptions& pictures) {
+  PlanOptions p = inference_plan(pictures, o.batch, o.dtype, o.tf32, o.kernels);
   p.mixing = mixes(o.mixing);
   p.expose_logits = true;
   return p;
@@ -46,6 +46,7 @@ LoaderOptions training_loader(const TrainOptions& o, int64_t first_step) {
   l.decode = o.decode;
   l.resident = o.resident;
   l.augment = o.augment;
+  l.sizes = o.sizes;
   l.mixing = o.mixing;
   l.group = o.accumulate;
   l.first_step = first_step * o.accumulate;

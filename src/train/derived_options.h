@@ -8,10 +8,11 @@ namespace convolt {
 // A plan that looks at augmented pictures and trains nothing.
 PlanOptions inference_plan(const AugmentOptions& pictures, int batch, DType dtype, bool tf32,
                            const KernelOptions& kernels);
-PlanOptions training_plan(const TrainOptions& o, Optimizer& optimizer);
+// For the pictures of some epochs.
+PlanOptions training_plan(const TrainOptions& o, const AugmentOptions& pictures, Optimizer& optimizer);
 // The teacher looks at the very pictures of the step: augmentation and mixing are pure functions of what the batch
 // brings.
-PlanOptions teacher_plan(const TrainOptions& o);
+PlanOptions teacher_plan(const TrainOptions& o, const AugmentOptions& pictures);
 // first_step: an update, as everywhere in training; the loader counts micro-batches.
 LoaderOptions training_loader(const TrainOptions& o, int64_t first_step);
 EvalOptions validation_of(const TrainOptions& o);

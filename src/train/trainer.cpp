@@ -13,6 +13,7 @@
 #include "train/run_log.h"
 #include "train/saved_batch.h"
 #include "train/step_times.h"
+#include "train/training_plans.h"
 
 namespace convolt {
 namespace {
@@ -36,11 +37,8 @@ public:
         observer_(observer),
         optimizer_(params, options.optimizer),
         state_(o_.resume.empty() ? TrainingState() : load_training(o_.resume, params_, optimizer_)),
-        plan_(graph, params, training_plan(with_recorded_kernels(), optimizer_)),
+        plans_(graph, params, with_recorded_kernels(), optimizer_, [this](const KernelChoices& k) { record(k); }),
         times_(o_.profile, o_.workers) {
-    record(plan_.kernels());
-    if (o_.loss.distill_alpha > 0) hire_teacher();
-    if (!o_.resume.empty()) resume();
     keeper_.emplace(o_, card_, state_, validation != nullptr);
     LoaderOptions loading = training_loader(o_, state_.step);
     loading.trace = times_.trace();
@@ -50,6 +48,8 @@ public:
       record(evaluator_->kernels());
     }
     per_epoch_ = loader_->steps_per_epoch() / o_.accumulate;
+    plans_.show(state_.step / per_epoch_);
+    if (!o_.resume.empty()) resume();
     total_steps_ = o_.steps > 0 ? o_.steps : per_epoch_ * o_.epochs;
     plan_schedule();
     if (!o_.output_dir.empty())
@@ -75,8 +75,8 @@ private:
     while (state_.step < total_steps_ && !keeper_->out_of_patience()) {
       times_.step([&] { step(); });
       const bool epoch_ends = state_.step % per_epoch_ == 0 || state_.step == total_steps_;
-      if (state_.step % o_.log_every == 0 && !epoch_ends) plan_.request_meters(state_.step);
-      while (const auto reading = plan_.poll_meters()) report(*reading);
+      if (state_.step % o_.log_every == 0 && !epoch_ends) plan().request_meters(state_.step);
+      while (const auto reading = plan().poll_meters()) report(*reading);
       if (epoch_ends) end_epoch();
       const bool stop = interrupt != nullptr && interrupt->load() != 0;
       if (stop || (o_.checkpoint_every > 0 && state_.step % o_.checkpoint_every == 0 && !epoch_ends)) save_last();
@@ -94,26 +94,6 @@ private:
   }
   void record(const KernelChoices& chosen) {
     for (const auto& [shape, kernel] : chosen) o_.kernels.recorded[shape] = state_.kernels[shape] = kernel;
-  }
-
-  void hire_teacher() {
-    if (o_.teacher == nullptr || o_.teacher_params == nullptr)
-      throw UsageError("distillation needs a teacher: its graph and its weights");
-    teacher_.emplace(*o_.teacher, *o_.teacher_params, teacher_plan(o_));
-    record(teacher_->kernels());
-    if (teacher_->classes() != plan_.classes())
-      throw UsageError(fmt::format("the teacher knows {} classes, the student {}; distillation needs the same",
-                                   teacher_->classes(), plan_.classes()));
-  }
-
-  // With the teacher's step queued before the student's.
-  StepInput prepared_input(const Batch& batch) {
-    StepInput input = step_input(batch);
-    if (teacher_) {
-      teacher_->run(input);
-      input.teacher = teacher_->device_logits();
-    }
-    return input;
   }
 
   // What is evaluated and handed on: the average where there is one.
@@ -144,18 +124,22 @@ private:
     return step < own.total_steps ? learning_rate(own, step, state_.plateau) : 0;
   }
 
+  Plan& plan() { return plans_.now(); }
+
   void step() {
+    plans_.show(state_.step / per_epoch_);
     for (int i = 0; i < o_.accumulate; ++i) {
       Batch batch;
       times_.timed("wait for batch", [&] { loader_->next(batch); });
       if (log_ && log_->draws() && state_.step == first_step_ && i == 0)
-        log_->picture(state_.step + 1, picture_grid(params_.context(), o_.augment, batch));
-      StepInput input = prepared_input(batch);
+        log_->picture(state_.step + 1,
+                      picture_grid(params_.context(), at_epoch(o_.augment, o_.sizes, batch.epoch), batch));
+      StepInput input = plans_.input_of_step(step_input(batch));
       input.learning_rate = static_cast<float>(rate_of(state_.step));
       for (size_t k = 0; k < optimizer_.own_epochs().size(); ++k)
         input.own_rates[k] = static_cast<float>(own_rate_of(state_.step, optimizer_.own_epochs()[k]));
-      times_.timed("wait for device", [&] { plan_.wait_for_place(); });
-      times_.timed("submit", [&] { plan_.run(input); });
+      times_.timed("wait for device", [&] { plan().wait_for_place(); });
+      times_.timed("submit", [&] { plan().run(input); });
       loader_->release(batch);
     }
     ++state_.step;
@@ -221,11 +205,11 @@ private:
 
   void end_epoch() {
     const MeterReading reading = [&] {
-      MeterReading r = plan_.meters();
+      MeterReading r = plan().meters();
       r.step = state_.step;
       return r;
     }();
-    while (const auto earlier = plan_.poll_meters()) report(*earlier);
+    while (const auto earlier = plan().poll_meters()) report(*earlier);
     report(reading);
     const MeterValues m = reading.values - epoch_base_;
     EpochSummary s;
@@ -270,11 +254,11 @@ private:
   }
 
   void save_last() {
-    const MeterReading now = plan_.meters();
-    while (const auto reading = plan_.poll_meters()) report(*reading);  // all have arrived
+    const MeterReading now = plan().meters();
+    while (const auto reading = plan().poll_meters()) report(*reading);  // all have arrived
     check_finite(now);
     if (o_.output_dir.empty()) return;
-    const StepStatus status = plan_.status();
+    const StepStatus status = plan().status();
     state_.loss_scale = status.loss_scale;
     state_.good_steps = status.good_steps;
     state_.skipped_steps = status.skipped_steps;
@@ -295,15 +279,15 @@ private:
     if (state_.device != device_text() && observer_.warning)
       observer_.warning("resuming on '" + device_text() + "' what was trained on '" + state_.device +
                         "': the training goes on, but not to the same bits");
-    StepStatus status = plan_.status();
+    StepStatus status = plan().status();
     status.loss_scale = o_.dtype == DType::f16 ? state_.loss_scale : 1;
     status.good_steps = state_.good_steps;
     status.skipped_steps = state_.skipped_steps;
     status.bad_steps = state_.bad_steps;
     status.bad_in_a_row = state_.bad_in_a_row;
     status.rate_factor = state_.rate_factor;
-    plan_.set_status(status);
-    plan_.set_meters(state_.meters);
+    plan().set_status(status);
+    plan().set_meters(state_.meters);
     reported_ = state_.reported;
     epoch_base_ = state_.epoch_base;
   }
@@ -311,14 +295,15 @@ private:
   // The batch of a step is a pure function: decode it again and look at every op.
   [[noreturn]] void fail_non_finite(int64_t bad_step, const std::string& what) {
     const auto loader = Loader::create(params_.context(), data_, training_loader(o_, bad_step));
+    plans_.show(bad_step / per_epoch_);
     std::string where;
     std::vector<int64_t> samples;
     for (int i = 0; i < o_.accumulate && where.empty(); ++i) {
       Batch batch;
       loader->next(batch);
-      StepInput input = prepared_input(batch);
+      StepInput input = plans_.input_of_step(step_input(batch));
       input.first_row += int64_t{i} * o_.batch;
-      where = plan_.find_non_finite(input);
+      where = plan().find_non_finite(input);
       if (!where.empty()) samples.clear();  // this micro-batch alone
       samples.insert(samples.end(), batch.samples, batch.samples + o_.batch);
       loader->release(batch);
@@ -369,8 +354,7 @@ private:
   const TrainObserver& observer_;
   Optimizer optimizer_;
   TrainingState state_;
-  Plan plan_;
-  std::optional<Plan> teacher_;
+  TrainingPlans plans_;
   StepTimes times_;
   std::unique_ptr<Loader> loader_;
   std::optional<Evaluator> evaluator_;

@@ -3,6 +3,8 @@ STREAM = "Devices/Stream.*:Devices/LoaderTest.*:Devices/LoaderLife.*:Order.*:Pic
 DECODE = "ScaledDecode.*:DecodeRegion.*:Gif.*:WebP.*:Background.*:Pnm.*"
 INDEX = "FolderIndexTest.*:Devices/IndexedSetTest.*"
 
+GROWTH = "Devices/LoaderGrowTest.*:Devices/LoaderMixTest.*"
+
 # file: (filter of the tests; mutations)
 DATA = {
     "src/data/view.cpp": (DECODE, [
@@ -43,6 +45,16 @@ DATA = {
         ("index", "once(epoch, position / repeats_)", "once(epoch, position)"),
         ("index", "* repeats_ + position % repeats_;", "* repeats_;"),
         ("index", "/ size_ * repeats_ + position", "/ size_ + position"),
+    ]),
+    "src/data/shown_row.cpp": (GROWTH, [
+        ("index", "o.batch - 1 - shown.row", "shown.row"),
+        ("index", "position_of(batch, 0)", "position_of(batch, shown.row)"),
+        ("index", "epoch * order.steps_per_epoch()", "0"),
+    ]),
+    "src/augment/size_ramp.cpp": (GROWTH, [
+        ("constant", "ramp.least + way * (full", "way * (full"),
+        ("sign", "epoch - ramp.start)", "epoch + 1 - ramp.start)"),
+        ("constant", "epoch >= ramp.end", "epoch > ramp.end + 1"),
     ]),
     "src/data/slot_ring.cpp": (STREAM, [
         ("constant", "int64_t{0}) * repeats +", "int64_t{0}) +"),

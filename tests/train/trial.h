@@ -14,8 +14,8 @@ namespace convolt::test {
 struct Trial {
   Graph graph;
   std::unique_ptr<Params> params;
-  explicit Trial(uint64_t seed = 3) {
-    made_network(graph);
+  explicit Trial(uint64_t seed = 3, void (*network)(Graph&) = made_network) {
+    network(graph);
     params = std::make_unique<Params>(context_of(Device::cpu()), graph, seed);
   }
   TrainResult train(const Dataset& data, const Dataset* validation, const TrainOptions& o,
@@ -33,9 +33,10 @@ inline std::map<std::string, std::string> files_of(const std::string& folder) {
 }
 
 // Interrupts a training like `whole`, which has run, at `stop` or soon after; resumed, it must end after `steps` with
-// the same files.
+// the same files. Of the network that `network` describes.
 inline void expect_same_bits_after(int64_t stop, const TrainOptions& whole, const TempFolder& folder,
-                                   const MadeSet& data, const MadeSet& validation, int64_t steps = 15) {
+                                   const MadeSet& data, const MadeSet& validation, int64_t steps = 15,
+                                   void (*network)(Graph&) = made_network) {
   TrainOptions part = whole;
   part.output_dir = folder.path("part" + std::to_string(stop));
   part.checkpoint_every = 1;
@@ -45,11 +46,11 @@ inline void expect_same_bits_after(int64_t stop, const TrainOptions& whole, cons
   observer.progress = [&](const TrainProgress& p) {
     if (p.step >= stop) interrupt = 2;
   };
-  const TrainResult first = Trial().train(data, &validation, part, observer, &interrupt);
+  const TrainResult first = Trial(3, network).train(data, &validation, part, observer, &interrupt);
   ASSERT_TRUE(first.interrupted);
   ASSERT_LT(first.steps, steps);
   part.resume = part.output_dir + "/last.safetensors";
-  const TrainResult second = Trial().train(data, &validation, part);
+  const TrainResult second = Trial(3, network).train(data, &validation, part);
   EXPECT_EQ(second.steps, steps);
   const auto expected = files_of(whole.output_dir), found = files_of(part.output_dir);
   EXPECT_EQ(found.size(), expected.size());

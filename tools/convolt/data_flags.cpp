@@ -16,6 +16,20 @@ const WordTable<Sampler> kSamplers{
     {"shuffle", Sampler::shuffle}, {"balanced", Sampler::balanced}, {"weighted", Sampler::weighted}};
 }  // namespace
 
+void OrderFlags::add(FlagSet& flags) {
+  flags
+      .option("--sampler", sampler,
+              "what an epoch shows: shuffle: each picture once; balanced: each class as often; weighted: at random by "
+              "the list's weights")
+      .check(name_in(kSamplers));
+  flags
+      .option("--repeats,--aug-repeats,--ra-reps", repeats,
+              "each picture so often in a row, augmented anew; an epoch stays as long and shows that part of them")
+      .check(at_least(1));
+}
+
+Sampler OrderFlags::sampling() const { return value_of(sampler, kSamplers); }
+
 void DataFlags::add(FlagSet& flags, bool training) {
   flags.group("Data");
   flags
@@ -45,26 +59,14 @@ void DataFlags::add(FlagSet& flags, bool training) {
   flags.option("-b,--batch-size", batch, "pictures in a batch").check(at_least(1));
   flags.option("-j,--workers", workers, "decode threads, 0 for as many as cores").check(at_least(0));
   decode.add(flags);
-  if (training)
-    flags
-        .option(
-            "--sampler", sampler,
-            "what an epoch shows: shuffle: each picture once; balanced: each class as often; weighted: at random by "
-            "the list's weights")
-        .check(name_in(kSamplers));
-  if (training)
-    flags
-        .option("--repeats,--aug-repeats,--ra-reps", repeats,
-                "each picture so often in a row, augmented anew; an epoch stays as long and shows that part of them")
-        .check(at_least(1));
-  if (training) flags.toggle("--resident", resident, "decode all pictures once and keep them in device memory");
+  if (!training) return;
+  order.add(flags);
+  flags.toggle("--resident", resident, "decode all pictures once and keep them in device memory");
 }
 
 int DataFlags::worker_count() const {
   return workers > 0 ? workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
-
-Sampler DataFlags::sampling() const { return value_of(sampler, kSamplers); }
 
 // The parts that --val-split makes of the training set.
 DataParts DataFlags::split() const {

@@ -60,6 +60,15 @@ struct DataParts {
   std::unique_ptr<Dataset> training, validation;  // null where there is none
 };
 
+// Which samples an epoch shows.
+struct OrderFlags {
+  std::string sampler = "shuffle";
+  int repeats = 1;
+
+  void add(FlagSet& flags);
+  Sampler sampling() const;
+};
+
 struct DataFlags {
   std::string path, validation_path, format = "auto";
   int batch = 128;
@@ -71,12 +80,10 @@ struct DataFlags {
   int64_t limit = 0;  // pictures, 0: all
   double fraction = 1;
   bool no_index = false;
-  std::string sampler = "shuffle";
-  int repeats = 1;
+  OrderFlags order;
 
   void add(FlagSet& flags, bool training);
   int worker_count() const;
-  Sampler sampling() const;
   // As open_dataset(), or a part of the training set by --val-split.
   std::unique_ptr<Dataset> open(Split part) const;
   // What training needs: each data set is looked at once. The validation set may lie elsewhere.
@@ -105,7 +112,15 @@ struct PictureFlags {
   void apply_to(AugmentOptions& evaluation) const;
 };
 
-// --views of evaluation and validation.
+// How training pictures grow, by FFCV's names.
+struct RampFlags {
+  std::optional<int> least, start, end, step;
+
+  void add(FlagSet& flags);
+  SizeRamp options() const;
+};
+
+// --views of evaluation, prediction and validation.
 void add_views(FlagSet& flags, int& views);
 
 struct AugmentFlags {

@@ -22,6 +22,7 @@ struct TrainCommand {
   DeviceFlags device;
   DataFlags data;
   PictureFlags pictures;
+  RampFlags ramp;
   AugmentFlags augment;
   MixFlags mixing;
   OptimizerFlags optimizer;
@@ -73,6 +74,7 @@ void add_flags(FlagSet& flags, TrainCommand& c) {
   c.optimizer.add(flags);
   c.schedule.add(flags);
   c.pictures.add(flags, true);
+  c.ramp.add(flags);
   add_views(flags, c.views);
   c.augment.add(flags);
   c.mixing.add(flags);
@@ -127,13 +129,14 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
   o.accumulate = c.optimizer.accumulate;
   c.schedule.apply_to(o, flags);
   o.augment = pipeline.training;
+  o.sizes = c.ramp.options();
   o.mixing = c.mixing.options();
   o.preprocessing = pipeline.evaluation;
   o.views = c.views;
   o.decode = c.data.decode.options();
   o.resident = c.data.resident;
-  o.sampler = c.data.sampling();
-  o.repeats = c.data.repeats;
+  o.sampler = c.data.order.sampling();
+  o.repeats = c.data.order.repeats;
   o.seed = c.seed;
   c.run.apply_to(o);
   return o;

@@ -37,6 +37,36 @@ TEST_F(Augmenting, WhatIsDrawnForAPictureCanBeAskedFor) {
   EXPECT_EQ(chosen.size(), 5U) << "each operation, also one that is chosen twice: " << chosen.dump();
 }
 
+// The two rows of a pair name each other. Which rows they are, tests/data/mixing_test.cpp compares with the loader.
+TEST_F(Augmenting, WhatIsMixedIntoAPictureCanBeAskedFor) {
+  const std::string command = "augment --data-path '" + at("shapes") +
+                              "' --model resnet20 --cutmix 1 --mixup-mode pair -b 6 --seed 4 --min-res 16 --end-ramp 3 "
+                              "--res-step 4 --explain --epoch 2 --sample ";
+  int pairs = 0;
+  for (int sample = 0; sample < 12; ++sample) {
+    const Outcome o = convolt(command + std::to_string(sample) + " --json");
+    ASSERT_EQ(o.code, 0) << o.error;
+    const json j = json::parse(o.out);
+    if (!j.at("shown").get<bool>() || j.at("mixing").is_null()) continue;
+    ++pairs;
+    EXPECT_EQ(j.at("output"), (json{20, 20}));
+    const json& mixing = j.at("mixing");
+    EXPECT_EQ(mixing.at("operation"), "cutmix");
+    const std::vector<int> box = mixing.at("box");
+    EXPECT_NEAR(mixing.at("part").get<double>(), 1 - box[2] * box[3] / 400.0, 1e-6);
+    const int partner = mixing.at("partner").at("sample");
+    const json other = json::parse(convolt(command + std::to_string(partner) + " --json").out);
+    EXPECT_EQ(other.at("mixing").at("partner").at("sample"), sample);
+    EXPECT_EQ(other.at("mixing").at("box"), mixing.at("box"));
+    EXPECT_EQ(other.at("name"), mixing.at("partner").at("name"));
+    EXPECT_EQ(other.at("batch"), j.at("batch"));
+    EXPECT_EQ(other.at("row").get<int>() + j.at("row").get<int>(), 5);
+    EXPECT_THAT(convolt(command + std::to_string(sample)).out,
+                HasSubstr(" sample " + std::to_string(partner) + ", " + other.at("name").get<std::string>() + " ("));
+  }
+  EXPECT_GT(pairs, 5);
+}
+
 // A recipe's flags, those of the command line in their place, and all of them once more from what was printed.
 TEST_F(Augmenting, ARecipeIsFlags) {
   const Outcome text = convolt("train --recipe cifar --dry-run");

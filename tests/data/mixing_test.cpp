@@ -1,6 +1,9 @@
 // What the loader says about mixing rows: a pure function, in every batch that it gives.
 #include "augment/mixing.h"
 
+#include "augment/policy.h"
+#include "data/loader_setup.h"
+#include "data/shown_row.h"
 #include "loader_fixture.h"
 
 namespace convolt::test {
@@ -57,6 +60,53 @@ TEST_P(LoaderMixTest, IsDrawnAtThePositionsOfTheEpoch) {
   for (size_t step = 0; step < 9; ++step)
     for (size_t n = 0; n < 6; ++n) without[step][n].mix = mixed[step][n].mix;
   EXPECT_EQ(mixed, without);
+}
+
+// Who asks is told what is in the batch: the row of a sample, its partner, part and box.
+TEST_P(LoaderMixTest, CanBeFoundOutForASample) {
+  const MemoryDataset dataset(31);
+  const auto options_with = [&](Mode mode, Sampler sampler, int repeats) {
+    LoaderOptions o = mixing(mode);
+    o.mixing.off_epoch = 2;
+    o.sampler = sampler;
+    o.repeats = repeats;
+    o.sizes = {.least = 2, .start = 0, .end = 1, .step = 1};
+    return o;
+  };
+  int mixed = 0, absent = 0;
+  for (const LoaderOptions& o :
+       {options_with(Mode::batch, Sampler::shuffle, 1), options_with(Mode::pair, Sampler::balanced, 1),
+        options_with(Mode::elem, Sampler::shuffle, 2)}) {
+    const auto batches = take(*Loader::create(context(), dataset, o), 7, 12);
+    for (uint32_t epoch = 0; epoch < 3; ++epoch)
+      for (int64_t sample = 0; sample < dataset.size(); ++sample) {
+        const std::optional<ShownRow> found = find_shown_row(dataset, o, epoch, sample);
+        const auto shows = [&](const Row& row) { return row.sample == sample; };
+        bool expected = false;
+        for (int64_t b = 0; b < 4 && !expected; ++b) {
+          const std::vector<Row>& batch = batches[static_cast<size_t>(epoch * 4 + b)];
+          const auto row = std::ranges::find_if(batch, shows);
+          if (row == batch.end()) continue;
+          expected = true;
+          ASSERT_TRUE(found) << sample;
+          EXPECT_EQ(found->batch, b);
+          EXPECT_EQ(found->row, row - batch.begin());
+          EXPECT_EQ(std::memcmp(&found->mix, &row->mix, sizeof row->mix), 0);
+          const bool changes = row->mix.part < 1;
+          EXPECT_EQ(found->partner, changes ? batch[static_cast<size_t>(6 - found->row)].sample : -1);
+          const AugmentOptions pictures = pictures_of(o, epoch);
+          SampleRecord record =
+              make_record(pictures, row->record.height, row->record.width, 3, o.seed, epoch, found->drawn_as);
+          record.stride = 0;
+          EXPECT_EQ(content_of(record), content_of(row->record));
+          mixed += changes ? 1 : 0;
+        }
+        EXPECT_EQ(found.has_value(), expected);
+        absent += expected ? 0 : 1;
+      }
+  }
+  EXPECT_GT(mixed, 60);
+  EXPECT_GT(absent, 9);  // what the last, incomplete batch would have shown
 }
 
 TEST_P(LoaderMixTest, APictureThatCannotBeReadIsMixedWithNobody) {

@@ -1,8 +1,6 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
-#include <numeric>
 #include <opencv2/imgproc.hpp>
 
 #include "augment/policy.h"
@@ -10,6 +8,7 @@
 #include "data/render.h"
 #include "data/sampler.h"
 #include "drawing.h"
+#include "explain.h"
 #include "flags.h"
 #include "text_table.h"
 
@@ -21,8 +20,11 @@ struct AugmentCommand {
   std::string path, format = "auto", model = "resnet18", out;
   DecodeFlags decode;
   PictureFlags pictures;
+  RampFlags ramp;
   AugmentFlags augment;
-  int count = 8, variants = 6;
+  MixFlags mixing;
+  OrderFlags order;
+  int count = 8, variants = 6, batch = 128, accumulate = 1;
   uint64_t seed = 0;
   std::optional<int> sample, epoch;
   bool explain = false, json = false;
@@ -60,10 +62,6 @@ std::string describe(const AugmentOptions& o) {
   return parts.empty() ? "no augmentation" : fmt::format("{}", fmt::join(parts, ", "));
 }
 
-std::string class_of(const Dataset& data, int64_t sample) {
-  return printable(data.class_names()[static_cast<size_t>(data.label(sample))]);
-}
-
 Row make_row(const AugmentCommand& c, Context& context, const Dataset& data, const Pipeline& pipeline, int64_t sample) {
   const AugmentOptions &seen = pipeline.evaluation, &trained = pipeline.training;
   Row row;
@@ -73,13 +71,12 @@ Row make_row(const AugmentCommand& c, Context& context, const Dataset& data, con
   const std::vector<uint8_t> original =
       render(context, decode_sample(data, sample, seen, c.decode.options()), seen, c.seed, sample, {&first, 1});
   row.tiles.push_back(bgr_of(original.data(), seen.height, seen.width, seen.channels));
-  std::vector<uint32_t> epochs(static_cast<size_t>(c.variants));
-  std::iota(epochs.begin(), epochs.end(), 0U);
-  const std::vector<uint8_t> variants =
-      render(context, decode_sample(data, sample, trained, c.decode.options()), trained, c.seed, sample, epochs);
-  const size_t bytes = variants.size() / epochs.size();
-  for (const uint32_t epoch : epochs)
-    row.tiles.push_back(bgr_of(variants.data() + epoch * bytes, trained.height, trained.width, trained.channels));
+  const DecodedPicture picture = decode_sample(data, sample, trained, c.decode.options());
+  for (uint32_t epoch = 0; epoch < static_cast<uint32_t>(c.variants); ++epoch) {
+    const AugmentOptions o = at_epoch(trained, c.ramp.options(), epoch);
+    const std::vector<uint8_t> variant = render(context, picture, o, c.seed, sample, {&epoch, 1});
+    row.tiles.push_back(bgr_of(variant.data(), o.height, o.width, o.channels));
+  }
   return row;
 }
 
@@ -153,41 +150,26 @@ cv::Mat draw_sheet(const std::vector<Row>& rows, const std::string& title, const
   return sheet;
 }
 
-// What epoch --epoch draws for sample --sample.
-int run_explain(const AugmentCommand& c, const Dataset& data, const AugmentOptions& o) {
-  check(o);
-  const int64_t i = c.sample.value_or(0);
-  if (i >= data.size())
-    throw UsageError(fmt::format("--sample {}: '{}' has samples 0 to {}", i, printable(c.path), data.size() - 1));
-  const int epoch = c.epoch.value_or(1);
-  const PictureSize size = decode_sample(data, i, o, c.decode.options()).size;
-  const std::vector<DrawnValues> drawn =
-      explain(o, size.height, size.width, c.seed, static_cast<uint32_t>(epoch - 1), static_cast<uint64_t>(i));
-  const std::string name = printable(data.name(i)), label = class_of(data, i);
-  if (c.json) {
-    nlohmann::ordered_json j{{"name", name},
-                             {"class", label},
-                             {"sample", i},
-                             {"epoch", epoch},
-                             {"seed", c.seed},
-                             {"picture", {size.width, size.height}},
-                             {"output", {o.width, o.height}}};
-    // A policy may choose an operation twice.
-    constexpr std::string_view kPolicy = "policy ";
-    for (const DrawnValues& d : drawn)
-      if (d.operation.starts_with(kPolicy))
-        j["drawn"]["policy"].push_back({{d.operation.substr(kPolicy.size()), d.values}});
-      else
-        j["drawn"][d.operation] = d.values;
-    fmt::print("{}\n", j.dump());
-    return 0;
-  }
-  fmt::print("{} ({}), sample {} of epoch {}, seed {}\n{} x {} pixels as decoded, {} x {} for the network\n", name,
-             label, i, epoch, c.seed, size.width, size.height, o.width, o.height);
-  for (const DrawnValues& d : drawn)
-    fmt::print("  {:<20}{}\n", d.operation,
-               d.values.empty() ? d.operation.starts_with("policy ") ? "" : "none"
-                                : fmt::format("{:.6g}", fmt::join(d.values, ", ")));
+// As the training of these flags.
+LoaderOptions loader_options(const AugmentCommand& c, const AugmentOptions& training) {
+  LoaderOptions o;
+  o.batch = c.batch;
+  o.group = c.accumulate;
+  o.sampler = c.order.sampling();
+  o.repeats = c.order.repeats;
+  o.seed = c.seed;
+  o.decode = c.decode.options();
+  o.augment = training;
+  o.sizes = c.ramp.options();
+  o.mixing = c.mixing.options();
+  return o;
+}
+
+int run_explain(const AugmentCommand& c, const Dataset& data, const AugmentOptions& training) {
+  const int64_t sample = c.sample.value_or(0);
+  if (sample >= data.size())
+    throw UsageError(fmt::format("--sample {}: '{}' has samples 0 to {}", sample, printable(c.path), data.size() - 1));
+  explain_sample(data, loader_options(c, training), sample, c.epoch.value_or(1), c.json);
   return 0;
 }
 
@@ -202,10 +184,11 @@ int run_augment(const AugmentCommand& c) {
   const ModelInfo model = find_model(c.model);
   const auto data = open_dataset({c.path, c.format, Split::train, {.use = false}});
   const Pipeline pipeline = make_pipeline(model, *data, c.pictures, c.augment);
+  check(c.ramp.options(), pipeline.training);
   const auto context = c.device.make_context();
   const std::vector<Row> rows = make_rows(c, *context, *data, pipeline);
   const AugmentOptions& o = pipeline.training;
-  const std::string what = describe(o);
+  const std::string what = describe(o) + (mixes(c.mixing.options()) ? ", before mixing" : "");
   const std::string title =
       fmt::format("{} on {}, {} x {} pixels, seed {}", c.model, c.path, o.width, o.height, c.seed);
   write_png(c.out, draw_sheet(rows, drawable(printable(title)).value_or(c.model), what));
@@ -223,10 +206,18 @@ Subcommand add_augment(CLI::App& program) {
   flags.option("--data-path,--data-dir", c->path, "a data set, as for convolt train").required();
   flags.option("--data-format", c->format, dataset_formats());
   c->decode.add(flags);
+  flags.option("-b,--batch-size", c->batch, "pictures in a batch, as --explain says who is mixed with whom")
+      .check(at_least(1));
+  flags
+      .option("--accum,--grad-accum-steps", c->accumulate, "batches of an update, of which an epoch has a whole number")
+      .check(at_least(1));
+  c->order.add(flags);
   flags.group("Network");
   flags.option("--model", c->model, "the network whose picture size and augmentation are the defaults");
   c->pictures.add(flags, true);
+  c->ramp.add(flags);
   c->augment.add(flags);
+  c->mixing.add(flags);
   flags.group("Output");
   flags.option("--out,--output", c->out, "the sheet, FILE.png");
   flags.option("--count", c->count, "pictures, one a row").check(between(1, 1000));
@@ -241,7 +232,8 @@ Subcommand add_augment(CLI::App& program) {
   add_config(flags);
   flags.footer(
       "Column 'epoch N' shows what epoch N of convolt train, with the same flags and seed, would show of the picture; "
-      "'evaluation' is how validation sees it.\n\n"
+      "'evaluation' is how validation sees it. The sheet shows pictures before they are mixed; --explain says what is "
+      "mixed into the row of the sample, if every picture of its batch can be read.\n\n"
       "Example:\n  convolt augment --data-path DATA --model resnet20 --rotate 15 --random-erase 0.3 --out sheet.png\n"
       "  convolt augment --data-path DATA --model resnet20 --rotate 15 --explain --sample 1234 --epoch 7");
   return {flags, [c] { return run_augment(*c); }};

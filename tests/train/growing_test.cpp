@@ -92,7 +92,7 @@ TEST(GrowingPictures, ResumeToTheSameBits) {
     whole.teacher_params = teacher.params.get();
     whole.output_dir = folder.path("whole");
     EXPECT_EQ(Trial(3, pooling_network).train(data, &validation, whole).steps, 15);
-    for (const int64_t stop : {2, 5, 6, 9})
+    for (const int64_t stop : {2, 6})
       expect_same_bits_after(stop, whole, folder, data, validation, 15, pooling_network);
   }
 }

@@ -75,6 +75,20 @@ TEST(GrowingPictures, EachEpochTrainsOnPicturesOfItsSize) {
   }
 }
 
+// In one slab the plans of a training have their meters and tables in the same places, as it happens.
+TEST(GrowingPictures, PlansThatShareNoMemoryComeToTheSame) {
+  const MadeSet data(48);
+  std::vector<double> losses[2];
+  for (const bool separate : {false, true}) {
+    if (separate) setenv("CONVOLT_SLAB", "separate", 1);
+    TrainObserver observer;
+    observer.epoch = [&](const EpochSummary& s) { losses[separate ? 1 : 0].push_back(s.train_loss); };
+    Trial(3, pooling_network).train(data, nullptr, growing(), observer);
+    unsetenv("CONVOLT_SLAB");
+  }
+  EXPECT_EQ(losses[0], losses[1]);
+}
+
 // Meters, and in f16 the loss scale, go on from size to size; stopped anywhere on the way, so does the training.
 TEST(GrowingPictures, ResumeToTheSameBits) {
   const MadeSet data(48), validation(20);

@@ -15,6 +15,7 @@ LoaderOptions loader_options(const EvalOptions& o) {
   l.training = false;
   l.bad_samples = o.bad_samples;
   l.decode = o.decode;
+  l.decode.full_decode |= are_crops(o.views);
   l.resident = o.resident;
   l.augment = o.preprocessing;
   return l;

@@ -62,9 +62,12 @@ StepInput seen_in(StepInput input, const TestView& view) {
 
 }  // namespace
 
+bool are_crops(int views) {
+  return std::ranges::any_of(views_of(views), [](const TestView& view) { return view.column != 0; });
+}
+
 int checked_views(int views, const AugmentOptions& pictures) {
-  const std::vector<TestView> all = views_of(views);
-  if (std::ranges::none_of(all, [](const TestView& view) { return view.column != 0; })) return views;
+  if (!are_crops(views)) return views;
   const int side = std::max(pictures.height, pictures.width);
   if (pictures.geometry != AugmentOptions::Geometry::resize_centre_crop)
     throw UsageError(

@@ -12,6 +12,10 @@ namespace convolt {
 // pictures that are smaller than the crop.
 int checked_views(int views, const AugmentOptions& pictures);
 
+// Whether they are crops at the edges of the picture. Those are edges of the record's box, which a JPEG that is decoded
+// at a smaller scale has only to a part of a pixel.
+bool are_crops(int views);
+
 // Queues the step of `input` as the first of so many views sees it.
 void run_first_view(Plan& plan, const StepInput& input, int views);
 // Their mean logits, f32 [batch, K]: of the first view, which is the last step of the plan, and of the others, which

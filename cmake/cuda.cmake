@@ -1,7 +1,8 @@
 # Decides CONVOLT_WITH_CUDA and, where it is on, enables the CUDA language and defines convolt_configure_cuda().
 #
-# What a CUDA build needs: nvcc 12.8 or newer and the headers of cuDNN 9, cuBLASLt and cudnn-frontend. None of NVIDIA's
-# libraries but the static runtime is linked: cuDNN, cuBLASLt and the driver are loaded when they are first used.
+# What a CUDA build needs: nvcc 12.8 or newer and the headers of cuDNN 9, cuBLASLt, nvJPEG and cudnn-frontend. None of
+# NVIDIA's libraries but the static runtime is linked: cuDNN, cuBLASLt, nvJPEG and the driver are loaded when they are
+# first used.
 set(CONVOLT_WITH_CUDA OFF)
 set(CONVOLT_DEPS ${CMAKE_SOURCE_DIR}/.deps CACHE PATH "Where tools/fetch_cuda_deps.sh put its things")
 set(CONVOLT_CUDA_MISSING "")
@@ -24,11 +25,12 @@ if(NOT CONVOLT_CUDA STREQUAL "OFF")
   find_path(CONVOLT_CUDNN_FRONTEND cudnn_frontend.h HINTS ${CONVOLT_DEPS}/cudnn_frontend/include)
   find_path(CONVOLT_CUDNN_INCLUDE cudnn.h HINTS ${CONVOLT_CUDA_INCLUDE_HINTS} ${CONVOLT_DEPS}/cuda/nvidia/cudnn/include)
   find_path(CONVOLT_CUBLASLT_INCLUDE cublasLt.h HINTS ${CONVOLT_CUDA_INCLUDE_HINTS})
+  find_path(CONVOLT_NVJPEG_INCLUDE nvjpeg.h HINTS ${CONVOLT_CUDA_INCLUDE_HINTS} ${CONVOLT_DEPS}/nvjpeg/cu13/include)
   find_path(CONVOLT_NVRTC_INCLUDE nvrtc.h HINTS ${CONVOLT_CUDA_INCLUDE_HINTS}) # the frontend's headers include it
   find_path(CONVOLT_CUDART_INCLUDE cuda_runtime.h HINTS ${CONVOLT_CUDA_INCLUDE_HINTS})
   find_library(CONVOLT_CUDART cudart_static HINTS ${CONVOLT_CUDA_ROOT} PATH_SUFFIXES lib64 lib targets/x86_64-linux/lib)
-  foreach(piece CUDNN_FRONTEND:cudnn_frontend.h CUDNN_INCLUDE:cudnn.h CUBLASLT_INCLUDE:cublasLt.h NVRTC_INCLUDE:nvrtc.h
-          CUDART_INCLUDE:cuda_runtime.h CUDART:libcudart_static.a)
+  foreach(piece CUDNN_FRONTEND:cudnn_frontend.h CUDNN_INCLUDE:cudnn.h CUBLASLT_INCLUDE:cublasLt.h NVJPEG_INCLUDE:nvjpeg.h
+          NVRTC_INCLUDE:nvrtc.h CUDART_INCLUDE:cuda_runtime.h CUDART:libcudart_static.a)
     string(REPLACE ":" ";" piece ${piece})
     list(GET piece 0 variable)
     list(GET piece 1 header)
@@ -90,7 +92,9 @@ function(convolt_configure_cuda)
   # Private, so that all other files are compiled as for the CPU: ccache then has them from that build.
   target_link_libraries(convolt_base PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
   target_include_directories(convolt_base SYSTEM PRIVATE ${CONVOLT_CUDNN_FRONTEND} ${CONVOLT_CUDNN_INCLUDE} ${CONVOLT_CUBLASLT_INCLUDE})
-  set_source_files_properties(src/device/dynamic_library.cpp PROPERTIES COMPILE_DEFINITIONS CONVOLT_CUDA_DEPS="${CONVOLT_DEPS}/cuda/nvidia")
+  target_link_libraries(convolt_data PRIVATE CUDA::cudart_static)
+  target_include_directories(convolt_data SYSTEM PRIVATE ${CONVOLT_NVJPEG_INCLUDE})
+  set_source_files_properties(src/device/dynamic_library.cpp PROPERTIES COMPILE_DEFINITIONS CONVOLT_DEPS="${CONVOLT_DEPS}")
   set_source_files_properties(src/conv/conv_cudnn.cpp PROPERTIES
     COMPILE_DEFINITIONS "NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING;CUDNN_FRONTEND_SKIP_JSON_LIB")
 

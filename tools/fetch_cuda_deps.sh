@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fetches what a CUDA build needs and Debian does not have, as wheels from PyPI, into .deps:
 #
-#   tools/fetch_cuda_deps.sh               the headers of cudnn-frontend
+#   tools/fetch_cuda_deps.sh               the headers of cudnn-frontend, and nvJPEG
 #   tools/fetch_cuda_deps.sh --toolkit     and, where no complete toolkit is on PATH, NVIDIA's: nvcc, the static
 #                                          runtime, cuBLASLt, NVRTC and cuDNN (no root needed; 2 GB unpacked)
 #   tools/fetch_cuda_deps.sh --into DIR    somewhere else than .deps
@@ -11,6 +11,7 @@ set -eu
 export PIP_ROOT_USER_ACTION=ignore
 
 frontend="nvidia-cudnn-frontend==1.32.0"
+nvjpeg="nvidia-nvjpeg==13.0.4.44"
 toolkit="cuda-toolkit[nvcc,cudart,cccl,crt,nvvm,nvrtc,cublas]==13.0.2 nvidia-cudnn-cu13==9.19.0.56"
 
 root=$(cd "$(dirname "$0")/.." && pwd)/.deps
@@ -66,6 +67,7 @@ complete_toolkit_on_path() {
 }
 
 install cudnn_frontend include "$frontend" --no-deps include
+install nvjpeg nvidia/cu13 "$nvjpeg" --no-deps
 if [ $want_toolkit = yes ]; then
   if complete_toolkit_on_path; then
     echo "toolkit: $(command -v nvcc) is complete"

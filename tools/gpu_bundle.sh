@@ -21,6 +21,7 @@ for program in "${programs[@]}"; do strip -o "$stage/bin/${program##*/}" "$build
 # Everything but the C library and the loader; the driver, cuDNN and cuBLAS are found on the machine.
 ldd "$stage"/bin/* | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
   grep -vE '/(libc|libm|libpthread|libdl|librt|ld-linux[^/]*|libresolv)\.so' | xargs -r cp -Lt "$stage/lib"
+[ ! -e .deps/nvjpeg ] || cp -L .deps/nvjpeg/cu13/lib/libnvjpeg.so.* "$stage/lib" # PyTorch, where the others are from, lacks it
 cp -r tools/gpu_check tools/gpu_check.sh "$stage/tools"
 cp -r benchmarks/peers benchmarks/networks "$stage/benchmarks"
 find "$stage" -name __pycache__ -prune -exec rm -r {} +

@@ -61,7 +61,7 @@ struct TrainingState {
   PlateauState plateau;
   // The training plan's sums: now, at the last line of metrics, and at the start of the epoch.
   MeterValues meters, reported, epoch_base;
-  // Bits repeat for one instruction set and number of compute threads.
+  // Bits repeat for one instruction set and number of compute threads, and one decoder.
   std::string device;  // "cpu avx512, 2 threads"
   // What convolutions and linear layers are computed by, of training, validation and teacher: bits repeat for the same
   // kernels.

@@ -28,6 +28,16 @@ enum class Sampler : uint8_t {
   weighted,  // at random, each as often as its Dataset::weight() is part of all, which then has no say in the loss
 };
 
+// What decodes JPEGs; all else is decoded on the CPU.
+enum class Decoder : uint8_t {
+  automatic,  // cpu: bits are a contract, and nothing that was measured speaks for another one
+  cpu,        // libjpeg-turbo
+  // NVIDIA's library, for a CUDA device: the CPU reads the Huffman codes, the device makes the pixels of them, which
+  // differ from the CPU's by roundings. For JPEGs that are whole, sequential, upright, grey or YCbCr, of full size;
+  // the CPU decodes the others, and says what is wrong with those that cannot be read.
+  nvjpeg,
+};
+
 // How a data set becomes batches.
 struct LoaderOptions {
   int batch = 128;       // rows of each batch
@@ -43,13 +53,14 @@ struct LoaderOptions {
   double max_bad = 1;
   uint64_t seed = 0;  // of order, replacements and augmentation
   DecodeOptions decode;
-  double max_decode_seconds = 2;  // of processor time; a sample that took longer is a bad picture from then on
-  int slots = 3;                  // batches in flight, at least 2
-  bool resident = false;          // all pictures are decoded before the first batch and stay in device memory
-  AugmentOptions augment;         // what records tell the device to do; its `height` and `width` set decode.max_side
-  SizeRamp sizes;                 // training: how large pictures are by epoch, up to the size of `augment`
-  MixOptions mixing;  // training: how rows are mixed; pictures that cannot be read and their partners never are
-  int group = 1;      // training: an epoch has a multiple of so many batches (the micro-batches of an update)
+  Decoder decoder = Decoder::automatic;  // of JPEGs; a resident set has the CPU's
+  double max_decode_seconds = 2;         // of processor time; a sample that took longer is a bad picture from then on
+  int slots = 3;                         // batches in flight, at least 2
+  bool resident = false;                 // all pictures are decoded before the first batch and stay in device memory
+  AugmentOptions augment;  // what records tell the device to do; its `height` and `width` set decode.max_side
+  SizeRamp sizes;          // training: how large pictures are by epoch, up to the size of `augment`
+  MixOptions mixing;       // training: how rows are mixed; pictures that cannot be read and their partners never are
+  int group = 1;           // training: an epoch has a multiple of so many batches (the micro-batches of an update)
   // Which of several loaders that share the work this is. The global batch has batch * group * ranks rows (evaluation:
   // batch * ranks), of which each rank gets its part in one piece. What is in a row of it depends on nothing else, but
   // that `mixing` pairs the rows of one batch of one rank, so a training may go on with other numbers that have the
@@ -100,8 +111,9 @@ struct LoaderTimes {
 // for any number of threads; only where a picture lies in the slot (SampleRecord::offset) may differ.
 class Loader {
 public:
-  // Reads the headers of all samples (in parallel) to size the slots: memory is allocated here and never again. Throws
-  // DataError when training with a batch larger than the set. Data set and context must outlive the loader.
+  // Reads the headers of all samples (in parallel) to size the slots: memory is allocated here and never again
+  // (nvJPEG's own grows with the largest picture so far). Throws DataError when training with a batch larger than the
+  // set, DeviceError where the decoder cannot be had. Data set and context must outlive the loader.
   static std::unique_ptr<Loader> create(Context& context, const Dataset& dataset, const LoaderOptions& options);
   virtual ~Loader() = default;
   virtual int64_t steps_per_epoch() const = 0;

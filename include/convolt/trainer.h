@@ -37,6 +37,7 @@ struct EvalOptions {
   DType dtype = DType::f32;
   bool tf32 = false;
   DecodeOptions decode;
+  Decoder decoder = Decoder::automatic;
   bool resident = false;
   BadSamplePolicy bad_samples = BadSamplePolicy::skip;
   // What each picture's logits are the mean of (test-time augmentation). 1: itself. 2: itself and its mirror image. 5:
@@ -106,13 +107,14 @@ struct TrainOptions {
   // Smaller training pictures in the first epochs. The batch stays; each size has a plan, compiled before the first
   // step in the memory of the largest. For square pictures and networks that take any size.
   SizeRamp sizes;
-  MixOptions mixing;                   // of training pictures and labels
-  AugmentOptions preprocessing;        // of validation, prediction
-  int views = 1;                       // of validation, as EvalOptions'
-  DecodeOptions decode;                // training and validation
-  bool resident = false;               // training and validation set stay in device memory, decoded
-  Sampler sampler = Sampler::shuffle;  // which samples an epoch shows
-  int repeats = 1;                     // how often each, as LoaderOptions'
+  MixOptions mixing;                     // of training pictures and labels
+  AugmentOptions preprocessing;          // of validation, prediction
+  int views = 1;                         // of validation, as EvalOptions'
+  DecodeOptions decode;                  // training and validation
+  Decoder decoder = Decoder::automatic;  // training and validation
+  bool resident = false;                 // training and validation set stay in device memory, decoded
+  Sampler sampler = Sampler::shuffle;    // which samples an epoch shows
+  int repeats = 1;                       // how often each, as LoaderOptions'
   BadSamplePolicy bad_samples = BadSamplePolicy::replace;
   double max_bad = 1;  // the part of the training samples that may be bad; a larger one is a DataError
   uint64_t seed = 0;

@@ -8,6 +8,12 @@
 
 namespace convolt {
 
+// Whether a JPEG of so many bytes cannot be that large: a block of 64 pixels takes a bit or more, shared by components
+// of coarser sampling.
+constexpr bool too_short_for(size_t file_bytes, int width, int height) {
+  return int64_t{width} * height / 2048 > static_cast<int64_t>(file_bytes);
+}
+
 // A JPEG decoded at 1 / `scale` (1, 2, 4 or 8) by its DCT: [ceil(height / scale), ceil(width / scale), 3], for which
 // `rgb` has room. A part of these may be wanted; the rows hold what is returned, that part or more. The same pixels
 // and the same files refused as if all were decoded. libjpeg-turbo directly, since OpenCV returns half a picture for a

@@ -209,8 +209,7 @@ void run(Jpeg& jpeg, const PictureHeader& header, int scale, Region& region, uin
 
 Region decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int scale, double max_seconds,
                    const Region& wanted, uint8_t* rgb) {
-  // A block of 64 pixels takes a bit or more, shared by components of coarser sampling.
-  if (int64_t{header.width} * header.height / 2048 > static_cast<int64_t>(file.size()))
+  if (too_short_for(file.size(), header.width, header.height))
     throw DataError("the JPEG is too short for the size that it declares");
   Jpeg jpeg;
   jpeg.reason[0] = '\0';

@@ -12,6 +12,7 @@
 #include "convolt/error.h"
 #include "data/copy_watch.h"
 #include "data/decode.h"
+#include "data/device_decoder.h"
 #include "data/loader_setup.h"
 #include "data/row_filler.h"
 #include "data/slot_ring.h"
@@ -22,16 +23,18 @@ namespace {
 class SlotLoader final : public Loader {
 public:
   SlotLoader(Context& context, const Dataset& dataset, const LoaderOptions& options, const DecodeLimits& limits,
-             const PictureSizes& sizes)
+             const PictureSizes& sizes, std::unique_ptr<DeviceDecoder> decoder)
       : context_(context),
         dataset_(dataset),
         options_(options),
+        decoder_(std::move(decoder)),
         rows_(context, dataset, options, limits, sizes),
         rows_per_claim_(dataset.fixed_height() > 0 ? 32 : 1) {
     if (options.trace != nullptr) copy_watch_.emplace(options.trace->track("copies to the device"));
     const SlotLayout layout(options.batch, options.resident ? 0 : sizes.capacity,
                             options.training && mixes(options.mixing));
     for (int i = 0; i < options.slots; ++i) slots_.push_back(std::make_unique<Slot>(context, layout));
+    for (int i = 0; decoder_ && i < options.threads; ++i) on_device_.push_back(decoder_->make_worker());
     for (int i = 0; i < options.threads; ++i) threads_.emplace_back([this, i] { work(i); });
   }
 
@@ -137,6 +140,7 @@ private:
   void work(int number) {
     DecodeThread thread;
     thread.scratch.resize(static_cast<size_t>(rows_.scratch_bytes()));
+    if (decoder_) thread.on_device = on_device_[static_cast<size_t>(number)].get();
     if (options_.trace != nullptr) thread.track = &options_.trace->track("decode thread " + std::to_string(number + 1));
     while (const std::optional<Claim> claim = take_rows(thread)) {
       if (claim->first == 0) rows_.announce(claim->sequence);
@@ -152,7 +156,7 @@ private:
       if (stopped_) return std::nullopt;
       Slot& slot = slot_of(filling_);
       const bool wanted = !paused_ && rows_.order().has(filling_);
-      if (wanted && slot.state() == SlotState::free && slot.host_reusable()) slot.begin();
+      if (wanted && slot.state() == SlotState::free && slot.host_reusable()) begin_batch(slot);
       // A slot whose rows are all claimed still belongs to an earlier batch.
       if (wanted && slot.state() == SlotState::decoding && slot.next_row < options_.batch) {
         const int first = slot.next_row, end = std::min(first + rows_per_claim_, options_.batch);
@@ -168,6 +172,12 @@ private:
       else
         changed_.wait(lock);
     }
+  }
+
+  void begin_batch(Slot& slot) {
+    slot.begin();
+    // The device makes pictures in the block from the first row on.
+    if (decoder_) context_.copies().wait(slot.released);
   }
 
   void wait_for_copy(std::unique_lock<std::mutex>& lock, DecodeThread& thread) {
@@ -255,6 +265,8 @@ private:
   Context& context_;
   const Dataset& dataset_;
   const LoaderOptions options_;
+  const std::unique_ptr<DeviceDecoder> decoder_;                   // null: the CPU decodes all
+  std::vector<std::unique_ptr<DeviceDecoder::Worker>> on_device_;  // then of each thread, its own
   RowFiller rows_;
   const int rows_per_claim_;  // more than one where a row is only a small copy
   std::vector<std::unique_ptr<Slot>> slots_;
@@ -299,6 +311,11 @@ StepInput input_of(const Batch& batch) {
 }
 
 std::unique_ptr<Loader> Loader::create(Context& context, const Dataset& dataset, const LoaderOptions& options) {
+  return make_loader(context, dataset, options, make_device_decoder(context, options));
+}
+
+std::unique_ptr<Loader> make_loader(Context& context, const Dataset& dataset, const LoaderOptions& options,
+                                    std::unique_ptr<DeviceDecoder> decoder) {
   check(options, dataset);
   prepare_decoder();
   const DecodeLimits limits = decode_limits(options);
@@ -307,7 +324,7 @@ std::unique_ptr<Loader> Loader::create(Context& context, const Dataset& dataset,
     throw DataError(dataset.name(0) + ": " + reason_against(dataset, 0, limits) +
                     "; it is not a picture that can be read, nor is any other of the " +
                     std::to_string(dataset.size()) + " samples");
-  return std::make_unique<SlotLoader>(context, dataset, options, limits, sizes);
+  return std::make_unique<SlotLoader>(context, dataset, options, limits, sizes, std::move(decoder));
 }
 
 }  // namespace convolt

@@ -47,6 +47,8 @@ void check(const LoaderOptions& options, const Dataset& dataset) {
   require(options.ranks >= 1, "number of ranks", "at least 1", std::to_string(options.ranks));
   require(options.rank >= 0 && options.rank < options.ranks, "rank", "0 to " + std::to_string(options.ranks - 1),
           std::to_string(options.rank));
+  require(!options.resident || options.decoder != Decoder::nvjpeg, "decoder",
+          "cpu or auto with a resident set, which is decoded once", "nvjpeg");
   check(options.augment);
   check(options.sizes, options.augment);
   check(options.mixing);

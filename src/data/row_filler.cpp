@@ -32,6 +32,12 @@ void note(DecodeThread& thread, Trace::Clock::time_point begin, Trace::Clock::ti
   thread.track->span("decode", read, end);
 }
 
+[[noreturn]] void throw_named(const DeviceError& error, const std::string& name) {
+  const std::string message = name + ": " + error.what();
+  if (dynamic_cast<const OutOfMemoryError*>(&error) != nullptr) throw OutOfMemoryError(message);
+  throw DeviceError(message);
+}
+
 }  // namespace
 
 RowFiller::RowFiller(Context& context, const Dataset& dataset, const LoaderOptions& options, const DecodeLimits& limits,
@@ -49,7 +55,7 @@ void RowFiller::fill(Slot& slot, int64_t batch, int row, DecodeThread& thread) {
   const int64_t first = shown->sample;
   if (!options_.training || options_.bad_samples == BadSamplePolicy::skip) {
     if (const auto decoded = decode_sample(first, {options_.seed, epoch, shown->drawn_as}, thread))
-      store(slot, row, first, *decoded, thread.scratch);
+      store(slot, row, first, *decoded, thread);
     else
       store_nothing(slot, row, first);
     return;
@@ -58,7 +64,7 @@ void RowFiller::fill(Slot& slot, int64_t batch, int row, DecodeThread& thread) {
   uint64_t drawn_as = shown->drawn_as;
   for (int attempt = 0; attempt <= kReplacements; ++attempt) {
     if (const auto decoded = decode_sample(sample, {options_.seed, epoch, drawn_as}, thread))
-      return store(slot, row, sample, *decoded, thread.scratch);
+      return store(slot, row, sample, *decoded, thread);
     sample = replacement_sample(options_.seed, epoch, order_.position_of(batch, row), attempt, dataset_.size());
     drawn_as = static_cast<uint64_t>(sample);
   }
@@ -75,13 +81,16 @@ void RowFiller::announce(int64_t batch) const {
   dataset_.expect(coming);
 }
 
-// What the epoch shows of the sample, in the thread's scratch unless it is resident, or nothing when it is bad. Throws,
-// with the name, what is not the data's fault.
+// What the epoch shows of the sample, or nothing when it is bad. Throws, with the name, what is not the data's fault.
 std::optional<RowFiller::Decoded> RowFiller::decode_sample(int64_t sample, const ViewKey& key, DecodeThread& thread) {
   if (resident_) return show_resident(sample, key);
   if (is_bad(sample)) return std::nullopt;
   return unless_bad(sample, thread, [&](const RawSample& raw, const std::string& name) {
-    const View view = decode_view(raw, pictures_of(options_, key.epoch), key, limits_, thread.scratch, name);
+    const AugmentOptions augment = pictures_of(options_, key.epoch);
+    if (thread.on_device != nullptr)
+      if (const auto view = read_view(*thread.on_device, raw, augment, key, limits_, scratch_bytes()))
+        return Decoded{*view, label_of(raw, sample), true};
+    const View view = decode_view(raw, augment, key, limits_, thread.scratch, name);
     return Decoded{view, label_of(raw, sample)};
   });
 }
@@ -131,6 +140,8 @@ auto RowFiller::unless_bad(int64_t sample, DecodeThread& thread, const F& decode
     return std::nullopt;
   } catch (const UsageError&) {
     throw;
+  } catch (const DeviceError& error) {
+    throw_named(error, name);
   } catch (const std::bad_alloc&) {
     throw OutOfMemoryError(name + ": there is no memory to decode it; try fewer threads (-j)");
   } catch (const std::exception& error) {
@@ -138,15 +149,28 @@ auto RowFiller::unless_bad(int64_t sample, DecodeThread& thread, const F& decode
   }
 }
 
-void RowFiller::store(Slot& slot, int row, int64_t sample, const Decoded& decoded,
-                      std::span<const uint8_t> pixels) const {
-  const View& view = decoded.view;
-  const int64_t offset = slot.reserve(view.bytes);
+// Where it lies in the slot.
+int64_t RowFiller::store_picture(Slot& slot, int64_t sample, const Decoded& decoded, DecodeThread& thread) const {
+  const int64_t bytes = decoded.view.bytes;
+  const int64_t offset = decoded.on_device ? slot.reserve_on_device(bytes) : slot.reserve(bytes);
   if (offset < 0)
     throw DataError(dataset_.name(sample) +
                     ": does not fit, since too many pictures of its batch cannot be read; check the data set");
-  std::copy_n(pixels.data(), view.bytes, slot.pictures() + offset);
-  slot.records()[row] = view.record;
+  if (!decoded.on_device) {
+    std::copy_n(thread.scratch.data(), bytes, slot.pictures() + offset);
+    return offset;
+  }
+  try {
+    thread.on_device->write(slot.device_pictures() + offset);
+  } catch (const DeviceError& error) {
+    throw_named(error, dataset_.name(sample));
+  }
+  return offset;
+}
+
+void RowFiller::store(Slot& slot, int row, int64_t sample, const Decoded& decoded, DecodeThread& thread) const {
+  const int64_t offset = store_picture(slot, sample, decoded, thread);
+  slot.records()[row] = decoded.view.record;
   if (!resident_) slot.records()[row].offset += offset;
   slot.labels()[row] = decoded.label;
   const bool weighs = options_.training && options_.sampler != Sampler::weighted;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data/batch_order.h"
+#include "data/device_decoder.h"
 #include "data/loader_setup.h"
 #include "data/resident.h"
 #include "data/slot_ring.h"
@@ -20,9 +21,10 @@ namespace convolt {
 
 // What a decode thread has of its own.
 struct DecodeThread {
-  std::vector<uint8_t> scratch;   // for a picture on its way
-  LoaderTimes times;              // of its work that is not yet counted
-  Trace::Track* track = nullptr;  // where there is a profile
+  std::vector<uint8_t> scratch;                // for a picture on its way
+  DeviceDecoder::Worker* on_device = nullptr;  // where there is one
+  LoaderTimes times;                           // of its work that is not yet counted
+  Trace::Track* track = nullptr;               // where there is a profile
 };
 
 // Thread-safe.
@@ -47,6 +49,7 @@ private:
   struct Decoded {
     View view;
     int32_t label;
+    bool on_device = false;  // read by the thread's device decoder; else its pixels are in the scratch
   };
 
   std::optional<Decoded> decode_sample(int64_t sample, const ViewKey& key, DecodeThread& thread);
@@ -56,7 +59,8 @@ private:
   auto unless_bad(int64_t sample, DecodeThread& thread, const F& decode)
       -> std::optional<std::invoke_result_t<F, const RawSample&, const std::string&>>;
   int32_t label_of(const RawSample& raw, int64_t sample) const;
-  void store(Slot& slot, int row, int64_t sample, const Decoded& decoded, std::span<const uint8_t> pixels) const;
+  void store(Slot& slot, int row, int64_t sample, const Decoded& decoded, DecodeThread& thread) const;
+  int64_t store_picture(Slot& slot, int64_t sample, const Decoded& decoded, DecodeThread& thread) const;
   bool is_bad(int64_t sample) const;
   void note_bad(int64_t sample, const std::string& name, std::string reason);
 

@@ -65,7 +65,7 @@ void Slot::begin() {
   rows_left = layout_.batch;
   error = nullptr;
   error_row = layout_.batch;
-  reserved_ = 0;
+  taken_ = copied_bytes_ = device_bytes_ = 0;
 }
 
 void Slot::discard() {
@@ -78,19 +78,27 @@ void Slot::point_to_device(Batch& batch) const {
   batch.labels = at<const int32_t>(device_, layout_.labels);
   batch.weights = at<const float>(device_, layout_.weights);
   if (layout_.mixing) batch.mixes = at<const RowMix>(device_, layout_.mixes);
-  batch.pixels = at<const uint8_t>(device_, layout_.pictures);
+  batch.pixels = device_pictures();
 }
 
 std::span<RowMix> Slot::mixes() const {
   return {at<RowMix>(host_, layout_.mixes), layout_.mixing ? static_cast<size_t>(layout_.batch) : 0};
 }
 
+bool Slot::take(int64_t bytes) {
+  if (taken_.fetch_add(bytes) + bytes <= room()) return true;
+  taken_.fetch_sub(bytes);
+  return false;
+}
+
 int64_t Slot::reserve(int64_t bytes) {
   const int64_t size = SlotLayout::aligned(bytes);
-  const int64_t offset = reserved_.fetch_add(size);
-  if (offset + size <= layout_.bytes - layout_.pictures) return offset;
-  reserved_.fetch_sub(size);
-  return -1;
+  return take(size) ? copied_bytes_.fetch_add(size) : -1;
+}
+
+int64_t Slot::reserve_on_device(int64_t bytes) {
+  const int64_t size = SlotLayout::aligned(bytes);
+  return take(size) ? room() - device_bytes_.fetch_add(size) - size : -1;
 }
 
 }  // namespace convolt

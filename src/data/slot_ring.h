@@ -59,7 +59,10 @@ public:
 
   // Takes `bytes` of the pictures' room; the offset from pictures(), or -1 when it is full. Thread-safe.
   int64_t reserve(int64_t bytes);
-  int64_t used_bytes() const { return layout_.pictures + reserved_.load(); }
+  // The same for what the device writes itself, from the end of the room, where the copy does not come.
+  int64_t reserve_on_device(int64_t bytes);
+  // What the copy moves.
+  int64_t used_bytes() const { return layout_.pictures + copied_bytes_.load(); }
 
   SampleRecord* records() const { return host_.as<SampleRecord>(); }
   int32_t* labels() const { return at<int32_t>(host_, layout_.labels); }
@@ -67,6 +70,7 @@ public:
   // [batch]; none where the layout has no room for them.
   std::span<RowMix> mixes() const;
   uint8_t* pictures() const { return at<uint8_t>(host_, layout_.pictures); }
+  uint8_t* device_pictures() const { return at<uint8_t>(device_, layout_.pictures); }
 
   // Sets where the batch lies on the device.
   void point_to_device(Batch& batch) const;
@@ -91,10 +95,14 @@ private:
     return reinterpret_cast<T*>(buffer.as<uint8_t>() + offset);
   }
 
+  int64_t room() const { return layout_.bytes - layout_.pictures; }
+  bool take(int64_t bytes);
+
   SlotLayout layout_;
   Buffer host_, device_;
   SlotState state_ = SlotState::free;
-  std::atomic<int64_t> reserved_{0};
+  std::atomic<int64_t> taken_{0};  // of the room: from its beginning and from its end
+  std::atomic<int64_t> copied_bytes_{0}, device_bytes_{0};
 };
 
 }  // namespace convolt

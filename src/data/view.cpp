@@ -42,23 +42,29 @@ void rescale(SampleRecord& record, const DecodedRegion& decoded) {
 
 }  // namespace
 
+Wanted wanted_of(const SampleRecord& record, const AugmentOptions& options) {
+  // The nearest pixel is the picture's own.
+  const bool blends = options.interpolation != AugmentOptions::Interpolation::nearest;
+  return {box_of(record), blends ? spacing_of(record) : 1};
+}
+
+View view_of(const SampleRecord& record, const Region& region) {
+  View view{record, int64_t{region.height} * region.width * record.channels};
+  view.record.stride = region.width;
+  view.record.offset = -(int64_t{region.top} * region.width + region.left) * record.channels;
+  return view;
+}
+
 View decode_view(const RawSample& sample, const AugmentOptions& options, const ViewKey& key, const DecodeLimits& limits,
                  std::span<uint8_t> target, const std::string& name) {
-  View view;
-  SampleRecord& record = view.record;
+  SampleRecord record;
   const auto choose = [&](const PictureSize& size) {
     record = make_record(options, size.height, size.width, size.channels, key.seed, key.epoch, key.sample);
-    // The nearest pixel is the picture's own.
-    const bool blends = options.interpolation != AugmentOptions::Interpolation::nearest;
-    return Wanted{box_of(record), blends ? spacing_of(record) : 1};
+    return wanted_of(record, options);
   };
   const DecodedRegion decoded = decode_region(sample, limits, choose, target, name);
-  const Region& region = decoded.region;
   rescale(record, decoded);
-  record.stride = region.width;
-  record.offset = -(int64_t{region.top} * region.width + region.left) * record.channels;
-  view.bytes = int64_t{region.height} * region.width * record.channels;
-  return view;
+  return view_of(record, decoded.region);
 }
 
 }  // namespace convolt

@@ -23,6 +23,11 @@ struct ViewKey {
   uint64_t sample = 0;
 };
 
+// What of the picture a record needs.
+Wanted wanted_of(const SampleRecord& record, const AugmentOptions& options);
+// A record whose picture's `region`, in which its box lies, is written with packed rows.
+View view_of(const SampleRecord& record, const Region& region);
+
 // Header first: its size and the key make the record, and of the picture the record's box is decoded into `target`,
 // which must have room for the whole (decoded_size()). Throws as decode() does.
 View decode_view(const RawSample& sample, const AugmentOptions& options, const ViewKey& key, const DecodeLimits& limits,

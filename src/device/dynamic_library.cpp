@@ -24,14 +24,16 @@ std::vector<std::string> folders() {
   result.emplace_back();
   if (const std::string home = environment("CUDA_HOME"); !home.empty()) result.push_back(home + "/lib64/");
   result.emplace_back("/usr/local/cuda/lib64/");
-  result.emplace_back(CONVOLT_CUDA_DEPS "/cu13/lib/");
-  result.emplace_back(CONVOLT_CUDA_DEPS "/cudnn/lib/");
+  for (const char* fetched : {"cuda/nvidia/cu13", "cuda/nvidia/cudnn", "nvjpeg/cu13"})
+    result.push_back(std::string(CONVOLT_DEPS "/") + fetched + "/lib/");
   return result;
 }
 
 }  // namespace
 
-DynamicLibrary::DynamicLibrary(const std::string& what, const std::vector<std::string>& sonames) : what_(what) {
+DynamicLibrary::DynamicLibrary(const std::string& what, const std::vector<std::string>& sonames,
+                               const std::string& instead)
+    : what_(what) {
   std::string first_error;
   for (const std::string& folder : folders())
     for (const std::string& soname : sonames) {
@@ -41,7 +43,7 @@ DynamicLibrary::DynamicLibrary(const std::string& what, const std::vector<std::s
       if (first_error.empty() && error != nullptr) first_error = error;
     }
   throw DeviceError(what + " was not found (" + first_error +
-                    "): install it, or name its folder in CONVOLT_CUDA_LIBRARIES, or use --device cpu");
+                    "): install it, or name its folder in CONVOLT_CUDA_LIBRARIES, or use " + instead);
 }
 
 void* DynamicLibrary::address(const char* name) const {

@@ -13,8 +13,9 @@ class DynamicLibrary {
 public:
   // Tries each soname, newest first, in the folders of CONVOLT_CUDA_LIBRARIES (colon-separated; for the Python
   // packages), then where the system looks, then in CUDA_HOME/lib64 and the project's .deps folder. Throws DeviceError
-  // that names the library, the places and the remedy.
-  DynamicLibrary(const std::string& what, const std::vector<std::string>& sonames);
+  // that names the library, the places and the remedy, which is to have it or to use the flag `instead`.
+  DynamicLibrary(const std::string& what, const std::vector<std::string>& sonames,
+                 const std::string& instead = "--device cpu");
 
   // For dlsym.
   void* handle() const { return handle_; }

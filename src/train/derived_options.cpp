@@ -44,6 +44,7 @@ LoaderOptions training_loader(const TrainOptions& o, int64_t first_step) {
   l.max_bad = o.max_bad;
   l.seed = o.seed;
   l.decode = o.decode;
+  l.decoder = o.decoder;
   l.resident = o.resident;
   l.augment = o.augment;
   l.sizes = o.sizes;
@@ -60,6 +61,7 @@ EvalOptions validation_of(const TrainOptions& o) {
   e.dtype = o.dtype;
   e.tf32 = o.tf32;
   e.decode = o.decode;
+  e.decoder = o.decoder;
   e.resident = o.resident;
   e.bad_samples = o.bad_samples;
   e.views = o.views;

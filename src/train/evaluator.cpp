@@ -16,6 +16,7 @@ LoaderOptions loader_options(const EvalOptions& o) {
   l.bad_samples = o.bad_samples;
   l.decode = o.decode;
   l.decode.full_decode |= are_crops(o.views);
+  l.decoder = o.decoder;
   l.resident = o.resident;
   l.augment = o.preprocessing;
   return l;

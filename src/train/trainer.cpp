@@ -272,7 +272,8 @@ private:
   }
 
   std::string device_text() const {
-    return params_.context().device().to_string() + ": " + params_.context().conv().describe();
+    return params_.context().device().to_string() + ": " + params_.context().conv().describe() +
+           (o_.decoder == Decoder::nvjpeg ? ", JPEGs by nvJPEG" : "");
   }
 
   void resume() {

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "convolt/context.h"
+#include "data/device_decoder.h"
 #include "device/dynamic_library.h"
 
 namespace convolt::test {
@@ -34,6 +35,14 @@ TEST(MissingDeviceTest, AContextSaysWhyThereIsNone) {
   const std::string reason = cuda_unavailable_reason();
   EXPECT_THAT(reason, HasSubstr("--device cpu"));
   EXPECT_THAT([] { Context::create(Device::cuda()); }, ThrowsMessage<DeviceError>(reason));
+}
+
+// Without a device the library starts nothing, but it must be there and have all functions.
+TEST(MissingDeviceTest, NvjpegHasAllThatIsUsedOfIt) {
+  if (cuda_device_count() > 0) GTEST_SKIP() << "test_gpu uses it";
+  const auto context = Context::create(Device::cpu());
+  EXPECT_THAT([&] { make_nvjpeg_decoder(*context); },
+              ThrowsMessage<DeviceError>(HasSubstr("selecting the CUDA device failed")));
 }
 
 }  // namespace

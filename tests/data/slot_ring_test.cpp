@@ -67,5 +67,21 @@ TEST(Slot, ReservesAlignedRoomUntilFull) {
   EXPECT_EQ(slot.reserve(1), -1);
 }
 
+TEST(Slot, WhatTheDeviceWritesLiesAtTheEndAndIsNotCopied) {
+  Slot slot(context_of(Device::cpu()), SlotLayout(2, 2048));
+  slot.begin();
+  EXPECT_EQ(slot.reserve_on_device(300), 2048 - 512);
+  EXPECT_EQ(slot.reserve(256), 0);
+  EXPECT_EQ(slot.reserve_on_device(1), 2048 - 768);
+  EXPECT_EQ(slot.used_bytes(), slot.layout().pictures + 256);
+  EXPECT_EQ(slot.reserve_on_device(1025), -1);
+  EXPECT_EQ(slot.reserve(1025), -1);
+  EXPECT_EQ(slot.reserve_on_device(1024), 256);
+  EXPECT_EQ(slot.reserve(1), -1);
+  slot.discard();
+  slot.begin();
+  EXPECT_EQ(slot.reserve_on_device(1), 2048 - 256) << "empty again";
+}
+
 }  // namespace
 }  // namespace convolt::test

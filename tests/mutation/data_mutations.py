@@ -5,6 +5,8 @@ INDEX = "FolderIndexTest.*:Devices/IndexedSetTest.*"
 
 GROWTH = "Devices/LoaderGrowTest.*:Devices/LoaderMixTest.*"
 
+ON_DEVICE = "Cpu/DeviceDecoding.*:RegionOnDevice.*:PlainJpeg.*:Slot.*"
+
 # file: (filter of the tests; mutations)
 DATA = {
     "src/data/view.cpp": (DECODE, [
@@ -56,7 +58,11 @@ DATA = {
         ("sign", "epoch - ramp.start)", "epoch + 1 - ramp.start)"),
         ("constant", "epoch >= ramp.end", "epoch > ramp.end + 1"),
     ]),
-    "src/data/slot_ring.cpp": (STREAM, [
+    "src/data/slot_ring.cpp": (STREAM + ":" + ON_DEVICE, [
+        ("index", "room() - device_bytes_.fetch_add(size) - size", "room() - device_bytes_.fetch_add(size)"),
+        ("index", "take(size) ? copied_bytes_.fetch_add(size)", "copied_bytes_ + size <= room() ? copied_bytes_.fetch_add(size)"),
+        ("constant", "taken_.fetch_sub(bytes);", ""),
+        ("constant", "taken_ = copied_bytes_ = device_bytes_ = 0;", "taken_ = copied_bytes_ = 0;"),
         ("constant", "int64_t{0}) * repeats +", "int64_t{0}) +"),
         ("constant", "(batch + repeats - 1) / repeats", "batch / repeats"),
     ]),
@@ -64,11 +70,37 @@ DATA = {
         ("constant", "at_will ? options.batch :", "false && at_will ? options.batch :"),
         ("constant", "int64_t{options.batch} * options.ranks", "int64_t{options.batch}"),
     ]),
-    "src/data/row_filler.cpp": (STREAM, [
+    "src/data/row_filler.cpp": (STREAM + ":" + ON_DEVICE, [
+        ("index", "decoded.on_device ? slot.reserve_on_device(bytes) : slot.reserve(bytes)", "slot.reserve(bytes)"),
+        ("index", "if (!decoded.on_device) {", "if (true) {"),
+        ("index", "  } catch (const DeviceError& error) {\n    throw_named(error, name);\n", ""),
         ("index", "thread.times.decode += seconds_between(read, end);", ""),
         ("index", "|| !dataset_.fetches_ahead()", ""),
     ]),
-    "src/data/loader.cpp": (STREAM, [
+    "src/data/device_decoder.cpp": (ON_DEVICE, [
+        ("constant", "kBlock = 16, kBeside = 2", "kBlock = 16, kBeside = 0"),
+        ("constant", "kBlock = 16, kBeside = 2", "kBlock = 8, kBeside = 2"),
+        ("index", "end(wanted.top + wanted.height, size.height) - top", "end(wanted.top + wanted.height, size.height)"),
+        ("index", "header.orientation == 1 && size.height", "size.height"),
+        ("index", "size.height == header.height && size.width == header.width;", "true;"),
+        ("index", "!as_stored || size.bytes() > room", "!as_stored"),
+        ("index", "if (!worker.read(sample.content(), region)) return std::nullopt;", "worker.read(sample.content(), region);"),
+    ]),
+    "src/data/plain_jpeg.cpp": (ON_DEVICE, [
+        ("constant", "sampling == 0x21 || sampling == 0x22", "sampling == 0x22"),
+        ("constant", "return sampling == 0x11;", "return true;"),
+        ("index", "frame[10] == 0x11 &&", ""),
+        ("index", "if (too_short_for(file_bytes, big16(frame, 3), big16(frame, 1))) return false;", ""),
+        ("sign", "adobe[11] != 1", "adobe[11] == 1"),
+        ("index", "if (marker[1] == 0xD9) return true;", "if (marker[1] >= 0xD8) return true;"),
+        ("index", "!(restarts && marker[1] >= 0xD0", "!(marker[1] >= 0xD0"),
+        ("index", "body[0] == components && quantized && coded &&", "body[0] == components &&"),
+        ("index", "body[0] == components && quantized", "quantized"),
+        ("index", "length < 2 || length > file.size() - at - 2", "length > file.size() - at - 2"),
+        ("index", "components != 0 || !is_plain_frame", "!is_plain_frame"),
+    ]),
+    "src/data/loader.cpp": (STREAM + ":" + ON_DEVICE, [
+        ("barrier", "if (decoder_) context_.copies().wait(slot.released);", ""),
         ("index", "if (copy_watch_) copy_watch_->watch(std::move(begin), slot.copied);", ""),
         ("index", "batch.first_row = rows_.order().first_row();", ""),
     ]),

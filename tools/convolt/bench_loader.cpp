@@ -20,6 +20,7 @@ struct LoaderCommand {
   DecodeFlags decode;
   int batch = 128, batches = 2;
   bool no_index = false;
+  DecoderFlag decoder;
 };
 
 std::vector<int> thread_counts(const LoaderCommand& c) {
@@ -67,12 +68,12 @@ bench::Row time_loader(const LoaderCommand& c, Context& context, const Dataset& 
   };
   for (int i = 0; i * c.batches < options.slots; ++i) window();  // what was ready at the start
   const auto times = in_turn(c.flags.sampling, {window});
-  return {
-      .name = "loader",
-      .dtype = "u8",
-      .shape = fmt::format("j{} n{} {}x{}", options.threads, c.batch, options.augment.height, options.augment.width),
-      .images = static_cast<double>(c.batch),
-      .timings = {{"batch", bench::summary_of(times[0])}}};
+  return {.name = "loader",
+          .dtype = "u8",
+          .shape = fmt::format("j{} n{} {}x{}{}", options.threads, c.batch, options.augment.height,
+                               options.augment.width, options.decoder == Decoder::nvjpeg ? " nvjpeg" : ""),
+          .images = static_cast<double>(c.batch),
+          .timings = {{"batch", bench::summary_of(times[0])}}};
 }
 
 std::string table_of(const bench::Record& record, const Dataset& data, const std::vector<int>& threads, double first) {
@@ -100,6 +101,7 @@ int run_loader(const LoaderCommand& c) {
   LoaderOptions options;
   options.batch = c.batch;
   options.decode = c.decode.options();
+  options.decoder = c.decoder.decoder();
   options.augment = make_pipeline(model, *data, {}, {}).training;
   const std::vector<int> threads = thread_counts(c);
   double first = 0;
@@ -127,6 +129,7 @@ Subcommand add_bench_loader(CLI::App& bench) {
       .delimiter(',');
   flags.option("--batches", c->batches, "batches in a row for one timing").check(at_least(1));
   c->decode.add(flags);
+  c->decoder.add(flags);
   c->flags.add(flags);
   flags.footer("Example:\n  convolt bench loader --data-path DATA --model resnet50 -j 1,2,4");
   return {flags, [c] { return run_loader(*c); }};

@@ -14,6 +14,7 @@ namespace convolt::cli {
 namespace {
 const WordTable<Sampler> kSamplers{
     {"shuffle", Sampler::shuffle}, {"balanced", Sampler::balanced}, {"weighted", Sampler::weighted}};
+const WordTable<Decoder> kDecoders{{"auto", Decoder::automatic}, {"cpu", Decoder::cpu}, {"nvjpeg", Decoder::nvjpeg}};
 }  // namespace
 
 void OrderFlags::add(FlagSet& flags) {
@@ -29,6 +30,19 @@ void OrderFlags::add(FlagSet& flags) {
 }
 
 Sampler OrderFlags::sampling() const { return value_of(sampler, kSamplers); }
+
+void DecoderFlag::add(FlagSet& flags) {
+  flags
+      .option(
+          "--decoder", name,
+          "what decodes JPEGs: cpu, or nvjpeg, which makes their pixels on the CUDA device, a little different from "
+          "cpu's; auto is cpu")
+      .check(name_in(kDecoders));
+}
+
+Decoder DecoderFlag::decoder() const { return value_of(name, kDecoders); }
+
+std::string DecoderFlag::resolved() const { return name == "auto" ? "cpu" : name; }
 
 void DataFlags::add(FlagSet& flags, bool training) {
   flags.group("Data");
@@ -59,6 +73,7 @@ void DataFlags::add(FlagSet& flags, bool training) {
   flags.option("-b,--batch-size", batch, "pictures in a batch").check(at_least(1));
   flags.option("-j,--workers", workers, "decode threads, 0 for as many as cores").check(at_least(0));
   decode.add(flags);
+  decoder.add(flags);
   if (!training) return;
   order.add(flags);
   flags.toggle("--resident", resident, "decode all pictures once and keep them in device memory");

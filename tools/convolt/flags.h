@@ -69,11 +69,22 @@ struct OrderFlags {
   Sampler sampling() const;
 };
 
+// What decodes JPEGs.
+struct DecoderFlag {
+  std::string name = "auto";
+
+  void add(FlagSet& flags);
+  Decoder decoder() const;
+  // "cpu" or "nvjpeg": what auto means today.
+  std::string resolved() const;
+};
+
 struct DataFlags {
   std::string path, validation_path, format = "auto";
   int batch = 128;
   int workers = 0;  // 0: as many as cores
   DecodeFlags decode;
+  DecoderFlag decoder;
   bool resident = false;
   double validation_split = 0;  // of the training set; 0: the validation set is the data's own
   uint64_t split_seed = 0;

@@ -37,6 +37,7 @@ EvalOptions eval_options(const DeviceFlags& device, const DataFlags& data, const
   options.tf32 = device.tf32();
   options.kernels = device.kernels.options();
   options.decode = data.decode.options();
+  options.decoder = data.decoder.decoder();
   options.preprocessing = network.card.preprocessing;
   return options;
 }

@@ -107,6 +107,7 @@ std::vector<ConfigEntry> resolve(const FlagSet& flags, const TrainCommand& c, co
   if (c.model.ends_with(".json")) absolute("model", c.model);
   if (c.loss.class_weights != "balanced") absolute("class-weights", c.loss.class_weights);
   resolved["num-classes"] = {std::to_string(classes)};
+  resolved["decoder"] = {c.data.decoder.resolved()};
   resolved["device"] = {context.device().to_string()};
   resolved["threads"] = {std::to_string(context.threads())};
   c.optimizer.resolve(c.optimizer.options(flags), resolved);
@@ -134,6 +135,7 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
   o.preprocessing = pipeline.evaluation;
   o.views = c.views;
   o.decode = c.data.decode.options();
+  o.decoder = c.data.decoder.decoder();
   o.resident = c.data.resident;
   o.sampler = c.data.order.sampling();
   o.repeats = c.data.order.repeats;

@@ -73,6 +73,7 @@ TEST(PlainJpeg, NotThoseThatDecodersDifferAbout) {
       << "two frames";
   EXPECT_FALSE(is_plain_jpeg(without(file, 0xC4))) << "codes from nowhere";
   EXPECT_FALSE(is_plain_jpeg(without(file, 0xDB))) << "steps from nowhere";
+  EXPECT_FALSE(is_plain_jpeg(with(file, find(file, 0xDA) + 4, 1))) << "a scan of one that lists three";
   const Bytes adobe = Bytes{0xFF, 0xEE, 0, 14} + bytes_of("Adobe") + Bytes{0, 100, 0, 0, 0, 0};
   EXPECT_TRUE(is_plain_jpeg(inserted(file, 2, adobe + Bytes{1}))) << "Adobe's YCbCr";
   EXPECT_FALSE(is_plain_jpeg(inserted(file, 2, adobe + Bytes{0}))) << "Adobe's RGB";

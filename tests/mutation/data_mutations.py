@@ -96,7 +96,6 @@ DATA = {
         ("index", "!(restarts && marker[1] >= 0xD0", "!(marker[1] >= 0xD0"),
         ("index", "body[0] == components && quantized && coded &&", "body[0] == components &&"),
         ("index", "body[0] == components && quantized", "quantized"),
-        ("index", "length < 2 || length > file.size() - at - 2", "length > file.size() - at - 2"),
         ("index", "components != 0 || !is_plain_frame", "!is_plain_frame"),
     ]),
     "src/data/loader.cpp": (STREAM + ":" + ON_DEVICE, [

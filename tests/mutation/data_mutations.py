@@ -84,6 +84,7 @@ DATA = {
         ("index", "header.orientation == 1 && size.height", "size.height"),
         ("index", "size.height == header.height && size.width == header.width;", "true;"),
         ("index", "!as_stored || size.bytes() > room", "!as_stored"),
+        ("index", "if (!limits.full_decode && wanted.spacing >= 2) return std::nullopt;", ""),
         ("index", "if (!worker.read(sample.content(), region)) return std::nullopt;", "worker.read(sample.content(), region);"),
     ]),
     "src/data/plain_jpeg.cpp": (ON_DEVICE, [

@@ -51,9 +51,9 @@ TEST(MixedTraining, IsCarriedToItsParts) {
   const TrainOptions o = mixing_options();
   Trial trial;
   Optimizer optimizer(*trial.params, o.optimizer);
-  EXPECT_TRUE(training_plan(o, optimizer).mixing);
-  EXPECT_TRUE(teacher_plan(o).mixing);
-  EXPECT_FALSE(teacher_plan(made_options()).mixing);
+  EXPECT_TRUE(training_plan(o, o.augment, optimizer).mixing);
+  EXPECT_TRUE(teacher_plan(o, o.augment).mixing);
+  EXPECT_FALSE(teacher_plan(made_options(), o.augment).mixing);
   EXPECT_EQ(training_loader(o, 0).mixing.cutmix_alpha, 0.5F);
 }
 

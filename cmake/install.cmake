@@ -18,7 +18,7 @@ install(FILES ${CMAKE_BINARY_DIR}/convoltConfig.cmake ${CMAKE_BINARY_DIR}/convol
 list(REVERSE CONVOLT_LIBRARIES)
 list(TRANSFORM CONVOLT_LIBRARIES PREPEND -l)
 list(JOIN CONVOLT_LIBRARIES " " CONVOLT_PC_LIBRARIES)
-set(CONVOLT_PC_OTHERS "-lopencv_imgcodecs -lopencv_imgproc -lopencv_core -ljpeg -lpng -larchive -lzip -lz -lfmt -ldnnl")
+set(CONVOLT_PC_OTHERS "-lopencv_imgcodecs -lopencv_imgproc -lopencv_core -ljpeg -lpng -lgif -lwebpdemux -lwebp -larchive -lzip -lz -lfmt -ldnnl")
 if(CONVOLT_OPENMP)
   string(APPEND CONVOLT_PC_OTHERS " -lgomp")
 endif()

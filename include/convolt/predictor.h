@@ -23,9 +23,9 @@ struct PredictorOptions {
   int workers = 2;           // decode threads, at least 1
   DType dtype = DType::f32;  // of activations: f32, bf16 or f16
   bool tf32 = false;         // f32 on CUDA may multiply in tf32
-  DecodeOptions decode;
-  int views = 1;          // of which each picture's logits are the mean, as EvalOptions'
-  KernelOptions kernels;  // how convolutions and linear layers get theirs
+  DecodeOptions decode;      // how files become pixels
+  int views = 1;             // of which each picture's logits are the mean, as EvalOptions'
+  KernelOptions kernels;     // how convolutions and linear layers get theirs
 };
 
 // What the network says about one picture.

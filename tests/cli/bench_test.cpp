@@ -191,6 +191,9 @@ TEST(Bench, LoaderByThreads) {
   EXPECT_GT(j["rows"][1]["timings"]["batch"]["images_per_second"], 0);
   EXPECT_THAT(convolt(arguments).out,
               testing::AllOf(HasSubstr("the first batch was there "), HasSubstr("times the first")));
+  const json crops = json::parse(convolt(arguments + " --crops --json").out);
+  EXPECT_EQ(crops["rows"][0]["name"], "loader crops");
+  EXPECT_EQ(crops["rows"][0]["dtype"], "f32");
 }
 
 TEST(Bench, IndexesThePicturesOfTheLoaderUnlessToldNotTo) {

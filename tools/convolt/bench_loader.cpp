@@ -5,9 +5,11 @@
 #include <chrono>
 #include <cmath>
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <thread>
 
+#include "augment/policy.h"
 #include "bench.h"
 
 namespace convolt::cli {
@@ -19,7 +21,7 @@ struct LoaderCommand {
   std::vector<double> workers;
   DecodeFlags decode;
   int batch = 128, batches = 2;
-  bool no_index = false;
+  bool no_index = false, crops = false;
   DecoderFlag decoder;
 };
 
@@ -46,15 +48,49 @@ double seconds_of_life() {
          began / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
-// Batches as training takes them, with nothing done to them: decoding and the copy to the device. `first`: how old the
-// process was when the first batch was on the device, where it is not set.
+// What a training step begins with: the pictures of a batch become the network's input.
+class Crops {
+public:
+  Crops(Context& context, const LoaderOptions& options, DType dtype)
+      : context_(context),
+        shape_{options.batch, options.augment.height, options.augment.width, options.augment.channels},
+        device_input_(context, sizeof(StepInput)),
+        scratch_(context, std::max<int64_t>(augment_scratch(options.augment, options.batch), 1)),
+        output_(context, shape_.elements() * size_of(dtype)),
+        args_(augment_args(options.augment, options.batch, scratch_.data())),
+        inputs_(static_cast<size_t>(options.slots)) {
+    args_.input = device_input_.as<const StepInput>();
+    args_.y = {dtype, shape_, output_.data()};
+  }
+  // Queues it. As many inputs are kept as there are slots: the queue has passed that of the batch that had the slot.
+  void make(const Batch& batch) {
+    StepInput& input = inputs_[static_cast<size_t>(batch.step) % inputs_.size()];
+    input = input_of(batch);
+    Queue& queue = context_.compute();
+    queue.copy(device_input_.data(), &input, device_input_.bytes());
+    queue.run([args = args_](Stream s) { augment(s, args); });
+  }
+
+private:
+  Context& context_;
+  const Shape shape_;
+  const Buffer device_input_, scratch_, output_;
+  AugmentArgs args_;
+  std::vector<StepInput> inputs_;
+};
+
+// Batches as training takes them: decoding and the copy to the device, and with --crops what a step begins with.
+// `first`: how old the process was when the first batch was on the device, where it is not set.
 bench::Row time_loader(const LoaderCommand& c, Context& context, const Dataset& data, LoaderOptions options,
                        double& first) {
   const auto loader = Loader::create(context, data, options);
+  std::optional<Crops> crops;
+  if (c.crops) crops.emplace(context, options, c.flags.device.type());
   const auto take = [&](int count) {
     for (int i = 0; i < count; ++i) {
       Batch batch;
       loader->next(batch);
+      if (crops) crops->make(batch);
       loader->release(batch);
     }
     context.compute().synchronize();
@@ -68,8 +104,8 @@ bench::Row time_loader(const LoaderCommand& c, Context& context, const Dataset& 
   };
   for (int i = 0; i * c.batches < options.slots; ++i) window();  // what was ready at the start
   const auto times = in_turn(c.flags.sampling, {window});
-  return {.name = "loader",
-          .dtype = "u8",
+  return {.name = crops ? "loader crops" : "loader",
+          .dtype = crops ? std::string(name_of(c.flags.device.type())) : "u8",
           .shape = fmt::format("j{} n{} {}x{}{}", options.threads, c.batch, options.augment.height,
                                options.augment.width, options.decoder == Decoder::nvjpeg ? " nvjpeg" : ""),
           .images = static_cast<double>(c.batch),
@@ -117,7 +153,7 @@ int run_loader(const LoaderCommand& c) {
 }  // namespace
 
 Subcommand add_bench_loader(CLI::App& bench) {
-  FlagSet flags(bench, "loader", "pictures a second that the loader decodes, by number of threads");
+  FlagSet flags(bench, "loader", "pictures a second that the loader decodes, by number of decode threads");
   auto c = std::make_shared<LoaderCommand>();
   flags.group("Data");
   flags.option("--data-path,--data-dir", c->path, "a data set, as for convolt train").required();
@@ -128,6 +164,7 @@ Subcommand add_bench_loader(CLI::App& bench) {
   flags.option("-j,--workers", c->workers, "decode threads to try, as in 1,2,4 [doubling up to the cores]")
       .delimiter(',');
   flags.option("--batches", c->batches, "batches in a row for one timing").check(at_least(1));
+  flags.toggle("--crops", c->crops, "make the network's input of each batch too, augmented and normalised");
   c->decode.add(flags);
   c->decoder.add(flags);
   c->flags.add(flags);

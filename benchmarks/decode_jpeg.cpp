@@ -33,7 +33,7 @@ std::vector<RawSample> noisy_pictures(int count) {
     cv::Mat coarse(6, 8, CV_8UC3), picture, noise(375, 500, CV_16SC3);
     random.fill(coarse, cv::RNG::UNIFORM, 0, 256);
     cv::resize(coarse, picture, {500, 375}, 0, 0, cv::INTER_CUBIC);
-    random.fill(noise, cv::RNG::NORMAL, 0, 18);
+    random.fill(noise, cv::RNG::NORMAL, 0, 19);
     cv::add(picture, noise, picture, cv::noArray(), CV_8UC3);
     cv::imencode(".jpg", picture, file.bytes, {cv::IMWRITE_JPEG_QUALITY, 90});
   }

@@ -51,6 +51,7 @@ DecodeLimits limits_of(const ModelCard& card, const PredictorOptions& o) {
     throw UsageError("a predictor's max_pixels is at least 1, found " + std::to_string(o.decode.max_pixels));
   LoaderOptions loader;
   loader.decode = o.decode;
+  loader.decode.full_decode |= are_crops(o.views);
   loader.augment = card.preprocessing;
   check(loader.augment);
   return decode_limits(loader);

@@ -8,8 +8,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
@@ -17,6 +15,7 @@
 #include "augment.h"
 #include "convolt/convolt.h"
 #include "data/view.h"
+#include "timing.h"
 
 using namespace convolt;
 
@@ -28,12 +27,6 @@ struct Options {
   int rounds = 7, size = 224, batch = 64;
   float rotate = 15;
 };
-
-double milliseconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-}
 
 class Convolt {
 public:
@@ -111,11 +104,6 @@ std::vector<RawSample> read_jpegs(const Options& o) {
     if (read_picture_header(file.bytes).format == PictureFormat::jpeg) files.push_back(std::move(file));
   }
   return files;
-}
-
-double median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return v[v.size() / 2];
 }
 
 int measure(const Options& o) {

@@ -7,14 +7,13 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 
 #include "convolt/convolt.h"
 #include "data/view.h"
+#include "timing.h"
 
 using namespace convolt;
 
@@ -52,17 +51,6 @@ std::vector<RawSample> read_jpegs(const Options& o) {
     files.push_back({.bytes = {bytes.begin(), bytes.end()}});
   }
   return files;
-}
-
-double milliseconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return v[v.size() / 2];
 }
 
 nlohmann::ordered_json ratios_of(const std::vector<double>& theirs, const std::vector<double>& ours, double pictures) {

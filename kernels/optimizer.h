@@ -109,9 +109,8 @@ int update_launches(const UpdateRule& rule);
 //   lion     w -= lr (sign(b1 m + (1 - b1) g) + wd w); m = b2 m + (1 - b2) g                   arXiv 2302.06675
 //   muon     v = mu v + g; w -= lr (O(g + mu v) + wd w), O as muon.h has it, w first scaled to   K. Jordan, Muon, 2024
 //            |w| = sqrt(rows) with renormalise and a rate above 0; what is no matrix as sgd with Nesterov momentum
-//   lamb     m and s as adam has them without decay; d = wd w +                                arXiv 1904.00962, as
-//   timm
-//            m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps); r = |w| / |d|, 1 where a norm or wd is 0; w -= lr r d
+//   lamb     m and s as adam without decay; d = wd w + m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps);   timm's Lamb
+//            r = |w| / |d|, 1 where a norm or wd is 0; w -= lr r d                              (arXiv 1904.00962)
 // and average += (1 - average_decay) (w - average). Moments start at 0. Where momentum is 0 its moment may be null.
 // Clipping: g *= min(1, clip_norm / (|all g| + 1e-6)) (torch.nn.utils.clip_grad_norm_); adaptive, for each unit:
 // g *= min(1, clip_adaptive max(|w|, 1e-3) / max(|g|, 1e-6)) (arXiv 2102.06171). StepStatus::gradient_norm is the norm

@@ -248,9 +248,7 @@ DecodedRegion decode_file(std::span<const uint8_t> file, const DecodeLimits& lim
     return {size, whole_of(size), {}, {}};
   }
   const int factor = shrink_factor(std::max(header.width, header.height), limits.max_side);
-  const double per_pixel =
-      std::min(static_cast<double>(header.width) / size.width, static_cast<double>(header.height) / size.height);
-  const int enough = dct_scale(header, (limits.full_decode ? 1 : wanted.spacing) * per_pixel);
+  const int enough = scale_of(header, size, wanted.spacing, limits);
   if (enough >= factor) return decode_pixels(file, header, size, enough, wanted.region, limits, target);
   // What a pixel of a picture that is shrunk otherwise is made of is the business of cv::resize, so all is decoded.
   int scale = dct_scale(header, factor);
@@ -282,6 +280,12 @@ PictureSize decoded_size(const RawSample& sample, const DecodeLimits& limits) {
     throw DataError("the sample's pixels are " + std::to_string(sample.height) + " x " + std::to_string(sample.width) +
                     " x " + std::to_string(sample.channels) + ": expected a height, a width and 1 or 3 channels");
   return decoded_size(sample.height, sample.width, sample.channels, limits);
+}
+
+int scale_of(const PictureHeader& header, const PictureSize& size, double spacing, const DecodeLimits& limits) {
+  const double per_pixel =
+      std::min(static_cast<double>(header.width) / size.width, static_cast<double>(header.height) / size.height);
+  return dct_scale(header, (limits.full_decode ? 1 : spacing) * per_pixel);
 }
 
 PictureSize decode(const RawSample& sample, const DecodeLimits& limits, std::span<uint8_t> target,

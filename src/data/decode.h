@@ -67,6 +67,10 @@ PictureSize decoded_size(int height, int width, int channels, const DecodeLimits
 // Of a file in memory or of raw pixels. Throws DataError for pixels that are neither grey nor RGB too.
 PictureSize decoded_size(const RawSample& sample, const DecodeLimits& limits);
 
+// 1, 2, 4 or 8: the picture, of which decoded_size() says `size`, may be decoded at 1 / that of the file's size where
+// samples lie at least `spacing` apart. 1 for all but JPEGs.
+int scale_of(const PictureHeader& header, const PictureSize& size, double spacing, const DecodeLimits& limits);
+
 // Decodes a sample, encoded or raw, into the first bytes of `target`. Grey, alpha, palette, CMYK and 16-bit files
 // become 8-bit RGB (alpha as the limits say; of GIF and WebP the first picture); raw pixels keep their channels. A file
 // that ends before its picture does is an error, not half a picture. Thread-safe. Throws DataError that begins with

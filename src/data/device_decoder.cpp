@@ -38,7 +38,7 @@ std::optional<View> read_view(DeviceDecoder::Worker& worker, const RawSample& sa
     const SampleRecord record =
         make_record(options, size.height, size.width, size.channels, key.seed, key.epoch, key.sample);
     const Wanted wanted = wanted_of(record, options);
-    if (!limits.full_decode && wanted.spacing >= 2) return std::nullopt;
+    if (scale_of(header, size, wanted.spacing, limits) > 1) return std::nullopt;
     region = region_on_device(wanted.region, size);
     view = view_of(record, region);
   } catch (const DataError&) {

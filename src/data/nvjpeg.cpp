@@ -37,7 +37,7 @@ const char* text_of(nvjpegStatus_t status) {
     case NVJPEG_STATUS_INTERNAL_ERROR:
       return "an internal error";
     case NVJPEG_STATUS_IMPLEMENTATION_NOT_SUPPORTED:
-      return "not implemented";
+      return "something that this version of nvJPEG does not do";
     case NVJPEG_STATUS_INCOMPLETE_BITSTREAM:
       return "an incomplete JPEG";
     default:

@@ -17,7 +17,7 @@ DATA = {
     ]),
     "src/data/decode.cpp": (DECODE, [
         ("constant", "while (scale > 1 && scale > limit) scale /= 2;", "while (scale > 1 && scale / 2 > limit) scale /= 2;"),
-        ("index", "(limits.full_decode ? 1 : wanted.spacing) * per_pixel", "(limits.full_decode ? 1 : wanted.spacing)"),
+        ("index", "(limits.full_decode ? 1 : spacing) * per_pixel", "(limits.full_decode ? 1 : spacing)"),
         ("index", "turning.transposed ? turning.rows_mirrored : turning.columns_mirrored", "turning.columns_mirrored"),
         ("sign", "(*background)[c] * (255 - alpha)", "(*background)[c] * (256 - alpha)"),
         ("constant", "255.0 / header.white", "1.0 / 256"),
@@ -84,7 +84,7 @@ DATA = {
         ("index", "header.orientation == 1 && size.height", "size.height"),
         ("index", "size.height == header.height && size.width == header.width;", "true;"),
         ("index", "!as_stored || size.bytes() > room", "!as_stored"),
-        ("index", "if (!limits.full_decode && wanted.spacing >= 2) return std::nullopt;", ""),
+        ("index", "if (scale_of(header, size, wanted.spacing, limits) > 1) return std::nullopt;", ""),
         ("index", "if (!worker.read(sample.content(), region)) return std::nullopt;", "worker.read(sample.content(), region);"),
     ]),
     "src/data/plain_jpeg.cpp": (ON_DEVICE, [

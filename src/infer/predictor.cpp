@@ -8,10 +8,10 @@
 #include "convolt/error.h"
 #include "convolt/evaluation.h"
 #include "convolt/plan.h"
-#include "data/decode.h"
 #include "data/loader_setup.h"
 #include "data/parallel_for.h"
 #include "data/slot_ring.h"
+#include "data/view.h"
 #include "train/derived_options.h"
 #include "train/views.h"
 
@@ -31,7 +31,7 @@ private:
 };
 
 struct Picture {
-  PictureSize size;
+  View view;
   std::vector<uint8_t> pixels;
   std::string error;
 };
@@ -100,7 +100,7 @@ private:
     try {
       const RawSample sample = pictures.read(i);
       p.pixels.resize(static_cast<size_t>(decoded_size(sample, limits).bytes()));
-      p.size = decode(sample, limits, p.pixels, name);
+      p.view = decode_view(sample, card.preprocessing, {}, limits, p.pixels, name);
     } catch (const DataError& error) {
       p.error = reason_of(error, name);
     }
@@ -120,11 +120,10 @@ private:
     for (size_t row = 0; row < group.pictures.size(); ++row) {
       const Picture& p = group.pictures[row];
       if (!p.error.empty()) continue;
-      const int64_t offset = slot->reserve(p.size.bytes());
-      std::copy_n(p.pixels.data(), p.size.bytes(), slot->pictures() + offset);
-      slot->records()[row] =
-          make_record(card.preprocessing, p.size.height, p.size.width, p.size.channels, /*seed=*/0, /*epoch=*/0, row);
-      slot->records()[row].offset = offset;
+      const int64_t offset = slot->reserve(p.view.bytes);
+      std::copy_n(p.pixels.data(), p.view.bytes, slot->pictures() + offset);
+      slot->records()[row] = p.view.record;
+      slot->records()[row].offset += offset;
     }
     context.compute().copy(slot->device().data(), slot->host().data(), slot->used_bytes());
     Batch batch;
@@ -137,7 +136,7 @@ private:
   void make_room(const Group& group) {
     int64_t bytes = 0;
     for (const Picture& p : group.pictures)
-      if (p.error.empty()) bytes += SlotLayout::aligned(p.size.bytes());
+      if (p.error.empty()) bytes += SlotLayout::aligned(p.view.bytes);
     const int64_t room = slot ? slot->layout().bytes - slot->layout().pictures : -1;
     if (bytes <= room) return;
     slot.reset();

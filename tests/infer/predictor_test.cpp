@@ -8,6 +8,7 @@
 
 #include "convolt/error.h"
 #include "convolt/network_file.h"
+#include "data/jpeg_writer.h"
 #include "support/device.h"
 #include "support/temp_folder.h"
 #include "train/made_set.h"
@@ -75,6 +76,22 @@ TEST_F(PredictorTest, ViewsAreThoseOfTheEvaluator) {
     EXPECT_EQ(found, expected) << views;
   }
   EXPECT_THROW(Predictor(graph_, *params_, card, {.views = 4}), UsageError);
+}
+
+// A JPEG of many times the crop, of sides that no scale divides: decoded at a part of its size it would have other
+// edges.
+TEST_F(PredictorTest, CropsAreThoseOfTheWholeJpeg) {
+  RawSample file;
+  file.bytes = write_jpeg({.name = ""}, 203, 151);
+  ModelCard card = made_card();
+  card.preprocessing.geometry = AugmentOptions::Geometry::resize_centre_crop;
+  card.preprocessing.resize = 16;
+  const auto said = [&](int views, bool full_decode) {
+    Predictor p(graph_, *params_, card, {.batch = 1, .decode = {.full_decode = full_decode}, .views = views});
+    return p.predict({&file, 1})[0].logits;
+  };
+  EXPECT_NE(said(1, false), said(1, true));
+  for (const int views : {5, 10}) EXPECT_EQ(said(views, false), said(views, true)) << views;
 }
 
 TEST_F(PredictorTest, AnyNumberOfPicturesInBatchesOfAnySize) {

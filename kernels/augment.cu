@@ -75,18 +75,26 @@ struct Rows {
   HD int picture(const Block<kThreads>& block) const { return static_cast<int>(block.index) / height; }
   HD int row(const Block<kThreads>& block) const { return static_cast<int>(block.index) % height; }
 
-  // each(t, x, sampled) for every pixel of row y of what begins at `from`, in a phase of its own for each tile.
+  // each(tile, lanes) for every tile of row y of what begins at `from`, sampled.
   template <class F>
-  HD void for_each_pixel(const Block<kThreads>& block, RowShared& s, const uint8_t* from, int y, F each) const {
+  HD void for_each_tile(const Block<kThreads>& block, RowShared& s, const uint8_t* from, int y, F each) const {
     SampledLane lanes;
     const int tiles = (width + kThreads - 1) / kThreads, step = (width + tiles - 1) / tiles;
-    for (int x0 = 0; x0 < width; x0 += step) {
-      const Tile tile{from, x0, y, smaller(step, width - x0)};
+    for (int i = 0; i < tiles; ++i) {
+      const int x0 = i * step;
+      const Tile tile{from, picture(block), i, x0, y, smaller(step, width - x0)};
       sample(block, s, tile, lanes);
-      block.phase([&](int t) {
-        if (t < tile.count) each(t, x0 + t, lanes[t]);
-      });
+      each(tile, lanes);
     }
+  }
+  // each(t, x, sampled) for every pixel of the row, in a phase of its own for each tile.
+  template <class F>
+  HD void for_each_pixel(const Block<kThreads>& block, RowShared& s, const uint8_t* from, int y, F each) const {
+    for_each_tile(block, s, from, y, [&](const Tile& tile, SampledLane& lanes) {
+      block.phase([&](int t) {
+        if (t < tile.count) each(t, tile.x0 + t, lanes[t]);
+      });
+    });
   }
 };
 
@@ -142,12 +150,12 @@ struct AugmentRow {
   Rows<C> rows;
   Floats<C> mean, inverse_std;
   const float* sums;  // null: no contrast
-  T* y;
+  Result<T> y;
   PixelBlocks blocks;
 
   HD T* place(const Block<kThreads>& block, int x) const {
-    if (blocks.channels == 0) return y + (block.index * rows.width + x) * C;
-    return y + pixel_place(blocks, rows.height, rows.width, rows.picture(block), rows.row(block), x);
+    if (blocks.channels == 0) return y.data + (block.index * rows.width + x) * C;
+    return y.data + pixel_place(blocks, rows.height, rows.width, rows.picture(block), rows.row(block), x);
   }
   // What fills a pixel of three channels up, four at a time.
   HD void store_padded(T* out, float a, float b, float c) const {
@@ -188,15 +196,30 @@ struct AugmentRow {
     const Four fill{rows.fill[0], rows.fill[1], rows.fill[2]}, centre{mean[0], mean[1], mean[2]};
     const Four scale{inverse_std[0], inverse_std[1], inverse_std[2]};
     const bool overshoots = rows.reading.interpolation == AugmentOptions::Interpolation::bicubic;
-    rows.for_each_pixel(block, s, from, row, [&](int, int x, const Sampled& sampled) {
-      Four v = four(sampled.v);
-      v += v[3] * fill;
-      if (overshoots) v = smaller(larger(v, Four{}), Four{} + 1.F);
-      v = (v - centre) * scale;
-      T* const out = place(block, x);
-      if (blocks.channels > 0) return store_padded(out, v[0], v[1], v[2]);
-      for (int c = 0; c < 3; ++c) out[c] = T(v[c]);
+    float line[kThreads * 3 + 1];  // the last pixel is stored with a fourth number
+    rows.for_each_tile(block, s, from, row, [&](const Tile& tile, SampledLane& lanes) {
+      for (int t = 0; t < tile.count; ++t) {
+        Four v = four(lanes[t].v);
+        v += v[3] * fill;
+        if (overshoots) v = smaller(larger(v, Four{}), Four{} + 1.F);
+        v = (v - centre) * scale;
+        _mm_storeu_ps(line + 3 * t, v);
+      }
+      put_line(block, line, tile);
     });
+  }
+  HD void put_line(const Block<kThreads>& block, const float* line, const Tile& tile) const {
+    if (blocks.channels > 0) {
+      for (int t = 0; t < tile.count; ++t, line += 3)
+        store_padded(place(block, tile.x0 + t), line[0], line[1], line[2]);
+      return;
+    }
+    T* const out = place(block, tile.x0);
+    const bool aligned = reinterpret_cast<uintptr_t>(out) % (8 * sizeof(T)) == 0;
+    const Result<T> result{out, y.past_caches && aligned};
+    int i = 0;
+    for (; i + 8 <= tile.count * 3; i += 8) store(result + i, load<8>(line + i));
+    for (; i < tile.count * 3; ++i) out[i] = T(line[i]);
   }
 #endif
 
@@ -238,7 +261,7 @@ void augment_of(Stream s, const AugmentArgs& args) {
                           {},
                           {},
                           nullptr,
-                          args.y.as<T>(),
+                          result_of<T>(s, args.y, {}),
                           args.blocks};
   for (int c = 0; c < C; ++c) {
     kernel.rows.fill[c] = args.fill[c];

@@ -137,10 +137,11 @@ HD float source_y(const RowRecord& r, int x, int y) {
   return source_y(r, static_cast<float>(x), static_cast<float>(y));
 }
 
-// `count` output pixels of row y from x0, of a picture in `pixels`.
+// `count` output pixels of row y from x0, of a picture in `pixels`; which picture of the batch, and which tile of the
+// row.
 struct Tile {
   const uint8_t* pixels;
-  int x0, y, count;
+  int picture, number, x0, y, count;
 };
 
 }  // namespace convolt

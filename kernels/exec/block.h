@@ -103,16 +103,22 @@ __global__ void __launch_bounds__(B) block_kernel(K k) {
 }
 #endif
 
+// The blocks of a thread have one Shared, so that what several of them need can be found once: it is told first that
+// it holds nothing yet, if it has a member for that.
 template <int B, class K>
 void for_each_block_on_cpu(int64_t blocks, K k) {
-#pragma omp parallel for schedule(static) firstprivate(k)
-  for (int64_t b = 0; b < blocks; ++b) {
+#pragma omp parallel firstprivate(k)
+  {
     typename K::Shared shared;
-    k(Block<B>{b, phases_backwards}, shared);
+    if constexpr (requires { shared.begin_launch(); }) shared.begin_launch();
+#pragma omp for schedule(static) nowait
+    for (int64_t b = 0; b < blocks; ++b) k(Block<B>{b, phases_backwards}, shared);
+    wait_for_stores();
   }
 }
 
-// k(Block<B>, K::Shared&) for each of `blocks` blocks; Shared is uninitialised on entry.
+// k(Block<B>, K::Shared&) for each of `blocks` blocks; Shared is uninitialised on entry, but for what a kernel keeps
+// there on the CPU.
 template <int B, class K>
 void for_each_block(Stream s, int64_t blocks, K k) {
   if (blocks <= 0) return;

@@ -127,16 +127,14 @@ HD __m128 filtered(const uint8_t* p, int64_t stride, const float* across, const 
   }
 }
 
-// The same for one row of weight 1.
-template <int S, int N>
-HD __m128 filtered_row(const float* p, const float* across) {
-  if constexpr (S == 1) {
-    return _mm_set_ss(sum_of(pixels<N>(p) * pixels<N>(across)));
-  } else {
-    __m128 total = sum_pixels(eight(p), four(p + 8), across);
-    if constexpr (N == 8) total = total + sum_pixels(eight(p + 12), four(p + 20), across + 4);
-    return total;
-  }
+// The sum of weights[i][t] * the pixel in column i < N, of numbers with S channels from p. Channel c is in lane c; in
+// the others is what follows the pixels, whatever that is.
+template <int S, int N, int T>
+HD __m128 filtered_row(const float* p, const float (*weights)[T], int t) {
+  __m128 sum = _mm_mul_ps(_mm_broadcast_ss(weights[0] + t), four(p));
+#pragma GCC unroll 8
+  for (int i = 1; i < N; ++i) sum = _mm_fmadd_ps(_mm_broadcast_ss(weights[i] + t), four(p + i * S), sum);
+  return sum;
 }
 
 }  // namespace convolt

@@ -1,4 +1,5 @@
-// HD marks a function that runs on host and device. Only .cu files may include kernels/exec/.
+// HD marks a function that runs on host and device, HD_ONCE one that is large: on the host it is not inlined into each
+// of its callers, which GCC would take minutes for. Only .cu files may include kernels/exec/.
 #pragma once
 
 #if !defined(CONVOLT_KERNEL)
@@ -12,6 +13,14 @@
 #define HD __host__ __device__ __forceinline__
 #else
 #define HD inline __attribute__((always_inline))
+#endif
+
+#if defined(__CUDA_ARCH__)
+#define HD_ONCE HD
+#elif defined(__CUDACC__)
+#define HD_ONCE __host__ __device__ __noinline__ inline
+#else
+#define HD_ONCE inline __attribute__((noinline))
 #endif
 
 #include <cmath>

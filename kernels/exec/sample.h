@@ -9,6 +9,10 @@ namespace convolt {
 
 // Source pixels of a tile whose columns are blended at a time.
 constexpr int kSpan = 1024;
+#if !defined(__CUDA_ARCH__)
+// Tiles whose columns are found once for all rows of a picture that a thread makes: those of 512 pixels.
+constexpr int kKeptTiles = 4;
+#endif
 
 // What the threads of a block share. The record and the axes lie here and not in registers, where they would be alive
 // through the whole kernel.
@@ -20,6 +24,10 @@ struct RowShared {
   float tree[kThreads];
 #if !defined(__CUDA_ARCH__)
   TileFilters filters;
+  ColumnFilters kept[kKeptTiles];  // those of the last row
+  void begin_launch() {
+    for (ColumnFilters& tile : kept) tile.picture = -1;
+  }
 #endif
 };
 
@@ -105,15 +113,20 @@ HD void blend_rows(const Block<kThreads>& block, RowShared& s, const uint8_t* pi
   const Axis& axis = s.rows;
   const int64_t stride = int64_t{s.record.stride} * S;
   const int top = axis.first(centre), bottom = axis.last(centre), bytes = (last - first) * S;
+  const int strips = smaller((bytes + kStrip - 1) / kStrip, kThreads);
   for (int row = top; row < bottom; row += kThreads) {
     const int rows = smaller(bottom - row, kThreads);
-    block.phase([&](int t) {
-      if (t < rows) s.weights[t] = axis.weight(row + t, centre);
-    });
+    block.phase_of(rows, [&](int t) { s.weights[t] = axis.weight(row + t, centre); });
     const uint8_t* p = pixels + offset_of<S>(s.record, first, row);
-    block.phase([&](int t) {
-      for (int i = t * kStrip; i < bytes; i += kThreads * kStrip)
-        blend(p + i, stride, smaller(kStrip, bytes - i), rows, s.weights, row > top, s.blended + i);
+    const bool add = row > top;
+    block.phase_of(strips, [&](int t) {
+      for (int i = t * kStrip; i < bytes; i += kThreads * kStrip) {
+        int at = i;
+#if !defined(__CUDA_ARCH__)
+        if (!add) at = larger(smaller(i, bytes - kStrip), 0);  // whole strips only: some sums are made twice
+#endif
+        blend(p + at, stride, smaller(kStrip, bytes - at), rows, s.weights, add, s.blended + at);
+      }
     });
   }
 }
@@ -136,17 +149,23 @@ HD int rows_ahead(const RowShared& s) {
   return s.record.map[4] < 0 ? -kFurther : s.rows.taps() + kFurther;
 }
 
-// The tile's pixels in vectors, from s.blended.
+// The tile's pixels in vectors: sums over N columns of s.blended, in parts of `whole`.
 template <int S, int N>
-HD void sum_columns(RowShared& s, const Tile& tile, int first, int last, float row_weight, SampledLane& lanes) {
-  find_columns<N>(s.filters, s.record, s.columns, tile, first, last);
-  const TileFilters& f = s.filters;
+HD void sum_columns(const RowShared& s, const ColumnFilters& f, const Tile& tile, float whole, SampledLane& lanes) {
   for (int t = 0; t < tile.count; ++t) {
-    const Four sum = filtered_row<S, N>(s.blended + f.from[t] * S, f.across + t * N);
-    lanes[t] = sampled(sum / (f.whole[t] * row_weight * 255.F), f.fill[t]);
+    const Four sum = filtered_row<S, N>(s.blended + f.from[t] * S, f.weights, t);
+    lanes[t] = sampled(sum / whole, f.fill[t]);
   }
 }
-// The same under a general map, from the picture.
+template <int S>
+HD void sum_columns(const RowShared& s, const ColumnFilters& f, const Tile& tile, float whole, SampledLane& lanes) {
+  if (f.count == 2) return sum_columns<S, 2>(s, f, tile, whole, lanes);
+  if (f.count == 3) return sum_columns<S, 3>(s, f, tile, whole, lanes);
+  if (f.count == 4) return sum_columns<S, 4>(s, f, tile, whole, lanes);
+  if (f.count == 6) return sum_columns<S, 6>(s, f, tile, whole, lanes);
+  sum_columns<S, kFilterTaps>(s, f, tile, whole, lanes);
+}
+// Those under a general map, from the picture.
 template <int S, int N>
 HD void sum_filters(RowShared& s, const Tile& tile, SampledLane& lanes) {
   find_filters<N>(s.filters, s.record, s.columns, s.rows, tile);
@@ -175,25 +194,36 @@ HD float row_weight_at(const Axis& rows, float cy) {
 }
 
 #if !defined(__CUDA_ARCH__)
-// Filters of at most N columns in vectors. False when the picture, or the room for blended columns, is too small.
-template <int S, int N>
+// The filters of the tile's columns: those of the row before, or found now.
+HD const ColumnFilters& columns_of(RowShared& s, const Tile& tile, int count) {
+  ColumnFilters& filters = s.kept[smaller(tile.number, kKeptTiles - 1)];
+  if (filters.are_of(tile)) return filters;
+  int first = 0, last = 0;
+  columns_under(s, tile, first, last);
+  first = smaller(first, static_cast<int>(s.columns.high) - count);
+  find_columns(filters, s.record, s.columns, tile, count, first, larger(last, first + count));
+  return filters;
+}
+
+// Filters of few columns in vectors. False when there are more, or the picture or the room for blended columns is too
+// small.
+template <int S>
 HD bool sample_axis_aligned_in_vectors(const Block<kThreads>& block, RowShared& s, const Tile& tile,
                                        SampledLane& lanes) {
-  if (!s.columns.has_windows(N)) return false;
+  const int count = summed_columns(s.columns.taps());
+  if (!s.columns.has_windows(count)) return false;
   const float cy = s.rows.bordered(source_y(s.record, tile.x0, tile.y));
   if (!s.rows.inside(cy)) {
     for (int t = 0; t < tile.count; ++t) lanes[t] = Sampled{{0, 0, 0, 1}};
     return true;
   }
-  int first = 0, last = 0;
-  columns_under(s, tile, first, last);
-  first = smaller(first, static_cast<int>(s.columns.high) - N);
-  last = larger(last, first + N);
+  const ColumnFilters& filters = columns_of(s, tile, count);
+  const int first = filters.first, last = filters.last;
   if (last - first > kSpan) return false;
   const int64_t ahead = offset_of<S>(s.record, first, s.rows.first(cy) + rows_ahead(s));
   for (int i = 0; i < (last - first) * S; i += kCacheLine) prefetch(tile.pixels, ahead + i);
   blend_rows<S>(block, s, tile.pixels, cy, first, last);
-  sum_columns<S, N>(s, tile, first, last, row_weight_at(s.rows, cy), lanes);
+  sum_columns<S>(s, filters, tile, 255.F * row_weight_at(s.rows, cy), lanes);
   return true;
 }
 #endif
@@ -202,8 +232,7 @@ HD bool sample_axis_aligned_in_vectors(const Block<kThreads>& block, RowShared& 
 template <int S>
 HD void sample_axis_aligned(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
 #if !defined(__CUDA_ARCH__)
-  if (sample_axis_aligned_in_vectors<S, 4>(block, s, tile, lanes)) return;
-  if (sample_axis_aligned_in_vectors<S, 8>(block, s, tile, lanes)) return;
+  if (sample_axis_aligned_in_vectors<S>(block, s, tile, lanes)) return;
 #endif
   const RowRecord& r = s.record;
   const Axis &columns = s.columns, &rows = s.rows;
@@ -285,7 +314,7 @@ HD void sample_channels(const Block<kThreads>& block, RowShared& s, const Tile& 
   });
 }
 
-HD void sample(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
+HD_ONCE void sample(const Block<kThreads>& block, RowShared& s, const Tile& tile, SampledLane& lanes) {
   if (s.record.height <= 0 || s.record.width <= 0)
     block.phase([&](int t) { lanes[t] = Sampled{{0, 0, 0, 1}}; });
   else if (s.record.channels == 1)

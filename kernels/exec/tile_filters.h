@@ -7,29 +7,46 @@
 #if !defined(__CUDA_ARCH__)
 namespace convolt {
 
+// Of a general map.
 struct alignas(32) TileFilters {
   float across[kThreads * kFilterTaps];  // [pixel][N] of N columns
-  float down[kFilterTaps * kThreads];    // [row][pixel], of a general map; with what makes a sum the pixel
-  float whole[kThreads];                 // sum of the weights, of an axis-aligned map
+  float down[kFilterTaps * kThreads];    // [row][pixel], with what makes a sum the pixel
   float fill[kThreads];                  // the part of the pixel that is fill
   int32_t from[kThreads];                // the first source pixel
 };
 
-// Of an axis-aligned map, in source columns [first, last), which hold all that the tile needs; N columns each, 4 or 8.
-template <int N>
-HD void find_columns(TileFilters& f, const RowRecord& r, const Axis& columns, const Tile& tile, int first, int last) {
+// For how many columns there are loops, of those that hold so many taps.
+HD int summed_columns(int taps) { return taps <= 2 ? 2 : taps <= 4 ? taps : taps <= 6 ? 6 : kFilterTaps; }
+
+// Of an axis-aligned map: the same in every row of a picture.
+struct alignas(32) ColumnFilters {
+  float weights[kFilterTaps][kThreads];  // [column][pixel], of sum 1; 0 where the pixel is fill
+  float fill[kThreads];                  // 1 there
+  int32_t from[kThreads];                // the first source column, after `first`
+  int picture, x0;                       // of which they are
+  int first, last, count;                // source columns of the tile, and of each pixel
+
+  bool are_of(const Tile& tile) const { return picture == tile.picture && x0 == tile.x0; }
+};
+
+// In source columns [first, last), which hold all that the tile needs; `count` of them for each pixel.
+HD void find_columns(ColumnFilters& f, const RowRecord& r, const Axis& columns, const Tile& tile, int count, int first,
+                     int last) {
+  f.picture = tile.picture;
+  f.x0 = tile.x0;
+  f.first = first;
+  f.last = last;
+  f.count = count;
   for (int t = 0; t < tile.count; t += 8) {
     const Eight x = kIota + static_cast<float>(tile.x0 + t);
     const Eight centres = columns.bordered(source_x(r, x, static_cast<float>(tile.y)));
-    const Eight from = columns.windows(centres, static_cast<float>(first), static_cast<float>(last), N);
+    const Eight from = columns.windows(centres, static_cast<float>(first), static_cast<float>(last), count);
     const EightInts inside = columns.inside(centres);
-    Eight weights[N], whole{};
-    for (int i = 0; i < N; ++i) {
-      weights[i] = inside ? columns.weights_at(from + (static_cast<float>(i) + 0.5F) - centres) : Eight{};
-      whole += weights[i];
+    const Eight whole = columns.sums_of_weights(from + 0.5F - centres, count);
+    for (int i = 0; i < count; ++i) {
+      const Eight weight = columns.weights_at(from + (static_cast<float>(i) + 0.5F) - centres);
+      put(f.weights[i] + t, inside ? weight / whole : Eight{});
     }
-    put_transposed<N>(weights, f.across + t * N);
-    put(f.whole + t, inside ? whole : Eight{} + 1.F);
     put(f.fill + t, inside ? Eight{} : Eight{} + 1.F);
     put(f.from + t, __builtin_convertvector(from, EightInts) - first);
   }

@@ -14,7 +14,8 @@
 
 namespace convolt {
 extern bool phases_backwards;
-}
+extern int64_t past_caches_from;
+}  // namespace convolt
 
 namespace convolt::test {
 namespace {
@@ -325,6 +326,33 @@ TEST_P(AugmentTest, FiltersOfAnyWidthAgreeWithTheReference) {
                            fmt::format("{} channels, interpolation {}, scale {}, angle {}", channels,
                                        static_cast<int>(interpolation), scale, angle));
         }
+}
+
+// The CPU finds the columns of a tile once for the rows of a picture, and has room for those of four tiles: here are
+// rows of seven, and pictures that follow one another with other maps, also in the next launch.
+TEST_P(AugmentTest, WideRowsOfSeveralPicturesAgreeWithTheReference) {
+  const AugmentOutput output{3, 800, 3};
+  std::vector<AugmentSample> samples;
+  for (const auto& [left, right] : {std::pair{0, 500}, {100, 420}, {7, 493}}) {
+    samples.push_back(golden_sample(500, 6, 3));
+    stretch(samples.back().record, left, 1, right, 5, output);
+  }
+  expect_reference(samples, output, "in turn");
+  std::ranges::reverse(samples);
+  expect_reference(samples, output, "the other way round");
+}
+
+// Rows that begin and end at any place: what is stored past the caches goes there in eights where it may.
+TEST_P(AugmentTest, SameBitsPastTheCaches) {
+  for (const int width : {5, 16, 21, 131, 144}) {
+    const AugmentOutput output{4, width, 3};
+    AugmentSample sample = golden_sample(90, 80, 3);
+    stretch(sample.record, 3, 2, 88, 77, output);
+    const auto kept = show({sample, sample}, output);
+    past_caches_from = 0;
+    EXPECT_EQ(kept, show({sample, sample}, output)) << width;
+    past_caches_from = -1;
+  }
 }
 
 // More rows and more columns than a block has threads: every part of the mean counts.

@@ -95,7 +95,7 @@ KERNELS = {
     "kernels/exec/block.h": (LOSS + ":" + NORM, [
         ("index", "k(Block<B>{b, phases_backwards}, shared);", "k(Block<B>{b / 2, phases_backwards}, shared);"),
         ("index", "for (int t = 0; t < n; ++t) f(t);", "for (int t = 1; t < n; ++t) f(t);"),
-        ("constant", "for (int64_t b = 0; b < blocks; ++b) {", "for (int64_t b = 0; b < blocks - 1; ++b) {"),
+        ("constant", "for (int64_t b = 0; b < blocks; ++b) k(", "for (int64_t b = 0; b < blocks - 1; ++b) k("),
     ]),
     "kernels/exec/reduce.h": (BATCH_NORM + ":" + CHANNELS, [
         ("sign", "sums[p][k][j] += part[p][k][j];", "sums[p][k][j] -= part[p][k][j];"),

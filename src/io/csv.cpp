@@ -1,5 +1,7 @@
 #include "io/csv.h"
 
+#include <algorithm>
+
 #include "convolt/error.h"
 
 namespace convolt {
@@ -15,9 +17,13 @@ public:
 
   // The fields of the next record; one that is empty stands for an empty line.
   void record(std::vector<std::string>& fields) {
-    fields.clear();
-    do fields.push_back(text_.starts_with('"') ? quoted() : plain());
-    while (take(separator_));
+    size_t count = 0;
+    do {
+      if (count == fields.size()) fields.emplace_back();
+      std::string& field = fields[count++];  // whose memory is used again
+      text_.starts_with('"') ? quoted(field) : plain(field);
+    } while (take(separator_));
+    fields.resize(count);
     take('\r');
     if (take('\n')) ++line_;
   }
@@ -30,18 +36,17 @@ private:
   }
   bool at_line_end() const { return text_.empty() || text_.starts_with('\n') || text_.starts_with("\r\n"); }
 
-  std::string plain() {
-    const size_t stop = text_.find_first_of(std::string{separator_, '\n'});
-    std::string_view field = text_.substr(0, stop);
-    if ((stop == std::string_view::npos || text_[stop] == '\n') && field.ends_with('\r')) field.remove_suffix(1);
+  void plain(std::string& field) {
+    const auto stop = std::ranges::find_if(text_, [this](char c) { return c == separator_ || c == '\n'; });
+    field.assign(text_.begin(), stop);
+    if ((stop == text_.end() || *stop == '\n') && field.ends_with('\r')) field.pop_back();
     text_.remove_prefix(field.size());
-    return std::string(field);
   }
 
-  std::string quoted() {
+  void quoted(std::string& field) {
     const int64_t first = line_;
     text_.remove_prefix(1);
-    std::string field;
+    field.clear();
     for (;;) {
       const size_t stop = text_.find('"');
       if (stop == std::string_view::npos)
@@ -55,7 +60,6 @@ private:
     if (!at_line_end() && !text_.starts_with(separator_))
       throw FormatError("line " + std::to_string(line_) +
                         ": text follows closing quotes; within a field quotes are doubled");
-    return field;
   }
 
   std::string_view text_;

@@ -27,6 +27,7 @@ TEST(Csv, ReadsWhatRfc4180Allows) {
                        "a,b\r\n\r\n,\r\n\n1,"),
             (Records{{"a", "b"}, {"", ""}, {"1", ""}}));
   EXPECT_EQ(records_of("\"x, \"\"y\"\"\nz\",\"\"\r\n\"1\""), (Records{{"x, \"y\"\nz", ""}, {"1"}}));
+  EXPECT_EQ(records_of("ab,cd\n\"1\",\n\"\"\n"), (Records{{"ab", "cd"}, {"1", ""}}));
   EXPECT_EQ(records_of("a b\t\"c\td\"\n", '\t'), (Records{{"a b", "c\td"}}));
   EXPECT_EQ(records_of(""), Records{});
   for (const std::string text : {"a,b,c", "\"a\nb\",2", "x"}) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <numeric>
 #include <optional>
 
 #include "convolt/error.h"
@@ -100,18 +101,22 @@ void for_each_file(const fs::path& root, const PictureIndex& index, int threads,
                1);
 }
 
-bool is_current(const PictureIndex& index, const fs::path& root, const std::vector<std::string>& classes, int threads) {
-  if (!std::ranges::equal(index.classes(), classes)) return false;
-  for (const IndexedFolder& folder : index.folders())
-    if (folder.changed == kUnsettled ||
-        folder.changed != state_of(AT_FDCWD, (root / index.name(folder)).c_str()).changed)
-      return false;
+bool files_are_current(const PictureIndex& index, const fs::path& root, int threads) {
   std::atomic<bool> same{true};
   for_each_file(root, index, threads, [&](size_t i, int folder) {
     const IndexedFile& file = index.files()[i];
     if (same && !is_as_before(file, state_of(folder, index.name(file).data()))) same = false;
   });
   return same;
+}
+
+bool is_current(const PictureIndex& index, const fs::path& root, const std::vector<std::string>& classes, int threads) {
+  if (!std::ranges::equal(index.classes(), classes)) return false;
+  for (const IndexedFolder& folder : index.folders())
+    if (folder.changed == kUnsettled ||
+        folder.changed != state_of(AT_FDCWD, (root / index.name(folder)).c_str()).changed)
+      return false;
+  return files_are_current(index, root, threads);
 }
 
 // False when the file cannot be read, which may be otherwise the next time.
@@ -180,6 +185,43 @@ std::vector<IndexedFile> measured(const PictureIndex& walk, const PictureIndex* 
   return files;
 }
 
+// Of a list, whose files are all in one folder.
+constexpr std::string_view kFolderOfList = ".";
+
+// Where each name is, if `index` has the files that are named and no others.
+std::optional<std::vector<uint32_t>> places_in(const PictureIndex& index, const NameList& names) {
+  const Known known(&index);
+  const size_t count = index.files().size();
+  std::vector<uint32_t> places;
+  places.reserve(names.size());
+  std::vector<bool> named(count);
+  size_t next = 0;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const IndexedFile* file = known.find(kFolderOfList, names[i], next);
+    if (file == nullptr) return std::nullopt;
+    const auto place = static_cast<size_t>(file - index.files().data());
+    named[place] = true;
+    places.push_back(static_cast<uint32_t>(place));
+    next = place + 1;
+  }
+  return std::ranges::count(named, true) == static_cast<std::ptrdiff_t>(count) ? std::optional(std::move(places))
+                                                                               : std::nullopt;
+}
+
+NamedFiles sorted_files(const NameList& names) {
+  std::vector<uint32_t> order(names.size()), places(names.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::sort(order, {}, [&](uint32_t i) { return names[i]; });
+  PictureIndex::Parts parts;
+  parts.set_name(parts.folders.emplace_back(), kFolderOfList);
+  for (size_t k = 0; k < order.size(); ++k) {
+    const std::string_view name = names[order[k]];
+    if (k == 0 || name != names[order[k - 1]]) parts.set_name(parts.files.emplace_back(), name);
+    places[order[k]] = static_cast<uint32_t>(parts.files.size() - 1);
+  }
+  return {PictureIndex(std::move(parts)), std::move(places)};
+}
+
 }  // namespace
 
 PictureIndex::Parts walk_folder(const fs::path& root, const std::vector<std::string>& classes, int threads) {
@@ -210,19 +252,16 @@ PictureIndex scan_folder(const fs::path& root, const std::vector<std::string>& c
   return fresh;
 }
 
-PictureIndex scan_files(const fs::path& root, const std::vector<std::string>& names, const fs::path& index,
-                        const IndexOptions& options, int64_t now) {
-  PictureIndex::Parts parts;
-  parts.set_name(parts.folders.emplace_back(), ".");
-  parts.files.resize(names.size());
-  for (size_t i = 0; i < names.size(); ++i) parts.set_name(parts.files[i], names[i]);
-  PictureIndex listed(std::move(parts));
-  if (!can_keep_index(index)) return listed;
+NamedFiles scan_files(const fs::path& root, const NameList& names, const fs::path& index, const IndexOptions& options,
+                      int64_t now) {
+  if (!can_keep_index(index)) return sorted_files(names);
   const std::optional<PictureIndex> before = read_index(index);
-  PictureIndex fresh = listed.with(measured(listed, before ? &*before : nullptr, root, options, now));
-  if (before && before->same_as(fresh)) return *before;
-  keep_index(fresh, index);
-  return fresh;
+  std::optional<std::vector<uint32_t>> places = before ? places_in(*before, names) : std::nullopt;
+  if (places && files_are_current(*before, root, threads_of(options))) return {*before, std::move(*places)};
+  NamedFiles files = places ? NamedFiles{*before, std::move(*places)} : sorted_files(names);
+  files.index = files.index.with(measured(files.index, before ? &*before : nullptr, root, options, now));
+  if (!before || !before->same_as(files.index)) keep_index(files.index, index);
+  return files;
 }
 
 }  // namespace convolt

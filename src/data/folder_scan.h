@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "convolt/dataset.h"
+#include "data/name_list.h"
 #include "data/picture_index.h"
 
 namespace convolt {
@@ -25,8 +26,14 @@ PictureIndex::Parts walk_folder(const std::filesystem::path& root, const std::ve
 PictureIndex scan_folder(const std::filesystem::path& root, const std::vector<std::string>& classes,
                          const std::filesystem::path& index, const IndexOptions& options, int64_t now);
 
-// The same of files that are named: `names`, each once and sorted bytewise, below `root` or absolute; their label is 0.
-PictureIndex scan_files(const std::filesystem::path& root, const std::vector<std::string>& names,
-                        const std::filesystem::path& index, const IndexOptions& options, int64_t now);
+// The files that are named and, for each name, which of them it is.
+struct NamedFiles {
+  PictureIndex index;
+  std::vector<uint32_t> places;
+};
+// The same of files that are named, below `root` or absolute: each once and sorted bytewise, with the label 0. `names`
+// are in any order, at most 2^32 - 1.
+NamedFiles scan_files(const std::filesystem::path& root, const NameList& names, const std::filesystem::path& index,
+                      const IndexOptions& options, int64_t now);
 
 }  // namespace convolt

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <unordered_map>
 
 #include "convolt/error.h"
 #include "data/folder_scan.h"
@@ -54,32 +54,63 @@ std::optional<Form> form_of(const fs::path& path) {
   return std::nullopt;
 }
 
-struct Row {
-  std::string path, label;
-  Split split = Split::train;
-  float weight = 1;
-};
+using Values = std::array<std::string_view, kColumns>;
 
-Split split_of(const std::string& name) {
+Split split_of(std::string_view name) {
   if (name.empty() || name == "train" || name == "training") return Split::train;
   if (name == "val" || name == "valid" || name == "validation" || name == "test") return Split::validation;
-  throw FormatError("the split '" + name + "', expected train, val, validation or test");
+  throw FormatError("the split '" + std::string(name) + "', expected train, val, validation or test");
 }
 
-float weight_of(const std::string& text) {
+float weight_of(std::string_view text) {
   float weight = 1;
   if (text.empty()) return weight;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), weight);
   if (error != std::errc() || end != text.data() + text.size() || !(weight > 0) || !std::isfinite(weight))
-    throw FormatError("the weight '" + text + "', expected a number above 0");
+    throw FormatError("the weight '" + std::string(text) + "', expected a number above 0");
   return weight;
 }
 
-Row row_of(std::array<std::string, kColumns>& values) {
-  if (values[kPath].empty()) throw FormatError("no path");
-  if (values[kLabel].empty()) throw FormatError("no label");
-  return {std::move(values[kPath]), std::move(values[kLabel]), split_of(values[kSplit]), weight_of(values[kWeight])};
-}
+// Numbers for labels, in the order in which these first occur.
+class Labels {
+public:
+  int32_t number(std::string_view label) {
+    auto found = numbers_.find(label);
+    if (found == numbers_.end()) found = numbers_.emplace(label, static_cast<int32_t>(numbers_.size())).first;
+    return found->second;
+  }
+  const auto& all() const { return numbers_; }
+
+private:
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(std::string_view label) const { return std::hash<std::string_view>()(label); }
+  };
+  std::unordered_map<std::string, int32_t, Hash, std::equal_to<>> numbers_;
+};
+
+struct Sample {
+  int32_t label;
+  float weight;
+};
+
+// What a list says of one split.
+struct Listing {
+  Split split;
+  Labels labels;  // of all splits
+  NameList paths;
+  std::vector<Sample> samples;  // whose labels are numbers of `labels`
+
+  void add(const Values& values) {
+    if (values[kPath].empty()) throw FormatError("no path");
+    if (values[kLabel].empty()) throw FormatError("no label");
+    const Split of = split_of(values[kSplit]);
+    const Sample sample{labels.number(values[kLabel]), weight_of(values[kWeight])};
+    if (of != split) return;
+    paths.add(values[kPath]);
+    samples.push_back(sample);
+  }
+};
 
 // Which column of the file has what; -1: none.
 std::array<int, kColumns> header_of(const std::vector<std::string>& fields) {
@@ -93,8 +124,7 @@ std::array<int, kColumns> header_of(const std::vector<std::string>& fields) {
   return where;
 }
 
-std::vector<Row> read_table(std::string_view text, char separator) {
-  std::vector<Row> rows;
+void read_table(std::string_view text, char separator, Listing& listing) {
   std::optional<std::array<int, kColumns>> where;
   size_t columns = 0;
   read_csv(text, separator, [&](int64_t line, std::vector<std::string>& fields) {
@@ -107,15 +137,14 @@ std::vector<Row> read_table(std::string_view text, char separator) {
       if (fields.size() != columns)
         throw FormatError(std::to_string(fields.size()) + " fields, expected " + std::to_string(columns) +
                           " as in the header");
-      std::array<std::string, kColumns> values;
+      Values values;
       for (size_t c = 0; c < kColumns; ++c)
-        if ((*where)[c] >= 0) values[c] = std::move(fields[static_cast<size_t>((*where)[c])]);
-      rows.push_back(row_of(values));
+        if ((*where)[c] >= 0) values[c] = fields[static_cast<size_t>((*where)[c])];
+      listing.add(values);
     } catch (const FormatError& error) {
       throw FormatError("line " + std::to_string(line) + ": has " + error.what());
     }
   });
-  return rows;
 }
 
 // A value as text; numbers keep their digits.
@@ -126,8 +155,7 @@ std::string text_of(const nlohmann::json& value, const std::string& key) {
   throw FormatError("a value of '" + key + "' that is neither text nor a number; several labels are not supported");
 }
 
-std::vector<Row> read_json_lines(std::string_view text) {
-  std::vector<Row> rows;
+void read_json_lines(std::string_view text, Listing& listing) {
   for (int64_t line = 1; !text.empty(); ++line) {
     const size_t stop = text.find('\n');
     const std::string_view record = text.substr(0, stop);
@@ -139,24 +167,26 @@ std::vector<Row> read_json_lines(std::string_view text) {
       std::array<std::string, kColumns> values;
       for (const auto& [key, value] : json.items())
         if (const int c = column_of(key); c >= 0) values[static_cast<size_t>(c)] = text_of(value, key);
-      rows.push_back(row_of(values));
+      listing.add({values[kPath], values[kLabel], values[kSplit], values[kWeight]});
     } catch (const FormatError& error) {
       throw FormatError("line " + std::to_string(line) + ": has " + error.what());
     }
   }
-  return rows;
 }
 
-std::vector<Row> read_rows(const fs::path& path) {
+Listing read_listing(const fs::path& path, Split split) {
   const std::optional<Form> form = form_of(path);
   constexpr int64_t kLargest = int64_t{1} << 30;  // bytes
   const std::vector<uint8_t> file = read_file(path.string(), kLargest);
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
   try {
-    std::vector<Row> rows =
-        form == Form::json_lines ? read_json_lines(text) : read_table(text, form == Form::tsv ? '\t' : ',');
-    if (rows.empty()) throw FormatError("lists no pictures");
-    return rows;
+    Listing listing{.split = split};
+    if (form == Form::json_lines)
+      read_json_lines(text, listing);
+    else
+      read_table(text, form == Form::tsv ? '\t' : ',', listing);
+    if (listing.labels.all().empty()) throw FormatError("lists no pictures");
+    return listing;
   } catch (const FormatError& error) {
     throw FormatError(path.string() + ": " + error.what());
   }
@@ -172,43 +202,29 @@ std::optional<int32_t> number_of(const std::string& label) {
                                                                                    : std::nullopt;
 }
 
-// Class by label. Labels that are all numbers are the indices themselves; else they are names, sorted bytewise.
-std::map<std::string, int32_t> classes_of(const std::vector<Row>& rows, std::vector<std::string>& names) {
-  std::set<std::string> labels;
-  for (const Row& row : rows) labels.insert(row.label);
-  std::map<std::string, int32_t> classes;
-  if (std::all_of(labels.begin(), labels.end(), [](const auto& label) { return number_of(label).has_value(); })) {
+// The class of each label, by its number. Labels that are all numbers are the indices themselves; else they are names,
+// sorted bytewise.
+std::vector<int32_t> classes_of(const Labels& labels, std::vector<std::string>& names) {
+  const std::map<std::string, int32_t> sorted(labels.all().begin(), labels.all().end());
+  std::vector<int32_t> classes(sorted.size());
+  if (std::ranges::all_of(sorted, [](const auto& label) { return number_of(label.first).has_value(); })) {
     int32_t most = 0;
-    for (const std::string& label : labels) most = std::max(most, classes[label] = *number_of(label));
+    for (const auto& [label, number] : sorted)
+      most = std::max(most, classes[static_cast<size_t>(number)] = *number_of(label));
     for (int32_t c = 0; c <= most; ++c) names.push_back(std::to_string(c));
     return classes;
   }
-  for (const std::string& label : labels) {
-    classes[label] = static_cast<int32_t>(names.size());
+  for (const auto& [label, number] : sorted) {
+    classes[static_cast<size_t>(number)] = static_cast<int32_t>(names.size());
     names.push_back(label);
   }
   return classes;
 }
 
-// Each file once, in bytewise order.
-std::vector<std::string> files_of(const std::vector<Row>& rows) {
-  std::vector<std::string> files;
-  for (const Row& row : rows) files.push_back(row.path);
-  std::ranges::sort(files);
-  files.erase(std::unique(files.begin(), files.end()), files.end());
-  return files;
-}
-
-struct Sample {
-  size_t file;  // of the index
-  int32_t label;
-  float weight;
-};
-
 class Manifest final : public Dataset {
 public:
-  Manifest(fs::path folder, PictureIndex index, std::vector<std::string> class_names, std::vector<Sample> samples)
-      : folder_(std::move(folder)), index_(std::move(index)), samples_(std::move(samples)) {
+  Manifest(fs::path folder, NamedFiles files, std::vector<std::string> class_names, std::vector<Sample> samples)
+      : folder_(std::move(folder)), files_(std::move(files)), samples_(std::move(samples)) {
     class_names_ = std::move(class_names);
   }
 
@@ -223,17 +239,17 @@ public:
     return read_picture_part(path(i), offset, into);
   }
   std::optional<PictureExtent> extent(int64_t i) const override {
-    if (!index_.measured()) return std::nullopt;
+    if (!files_.index.measured()) return std::nullopt;
     return PictureExtent{file(i).height, file(i).width};
   }
 
 private:
   const Sample& at(int64_t i) const { return samples_[static_cast<size_t>(i)]; }
-  const IndexedFile& file(int64_t i) const { return index_.files()[at(i).file]; }
-  fs::path path(int64_t i) const { return folder_ / index_.name(file(i)); }
+  const IndexedFile& file(int64_t i) const { return files_.index.files()[files_.places[static_cast<size_t>(i)]]; }
+  fs::path path(int64_t i) const { return folder_ / files_.index.name(file(i)); }
 
   fs::path folder_;
-  PictureIndex index_;
+  NamedFiles files_;
   std::vector<Sample> samples_;
 };
 
@@ -243,21 +259,15 @@ bool is_manifest(const fs::path& path) { return form_of(path).has_value(); }
 
 std::unique_ptr<Dataset> open_manifest(const fs::path& path, Split split, const IndexOptions& options, int64_t now) {
   if (fs::is_directory(path)) throw DataError(path.string() + ": is a folder; a list of pictures was expected");
-  std::vector<Row> rows = read_rows(path);
+  Listing listing = read_listing(path, split);
+  if (listing.samples.empty()) return nullptr;
   std::vector<std::string> class_names;
-  const std::map<std::string, int32_t> classes = classes_of(rows, class_names);
-  std::erase_if(rows, [&](const Row& row) { return row.split != split; });
-  if (rows.empty()) return nullptr;
-  const std::vector<std::string> files = files_of(rows);
-  std::vector<Sample> samples;
-  for (const Row& row : rows) {
-    const auto file = std::ranges::lower_bound(files, row.path) - files.begin();
-    samples.push_back({static_cast<size_t>(file), classes.at(row.label), row.weight});
-  }
+  const std::vector<int32_t> classes = classes_of(listing.labels, class_names);
+  for (Sample& sample : listing.samples) sample.label = classes[static_cast<size_t>(sample.label)];
   const fs::path index = options.use ? index_path(path, split == Split::train ? "train" : "val") : fs::path();
   const fs::path folder = path.parent_path();
-  return std::make_unique<Manifest>(folder, scan_files(folder, files, index, options, now), std::move(class_names),
-                                    std::move(samples));
+  return std::make_unique<Manifest>(folder, scan_files(folder, listing.paths, index, options, now),
+                                    std::move(class_names), std::move(listing.samples));
 }
 
 }  // namespace convolt

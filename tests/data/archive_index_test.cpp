@@ -242,6 +242,34 @@ TEST_P(IndexedSetTest, OfAListTellsFilesApart) {
   EXPECT_EQ(widths(), (std::vector{2, 1, 6, 2, 1, 2}));
 }
 
+// Lines that come, go and change places: the index has the files that are listed, and is made anew only for others.
+TEST_P(IndexedSetTest, OfAListHasTheFilesThatAreListed) {
+  using Names = std::vector<std::string>;
+  const TemporaryFolder folder;
+  for (const char* name : {"1", "2", "3"}) folder.write(name, numbered_ppm(name[0] - '0', 5, 1));
+  const auto in_index = [&](const Names& listed) {
+    std::string text = "path,label\n";
+    for (const std::string& name : listed) text += name + ",a\n";
+    const auto set = open_manifest(folder.write("l.csv", bytes_of(text)), Split::train, {}, later());
+    EXPECT_EQ(set->size(), static_cast<int64_t>(listed.size()));
+    for (size_t i = 0; i < listed.size(); ++i) {
+      EXPECT_EQ(set->name(static_cast<int64_t>(i)), (folder.path() / listed[i]).string());
+      EXPECT_EQ(set->extent(static_cast<int64_t>(i))->width, listed[i][0] - '0');
+    }
+    Names found;
+    const PictureIndex index = PictureIndex::read(indexes().at(0));
+    for (const IndexedFile& file : index.files()) found.emplace_back(index.name(file));
+    return found;
+  };
+  EXPECT_EQ(in_index({"1", "2"}), (Names{"1", "2"}));
+  const auto made = inodes();
+  EXPECT_EQ(in_index({"2", "1", "2"}), (Names{"1", "2"}));
+  EXPECT_EQ(inodes(), made) << "made again for the same files";
+  EXPECT_EQ(in_index({"3", "2", "1"}), (Names{"1", "2", "3"}));
+  EXPECT_EQ(in_index({"3", "1"}), (Names{"1", "3"}));
+  EXPECT_EQ(in_index({"2", "1"}), (Names{"1", "2"}));
+}
+
 TEST_P(IndexedSetTest, IsNotKeptOfWhatHasJustChanged) {
   const TemporaryFolder folder;
   for (const Form& form : forms()) {

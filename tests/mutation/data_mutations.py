@@ -114,7 +114,9 @@ DATA = {
         ("sign", "if (folder.changed >= settled_before(now))", "if (folder.changed < 0)"),
         ("sign", "if (!can_keep_index(index)) return walk;", "if (can_keep_index(index) && index.empty()) return walk;"),
         ("index", "std::sort(listing.files.begin(), listing.files.end());", ""),
-        ("index", "if (before && before->same_as(fresh)) return *before;", "if (before) return *before;"),
+        ("index", "if (!before || !before->same_as(files.index))", "if (!before)"),
+        ("index", "return std::ranges::count(named, true) == static_cast<std::ptrdiff_t>(count) ?", "return count > 0 ?"),
+        ("index", "std::ranges::sort(order, {}, [&](uint32_t i) { return names[i]; });", ""),
     ]),
     "src/data/picture_index.cpp": (INDEX, [
         ("constant", "s.header.version != kIndexVersion ||", ""),
@@ -133,8 +135,5 @@ DATA = {
         ("index", "fresh_[a] = !known;", "fresh_[a] = 1;"),
         ("index", "].height >= 0) fresh_[s.archive] = 1;", "].height >= 0) fresh_[s.archive] |= 0;"),
         ("sign", "keeps() && archives_[s.archive]->members()[s.member].height < 0)", "keeps())"),
-    ]),
-    "src/data/manifest.cpp": (INDEX, [
-        ("index", "std::ranges::sort(files);", ""),
     ]),
 }

@@ -209,6 +209,9 @@ int32_t label_in(std::string_view member, std::string_view text) {
 
 bool is_webdataset(const Archives& archives) {
   return std::any_of(archives.begin(), archives.end(), [](const auto& archive) {
+    // Grouping takes a while, and the members of an image folder need none.
+    if (std::ranges::none_of(archive->members(), [](const ArchiveMember& m) { return is_label(key_of(m.name)); }))
+      return false;
     const std::vector<Group> groups = groups_of(*archive);
     return std::any_of(groups.begin(), groups.end(), [](const Group& g) { return g.picture >= 0 && g.labelled; });
   });

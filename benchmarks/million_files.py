@@ -96,6 +96,7 @@ def main():
     parser.add_argument("--starts", type=int, default=7)
     parser.add_argument("--forms", default="folder", help="of folder, tar, list")
     a = parser.parse_args()
+    a.work = a.work.resolve()  # a relative folder for caches counts for nothing
     forms = a.forms.split(",")
     # In a process of its own: a program that is started counts the memory of the one that starts it for its own.
     maker = multiprocessing.Process(target=make_forms, args=(a, forms))

@@ -336,7 +336,8 @@ public:
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& d) override {
     if (!supported(d.epilogue, d.pass)) return {};
     auto found = make(d);
-    if (!found.empty() && !found[0]->widened()) {
+    // Where the library itself takes plain weights, as for wgrad on AVX2, there is nothing to choose.
+    if (!found.empty() && !found[0]->widened() && found[0]->packed_bytes() > 0) {
       Problem p = problem_of(d, d.dtype);
       p.w_any = p.w_plain;
       if (auto plain = attempt(p, d.dtype, false); plain && !is_reference(*plain))

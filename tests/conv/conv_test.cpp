@@ -284,19 +284,25 @@ TEST(OneDnn, PackingAndUnpackingIsARoundTrip) {
   EXPECT_GT(shared, 0);
 }
 
-// Packing the weights of a layer costs more than it gains, for each step of few rows.
+// Packing the weights of a layer costs more than it gains, for each step of few rows. On AVX2 the library packs them
+// for some passes only.
 TEST(OneDnn, OffersPlainWeightsFirstWhereRowsAreFew) {
   Context& context = context_of(Device::cpu());
-  const auto first_packs = [&](ConvPass pass, int64_t rows) {
-    const auto found = context.conv().candidates(LinearDesc{pass, rows, 96, 64});
-    EXPECT_EQ(found.size(), 2U);
-    EXPECT_NE(found[0]->packed_bytes() > 0, found[1]->packed_bytes() > 0);
-    return found[0]->packed_bytes() > 0;
-  };
-  for (const ConvPass pass : {ConvPass::dgrad, ConvPass::wgrad}) {
-    EXPECT_FALSE(first_packs(pass, 128));
-    EXPECT_TRUE(first_packs(pass, 2048));
-  }
+  int passes_with_choice = 0;
+  for (const ConvPass pass : {ConvPass::dgrad, ConvPass::wgrad})
+    for (const int64_t rows : {128, 2048}) {
+      const auto found = context.conv().candidates(LinearDesc{pass, rows, 96, 64});
+      ASSERT_FALSE(found.empty());
+      if (found.size() == 1) {
+        EXPECT_EQ(found[0]->packed_bytes(), 0);
+        continue;
+      }
+      ++passes_with_choice;
+      ASSERT_EQ(found.size(), 2U);
+      EXPECT_EQ(found[0]->packed_bytes() > 0, rows == 2048);
+      EXPECT_EQ(found[1]->packed_bytes() > 0, rows == 128);
+    }
+  EXPECT_GE(passes_with_choice, 2);
 }
 
 TEST(OneDnn, SaysWhereItComputesInAWiderType) {

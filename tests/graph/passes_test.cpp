@@ -78,7 +78,7 @@ TEST_P(PassTest, NoBitOfTrainingDependsOnWhatMovesNoRounding) {
   // In 16 bits a fused sweep does not round what lies inside it; nvcc contracts products and sums of a sweep to FMA.
   const bool fuse_is_exact = dtype() == DType::f32 && !ctx().device().is_cuda();
   // A library may add a bias before the products of a convolution, as oneDNN does on AVX2.
-  const std::set<std::string> biased{"lenet", "mixed", "activations", "excited", "normed", "enlarged"};
+  const std::set<std::string> biased{"lenet", "mixed", "activations", "excited", "normed", "enlarged", "convnext"};
   for (const Network& network : networks()) {
     const Trace all = trained(ctx(), network, dtype(), {});
     EXPECT_EQ(all, trained(ctx(), network, dtype(), {})) << network.name << ": the same again";

@@ -56,7 +56,10 @@ struct LoaderOptions {
   Decoder decoder = Decoder::automatic;  // of JPEGs; a resident set has the CPU's
   double max_decode_seconds = 2;         // of processor time; a sample that took longer is a bad picture from then on
   int slots = 3;                         // batches in flight, at least 2
-  bool resident = false;                 // all pictures are decoded before the first batch and stay in device memory
+  // Bytes of host memory that batches in flight and decode threads may take, 0: any number. Where `slots` of them do
+  // not fit there are fewer, at least 2. A resident set takes its own.
+  int64_t memory = 0;
+  bool resident = false;   // all pictures are decoded before the first batch and stay in device memory
   AugmentOptions augment;  // what records tell the device to do; its `height` and `width` set decode.max_side
   SizeRamp sizes;          // training: how large pictures are by epoch, up to the size of `augment`
   MixOptions mixing;       // training: how rows are mixed; pictures that cannot be read and their partners never are
@@ -113,7 +116,8 @@ class Loader {
 public:
   // Reads the headers of all samples (in parallel) to size the slots: memory is allocated here and never again
   // (nvJPEG's own grows with the largest picture so far). Throws DataError when training with a batch larger than the
-  // set, DeviceError where the decoder cannot be had. Data set and context must outlive the loader.
+  // set, UsageError where two batches need more than the options' memory, DeviceError where the decoder cannot be had.
+  // Data set and context must outlive the loader.
   static std::unique_ptr<Loader> create(Context& context, const Dataset& dataset, const LoaderOptions& options);
   virtual ~Loader() = default;
   virtual int64_t steps_per_epoch() const = 0;

@@ -38,6 +38,7 @@ struct EvalOptions {
   bool tf32 = false;
   DecodeOptions decode;
   Decoder decoder = Decoder::automatic;
+  int64_t loader_memory = 0;
   bool resident = false;
   BadSamplePolicy bad_samples = BadSamplePolicy::skip;
   // What each picture's logits are the mean of (test-time augmentation). 1: itself. 2: itself and its mirror image. 5:
@@ -112,6 +113,7 @@ struct TrainOptions {
   int views = 1;                         // of validation, as EvalOptions'
   DecodeOptions decode;                  // training and validation
   Decoder decoder = Decoder::automatic;  // training and validation
+  int64_t loader_memory = 0;             // LoaderOptions::memory, of the training and of the validation each
   bool resident = false;                 // training and validation set stay in device memory, decoded
   Sampler sampler = Sampler::shuffle;    // which samples an epoch shows
   int repeats = 1;                       // how often each, as LoaderOptions'

@@ -33,7 +33,8 @@ public:
     if (options.trace != nullptr) copy_watch_.emplace(options.trace->track("copies to the device"));
     const SlotLayout layout(options.batch, options.resident ? 0 : sizes.capacity,
                             options.training && mixes(options.mixing));
-    for (int i = 0; i < options.slots; ++i) slots_.push_back(std::make_unique<Slot>(context, layout));
+    const int slots = slots_that_fit(options, layout.bytes, rows_.scratch_bytes(), !context.device().is_cuda());
+    for (int i = 0; i < slots; ++i) slots_.push_back(std::make_unique<Slot>(context, layout));
     for (int i = 0; decoder_ && i < options.threads; ++i) on_device_.push_back(decoder_->make_worker());
     for (int i = 0; i < options.threads; ++i) threads_.emplace_back([this, i] { work(i); });
   }

@@ -1,5 +1,7 @@
 #include "data/loader_setup.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "augment/mixing.h"
@@ -36,6 +38,7 @@ void check(const LoaderOptions& options, const Dataset& dataset) {
   require(options.threads >= 1 && options.threads <= 1024, "number of threads", "1 to 1024",
           std::to_string(options.threads));
   require(options.slots >= 2, "number of slots", "at least 2", std::to_string(options.slots));
+  require(options.memory >= 0, "memory", "a number of bytes, or 0", std::to_string(options.memory));
   require(options.decode.max_side >= 0, "max_side", "a length in pixels, or 0",
           std::to_string(options.decode.max_side));
   require(options.max_bad >= 0 && options.max_bad <= 1, "max_bad", "0 to 1", std::to_string(options.max_bad));
@@ -93,6 +96,20 @@ PictureSizes measure_pictures(const Dataset& dataset, const DecodeLimits& limits
   const int repeats = at_will ? options.batch : options.training ? options.repeats : 1;
   const int64_t capacity = picture_capacity(sizes, options.batch, repeats);
   return {std::move(sizes), largest, capacity};
+}
+
+int slots_that_fit(const LoaderOptions& options, int64_t slot_bytes, int64_t scratch_bytes, bool on_cpu) {
+  if (options.memory <= 0) return options.slots;
+  const int64_t each = on_cpu ? 2 * slot_bytes : slot_bytes;  // there the host is the device too
+  const int64_t threads = options.threads * scratch_bytes;
+  const int64_t slots = (options.memory - threads) / each;
+  if (slots >= 2) return static_cast<int>(std::min<int64_t>(slots, options.slots));
+  const auto megabytes = [](int64_t bytes) { return static_cast<double>(bytes) / 1e6; };
+  throw UsageError(fmt::format(
+      "two batches of {} pictures take {:.1f} MB and the decode threads {:.1f} MB, more than the {:.1f} MB that a "
+      "loader may have (--loader-memory): expected a smaller batch (-b), fewer threads (-j), smaller pictures "
+      "(--max-side) or more memory",
+      options.batch, megabytes(2 * each), megabytes(threads), megabytes(options.memory)));
 }
 
 }  // namespace convolt

@@ -25,4 +25,8 @@ struct PictureSizes {
 // `largest` is 0 when no sample has one.
 PictureSizes measure_pictures(const Dataset& dataset, const DecodeLimits& limits, const LoaderOptions& options);
 
+// How many slots of so many bytes there are: those of the options, or as many as fit into their memory beside the
+// decode threads' scratch. Throws UsageError where two do not.
+int slots_that_fit(const LoaderOptions& options, int64_t slot_bytes, int64_t scratch_bytes, bool on_cpu);
+
 }  // namespace convolt

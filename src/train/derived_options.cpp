@@ -45,6 +45,7 @@ LoaderOptions training_loader(const TrainOptions& o, int64_t first_step) {
   l.seed = o.seed;
   l.decode = o.decode;
   l.decoder = o.decoder;
+  l.memory = o.loader_memory;
   l.resident = o.resident;
   l.augment = o.augment;
   l.sizes = o.sizes;
@@ -62,6 +63,7 @@ EvalOptions validation_of(const TrainOptions& o) {
   e.tf32 = o.tf32;
   e.decode = o.decode;
   e.decoder = o.decoder;
+  e.loader_memory = o.loader_memory;
   e.resident = o.resident;
   e.bad_samples = o.bad_samples;
   e.views = o.views;

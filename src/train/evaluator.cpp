@@ -17,6 +17,7 @@ LoaderOptions loader_options(const EvalOptions& o) {
   l.decode = o.decode;
   l.decode.full_decode |= are_crops(o.views);
   l.decoder = o.decoder;
+  l.memory = o.loader_memory;
   l.resident = o.resident;
   l.augment = o.preprocessing;
   return l;

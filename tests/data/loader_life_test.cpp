@@ -11,6 +11,7 @@
 namespace convolt::test {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 class LoaderLife : public LoaderTest {};
@@ -146,6 +147,9 @@ TEST_P(LoaderLife, OptionsAndCallsThatMakeNoSense) {
               HasSubstr("has 4 samples, fewer than one batch of 5"));
 
   o.slots = 2;
+  o.memory = -1;
+  EXPECT_THAT(refusal(o), HasSubstr("memory is -1: expected a number of bytes, or 0"));
+  o.memory = 0;
   const auto loader = Loader::create(context(), dataset, o);
   Batch first, second;
   ASSERT_TRUE(loader->next(first));
@@ -156,6 +160,37 @@ TEST_P(LoaderLife, OptionsAndCallsThatMakeNoSense) {
   EXPECT_THROW(loader->release(first), Error);
   EXPECT_THROW(loader->release(Batch{}), UsageError);
   loader->release(second);
+}
+
+// As many batches in flight as fit into the memory that there is, and the counters say that it is not more.
+TEST_P(LoaderLife, MemoryBoundsTheBatchesInFlight) {
+  const MemoryDataset dataset(64);
+  LoaderOptions o = options(8, 1);
+  o.slots = 5;
+  const auto in_flight = [&] {
+    const auto loader = Loader::create(context(), dataset, o);
+    int taken = 0;
+    for (Batch batch;; ++taken) {
+      try {
+        loader->next(batch);
+      } catch (const UsageError&) {
+        return taken;
+      }
+    }
+  };
+  EXPECT_EQ(in_flight(), 5);
+  const int64_t slot = Loader::create(context(), dataset, o)->slot_bytes();
+  const int64_t each = context().device().is_cuda() ? slot : 2 * slot, scratch = int64_t{1} << 10;
+  for (const int slots : {2, 3, 4}) {
+    o.memory = slots * each + scratch;
+    const int64_t before = context().counters().pinned_bytes;
+    const auto loader = Loader::create(context(), dataset, o);
+    EXPECT_EQ(context().counters().pinned_bytes - before, slots * slot);
+    EXPECT_EQ(in_flight(), slots);
+  }
+  o.memory = 2 * each - 1;
+  EXPECT_THAT(message_of<UsageError>([&] { Loader::create(context(), dataset, o); }),
+              AllOf(HasSubstr("two batches of 8 pictures take"), HasSubstr("--loader-memory")));
 }
 
 // Sleeps give lower bounds alone.

@@ -23,6 +23,7 @@ struct LoaderCommand {
   int batch = 128, batches = 2;
   bool no_index = false, crops = false;
   DecoderFlag decoder;
+  LoaderMemoryFlag memory;
 };
 
 std::vector<int> thread_counts(const LoaderCommand& c) {
@@ -138,6 +139,7 @@ int run_loader(const LoaderCommand& c) {
   options.batch = c.batch;
   options.decode = c.decode.options();
   options.decoder = c.decoder.decoder();
+  options.memory = c.memory.bytes();
   options.augment = make_pipeline(model, *data, {}, {}).training;
   const std::vector<int> threads = thread_counts(c);
   double first = 0;
@@ -167,6 +169,7 @@ Subcommand add_bench_loader(CLI::App& bench) {
   flags.toggle("--crops", c->crops, "make the network's input of each batch too, augmented and normalised");
   c->decode.add(flags);
   c->decoder.add(flags);
+  c->memory.add(flags);
   c->flags.add(flags);
   flags.footer("Example:\n  convolt bench loader --data-path DATA --model resnet50 -j 1,2,4");
   return {flags, [c] { return run_loader(*c); }};

@@ -40,6 +40,16 @@ void DecoderFlag::add(FlagSet& flags) {
       .check(name_in(kDecoders));
 }
 
+void LoaderMemoryFlag::add(FlagSet& flags) {
+  flags
+      .option("--loader-memory", size,
+              "host memory for batches on their way, such as 2G, of training and validation each: 3 of them, or 2 "
+              "where no more fit [any number]")
+      .check(size_rule());
+}
+
+int64_t LoaderMemoryFlag::bytes() const { return size ? *to_bytes(*size) : 0; }
+
 Decoder DecoderFlag::decoder() const { return value_of(name, kDecoders); }
 
 std::string DecoderFlag::resolved() const { return name == "auto" ? "cpu" : name; }
@@ -74,6 +84,7 @@ void DataFlags::add(FlagSet& flags, bool training) {
   flags.option("-j,--workers", workers, "decode threads, 0 for as many as cores").check(at_least(0));
   decode.add(flags);
   decoder.add(flags);
+  memory.add(flags);
   if (!training) return;
   order.add(flags);
   flags.toggle("--resident", resident, "decode all pictures once and keep them in device memory");

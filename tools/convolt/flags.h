@@ -79,12 +79,21 @@ struct DecoderFlag {
   std::string resolved() const;
 };
 
+// What a loader may take of the host's memory.
+struct LoaderMemoryFlag {
+  std::optional<std::string> size;
+
+  void add(FlagSet& flags);
+  int64_t bytes() const;  // 0: any number
+};
+
 struct DataFlags {
   std::string path, validation_path, format = "auto";
   int batch = 128;
   int workers = 0;  // 0: as many as cores
   DecodeFlags decode;
   DecoderFlag decoder;
+  LoaderMemoryFlag memory;
   bool resident = false;
   double validation_split = 0;  // of the training set; 0: the validation set is the data's own
   uint64_t split_seed = 0;

@@ -38,6 +38,7 @@ EvalOptions eval_options(const DeviceFlags& device, const DataFlags& data, const
   options.kernels = device.kernels.options();
   options.decode = data.decode.options();
   options.decoder = data.decoder.decoder();
+  options.loader_memory = data.memory.bytes();
   options.preprocessing = network.card.preprocessing;
   return options;
 }

@@ -136,6 +136,7 @@ TrainOptions train_options(const FlagSet& flags, const TrainCommand& c, const Pi
   o.views = c.views;
   o.decode = c.data.decode.options();
   o.decoder = c.data.decoder.decoder();
+  o.loader_memory = c.data.memory.bytes();
   o.resident = c.data.resident;
   o.sampler = c.data.order.sampling();
   o.repeats = c.data.order.repeats;

@@ -199,14 +199,20 @@ Wanted chosen(const Choose& choose, const PictureSize& size) {
   return wanted;
 }
 
-DecodedRegion decode_raw(const RawSample& sample, const DecodeLimits& limits, const Choose& choose,
-                         std::span<uint8_t> target) {
+// What decoded_size() says of raw pixels, which are all there.
+PictureSize size_of_raw(const RawSample& sample, const DecodeLimits& limits) {
   const PictureSize size = decoded_size(sample, limits);
-  check_room(size, target);
   if (int64_t{sample.height} * sample.width * sample.channels != static_cast<int64_t>(sample.content().size()))
     throw DataError("the sample has " + std::to_string(sample.content().size()) + " bytes of pixels: expected " +
                     std::to_string(sample.height) + " x " + std::to_string(sample.width) + " x " +
                     std::to_string(sample.channels));
+  return size;
+}
+
+DecodedRegion decode_raw(const RawSample& sample, const DecodeLimits& limits, const Choose& choose,
+                         std::span<uint8_t> target) {
+  const PictureSize size = size_of_raw(sample, limits);
+  check_room(size, target);
   const Region wanted = chosen(choose, size).region;
   const cv::Mat pixels(sample.height, sample.width, CV_8UC(sample.channels),
                        const_cast<uint8_t*>(sample.content().data()));
@@ -280,6 +286,16 @@ PictureSize decoded_size(const RawSample& sample, const DecodeLimits& limits) {
     throw DataError("the sample's pixels are " + std::to_string(sample.height) + " x " + std::to_string(sample.width) +
                     " x " + std::to_string(sample.channels) + ": expected a height, a width and 1 or 3 channels");
   return decoded_size(sample.height, sample.width, sample.channels, limits);
+}
+
+bool is_shown_as_is(const RawSample& sample, const DecodeLimits& limits, const std::string& name) {
+  if (sample.height == 0) return false;
+  try {
+    const PictureSize size = size_of_raw(sample, limits);
+    return size.height == sample.height && size.width == sample.width;
+  } catch (const DataError& error) {
+    throw DataError(name + ": " + error.what());
+  }
 }
 
 int scale_of(const PictureHeader& header, const PictureSize& size, double spacing, const DecodeLimits& limits) {

@@ -67,6 +67,10 @@ PictureSize decoded_size(int height, int width, int channels, const DecodeLimits
 // Of a file in memory or of raw pixels. Throws DataError for pixels that are neither grey nor RGB too.
 PictureSize decoded_size(const RawSample& sample, const DecodeLimits& limits);
 
+// Whether the sample is raw pixels that are not shrunk. Throws DataError, which begins with `name`, where decode()
+// would refuse raw pixels.
+bool is_shown_as_is(const RawSample& sample, const DecodeLimits& limits, const std::string& name);
+
 // 1, 2, 4 or 8: the picture, of which decoded_size() says `size`, may be decoded at 1 / that of the file's size where
 // samples lie at least `spacing` apart. 1 for all but JPEGs.
 int scale_of(const PictureHeader& header, const PictureSize& size, double spacing, const DecodeLimits& limits);

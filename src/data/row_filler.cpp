@@ -89,9 +89,12 @@ std::optional<RowFiller::Decoded> RowFiller::decode_sample(int64_t sample, const
     const AugmentOptions augment = pictures_of(options_, key.epoch);
     if (thread.on_device != nullptr)
       if (const auto view = read_view(*thread.on_device, raw, augment, key, limits_, scratch_bytes()))
-        return Decoded{*view, label_of(raw, sample), true};
+        return Decoded{*view, label_of(raw, sample), {}, true};
+    Rows rows;
+    if (const auto view = view_in_place(raw, augment, key, limits_, rows, name))
+      return Decoded{*view, label_of(raw, sample), rows};
     const View view = decode_view(raw, augment, key, limits_, thread.scratch, name);
-    return Decoded{view, label_of(raw, sample)};
+    return Decoded{view, label_of(raw, sample), {thread.scratch.data(), 1, view.bytes, view.bytes}};
   });
 }
 
@@ -111,7 +114,7 @@ std::optional<RowFiller::Decoded> RowFiller::show_resident(int64_t sample, const
                             key.epoch, key.sample);
   view.record.stride = size.width;
   view.record.offset = picture->offset;
-  return Decoded{view, picture->label};
+  return Decoded{view, picture->label, {}};
 }
 
 int32_t RowFiller::label_of(const RawSample& raw, int64_t sample) const {
@@ -157,7 +160,7 @@ int64_t RowFiller::store_picture(Slot& slot, int64_t sample, const Decoded& deco
     throw DataError(dataset_.name(sample) +
                     ": does not fit, since too many pictures of its batch cannot be read; check the data set");
   if (!decoded.on_device) {
-    std::copy_n(thread.scratch.data(), bytes, slot.pictures() + offset);
+    copy_rows(decoded.rows, slot.pictures() + offset);
     return offset;
   }
   try {

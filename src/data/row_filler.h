@@ -49,7 +49,8 @@ private:
   struct Decoded {
     View view;
     int32_t label;
-    bool on_device = false;  // read by the thread's device decoder; else its pixels are in the scratch
+    Rows rows;               // of its pixels
+    bool on_device = false;  // instead: read by the thread's device decoder
   };
 
   std::optional<Decoded> decode_sample(int64_t sample, const ViewKey& key, DecodeThread& thread);

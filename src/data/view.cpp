@@ -55,6 +55,10 @@ View view_of(const SampleRecord& record, const Region& region) {
   return view;
 }
 
+void copy_rows(const Rows& from, uint8_t* to) {
+  for (int64_t i = 0; i < from.count; ++i) std::copy_n(from.first + i * from.stride, from.bytes, to + i * from.bytes);
+}
+
 View decode_view(const RawSample& sample, const AugmentOptions& options, const ViewKey& key, const DecodeLimits& limits,
                  std::span<uint8_t> target, const std::string& name) {
   SampleRecord record;
@@ -65,6 +69,17 @@ View decode_view(const RawSample& sample, const AugmentOptions& options, const V
   const DecodedRegion decoded = decode_region(sample, limits, choose, target, name);
   rescale(record, decoded);
   return view_of(record, decoded.region);
+}
+
+std::optional<View> view_in_place(const RawSample& sample, const AugmentOptions& options, const ViewKey& key,
+                                  const DecodeLimits& limits, Rows& rows, const std::string& name) {
+  if (sample.kept.empty() || !is_shown_as_is(sample, limits, name)) return std::nullopt;
+  const SampleRecord record =
+      make_record(options, sample.height, sample.width, sample.channels, key.seed, key.epoch, key.sample);
+  const Region box = box_of(record);
+  const int64_t pixel = sample.channels, stride = sample.width * pixel;
+  rows = {sample.kept.data() + box.top * stride + box.left * pixel, box.height, box.width * pixel, stride};
+  return view_of(record, box);
 }
 
 }  // namespace convolt

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -12,9 +13,16 @@
 namespace convolt {
 
 struct View {
-  SampleRecord record;  // its offset counts from the first byte that was written
-  int64_t bytes = 0;    // written
+  SampleRecord record;  // its offset counts from the first of its pixels' bytes
+  int64_t bytes = 0;    // of these
 };
+
+// Rows of bytes that lie somewhere.
+struct Rows {
+  const uint8_t* first = nullptr;
+  int64_t count = 0, bytes = 0, stride = 0;  // of each row; from one row to the next
+};
+void copy_rows(const Rows& from, uint8_t* to);
 
 // Which numbers are drawn.
 struct ViewKey {
@@ -32,5 +40,10 @@ View view_of(const SampleRecord& record, const Region& region);
 // which must have room for the whole (decoded_size()). Throws as decode() does.
 View decode_view(const RawSample& sample, const AugmentOptions& options, const ViewKey& key, const DecodeLimits& limits,
                  std::span<uint8_t> target, const std::string& name);
+
+// The same of pixels that are shown as they are and that the data set has in memory (RawSample::kept): `rows` are those
+// that decode_view() would write. None for all other samples.
+std::optional<View> view_in_place(const RawSample& sample, const AugmentOptions& options, const ViewKey& key,
+                                  const DecodeLimits& limits, Rows& rows, const std::string& name);
 
 }  // namespace convolt

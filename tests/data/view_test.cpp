@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "augment/batch.h"
 #include "augment/policy.h"
 #include "exif.h"
@@ -90,6 +92,52 @@ TEST_P(ViewTest, APartShowsWhatTheWholePictureShows) {
           }
   }
   EXPECT_GT(parts, 50);  // of 108 random crops
+}
+
+// Pixels that a data set has in memory: the same record and bytes as decoded, without decoding.
+TEST(ViewInPlace, IsWhatDecodingWrites) {
+  std::vector<uint8_t> pixels(31 * 23 * 3);
+  for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<uint8_t>(7 * i + i / 93);
+  const AugmentOptions o = options_of(AugmentOptions::Geometry::random_resized_crop, 0);
+  for (const int channels : {1, 3}) {
+    RawSample sample{.height = 23, .width = 31, .channels = channels};
+    sample.kept = std::span(pixels).first(static_cast<size_t>(31 * 23 * channels));
+    for (uint32_t epoch = 0; epoch < 20; ++epoch) {
+      const ViewKey key{kSeed, epoch, 9};
+      std::vector<uint8_t> decoded(pixels.size()), copied(pixels.size());
+      const View view = decode_view(sample, o, key, {}, decoded, "sample");
+      Rows rows;
+      const std::optional<View> in_place = view_in_place(sample, o, key, {}, rows, "sample");
+      ASSERT_TRUE(in_place);
+      copy_rows(rows, copied.data());
+      EXPECT_EQ(rows.count * rows.bytes, view.bytes);
+      EXPECT_TRUE(copied == decoded);
+      EXPECT_EQ(in_place->bytes, view.bytes);
+      EXPECT_EQ(in_place->record.offset, view.record.offset);
+      EXPECT_EQ(in_place->record.stride, view.record.stride);
+      EXPECT_TRUE(std::ranges::equal(in_place->record.map, view.record.map));
+      EXPECT_TRUE(std::ranges::equal(in_place->record.box, view.record.box));
+    }
+  }
+}
+
+TEST(ViewInPlace, IsNotWhereSomethingIsLeftToDo) {
+  const AugmentOptions o = options_of(AugmentOptions::Geometry::random_resized_crop, 0);
+  std::vector<uint8_t> pixels(12);
+  RawSample sample{.height = 2, .width = 2, .channels = 3};
+  Rows rows;
+  sample.bytes = pixels;  // they end with the sample
+  EXPECT_FALSE(view_in_place(sample, o, {}, {}, rows, "sample"));
+  sample.kept = pixels;
+  EXPECT_TRUE(view_in_place(sample, o, {}, {}, rows, "sample"));
+  EXPECT_FALSE(view_in_place(sample, o, {}, {.max_side = 1}, rows, "sample"));
+  sample.width = 3;
+  try {
+    view_in_place(sample, o, {}, {}, rows, "sample");
+    ADD_FAILURE() << "12 bytes are no 2 x 3 pixels";
+  } catch (const DataError& error) {
+    EXPECT_STREQ(error.what(), "sample: the sample has 12 bytes of pixels: expected 2 x 3 x 3");
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, ViewTest, testing::Values(Device::cpu(), Device::cuda()),

@@ -1,6 +1,6 @@
 """Faults that test_data must find, as kernel_mutations.py has those of test_kernels."""
 STREAM = "Devices/Stream.*:Devices/LoaderTest.*:Devices/LoaderLife.*:Order.*:PictureCapacity.*"
-DECODE = "ScaledDecode.*:DecodeRegion.*:Gif.*:WebP.*:Background.*:Pnm.*"
+DECODE = "ScaledDecode.*:DecodeRegion.*:Gif.*:WebP.*:Background.*:Pnm.*:ViewInPlace.*"
 INDEX = "FolderIndexTest.*:Devices/IndexedSetTest.*"
 
 GROWTH = "Devices/LoaderGrowTest.*:Devices/LoaderMixTest.*"
@@ -14,6 +14,8 @@ DATA = {
         ("index", "record.map[i] * axes[axis]->factor + shift", "record.map[i] * axes[axis]->factor"),
         ("index", "record.map[i] * axes[axis]->factor + shift", "record.map[i] + shift"),
         ("index", "blends ? spacing_of(record) : 1", "spacing_of(record)"),
+        ("index", "box.top * stride + box.left * pixel", "box.top * stride"),
+        ("index", "box.width * pixel, stride};", "box.width * pixel, box.width * pixel};"),
     ]),
     "src/data/decode.cpp": (DECODE, [
         ("constant", "while (scale > 1 && scale > limit) scale /= 2;", "while (scale > 1 && scale / 2 > limit) scale /= 2;"),
@@ -67,6 +69,7 @@ DATA = {
         ("constant", "(batch + repeats - 1) / repeats", "batch / repeats"),
     ]),
     "src/data/loader_setup.cpp": (STREAM, [
+        ("constant", "(options.memory - threads) / each", "options.memory / slot_bytes"),
         ("constant", "at_will ? options.batch :", "false && at_will ? options.batch :"),
         ("constant", "int64_t{options.batch} * options.ranks", "int64_t{options.batch}"),
     ]),
@@ -100,6 +103,7 @@ DATA = {
         ("index", "components != 0 || !is_plain_frame", "!is_plain_frame"),
     ]),
     "src/data/loader.cpp": (STREAM + ":" + ON_DEVICE, [
+        ("constant", "for (int i = 0; i < slots; ++i) slots_", "for (int i = 0; i < options.slots; ++i) slots_"),
         ("barrier", "if (decoder_) context_.copies().wait(slot.released);", ""),
         ("index", "if (copy_watch_) copy_watch_->watch(std::move(begin), slot.copied);", ""),
         ("index", "batch.first_row = rows_.order().first_row();", ""),

@@ -21,6 +21,16 @@ using testing::IsEmpty;
 using testing::Not;
 using Logits = std::vector<std::vector<float>>;
 
+class OneFile final : public Dataset {
+public:
+  explicit OneFile(RawSample file) : file_(std::move(file)) { file_.label = 0; }
+  int64_t size() const override { return 1; }
+  RawSample read(int64_t) const override { return file_; }
+
+private:
+  RawSample file_;
+};
+
 class PredictorTest : public testing::Test {
 protected:
   PredictorTest() {
@@ -92,6 +102,13 @@ TEST_F(PredictorTest, CropsAreThoseOfTheWholeJpeg) {
   };
   EXPECT_NE(said(1, false), said(1, true));
   for (const int views : {5, 10}) EXPECT_EQ(said(views, false), said(views, true)) << views;
+  const OneFile data(file);
+  for (const int views : {1, 5, 10}) {
+    Evaluator evaluator(graph_, *params_, data, {.batch = 1, .views = views, .preprocessing = card.preprocessing});
+    evaluator.run([&](int64_t, const float* row, bool) {
+      EXPECT_EQ(std::vector<float>(row, row + 3), said(views, false)) << views;
+    });
+  }
 }
 
 TEST_F(PredictorTest, AnyNumberOfPicturesInBatchesOfAnySize) {

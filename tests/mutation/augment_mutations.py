@@ -45,7 +45,7 @@ AUGMENTATION = {
         ("sign", "v[c] += sampled[3] * fill[c];", "v[c] -= sampled[3] * fill[c];"),
         ("sign", "v = (v - centre) * scale;", "v = (v + centre) * scale;"),
         ("index", "for (; i + 8 <= tile.count * 3; i += 8)", "for (; i + 8 < tile.count * 3; i += 9)"),
-        ("constant", "y.past_caches && aligned", "y.past_caches"),
+        ("constant", "y.past_caches && aligned", "y.past_caches && (aligned || out)"),
         ("constant", "v += v[3] * fill;", ""),
     ]),
     "kernels/exec/axis.h": (AUGMENT, [
@@ -73,7 +73,7 @@ AUGMENTATION = {
         ("sign", "put(f.fill + t, 1.F - inside / whole);", "put(f.fill + t, 1.F + inside / whole);"),
         ("constant", "put(f.fill + t, inside ? Eight{} : Eight{} + 1.F);", "put(f.fill + t, Eight{});"),
         ("index", "(from, EightInts) - first);", "(from, EightInts));"),
-        ("constant", "inside ? weight / whole : Eight{}", "inside ? weight : Eight{}"),
+        ("constant", "inside ? weight / whole : Eight{}", "inside ? weight / (whole + 1.F) : Eight{}"),
         ("index", "return picture == tile.picture && x0 == tile.x0;", "return x0 == tile.x0;"),
         ("index", "return picture == tile.picture && x0 == tile.x0;", "return picture == tile.picture;"),
         ("constant", "taps <= 4 ? taps : taps <= 6 ? 6", "taps <= 6 ? 4"),

@@ -90,7 +90,7 @@ std::optional<RowFiller::Decoded> RowFiller::decode_sample(int64_t sample, const
     if (thread.on_device != nullptr)
       if (const auto view = read_view(*thread.on_device, raw, augment, key, limits_, scratch_bytes()))
         return Decoded{*view, label_of(raw, sample), {}, true};
-    Rows rows;
+    PixelRows rows;
     if (const auto view = view_in_place(raw, augment, key, limits_, rows, name))
       return Decoded{*view, label_of(raw, sample), rows};
     const View view = decode_view(raw, augment, key, limits_, thread.scratch, name);

@@ -49,7 +49,7 @@ private:
   struct Decoded {
     View view;
     int32_t label;
-    Rows rows;               // of its pixels
+    PixelRows rows;          // of its pixels
     bool on_device = false;  // instead: read by the thread's device decoder
   };
 

@@ -55,7 +55,7 @@ View view_of(const SampleRecord& record, const Region& region) {
   return view;
 }
 
-void copy_rows(const Rows& from, uint8_t* to) {
+void copy_rows(const PixelRows& from, uint8_t* to) {
   for (int64_t i = 0; i < from.count; ++i) std::copy_n(from.first + i * from.stride, from.bytes, to + i * from.bytes);
 }
 
@@ -72,7 +72,7 @@ View decode_view(const RawSample& sample, const AugmentOptions& options, const V
 }
 
 std::optional<View> view_in_place(const RawSample& sample, const AugmentOptions& options, const ViewKey& key,
-                                  const DecodeLimits& limits, Rows& rows, const std::string& name) {
+                                  const DecodeLimits& limits, PixelRows& rows, const std::string& name) {
   if (sample.kept.empty() || !is_shown_as_is(sample, limits, name)) return std::nullopt;
   const SampleRecord record =
       make_record(options, sample.height, sample.width, sample.channels, key.seed, key.epoch, key.sample);

@@ -17,12 +17,12 @@ struct View {
   int64_t bytes = 0;    // of these
 };
 
-// Rows of bytes that lie somewhere.
-struct Rows {
+// PixelRows of bytes that lie somewhere.
+struct PixelRows {
   const uint8_t* first = nullptr;
   int64_t count = 0, bytes = 0, stride = 0;  // of each row; from one row to the next
 };
-void copy_rows(const Rows& from, uint8_t* to);
+void copy_rows(const PixelRows& from, uint8_t* to);
 
 // Which numbers are drawn.
 struct ViewKey {
@@ -44,6 +44,6 @@ View decode_view(const RawSample& sample, const AugmentOptions& options, const V
 // The same of pixels that are shown as they are and that the data set has in memory (RawSample::kept): `rows` are those
 // that decode_view() would write. None for all other samples.
 std::optional<View> view_in_place(const RawSample& sample, const AugmentOptions& options, const ViewKey& key,
-                                  const DecodeLimits& limits, Rows& rows, const std::string& name);
+                                  const DecodeLimits& limits, PixelRows& rows, const std::string& name);
 
 }  // namespace convolt

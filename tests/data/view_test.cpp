@@ -106,7 +106,7 @@ TEST(ViewInPlace, IsWhatDecodingWrites) {
       const ViewKey key{kSeed, epoch, 9};
       std::vector<uint8_t> decoded(pixels.size()), copied(pixels.size());
       const View view = decode_view(sample, o, key, {}, decoded, "sample");
-      Rows rows;
+      PixelRows rows;
       const std::optional<View> in_place = view_in_place(sample, o, key, {}, rows, "sample");
       ASSERT_TRUE(in_place);
       copy_rows(rows, copied.data());
@@ -125,7 +125,7 @@ TEST(ViewInPlace, IsNotWhereSomethingIsLeftToDo) {
   const AugmentOptions o = options_of(AugmentOptions::Geometry::random_resized_crop, 0);
   std::vector<uint8_t> pixels(12);
   RawSample sample{.height = 2, .width = 2, .channels = 3};
-  Rows rows;
+  PixelRows rows;
   sample.bytes = pixels;  // they end with the sample
   EXPECT_FALSE(view_in_place(sample, o, {}, {}, rows, "sample"));
   sample.kept = pixels;

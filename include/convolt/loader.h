@@ -57,7 +57,7 @@ struct LoaderOptions {
   double max_decode_seconds = 2;         // of processor time; a sample that took longer is a bad picture from then on
   int slots = 3;                         // batches in flight, at least 2
   // Bytes of host memory that batches in flight and decode threads may take, 0: any number. Where `slots` of them do
-  // not fit there are fewer, at least 2. A resident set takes its own.
+  // not fit there are fewer, at least 2. A resident set and nvJPEG take their own.
   int64_t memory = 0;
   bool resident = false;   // all pictures are decoded before the first batch and stay in device memory
   AugmentOptions augment;  // what records tell the device to do; its `height` and `width` set decode.max_side

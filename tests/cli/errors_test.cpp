@@ -185,6 +185,9 @@ const Case kCases[] = {
     {"verify --data-path @shapes --max-pixels 0", 2, "--max-pixels: expected at least 1, found 0"},
     {"bench loader", 2, "--data-path is required"},
     {"bench loader --data-path @shapes -j 0", 2, "expected whole numbers from 1, found 0"},
+    {"bench loader --data-path @shapes -b 4 --loader-memory 1K", 2, "two batches of 4 pictures take"},
+    {"train --data-path @shapes --model resnet20 -b 4 -q --loader-memory 1K", 2, "two batches of 4 pictures take"},
+    {"train --data-path @shapes --loader-memory 1Q", 2, "--loader-memory: expected a size such as"},
     {"bench loader --data-path @missing", 3, "no such file or folder"},
     {"bench roofline --out @r.jpg", 2, "r.jpg': expected a name that ends in .png"},
 };

@@ -21,7 +21,10 @@ public:
     do {
       if (count == fields.size()) fields.emplace_back();
       std::string& field = fields[count++];  // whose memory is used again
-      text_.starts_with('"') ? quoted(field) : plain(field);
+      if (text_.starts_with('"'))
+        quoted(field);
+      else
+        plain(field);
     } while (take(separator_));
     fields.resize(count);
     take('\r');

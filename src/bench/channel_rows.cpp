@@ -6,8 +6,6 @@
 namespace convolt::bench {
 namespace {
 
-int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
-
 // As in a concatenation: the first half of the channels of y.
 Work make_copy(Operands& o) {
   const Tensor x = o.read(o.pictures(56, 64)), y = o.uncounted(o.dtype(), {x.shape[0], 56, 56, 128});

@@ -8,6 +8,9 @@
 
 namespace convolt::bench {
 
+// Of a tensor whose last dimension is channels.
+inline int64_t rows_of(const Tensor& x) { return x.elements() / x.shape[-1]; }
+
 // Operands of one kernel call. Each counts towards the row's bytes once for each time that it must be read or written;
 // scratch and what is as small as a row of channels do not count.
 class Operands {

@@ -47,7 +47,7 @@ private:
   const ConvDesc desc_;
 };
 
-bool fits(const ConvDesc& d) {
+bool fits_pointwise(const ConvDesc& d) {
   const ConvGeometry& g = d.geometry;
   const bool finishes = d.pass == ConvPass::fprop ? d.epilogue == ConvEpilogue::stats
                         : d.pass == ConvPass::dgrad
@@ -82,7 +82,7 @@ bool is_worth_it(const ConvDesc& d, const DeviceRates& rates) {
 
 std::vector<std::unique_ptr<ConvKernel>> pointwise_candidates(const ConvDesc& desc, const DeviceRates& rates) {
   std::vector<std::unique_ptr<ConvKernel>> found;
-  if (fits(desc) && is_worth_it(desc, rates)) found.push_back(std::make_unique<PointwiseKernel>(desc));
+  if (fits_pointwise(desc) && is_worth_it(desc, rates)) found.push_back(std::make_unique<PointwiseKernel>(desc));
   return found;
 }
 

@@ -377,7 +377,7 @@ bool gains(const ConvDesc& d) {
   return 2 * 9 * p.n * p.height * p.width >= 3 * products(d, tile_of(d));
 }
 
-bool fits(const ConvDesc& d) {
+bool fits_winograd(const ConvDesc& d) {
   const ConvGeometry& g = d.geometry;
   const bool known =
       d.epilogue == ConvEpilogue::none ||
@@ -407,7 +407,7 @@ bool winograd_is_quicker(const ConvDesc& desc, const std::string& library) {
 const Code& winograd_code() { return __builtin_cpu_supports("avx512f") ? kAvx512 : kAvx2; }
 
 std::unique_ptr<ConvKernel> make_winograd(const ConvDesc& desc, int threads, const Code& code) {
-  if (!fits(desc)) return nullptr;
+  if (!fits_winograd(desc)) return nullptr;
   if (desc.pass == ConvPass::wgrad) return std::make_unique<WeightGradient>(desc, threads, code);
   return std::make_unique<Correlation>(desc, threads, code);
 }

@@ -13,19 +13,19 @@ namespace fs = std::filesystem;
 
 constexpr int kSide = 32, kPlane = kSide * kSide;
 
-struct Form {
+struct CifarForm {
   std::string_view name;
   int labels;  // bytes before the planes; the last is the label
   int classes;
   std::string_view class_names;  // file beside the records
   int record() const { return labels + 3 * kPlane; }
 };
-constexpr Form kCifar10{"CIFAR-10", 1, 10, "batches.meta.txt"};
-constexpr Form kCifar100{"CIFAR-100", 2, 100, "fine_label_names.txt"};
+constexpr CifarForm kCifar10{"CIFAR-10", 1, 10, "batches.meta.txt"};
+constexpr CifarForm kCifar100{"CIFAR-100", 2, 100, "fine_label_names.txt"};
 
 class Cifar final : public Dataset {
 public:
-  Cifar(const Form& form, const std::vector<fs::path>& paths) : form_(form) {
+  Cifar(const CifarForm& form, const std::vector<fs::path>& paths) : form_(form) {
     for (const fs::path& path : paths) add_file(path);
     if (labels_.empty()) throw DataError(paths.front().string() + ": has no records");
     read_class_names(paths.front().parent_path() / form_.class_names);
@@ -101,7 +101,7 @@ private:
     for (int c = 0; c < form_.classes; ++c) class_names_.push_back(std::to_string(c));
   }
 
-  const Form form_;
+  const CifarForm form_;
   std::vector<uint8_t> labels_;
   std::vector<Batch> batches_;
 };

@@ -21,10 +21,10 @@ int on_read(GifFileType* gif, GifByteType* into, int count) {
   return static_cast<int>(got);
 }
 
-struct Close {
+struct CloseGif {
   void operator()(GifFileType* gif) const { DGifCloseFile(gif, nullptr); }
 };
-using Gif = std::unique_ptr<GifFileType, Close>;
+using Gif = std::unique_ptr<GifFileType, CloseGif>;
 
 [[noreturn]] void refuse(int error) {
   const char* const reason = GifErrorString(error);

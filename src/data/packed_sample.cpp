@@ -16,17 +16,17 @@ namespace {
 constexpr int kJpegQuality = 95;
 
 // Height, width and channels as decode() would make them, and whether it is a JPEG.
-struct Kind {
+struct SampleKind {
   PictureSize size;
   bool jpeg = false;
 };
 
 // Nothing for a file that is no picture.
-std::optional<Kind> kind_of(const RawSample& sample) {
-  if (sample.height != 0) return Kind{decoded_size(sample, {})};
+std::optional<SampleKind> kind_of(const RawSample& sample) {
+  if (sample.height != 0) return SampleKind{decoded_size(sample, {})};
   try {
     const PictureHeader header = read_picture_header(sample.content());
-    return Kind{{header.height, header.width}, header.format == PictureFormat::jpeg};
+    return SampleKind{{header.height, header.width}, header.format == PictureFormat::jpeg};
   } catch (const DataError&) {
     return std::nullopt;
   }
@@ -78,7 +78,7 @@ RawSample jpeg_of(RawSample pixels) {
 
 // What is stored of a sample, and how large that is; 0 x 0 for a file that is no picture.
 std::pair<RawSample, PictureSize> stored(RawSample sample, const PackOptions& options, const std::string& name) {
-  const std::optional<Kind> kind = kind_of(sample);
+  const std::optional<SampleKind> kind = kind_of(sample);
   const bool as_it_is = options.as == PackAs::files && options.max_side == 0;
   if (!kind) {
     if (!as_it_is) read_picture_header(sample.content());  // throws the reason

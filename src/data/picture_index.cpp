@@ -15,19 +15,19 @@ namespace {
 static_assert(sizeof(IndexHeader) == 88 && sizeof(IndexedFolder) == 24 && sizeof(IndexedFile) == 40 &&
               sizeof(IndexedMember) == 48);
 
-using Bytes = std::span<const uint8_t>;
+using ByteSpan = std::span<const uint8_t>;
 constexpr std::array<size_t, 4> kItemBytes{sizeof(IndexedFolder), sizeof(IndexedFile), sizeof(IndexedMember), 1};
 
 struct Sections {
   IndexHeader header;
-  std::array<Bytes, 4> parts;
+  std::array<ByteSpan, 4> parts;
 };
 
 // The parts of a file. False where the sizes do not fit.
-bool divide(Bytes bytes, Sections& s) {
+bool divide(ByteSpan bytes, Sections& s) {
   if (bytes.size() < sizeof(IndexHeader)) return false;
   std::memcpy(&s.header, bytes.data(), sizeof s.header);
-  Bytes rest = bytes.subspan(sizeof s.header);
+  ByteSpan rest = bytes.subspan(sizeof s.header);
   for (size_t k = 0; k < kItemBytes.size(); ++k) {
     if (s.header.items[k] > rest.size() / kItemBytes[k]) return false;
     s.parts[k] = rest.first(s.header.items[k] * kItemBytes[k]);
@@ -48,12 +48,12 @@ bool hashes_fit(const Sections& s) {
 }
 
 template <class T>
-std::span<const T> items(Bytes part) {
+std::span<const T> items(ByteSpan part) {
   return {reinterpret_cast<const T*>(part.data()), part.size() / sizeof(T)};
 }
 
 template <class T>
-Bytes part_of(std::span<const T> items) {
+ByteSpan part_of(std::span<const T> items) {
   return {reinterpret_cast<const uint8_t*>(items.data()), items.size_bytes()};
 }
 
@@ -73,7 +73,7 @@ PictureIndex::PictureIndex(Parts parts) {
   owner_ = kept;
 }
 
-PictureIndex PictureIndex::parse(Bytes bytes, const std::string& path) {
+PictureIndex PictureIndex::parse(ByteSpan bytes, const std::string& path) {
   Sections s;
   if (!divide(bytes, s) || s.header.magic != kIndexMagic || s.header.version != kIndexVersion || !hashes_fit(s))
     throw FormatError(path + ": is no index of this version that is whole");
@@ -100,7 +100,7 @@ void PictureIndex::write(const std::string& path) const {
   set_hashes(s);
   AtomicFile file(path);
   file.write(std::as_bytes(bytes_of(s.header)));
-  for (const Bytes part : s.parts) file.write(std::as_bytes(part));
+  for (const ByteSpan part : s.parts) file.write(std::as_bytes(part));
   file.commit();
 }
 

@@ -21,9 +21,9 @@ namespace fs = std::filesystem;
 using Kind = ArchiveMember::Kind;
 
 // What libarchive reads of one file, through the decompressors that it has built in and no others.
-class Stream {
+class TarStream {
 public:
-  Stream(const fs::path& path, const InputFile& file, int (*support_format)(archive*))
+  TarStream(const fs::path& path, const InputFile& file, int (*support_format)(archive*))
       : path_(path.string()), file_(file), bytes_(file.bytes()), buffer_(1 << 14), archive_(archive_read_new()) {
     if (!archive_) throw std::bad_alloc();
     support_format(get());
@@ -71,7 +71,7 @@ private:
   };
 
   static la_ssize_t read(archive* a, void* self, const void** buffer) {
-    auto& s = *static_cast<Stream*>(self);
+    auto& s = *static_cast<TarStream*>(self);
     try {
       const size_t got = s.file_.read(s.at_, s.buffer_);
       s.at_ += static_cast<int64_t>(got);
@@ -84,7 +84,7 @@ private:
     }
   }
   static la_int64_t skip(archive*, void* self, la_int64_t request) {
-    auto& s = *static_cast<Stream*>(self);
+    auto& s = *static_cast<TarStream*>(self);
     const int64_t count = std::clamp<int64_t>(request, 0, std::max<int64_t>(s.bytes_ - s.at_, 0));
     s.at_ += count;
     return count;
@@ -99,9 +99,9 @@ private:
 };
 
 // The members of a tar, in the order of the file, with where their bytes lie in it once it is unpacked.
-class Listing {
+class MemberListing {
 public:
-  explicit Listing(Stream& stream) : stream_(stream) {
+  explicit MemberListing(TarStream& stream) : stream_(stream) {
     for (archive_entry* entry = nullptr; stream.next(entry);) {
       check_last();
       add(entry);
@@ -163,7 +163,7 @@ private:
     return label_in(member.name, text);
   }
 
-  Stream& stream_;
+  TarStream& stream_;
   std::unordered_map<std::string, size_t> by_name_;
   bool awaiting_end_ = false;
 };
@@ -171,8 +171,8 @@ private:
 class Tar final : public Archive {
 public:
   Tar(const fs::path& path, KnownMembers known) : Archive(path), file_(path) {
-    Stream stream(path, file_, archive_read_support_format_tar);
-    members_ = known ? std::move(*known) : std::move(Listing(stream).members);
+    TarStream stream(path, file_, archive_read_support_format_tar);
+    members_ = known ? std::move(*known) : std::move(MemberListing(stream).members);
     compressed_ = archive_filter_count(stream.get()) > 1;
   }
 
@@ -225,7 +225,7 @@ std::pair<Descriptor, fs::path> nameless_file() {
 
 InputFile unpack_tar(const fs::path& path, int64_t limit) {
   const InputFile packed(path);
-  Stream stream(path, packed, archive_read_support_format_raw);
+  TarStream stream(path, packed, archive_read_support_format_raw);
   auto [file, folder] = nameless_file();
   int64_t written = 0;
   archive_entry* entry = nullptr;
@@ -259,7 +259,7 @@ bool is_tar(const fs::path& path) {
   const std::string_view begin(head.data(), got);
   if (std::any_of(kCompressed.begin(), kCompressed.end(), [&](auto magic) { return begin.starts_with(magic); })) {
     try {
-      Stream stream(path, file, archive_read_support_format_raw);
+      TarStream stream(path, file, archive_read_support_format_raw);
       archive_entry* entry = nullptr;
       got = stream.next(entry) ? stream.data(head) : 0;
     } catch (const FormatError&) {  // another compressed file, or a broken one: only its name tells

@@ -18,7 +18,7 @@ using Kind = ArchiveMember::Kind;
 struct Discard {
   void operator()(zip_t* zip) const { zip_discard(zip); }
 };
-struct Close {
+struct CloseFile {
   void operator()(zip_file_t* file) const { zip_fclose(file); }
 };
 using Handle = std::unique_ptr<zip_t, Discard>;
@@ -113,7 +113,7 @@ private:
   }
 
   std::string name_;
-  std::unique_ptr<zip_file_t, Close> file_;
+  std::unique_ptr<zip_file_t, CloseFile> file_;
 };
 
 class Zip final : public Archive {

@@ -15,7 +15,7 @@ namespace convolt {
 namespace {
 
 constexpr int64_t kAlign = 512;  // so that the 16-bit copies, at half the offset, start on 256 bytes too
-int64_t padded(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 // Box-Muller on the numbers of one counter: a pure function of (seed, parameter, element).
 float standard_normal(const Philox4& r) {
@@ -108,7 +108,7 @@ Params::Params(Context& context, const Graph& graph) : context_(&context), specs
     for (size_t i = 0; i < specs_.size(); ++i)
       if (specs_[i].trainable == trainable) {
         offsets_[i] = bytes;
-        bytes += padded(specs_[i].shape.elements() * 4);
+        bytes += aligned(specs_[i].shape.elements() * 4);
       }
     if (trainable) trainable_bytes_ = bytes;
   }

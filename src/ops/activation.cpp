@@ -5,6 +5,7 @@
 
 #include "convolt/layers.h"
 #include "graph/layer.h"
+#include "ops/shared.h"
 
 namespace convolt {
 namespace {
@@ -65,7 +66,6 @@ const LayerDef kDropout{.kind = "dropout",
                         .elementwise = true,
                         .attributes = dropout_attributes};
 
-std::vector<TensorType> as_first(const Op& op, const Program& p) { return {{p[op.in[0]].dtype, p[op.in[0]].shape}}; }
 Act act(const Op& op) { return std::get<ActAttrs>(op.attrs).act; }
 
 Launch bind_dropout(const Op& op, const Binding& b) {

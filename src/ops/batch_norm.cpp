@@ -7,11 +7,10 @@
 #include "convolt/layers.h"
 #include "graph/cost.h"
 #include "graph/layer.h"
+#include "ops/shared.h"
 
 namespace convolt {
 namespace {
-
-int64_t rows_of(const Shape& s) { return s.elements() / s[-1]; }
 
 Shape bn_shape(const Layer&, const std::vector<Shape>& inputs) { return inputs[0]; }
 
@@ -50,8 +49,6 @@ Attributes bn_attributes(std::any& any) {
 }
 const LayerDef kBatchNorm{
     .kind = "batch_norm", .shape = bn_shape, .params = bn_params, .lower = lower_bn, .attributes = bn_attributes};
-
-const BnAttrs& bn(const Op& op) { return std::get<BnAttrs>(op.attrs); }
 
 // bn_apply reads (x, coef, residual); its gradient computes the activation's input from x again, or reads y after a
 // residual.

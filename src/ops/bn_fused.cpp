@@ -3,12 +3,11 @@
 #include "block_end.h"
 #include "bn_pool.h"
 #include "graph/op.h"
+#include "ops/shared.h"
 
 namespace convolt {
 namespace {
 
-const BnAttrs& bn(const Op& op) { return std::get<BnAttrs>(op.attrs); }
-int64_t rows_of(const Shape& s) { return s.elements() / s[-1]; }
 TensorType type_of(const ValueInfo& v) { return {v.dtype, v.shape}; }
 TensorType per_channel(const Shape& s) { return {DType::f32, {s[-1]}}; }
 
@@ -51,8 +50,6 @@ Launch bind_pair(const Op& op, const Binding& b) {
                       .dx = b.out(op, k)};
   return [args](Stream s) { batch_norm_pair_backward(s, args); };
 }
-
-const PoolWindow& window(const Op& op) { return std::get<PoolAttrs>(op.attrs).window; }
 
 // (dy, index, x, coef [, dgamma, dbeta])
 // Inputs (dy, index, x, coef, dgamma, dbeta, dy2); the last three kNoValue where they are not wanted.

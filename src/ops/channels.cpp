@@ -9,11 +9,11 @@
 #include "graph/cost.h"
 #include "graph/layer.h"
 #include "graph/layer_attributes.h"
+#include "ops/shared.h"
 
 namespace convolt {
 namespace {
 
-int64_t rows_of(const Shape& s) { return s.elements() / s[-1]; }
 Shape with_channels(Shape s, int64_t channels) {
   s.set(-1, channels);
   return s;
@@ -177,8 +177,6 @@ const LayerDef kLayerScale{.kind = "layer_scale",
 // Ops.
 
 const std::vector<int64_t>& parts_of(const Op& op) { return std::get<PartsAttrs>(op.attrs).channels; }
-std::vector<TensorType> preset(const Op&, const Program&) { return {}; }
-std::vector<TensorType> as_first(const Op& op, const Program& p) { return {{p[op.in[0]].dtype, p[op.in[0]].shape}}; }
 
 // One of several ranges of channels that are copied one after the other.
 struct Part {

@@ -8,6 +8,7 @@
 #include "graph/cost.h"
 #include "graph/op.h"
 #include "ops/gradient_of_sums.h"
+#include "ops/shared.h"
 
 namespace convolt {
 
@@ -26,8 +27,6 @@ ValueId gradient_of_sums(const Op& op, ConvEpilogue epilogue, GradientBuilder& b
 namespace {
 
 const ConvDesc& conv(const Op& op) { return std::get<ConvAttrs>(op.attrs).desc; }
-
-int64_t rows_of(const Shape& s) { return s.elements() / s[-1]; }
 
 // Operands, kNoValue where a fusion has no use for one:
 // fprop (x, w, bias, low) -> (y, sums); dgrad (dy, w, x, coef, gamma, beta, dy2, mask, x2, coef2) -> (dx, dgamma,

@@ -51,13 +51,13 @@ bool sums(const LinearDesc& d) {
 Shape swept(const LinearDesc& d) { return {d.rows, d.pass == ConvPass::dgrad ? d.in : d.out}; }
 
 // The scratch of a composed op: offsets behind the kernel's workspace, and the end.
-struct Composed {
+struct ComposedLinear {
   int64_t sums = 0, partials = 0, bytes = 0;
 };
-Composed composed_scratch(const Op& op) {
+ComposedLinear linear_scratch(const Op& op) {
   const LinearDesc& d = lin(op);
   const auto aligned = [](int64_t n) { return (n + 255) / 256 * 256; };
-  Composed c;
+  ComposedLinear c;
   c.sums = c.partials = c.bytes = aligned(op.kernel ? op.kernel->workspace_bytes() : 0);
   if (!sums(d)) return c;
   if (d.dtype != DType::f32) c.partials += aligned(4 * swept(d)[1]);
@@ -66,9 +66,9 @@ Composed composed_scratch(const Op& op) {
 }
 
 // The epilogue as plain kernels behind the product.
-Launch compose(const Op& op, const Binding& b) {
+Launch compose_linear(const Op& op, const Binding& b) {
   const LinearDesc& d = lin(op);
-  const Composed place = composed_scratch(op);
+  const ComposedLinear place = linear_scratch(op);
   auto* scratch = static_cast<char*>(b.scratch(op));
   const ConvArgs args = args_of(op, b);
   const Tensor result{d.dtype, swept(d), d.pass == ConvPass::dgrad ? args.x : args.y};
@@ -91,7 +91,7 @@ int launches(const Op& op) {
 }
 
 Launch bind_product(const Op& op, const Binding& b) {
-  if (op.composed) return compose(op, b);
+  if (op.composed) return compose_linear(op, b);
   return [kernel = op.kernel, args = args_of(op, b)](Stream s) { kernel->run(s, args); };
 }
 
@@ -108,7 +108,7 @@ int64_t product_bytes(const Op& op, const Program& p) {
 }
 int64_t flops(const Op& op, const Program&) { return 2 * lin(op).rows * lin(op).in * lin(op).out; }
 int64_t workspace(const Op& op, const Program&) {
-  if (op.composed) return composed_scratch(op).bytes;
+  if (op.composed) return linear_scratch(op).bytes;
   return op.kernel ? op.kernel->workspace_bytes() : 0;
 }
 

@@ -10,13 +10,10 @@
 #include "graph/cost.h"
 #include "graph/layer.h"
 #include "graph/layer_attributes.h"
+#include "ops/shared.h"
 
 namespace convolt {
 namespace {
-
-void expect_picture(const Layer& layer, const Shape& in) {
-  if (in.rank() != 3) layer_error(layer, "expected a picture [H, W, C], found " + in.to_string());
-}
 
 PoolWindow window_of(const PoolOptions& o) {
   return {o.kernel.h, o.kernel.w, o.stride.h, o.stride.w, o.padding, o.ceil_mode, o.count_include_pad};
@@ -86,7 +83,7 @@ Shape flatten_shape(const Layer&, const std::vector<Shape>& inputs) { return {in
 const LayerDef kFlatten{"flatten", flatten_shape, nullptr,
                         [](LoweringContext& c) { return c.emit(ops::flatten, {c.inputs[0]}, {})[0]; }};
 
-Shape slice_shape(const Layer& layer, const std::vector<Shape>& inputs) {
+Shape slice_pad_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const auto& a = std::any_cast<const SliceLayer&>(layer.attributes);
   const Shape& in = inputs[0];
   expect_picture(layer, in);
@@ -95,7 +92,7 @@ Shape slice_shape(const Layer& layer, const std::vector<Shape>& inputs) {
                                    in[2], a.before, a.channels, a.stride));
   return {(in[0] + a.stride - 1) / a.stride, (in[1] + a.stride - 1) / a.stride, a.channels};
 }
-ValueId lower_slice(LoweringContext& c) {
+ValueId lower_slice_pad(LoweringContext& c) {
   const auto& a = std::any_cast<const SliceLayer&>(c.layer.attributes);
   Op op{.def = &ops::slice_pad,
         .in = {c.inputs[0]},
@@ -110,14 +107,13 @@ ValueId lower_slice(LoweringContext& c) {
   c.program.step.push_back(std::move(op));
   return y;
 }
-Attributes slice_attributes(std::any& any) {
+Attributes slice_pad_attributes(std::any& any) {
   auto& a = attributes_as<SliceLayer>(any);
   return {{"stride", &a.stride}, {"channels", &a.channels}, {"channels_before", &a.before}};
 }
 const LayerDef kSlicePad{
-    .kind = "slice_pad", .shape = slice_shape, .lower = lower_slice, .attributes = slice_attributes};
+    .kind = "slice_pad", .shape = slice_pad_shape, .lower = lower_slice_pad, .attributes = slice_pad_attributes};
 
-const PoolWindow& window(const Op& op) { return std::get<PoolAttrs>(op.attrs).window; }
 TensorType pooled(const Op& op, const Program& p) { return {p[op.in[0]].dtype, window(op).pooled(p[op.in[0]].shape)}; }
 
 // The gradient op has the type of the forward op's input, which it takes as an operand for its extents alone.
@@ -132,7 +128,6 @@ void gradient_with_input(const Op& op, GradientBuilder& b) {
   b.emit(std::move(g), "");
   b.flow(op.in[0], dx);
 }
-std::vector<TensorType> preset(const Op&, const Program&) { return {}; }
 
 // Of the picture only what windows reach.
 int64_t pool_bytes(const Op& op, const Program& p) {

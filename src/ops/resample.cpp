@@ -8,13 +8,10 @@
 #include "graph/cost.h"
 #include "graph/layer.h"
 #include "graph/layer_attributes.h"
+#include "ops/shared.h"
 
 namespace convolt {
 namespace {
-
-void expect_picture(const Layer& layer, const Shape& in) {
-  if (in.rank() != 3) layer_error(layer, "expected a picture [H, W, C], found " + in.to_string());
-}
 
 Shape pad_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const Padding& p = std::any_cast<const PadLayer&>(layer.attributes).padding;
@@ -59,7 +56,6 @@ const LayerDef kUpsample{
 
 const PadAttrs& pad_of(const Op& op) { return std::get<PadAttrs>(op.attrs); }
 const ResampleAttrs& resample_of(const Op& op) { return std::get<ResampleAttrs>(op.attrs); }
-std::vector<TensorType> preset(const Op&, const Program&) { return {}; }
 
 // Of rows and columns that both pictures have, x may have more on either side.
 int64_t shift_bytes(const Op& op, const Program& p, int down, int right) {

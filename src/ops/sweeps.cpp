@@ -6,12 +6,11 @@
 #include "channels.h"
 #include "graph/op.h"
 #include "norm.h"
+#include "ops/shared.h"
 
 namespace convolt {
 namespace {
 
-int64_t rows_of(const Shape& s) { return s.elements() / s[-1]; }
-std::vector<TensorType> as_first(const Op& op, const Program& p) { return {{p[op.in[0]].dtype, p[op.in[0]].shape}}; }
 // A gradient as the first operand and sums by channel, by the outputs that there are.
 std::vector<TensorType> with_sums(const Op& op, const Program& p, size_t sums) {
   std::vector<TensorType> out = as_first(op, p);

@@ -6,12 +6,11 @@
 #include "graph/optimizer_tables.h"
 #include "loss.h"
 #include "mix.h"
+#include "ops/shared.h"
 #include "optimizer.h"
 
 namespace convolt {
 namespace {
-
-std::vector<TensorType> preset(const Op&, const Program&) { return {}; }
 
 const AugmentOptions& augmentation(const Op& op) { return std::get<AugmentAttrs>(op.attrs).options; }
 

@@ -65,10 +65,6 @@ std::vector<ConvGeometry> grouped_geometries() {
   return all;
 }
 
-std::string name_of_pass(ConvPass pass) {
-  return pass == ConvPass::fprop ? "fprop" : pass == ConvPass::dgrad ? "dgrad" : "wgrad";
-}
-
 Values reference_of(const ConvDesc& d, const Values& x, const Values& w, const Values& y) {
   if (d.pass == ConvPass::fprop) return reference::conv_fprop(d.geometry, x, w, nullptr);
   if (d.pass == ConvPass::dgrad) return reference::conv_dgrad(d.geometry, y, w);

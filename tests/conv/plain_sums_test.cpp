@@ -16,7 +16,7 @@ namespace {
 
 using Values = std::vector<double>;
 
-std::vector<ConvGeometry> geometries() {
+std::vector<ConvGeometry> plain_geometries() {
   return {{.n = 2, .in_h = 7, .in_w = 9, .in_c = 16, .out_c = 32, .kernel_h = 3, .kernel_w = 3, .pad = 1},
           {.n = 3,
            .in_h = 17,
@@ -73,7 +73,7 @@ Values expected(const ConvDesc& d, const PlainSums& sums) {
 }
 
 TEST(PlainSums, AreTheReferences) {
-  for (const ConvGeometry& g : geometries())
+  for (const ConvGeometry& g : plain_geometries())
     for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad, ConvPass::wgrad}) {
       SCOPED_TRACE(g.to_string());
       ConvDesc desc{.pass = pass, .geometry = g, .dtype = DType::bf16};
@@ -87,7 +87,7 @@ TEST(PlainSums, AreTheReferences) {
 
 // Behind relu of a batch norm, and through it backwards.
 TEST(PlainSums, KnowFusions) {
-  for (const ConvGeometry& g : geometries())
+  for (const ConvGeometry& g : plain_geometries())
     for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad, ConvPass::wgrad}) {
       SCOPED_TRACE(g.to_string());
       ConvDesc desc{.pass = pass, .geometry = g, .dtype = DType::f16};
@@ -129,7 +129,7 @@ TEST(PlainSums, KnowFusions) {
 
 // Another gradient is added to it, and bits of the element's own gate what comes of them.
 TEST(PlainSums, KnowJoins) {
-  for (const ConvGeometry& g : geometries()) {
+  for (const ConvGeometry& g : plain_geometries()) {
     const ConvDesc desc{.pass = ConvPass::dgrad, .geometry = g, .dtype = DType::f16, .epilogue = ConvEpilogue::join};
     ASSERT_TRUE(PlainSums::known(desc));
     const PlainSums sums(desc);
@@ -147,7 +147,7 @@ TEST(PlainSums, KnowJoins) {
 }
 
 TEST(PlainSums, ApplyTheActivation) {
-  ConvDesc desc{.geometry = geometries()[0], .epilogue = ConvEpilogue::bias};
+  ConvDesc desc{.geometry = plain_geometries()[0], .epilogue = ConvEpilogue::bias};
   const PlainSums plain(desc);
   desc.epilogue = ConvEpilogue::bias_relu;
   const PlainSums relu(desc);
@@ -164,7 +164,7 @@ TEST(PlainSums, ApplyTheActivation) {
 }
 
 TEST(PlainSums, LookAtAllCorners) {
-  const PlainSums sums({.geometry = geometries()[0]});
+  const PlainSums sums({.geometry = plain_geometries()[0]});
   const std::vector<int64_t> places = sums.places();
   EXPECT_EQ(places.size(), 256U);
   for (const int64_t corner :
@@ -191,7 +191,7 @@ TEST(KernelTrial, LooksAtGradientsOfBiases) {
 // No kernel that there is may be taken for a wrong one: also where sums are long, and by Winograd's algorithm.
 TEST(KernelTrial, EveryKernelOfTheCpuIsRight) {
   Context& context = context_of(Device::cpu());
-  std::vector<ConvGeometry> all = geometries();
+  std::vector<ConvGeometry> all = plain_geometries();
   all.push_back({.n = 1, .in_h = 4, .in_w = 4, .in_c = 512, .out_c = 64, .kernel_h = 3, .kernel_w = 3, .pad = 1});
   all.push_back({.n = 8, .in_h = 40, .in_w = 40, .in_c = 16, .out_c = 16, .kernel_h = 3, .kernel_w = 3, .pad = 1});
   int kernels = 0;

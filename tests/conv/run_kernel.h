@@ -23,6 +23,10 @@ inline Values random_of(const Shape& shape, uint64_t seed, DType dtype) {
   return v;
 }
 
+inline std::string name_of_pass(ConvPass pass) {
+  return pass == ConvPass::fprop ? "fprop" : pass == ConvPass::dgrad ? "dgrad" : "wgrad";
+}
+
 // Memory of the kernel's own, with guards.
 struct Bytes {
   std::optional<DeviceTensor> memory;

@@ -20,15 +20,11 @@ ConvGeometry of(int64_t n, int64_t h, int64_t w, int64_t in, int64_t out, Paddin
 
 // Whole tiles and cut ones, panels of 16 and of 32 columns, one tile and several blocks of them, more threads than
 // tiles, sums shared by tiles and by channels, padding of all widths.
-std::vector<ConvGeometry> geometries() {
+std::vector<ConvGeometry> winograd_geometries() {
   return {of(1, 6, 6, 16, 16, 0),       of(2, 7, 9, 32, 48, 1),  of(1, 5, 11, 48, 32, {0, 2, 1, 0}),
           of(3, 12, 12, 16, 64, 2),     of(1, 4, 4, 16, 16, 1),  of(4, 16, 17, 16, 16, 1),
           of(2, 23, 31, 32, 16, 1),     of(1, 8, 8, 64, 128, 1), of(5, 13, 6, 16, 32, {2, 1, 0, 2}),
           of(2, 33, 65, 16, 32, {1, 0})};
-}
-
-std::string name_of_pass(ConvPass pass) {
-  return pass == ConvPass::fprop ? "fprop" : pass == ConvPass::dgrad ? "dgrad" : "wgrad";
 }
 
 struct Case {
@@ -101,7 +97,7 @@ const Problem& problem(const ConvDesc& d) {
 
 TEST_P(WinogradTest, MakesTheSumsOfEveryPass) {
   int made = 0;
-  for (const ConvGeometry& g : geometries())
+  for (const ConvGeometry& g : winograd_geometries())
     for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad, ConvPass::wgrad}) {
       const ConvDesc desc{pass, g, dtype()};
       const auto winograd = kernel(desc);
@@ -119,7 +115,7 @@ TEST_P(WinogradTest, MakesTheSumsOfEveryPass) {
 // Each sum of these passes is made by one thread in one order, however many there are.
 TEST_P(WinogradTest, NumberOfThreadsChangesNoBitButOfWeightGradients) {
   for (const ConvPass pass : {ConvPass::fprop, ConvPass::dgrad}) {
-    const ConvDesc desc{pass, geometries()[6], dtype()};
+    const ConvDesc desc{pass, winograd_geometries()[6], dtype()};
     const Problem& p = problem(desc);
     EXPECT_EQ(sums(*kernel(desc), desc, p.x, p.w, p.y),
               sums(*make_winograd(desc, 1, *GetParam().code), desc, p.x, p.w, p.y));
@@ -127,7 +123,7 @@ TEST_P(WinogradTest, NumberOfThreadsChangesNoBitButOfWeightGradients) {
 }
 
 TEST_P(WinogradTest, AddsBiasAndActivates) {
-  const ConvGeometry g = geometries()[1];
+  const ConvGeometry g = winograd_geometries()[1];
   const Values x = random_of(g.x_shape(), 1, dtype()), w = random_of(g.w_shape(), 2, dtype()),
                bias = random_values(g.out_c, 4, -2, 6), positive = absolute(bias);
   const Values raw = reference::conv_fprop(g, x, w, &bias),
@@ -146,7 +142,7 @@ TEST_P(WinogradTest, AddsBiasAndActivates) {
 
 // Of a black picture the bias alone is left, rounded to nearest, ties to even.
 TEST_P(WinogradTest, RoundsOnce) {
-  const ConvGeometry g = geometries()[1];
+  const ConvGeometry g = winograd_geometries()[1];
   const double half_place = epsilon(dtype());  // odd multiples of it lie halfway
   Values bias;
   for (int64_t k = 0; k < g.out_c; ++k) bias.push_back((k % 2 ? -1 : 1) * (1 + static_cast<double>(k) * half_place));
@@ -162,7 +158,7 @@ TEST_P(WinogradTest, RoundsOnce) {
 
 // A loss that is not finite is found by its NaN: no activation may swallow it, nor 16 bits round it to infinity.
 TEST_P(WinogradTest, LetsNansThrough) {
-  const ConvGeometry g = geometries()[1];
+  const ConvGeometry g = winograd_geometries()[1];
   Values x = random_of(g.x_shape(), 1, dtype());
   x[0] = std::numeric_limits<double>::quiet_NaN();
   const DeviceTensor dx(ctx(), dtype(), g.x_shape(), x),

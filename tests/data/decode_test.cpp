@@ -31,7 +31,7 @@ Decoded decode_bytes(const Bytes& file, const DecodeLimits& limits = {}) {
   return result;
 }
 
-std::string refusal(const Bytes& file, const DecodeLimits& limits = {}) {
+std::string decode_refusal(const Bytes& file, const DecodeLimits& limits = {}) {
   return message_of<DataError>([&] { decode_bytes(file, limits); });
 }
 
@@ -151,7 +151,7 @@ TEST(Decode, RawPixelsKeepTheirChannels) {
 }
 
 TEST(Decode, HugeHeadersAreRefusedBeforeDecoding) {
-  EXPECT_THAT(refusal(encode(".png", ramp(100, 100)), {.max_pixels = 9999}),
+  EXPECT_THAT(decode_refusal(encode(".png", ramp(100, 100)), {.max_pixels = 9999}),
               HasSubstr("sample: the picture declares 100 x 100 pixels: expected at most 9999"));
   Bytes png = encode(".png", ramp(4, 4));
   png[18] = 0x30, png[22] = 0x30;  // 12292 x 12292 in a hundred bytes
@@ -183,7 +183,8 @@ TEST(Decode, CutFilesAreBadPictures) {
     EXPECT_EQ(decode_bytes(whole).size.width, 64) << extension;
     for (const double part : {0.1, 0.3, 0.5, 0.8, 0.95, 0.99}) {
       const auto kept = static_cast<int64_t>(static_cast<double>(whole.size()) * part);
-      EXPECT_THAT(refusal(Bytes(whole.begin(), whole.begin() + kept)), StartsWith("sample: ")) << extension << part;
+      EXPECT_THAT(decode_refusal(Bytes(whole.begin(), whole.begin() + kept)), StartsWith("sample: "))
+          << extension << part;
     }
   }
   const Bytes jpeg = encode(".jpg", noise);
@@ -193,11 +194,11 @@ TEST(Decode, CutFilesAreBadPictures) {
 TEST(Decode, ChangedPngDataIsABadPicture) {
   Bytes png = encode(".png", ramp(64, 64));
   png[png.size() / 2] ^= 0x40;
-  EXPECT_THAT(refusal(png), HasSubstr("the PNG is broken"));
+  EXPECT_THAT(decode_refusal(png), HasSubstr("the PNG is broken"));
 }
 
 TEST(Decode, ATimeLimitOfNothingStopsAJpeg) {
-  EXPECT_THAT(refusal(encode(".jpg", ramp(64, 64)), {.max_seconds = -1}), HasSubstr("takes too long"));
+  EXPECT_THAT(decode_refusal(encode(".jpg", ramp(64, 64)), {.max_seconds = -1}), HasSubstr("takes too long"));
 }
 
 }  // namespace

@@ -14,6 +14,9 @@
 
 namespace convolt::test {
 
+// Each component in a scan of its own.
+inline const jpeg_scan_info kLuma{1, {0}, 0, 63, 0, 0}, kBlue{1, {1}, 0, 63, 0, 0}, kRed{1, {2}, 0, 63, 0, 0};
+
 struct JpegKind {
   std::string name;
   int horizontal = 2, vertical = 2;  // samples of the first component to one of the others

@@ -42,10 +42,6 @@ TEST(Csv, SaysWhereQuotesAreWrong) {
   EXPECT_THAT(message("a\n\"b\nc\"d\n"), HasSubstr("line 3: text follows closing quotes"));
 }
 
-std::string refusal(const std::filesystem::path& path) {
-  return message_of<DataError>([&] { open_at(path); });
-}
-
 TEST(Manifest, NamesPicturesLabelsSplitsAndWeights) {
   const TemporaryFolder folder;
   folder.write("pictures/1", {1});

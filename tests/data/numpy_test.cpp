@@ -41,10 +41,6 @@ void write_zip(const std::filesystem::path& path, const std::vector<std::pair<st
   ASSERT_EQ(zip_close(zip), 0);
 }
 
-std::string refusal(const std::filesystem::path& path) {
-  return message_of<DataError>([&] { open_at(path); });
-}
-
 TEST(NpyHeader, IsReadInEachVersionAndSpelling) {
   const auto read = [](const Bytes& file) { return read_npy_header(file, "a"); };
   const NpyHeader h = read(npy("<i8", "60000, 28, 28", {}));

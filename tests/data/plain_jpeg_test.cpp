@@ -19,8 +19,6 @@ using testing::AnyOf;
 using testing::HasSubstr;
 using testing::Not;
 
-const jpeg_scan_info kLuma{1, {0}, 0, 63, 0, 0}, kBlue{1, {1}, 0, 63, 0, 0}, kRed{1, {2}, 0, 63, 0, 0};
-
 // Where the segment with that marker begins; the first of several.
 int64_t find(const Bytes& file, uint8_t marker) {
   const Bytes both{0xFF, marker};

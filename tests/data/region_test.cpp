@@ -11,7 +11,6 @@
 namespace convolt::test {
 namespace {
 
-const jpeg_scan_info kLuma{1, {0}, 0, 63, 0, 0}, kBlue{1, {1}, 0, 63, 0, 0}, kRed{1, {2}, 0, 63, 0, 0};
 const jpeg_scan_info kRough{3, {0, 1, 2}, 0, 0, 0, 0}, kFirst{1, {0}, 1, 5, 0, 2};  // no others: libjpeg smooths these
 
 const std::vector<JpegKind> kKinds{

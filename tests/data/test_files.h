@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "convolt/dataset.h"
+#include "convolt/error.h"
 
 namespace convolt::test {
 
@@ -80,6 +81,11 @@ std::string message_of(const Call& call) {
     return error.what();
   }
   return "(nothing was thrown)";
+}
+
+// Why the data set cannot be opened.
+inline std::string refusal(const std::filesystem::path& path) {
+  return message_of<DataError>([&] { open_at(path); });
 }
 
 }  // namespace convolt::test

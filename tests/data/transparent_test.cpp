@@ -29,7 +29,7 @@ Shown show(const Bytes& file, const DecodeLimits& limits = {}) {
   decode(sample, limits, shown.pixels, "sample");
   return shown;
 }
-std::string refusal(const Bytes& file) {
+std::string refusal_of(const Bytes& file) {
   try {
     show(file);
   } catch (const DataError& error) {
@@ -69,12 +69,12 @@ TEST(Gif, WhatAPictureDoesNotCoverIsTransparent) {
 
 TEST(Gif, BrokenOnesAreBadPictures) {
   const Bytes whole = gif(3, 2, {{0, 0, 3, 2, Bytes(6, 1)}});
-  EXPECT_EQ(refusal(whole), "");
+  EXPECT_EQ(refusal_of(whole), "");
   for (size_t kept = 6; kept + 3 < whole.size(); ++kept)
-    EXPECT_NE(refusal(Bytes(whole.begin(), whole.begin() + static_cast<int64_t>(kept))), "")
+    EXPECT_NE(refusal_of(Bytes(whole.begin(), whole.begin() + static_cast<int64_t>(kept))), "")
         << kept << " of " << whole.size();
-  EXPECT_THAT(refusal(gif(3, 2, {})), HasSubstr("the GIF has no picture"));
-  EXPECT_THAT(refusal(gif(30000, 3000, {{0, 0, 1, 1, {1}}})), HasSubstr("too short for the size"));
+  EXPECT_THAT(refusal_of(gif(3, 2, {})), HasSubstr("the GIF has no picture"));
+  EXPECT_THAT(refusal_of(gif(30000, 3000, {{0, 0, 1, 1, {1}}})), HasSubstr("too short for the size"));
 }
 
 // A lossless WebP of one chunk as a frame of an animation.
@@ -103,7 +103,7 @@ TEST(WebP, OfAnAnimationTheFirstPictureIsShown) {
   for (int i = 0; i < 8; ++i) expected = expected + Bytes{10, 20, 30};
   EXPECT_EQ(show(file).pixels, expected);
   EXPECT_EQ(show(file, {.background = Background{7, 8, 9}}).pixels[0], 7);
-  EXPECT_THAT(refusal(Bytes(file.begin(), file.begin() + 80)), HasSubstr("the WebP is broken"));
+  EXPECT_THAT(refusal_of(Bytes(file.begin(), file.begin() + 80)), HasSubstr("the WebP is broken"));
 }
 
 // Every alpha over every tenth level.

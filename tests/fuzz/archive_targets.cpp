@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <iterator>
 
 #include "convolt/dataset.h"
 #include "convolt/error.h"
 #include "data/archives.h"
+#include "fuzz/demand.h"
 
 namespace convolt::test {
 namespace {
@@ -15,10 +15,6 @@ namespace {
 const TemporaryFolder& folder() {
   static const TemporaryFolder made;
   return made;
-}
-
-void demand(bool holds) {
-  if (!holds) std::abort();
 }
 
 // A part is the part of the whole; a sample that cannot be read says so.

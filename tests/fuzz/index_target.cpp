@@ -1,20 +1,16 @@
 #include "fuzz/index_target.h"
 
-#include <cstdlib>
 #include <string>
 
 #include "convolt/error.h"
 #include "data/archive_index.h"
+#include "fuzz/demand.h"
 #include "support/temp_folder.h"
 
 namespace convolt::test {
 namespace {
 
 // Not an assertion, which gtest would only count.
-void demand(bool holds) {
-  if (!holds) std::abort();
-}
-
 std::vector<uint8_t> written(PictureIndex::Parts parts) {
   const TempFolder folder;
   PictureIndex(std::move(parts)).write(folder.path("index"));

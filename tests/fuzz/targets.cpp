@@ -13,6 +13,7 @@
 #include "convolt/network_file.h"
 #include "data/packed_format.h"
 #include "fuzz/archive_targets.h"
+#include "fuzz/demand.h"
 #include "fuzz/index_target.h"
 #include "fuzz/picture_target.h"
 #include "io/config_file.h"
@@ -29,10 +30,6 @@ std::string text_of(std::span<const uint8_t> bytes) { return {bytes.begin(), byt
 
 // Where a check of the targets fails: neither an exception, which a reader may throw, nor an assertion, which gtest
 // would only count.
-void demand(bool holds) {
-  if (!holds) std::abort();
-}
-
 const TempFolder& folder() {
   static const TempFolder made;
   return made;

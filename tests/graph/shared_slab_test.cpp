@@ -8,7 +8,7 @@
 namespace convolt::test {
 namespace {
 
-constexpr int kBatch = 4, kLarge = 12, kSmall = 8;
+constexpr int kPlanBatch = 4, kLarge = 12, kSmall = 8;
 
 struct Net {
   Net() {
@@ -20,7 +20,8 @@ struct Net {
     optimizer.emplace(*params, OptimizerOptions{.momentum = 0.9F});
   }
   PlanOptions options(int side, DType dtype) {
-    return {.batch = kBatch, .dtype = dtype, .training = true, .height = side, .width = side, .optimizer = &*optimizer};
+    return {
+        .batch = kPlanBatch, .dtype = dtype, .training = true, .height = side, .width = side, .optimizer = &*optimizer};
   }
   Graph graph;
   std::optional<Params> params;
@@ -28,10 +29,10 @@ struct Net {
 };
 
 void step(Plan& plan, int number) {
-  std::vector<float> images(static_cast<size_t>(kBatch * plan.height() * plan.width() * 3));
+  std::vector<float> images(static_cast<size_t>(kPlanBatch * plan.height() * plan.width() * 3));
   for (size_t i = 0; i < images.size(); ++i) images[i] = uniform(philox(3, static_cast<uint64_t>(number), i).v[0]);
-  const int32_t labels[kBatch] = {0, 1, 2, number % 3};
-  plan.run(images.data(), labels, kBatch, number, 0.05F);
+  const int32_t labels[kPlanBatch] = {0, 1, 2, number % 3};
+  plan.run(images.data(), labels, kPlanBatch, number, 0.05F);
 }
 
 struct Outcome {
@@ -68,7 +69,7 @@ TEST(SharedSlab, TrainsToTheSameBits) {
     EXPECT_EQ(shared.weights, apart.weights) << name_of(dtype);
     EXPECT_EQ(shared.statistics, apart.statistics) << name_of(dtype);
     EXPECT_EQ(shared.meters.loss, apart.meters.loss) << name_of(dtype);
-    EXPECT_EQ(shared.meters.weight, 7 * kBatch) << "meters go on";
+    EXPECT_EQ(shared.meters.weight, 7 * kPlanBatch) << "meters go on";
     EXPECT_EQ(shared.loss_scale, dtype == DType::f16 ? 32768 : 0.5F);
   }
 }
@@ -76,9 +77,9 @@ TEST(SharedSlab, TrainsToTheSameBits) {
 // Weights that a plan folds when they have changed are folded again in memory that another has used.
 TEST(SharedSlab, EvaluationFoldsAgain) {
   Net net;
-  Plan large(net.graph, *net.params, {.batch = kBatch, .passes = Passes::none()});  // another layout
-  Plan small(net.graph, *net.params, {.batch = kBatch, .height = kSmall, .width = kSmall, .in_slab_of = &large});
-  Plan alone(net.graph, *net.params, {.batch = kBatch, .height = kSmall, .width = kSmall});
+  Plan large(net.graph, *net.params, {.batch = kPlanBatch, .passes = Passes::none()});  // another layout
+  Plan small(net.graph, *net.params, {.batch = kPlanBatch, .height = kSmall, .width = kSmall, .in_slab_of = &large});
+  Plan alone(net.graph, *net.params, {.batch = kPlanBatch, .height = kSmall, .width = kSmall});
   EXPECT_EQ(small.slab_bytes(), 0);
   step(alone, 0);
   for (int turn = 0; turn < 2; ++turn) {

@@ -19,7 +19,7 @@ using Kind = OptimizerKind;
 class OptimizerTest : public OpTest {};
 
 // Sizes around a packet and around a tile, and one of five pieces.
-const std::vector<int64_t> kSizes{1, 7, 8, 9, 2047, 2048, 2049, 9000};
+const std::vector<int64_t> kParameters{1, 7, 8, 9, 2047, 2048, 2049, 9000};
 
 // w = 1, g = 1, rate 1/8, momentum 1/2: v = 1, w = 7/8; then v = 3/2, w = 11/16.
 TEST_P(OptimizerTest, SgdByHand) {
@@ -49,9 +49,9 @@ TEST_P(OptimizerTest, AgainstReference) {
       {.kind = Kind::lamb, .rate = 0.03125, .weight_decay = 0.1, .eps = 1e-6},
       {.kind = Kind::lamb, .rate = 0.03125, .weight_decay = 0.5, .beta1 = 0.8, .beta2 = 0.95, .eps = 1e-3}};
   for (const reference::Optimizer& base : kinds) {
-    Network net(ctx(), kSizes, rule_of(base), {.gradient_dtype = dtype()});
+    Network net(ctx(), kParameters, rule_of(base), {.gradient_dtype = dtype()});
     std::vector<Vector> w, m, s;
-    for (size_t i = 0; i < kSizes.size(); ++i) {
+    for (size_t i = 0; i < kParameters.size(); ++i) {
       w.push_back(net.weights[i]->values());
       m.emplace_back(w[i].size());
       s.emplace_back(w[i].size());
@@ -66,7 +66,7 @@ TEST_P(OptimizerTest, AgainstReference) {
     for (int64_t step = 0; step < 3; ++step) {
       for (size_t i = 0; i < w.size(); ++i) {
         const auto seed = 100 * static_cast<uint64_t>(step) + i;
-        const Vector g = rounded(random_values(kSizes[i], seed, 0.1, 1), dtype());
+        const Vector g = rounded(random_values(kParameters[i], seed, 0.1, 1), dtype());
         net.gradients[i]->set(g);
         reference::Optimizer by = base;
         by.rate = static_cast<double>(net.input.learning_rate * net.table[i].rate_scale);
@@ -78,7 +78,7 @@ TEST_P(OptimizerTest, AgainstReference) {
     }
     for (size_t i = 0; i < w.size(); ++i) {
       const std::string what =
-          "kind " + std::to_string(static_cast<int>(base.kind)) + " of " + std::to_string(kSizes[i]);
+          "kind " + std::to_string(static_cast<int>(base.kind)) + " of " + std::to_string(kParameters[i]);
       expect_near(net.weights[i]->values(), w[i], 1e-6, 0, "weights, " + what);
       if (net.table[i].moments[0] != nullptr) expect_near(net.first[i]->values(), m[i], 1e-6, 1e-6, "first, " + what);
       if (net.table[i].moments[1] != nullptr) expect_near(net.second[i]->values(), s[i], 1e-6, 1e-6, "second, " + what);
@@ -141,17 +141,17 @@ TEST_P(OptimizerTest, AgainstTorchAndTimm) {
 
 TEST_P(OptimizerTest, CopiesFollowTheWeights) {
   for (const DType copy : {DType::bf16, DType::f16}) {
-    Network net(ctx(), kSizes, {}, {.gradient_dtype = dtype(), .copy_dtype = copy});
+    Network net(ctx(), kParameters, {}, {.gradient_dtype = dtype(), .copy_dtype = copy});
     net.step();
-    for (size_t i = 0; i < kSizes.size(); ++i)
-      EXPECT_EQ(net.copies[i]->values(), rounded(net.weights[i]->values(), copy)) << kSizes[i];
+    for (size_t i = 0; i < kParameters.size(); ++i)
+      EXPECT_EQ(net.copies[i]->values(), rounded(net.weights[i]->values(), copy)) << kParameters[i];
     net.check_guards();
   }
 }
 
 // average = 3/4 average + 1/4 weight, of what has no gradient too.
 TEST_P(OptimizerTest, TheAverageFollowsTheWeights) {
-  Network net(ctx(), kSizes, {.average_decay = 0.75}, {.gradient_dtype = dtype(), .average = true});
+  Network net(ctx(), kParameters, {.average_decay = 0.75}, {.gradient_dtype = dtype(), .average = true});
   net.table[3].gradient = nullptr;
   const Vector still = net.weights[3]->values();
   net.averages[3]->set(Vector(9, 1));
@@ -192,9 +192,9 @@ TEST_P(OptimizerTest, GlobalNormClipsAllTensorsAlike) {
     const reference::Optimizer by{.rate = 0.125, .momentum = 0};
     UpdateRule rule = rule_of(by);
     rule.clip_norm = static_cast<float>(largest);
-    Network net(ctx(), kSizes, rule, {.gradient_dtype = dtype()});
+    Network net(ctx(), kParameters, rule, {.gradient_dtype = dtype()});
     std::vector<Vector> g, w;
-    for (size_t i = 0; i < kSizes.size(); ++i) {
+    for (size_t i = 0; i < kParameters.size(); ++i) {
       g.push_back(net.gradients[i]->values());
       w.push_back(net.weights[i]->values());
     }
@@ -240,12 +240,12 @@ TEST_P(OptimizerTest, AdaptiveClippingTakesEachUnitByItself) {
 
 // Two micro-batches of weights 3 and 5: the update sees (3 a + 5 b) / 8, once.
 TEST_P(OptimizerTest, MicroBatchesGiveTheirWeightedMean) {
-  Network net(ctx(), kSizes, {.momentum = 0}, {.gradient_dtype = dtype(), .sums = true});
+  Network net(ctx(), kParameters, {.momentum = 0}, {.gradient_dtype = dtype(), .sums = true});
   std::vector<Vector> w, a, b;
-  for (size_t i = 0; i < kSizes.size(); ++i) {
+  for (size_t i = 0; i < kParameters.size(); ++i) {
     w.push_back(net.weights[i]->values());
     a.push_back(net.gradients[i]->values());
-    b.push_back(rounded(random_values(kSizes[i], 50 + i), dtype()));
+    b.push_back(rounded(random_values(kParameters[i], 50 + i), dtype()));
   }
   net.input.micro_batches = 2;
   net.input.weight_sum = net.input.gradient_weight = 3;

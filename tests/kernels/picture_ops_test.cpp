@@ -101,7 +101,7 @@ void expect_step(const PictureProgramme& programme, const std::vector<uint8_t>& 
   EXPECT_LE(differ, found.size() / 20 + 2) << described(step, size);
 }
 
-const Size kSizes[] = {{37, 29, 3}, {40, 32, 1}, {17, 48, 3}, {1, 1, 3}, {5, 1, 3}, {1, 7, 1}, {2, 3, 3}};
+const Size kOpPictures[] = {{37, 29, 3}, {40, 32, 1}, {17, 48, 3}, {1, 1, 3}, {5, 1, 3}, {1, 7, 1}, {2, 3, 3}};
 
 const std::vector<PictureStep> kSteps{
     {PictureOp::brightness, 0.3125F},
@@ -137,7 +137,7 @@ const std::vector<PictureStep> kSteps{
 };
 
 TEST_P(PictureOpsTest, EachOperation) {
-  for (const Size size : kSizes)
+  for (const Size size : kOpPictures)
     for (const PictureStep& step : kSteps) {
       const std::vector<uint8_t> picture = golden_picture(size.width, size.height, size.channels);
       const PictureProgramme programme = programme_of({step});

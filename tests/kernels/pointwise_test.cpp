@@ -21,8 +21,8 @@ struct Sizes {
   }
 };
 // One element and one more than a tile in each direction, several tiles across, and many for each block.
-constexpr Sizes kSizes[] = {{1, 8, 8},      {127, 40, 24},   {128, 32, 64}, {130, 72, 72},
-                            {257, 96, 136}, {300, 200, 264}, {64, 24, 128}, {77000, 8, 16}};
+constexpr Sizes kProducts[] = {{1, 8, 8},      {127, 40, 24},   {128, 32, 64}, {130, 72, 72},
+                               {257, 96, 136}, {300, 200, 264}, {64, 24, 128}, {77000, 8, 16}};
 
 class PointwiseTest : public OpTest {
 protected:
@@ -70,7 +70,7 @@ void expect_sums(const Vector& found, const Vector& expected, const Sizes& n, do
 }
 
 TEST_P(PointwiseTest, SumsWhatItStores) {
-  for (const Sizes& n : kSizes) {
+  for (const Sizes& n : kProducts) {
     const DeviceTensor x = values({n.rows, n.depth}, 1), w = values({n.channels, 1, 1, n.depth}, 2);
     const DeviceTensor y = values({n.rows, n.channels}, 3), sums = floats({2, n.channels}), partials = scratch(n, 2);
     const Vector expected = product(x.values(), w.values(), n, false);
@@ -100,7 +100,7 @@ TEST_P(PointwiseTest, JoinsGatesAndSumsTheGradient) {
                              {Gate::mask, false, false},
                              {Gate::mask, true, false},
                              {Gate::mask, true, true}})
-    for (const Sizes& n : kSizes) {
+    for (const Sizes& n : kProducts) {
       const Shape shape{n.rows, n.channels};
       const DeviceTensor dy = values({n.rows, n.depth}, 1), w = values({n.depth, 1, 1, n.channels}, 2);
       const DeviceTensor dy2 = values(shape, 3), x = values(shape, 4, 2), x2 = values(shape, 5, 2),

@@ -19,7 +19,7 @@ struct PoolCase {
   Shape shape;  // the channels are set by the test
   PoolWindow window;
 };
-const PoolCase kCases[] = {
+const PoolCase kPoolCases[] = {
     {{2, 4, 6, 0}, {}},
     {{2, 7, 5, 0}, {}},                          // floor mode leaves a row and a column out
     {{2, 7, 6, 0}, {}},                          // a row alone
@@ -42,13 +42,13 @@ const PoolCase kCases[] = {
     {{2, 6, 5, 0}, {3, 2, 2, 2, {0, 1, 1, 0}, false, false}},
     {{2, 6, 5, 0}, {3, 3, 2, 2, {0, 0, 1, 1}, true, true}},
 };
-constexpr int64_t kChannels[] = {1, 3, 8, 10, 16, 33};
+constexpr int64_t kPoolChannels[] = {1, 3, 8, 10, 16, 33};
 
 // f(shape with channels, window, what) for every case.
 template <class F>
 void for_each_case(F f) {
-  for (const PoolCase& c : kCases)
-    for (const int64_t channels : kChannels) {
+  for (const PoolCase& c : kPoolCases)
+    for (const int64_t channels : kPoolChannels) {
       Shape shape = c.shape;
       shape.set(3, channels);
       f(shape, c.window,
@@ -133,7 +133,7 @@ TEST_P(PoolTest, AvgPoolAgainstReference) {
 }
 
 TEST_P(PoolTest, GlobalAvgPool) {
-  for (const int64_t channels : kChannels)
+  for (const int64_t channels : kPoolChannels)
     for (const Shape& shape : {Shape{3, 1, 1, channels}, Shape{2, 7, 5, channels}, Shape{1, 40, 50, channels}}) {
       const Vector x = rounded(random_values(shape.elements(), 1, 0, 2), dtype());
       const Vector dy = rounded(random_values(shape[0] * channels, 2), dtype());
@@ -161,7 +161,7 @@ TEST_P(PoolTest, AdaptiveAvgPool) {
   const Case cases[] = {{6, 4, 3, 2}, {7, 10, 3, 4}, {5, 9, 1, 1}, {40, 50, 1, 1},
                         {3, 2, 7, 7}, {1, 1, 2, 3},  {5, 5, 5, 5}};
   for (const Case& c : cases)
-    for (const int64_t channels : kChannels) {
+    for (const int64_t channels : kPoolChannels) {
       const Shape shape{2, c.h, c.w, channels}, pooled{2, c.to_h, c.to_w, channels};
       const Vector x = rounded(random_values(shape.elements(), 1, 0, 2), dtype());
       const Vector dy = rounded(random_values(pooled.elements(), 2), dtype());

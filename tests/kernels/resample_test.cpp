@@ -12,11 +12,11 @@ namespace {
 using Vector = std::vector<double>;
 
 class ResampleTest : public OpTest {};
-constexpr int64_t kChannels[] = {1, 3, 8, 10, 16};
+constexpr int64_t kResampleChannels[] = {1, 3, 8, 10, 16};
 
 TEST_P(ResampleTest, BordersAndBack) {
   for (const Padding& p : {Padding(0), Padding(1), Padding(2, 0), Padding(1, 2, 3, 4), Padding(0, 0, 0, 5)})
-    for (const int64_t channels : kChannels)
+    for (const int64_t channels : kResampleChannels)
       for (const Shape& shape : {Shape{2, 3, 4, channels}, Shape{1, 1, 1, channels}}) {
         const Shape padded{shape[0], shape[1] + p.vertical(), shape[2] + p.horizontal(), channels};
         const Vector x = rounded(random_values(shape.elements(), 1), dtype());
@@ -41,7 +41,7 @@ TEST_P(ResampleTest, OtherSizesAndTheirGradients) {
   const Case cases[] = {{4, 3, 8, 6}, {8, 6, 4, 3},  {5, 7, 3, 11}, {3, 11, 5, 7},   {1, 1, 4, 5},
                         {6, 5, 1, 1}, {2, 3, 41, 2}, {41, 2, 2, 3}, {2, 3, 82, 123}, {7, 7, 7, 7}};
   for (const Case& c : cases)
-    for (const int64_t channels : kChannels)
+    for (const int64_t channels : kResampleChannels)
       for (const auto filter : {ResampleFilter::nearest, ResampleFilter::bilinear}) {
         const bool bilinear = filter == ResampleFilter::bilinear;
         const Shape shape{2, c.h, c.w, channels}, to{2, c.to_h, c.to_w, channels};

@@ -1,5 +1,7 @@
 #include "reference/conv.h"
 
+#include "reference/arrays.h"
+
 namespace convolt::reference {
 namespace {
 
@@ -23,8 +25,6 @@ void for_each_product(const ConvGeometry& g, F f) {
                   ((n * g.out_h() + oh) * g.out_w() + ow) * g.out_c + o);
             }
 }
-
-std::vector<double> zeros(const Shape& shape) { return std::vector<double>(static_cast<size_t>(shape.elements())); }
 
 ConvGeometry as_conv(const LinearDesc& d) { return {.n = d.rows, .in_c = d.in, .out_c = d.out}; }
 

@@ -2,13 +2,10 @@
 
 #include <cmath>
 
+#include "reference/arrays.h"
+
 namespace convolt::reference {
 namespace {
-
-size_t at(const Shape& s, int64_t n, int64_t h, int64_t w, int64_t c) {
-  return static_cast<size_t>(((n * s[1] + h) * s[2] + w) * s[3] + c);
-}
-std::vector<double> zeros(const Shape& s) { return std::vector<double>(static_cast<size_t>(s.elements())); }
 
 // f(index in x, index in y, position in the window) for every element of every window that lies inside the picture.
 template <class F>

@@ -3,13 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "reference/arrays.h"
+
 namespace convolt::reference {
 namespace {
-
-size_t at(const Shape& s, int64_t n, int64_t h, int64_t w, int64_t c) {
-  return static_cast<size_t>(((n * s[1] + h) * s[2] + w) * s[3] + c);
-}
-std::vector<double> zeros(const Shape& s) { return std::vector<double>(static_cast<size_t>(s.elements())); }
 
 struct Tap {
   int64_t pixel;

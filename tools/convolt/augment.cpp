@@ -31,7 +31,7 @@ struct AugmentCommand {
 };
 
 // One picture of the data set: as evaluation sees it, then as each epoch does.
-struct Row {
+struct SheetRow {
   std::string label, file;
   std::vector<cv::Mat> tiles;
 };
@@ -62,9 +62,10 @@ std::string describe(const AugmentOptions& o) {
   return parts.empty() ? "no augmentation" : fmt::format("{}", fmt::join(parts, ", "));
 }
 
-Row make_row(const AugmentCommand& c, Context& context, const Dataset& data, const Pipeline& pipeline, int64_t sample) {
+SheetRow make_row(const AugmentCommand& c, Context& context, const Dataset& data, const Pipeline& pipeline,
+                  int64_t sample) {
   const AugmentOptions &seen = pipeline.evaluation, &trained = pipeline.training;
-  Row row;
+  SheetRow row;
   row.label = class_of(data, sample);
   row.file = printable(std::filesystem::path(data.name(sample)).filename().string());
   const uint32_t first = 0;
@@ -81,9 +82,10 @@ Row make_row(const AugmentCommand& c, Context& context, const Dataset& data, con
 }
 
 // The first pictures of the order that the seed draws; those that cannot be read are named and left out.
-std::vector<Row> make_rows(const AugmentCommand& c, Context& context, const Dataset& data, const Pipeline& pipeline) {
+std::vector<SheetRow> make_rows(const AugmentCommand& c, Context& context, const Dataset& data,
+                                const Pipeline& pipeline) {
   const Permutation order(data.size(), c.seed, 0);
-  std::vector<Row> rows;
+  std::vector<SheetRow> rows;
   std::vector<BadSample> bad;
   for (int64_t i = 0; i < data.size() && static_cast<int>(rows.size()) < c.count; ++i) {
     try {
@@ -97,14 +99,13 @@ std::vector<Row> make_rows(const AugmentCommand& c, Context& context, const Data
   return rows;
 }
 
-const cv::Scalar kPaper{250, 250, 250}, kInk{40, 40, 40}, kFaint{125, 125, 125};
 constexpr int kGap = 8, kMargin = 24, kNames = 170, kHead = 112;
 
 // Where the tiles lie; small ones are enlarged by a whole number, so that pixels stay squares.
 struct Places {
   int times = 1, height = 0, width = 0;
 
-  explicit Places(const Row& row) {
+  explicit Places(const SheetRow& row) {
     for (const cv::Mat& tile : row.tiles) {
       height = std::max(height, tile.rows);
       width = std::max(width, tile.cols);
@@ -119,7 +120,7 @@ struct Places {
   int top(int line) const { return kHead + line * (height + kGap); }
 };
 
-void draw_row(cv::Mat& sheet, const Places& places, const Row& row, int line) {
+void draw_row(cv::Mat& sheet, const Places& places, const SheetRow& row, int line) {
   constexpr int kLetters = kNames - kMargin - 14;
   const int top = places.top(line), middle = top + places.height / 2;
   draw_text(sheet, fitted(drawable(row.label).value_or("?"), 11, kLetters), {kMargin, middle - 10}, {.colour = kInk});
@@ -133,7 +134,7 @@ void draw_row(cv::Mat& sheet, const Places& places, const Row& row, int line) {
   }
 }
 
-cv::Mat draw_sheet(const std::vector<Row>& rows, const std::string& title, const std::string& what) {
+cv::Mat draw_sheet(const std::vector<SheetRow>& rows, const std::string& title, const std::string& what) {
   const Places places(rows[0]);
   const int columns = static_cast<int>(rows[0].tiles.size()), lines = static_cast<int>(rows.size());
   constexpr int kNarrowest = 640;  // room for the title
@@ -186,7 +187,7 @@ int run_augment(const AugmentCommand& c) {
   const Pipeline pipeline = make_pipeline(model, *data, c.pictures, c.augment);
   check(c.ramp.options(), pipeline.training);
   const auto context = c.device.make_context();
-  const std::vector<Row> rows = make_rows(c, *context, *data, pipeline);
+  const std::vector<SheetRow> rows = make_rows(c, *context, *data, pipeline);
   const AugmentOptions& o = pipeline.training;
   const std::string what = describe(o) + (mixes(c.mixing.options()) ? ", before mixing" : "");
   const std::string title =

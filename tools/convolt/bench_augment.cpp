@@ -23,7 +23,7 @@ public:
   int fixed_width() const override { return bench::kPictureWidth; }
 };
 
-std::string table_of(const bench::Record& record) {
+std::string augment_table(const bench::Record& record) {
   const bench::Row& row = record.rows[0];
   TextTable table;
   table.row({"augment " + row.dtype, "ms", "spread", "pictures/s", "GB/s", "of copy"});
@@ -52,7 +52,7 @@ int run_augment(const AugmentBench& c) {
   row.images = c.batch;
   record.rows.push_back(row);
   record.copy = copy.limit(copies);
-  return report.finish(record, table_of(record));
+  return report.finish(record, augment_table(record));
 }
 
 }  // namespace

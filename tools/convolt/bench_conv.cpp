@@ -45,7 +45,7 @@ std::string sums_of(const bench::Record& record) {
   return table.text();
 }
 
-std::string table_of(const bench::Record& record) {
+std::string conv_table(const bench::Record& record) {
   TextTable table;
   table.row({"layer", "shape", "times", "candidate", "", "ms", "spread", "GFLOP/s", "GB/s", "of roofline"});
   for (const Row& row : record.rows) {
@@ -81,7 +81,7 @@ int run_conv(const ConvCommand& c) {
     record.rows.push_back(time_candidates(stopwatch, cases[i], record.copy, record.matmul, c.flags.sampling));
   }
   clear_progress();
-  return report.finish(record, table_of(record));
+  return report.finish(record, conv_table(record));
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ std::vector<KernelRow> selected(const std::string& filter) {
                                near.empty() ? "" : fmt::format(", did you mean '{}'?", near)));
 }
 
-std::string table_of(const Record& record) {
+std::string kernel_table(const Record& record) {
   TextTable table;
   table.row({"kernel", "shape", "MB", "cold ms", "spread", "GB/s", "of copy", "warm ms", "spread", "GB/s", "of copy"});
   for (const Row& row : record.rows) {
@@ -63,7 +63,7 @@ int run_kernels(const KernelsCommand& c) {
   }
   clear_progress();
   record.copy = copy.limit(copies);
-  return report.finish(record, table_of(record));
+  return report.finish(record, kernel_table(record));
 }
 
 }  // namespace

@@ -113,7 +113,8 @@ bench::Row time_loader(const LoaderCommand& c, Context& context, const Dataset& 
           .timings = {{"batch", bench::summary_of(times[0])}}};
 }
 
-std::string table_of(const bench::Record& record, const Dataset& data, const std::vector<int>& threads, double first) {
+std::string loader_table(const bench::Record& record, const Dataset& data, const std::vector<int>& threads,
+                         double first) {
   TextTable table;
   table.row({"threads", "ms a batch", "spread", "pictures/s", "times the first"});
   const auto rate = [](const bench::Row& row) { return images_per_second(row, row.timings[0]); };
@@ -149,7 +150,7 @@ int run_loader(const LoaderCommand& c) {
     record.rows.push_back(time_loader(c, *context, *data, options, first));
   }
   clear_progress();
-  return report.finish(record, table_of(record, *data, threads, first));
+  return report.finish(record, loader_table(record, *data, threads, first));
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ std::string cost_of_flags(const bench::Record& record) {
                      ms_text(without.median), spread_text(without), static_cast<double>(record.rows[0].memory) / 1e6);
 }
 
-std::string table_of(const bench::Record& record) {
+std::string step_table(const bench::Record& record) {
   const bench::Row& row = record.rows.back();
   const bench::Timing &step = row.timings[0], &host = row.timings[1];
   TextTable table;
@@ -62,7 +62,7 @@ int run_step(const StepCommand& c, const FlagSet& flags) {
     all.push_back(options);
   }
   record.rows = time_steps(*context, model, all, c.flags.sampling);
-  return report.finish(record, table_of(record));
+  return report.finish(record, step_table(record));
 }
 
 }  // namespace

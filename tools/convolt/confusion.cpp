@@ -55,7 +55,7 @@ cv::Scalar heat(double part) {
   return colour;
 }
 
-const cv::Scalar kWhite{255, 255, 255}, kInk{40, 40, 40}, kFaint{120, 120, 120}, kNothing{232, 232, 232};
+const cv::Scalar kWhite{255, 255, 255}, kNothing{232, 232, 232};
 
 // Where things lie, in pixels.
 struct Layout {

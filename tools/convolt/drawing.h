@@ -10,6 +10,8 @@
 
 namespace convolt::cli {
 
+inline const cv::Scalar kPaper{250, 250, 250}, kInk{40, 40, 40}, kFaint{125, 125, 125};
+
 // What OpenCV's stroke font can draw: ASCII, Latin letters without their accents. None for any other script.
 std::optional<std::string> drawable(std::string_view text);
 

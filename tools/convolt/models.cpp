@@ -8,12 +8,12 @@
 namespace convolt::cli {
 namespace {
 
-struct Row {
+struct ModelRow {
   const ModelInfo& model;
   int64_t parameters, multiply_adds;
 };
 
-Row row_of(const ModelInfo& model) {
+ModelRow row_of(const ModelInfo& model) {
   Graph graph;
   build_model(graph, model, {.classes = 0, .channels = model.channels});
   return {model, graph.parameter_count(), forward_multiply_adds(graph)};
@@ -22,7 +22,7 @@ Row row_of(const ModelInfo& model) {
 void print_json() {
   auto list = nlohmann::ordered_json::array();
   for (const ModelInfo& m : models()) {
-    const Row r = row_of(m);
+    const ModelRow r = row_of(m);
     list.push_back({{"model", m.name},
                     {"parameters", r.parameters},
                     {"multiply_adds", r.multiply_adds},
@@ -43,7 +43,7 @@ int list_models(bool json) {
   }
   fmt::print("{:<18} {:>11} {:>8} {:>5}  {}\n", "model", "parameters", "GMAC", "size", "family");
   for (const ModelInfo& m : models()) {
-    const Row r = row_of(m);
+    const ModelRow r = row_of(m);
     fmt::print("{:<18} {:>11} {:>8.3f} {:>5}  {}\n", m.name, r.parameters, static_cast<double>(r.multiply_adds) / 1e9,
                m.size, m.summary);
   }

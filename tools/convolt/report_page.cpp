@@ -12,8 +12,8 @@
 namespace convolt::cli {
 namespace {
 
-std::string percent(double part) { return fmt::format("{:.2f} %", 100 * part); }
-std::string percent(std::optional<double> part) { return part ? percent(*part) : "–"; }
+std::string in_percent(double part) { return fmt::format("{:.2f} %", 100 * part); }
+std::string in_percent(std::optional<double> part) { return part ? in_percent(*part) : "–"; }
 
 // "1.82 G", "0.27 M".
 std::string amount(double count) {
@@ -26,13 +26,13 @@ std::string tiles(const Report& r) {
     const Evaluation& e = r.measured->evaluation;
     const auto proportion = [&](const Proportion& p, const std::string& what) {
       const Interval i = p.interval();
-      body += tile(percent(p.value()), what, fmt::format("95 %: {:.2f} to {:.2f}", 100 * i.low, 100 * i.high));
+      body += tile(in_percent(p.value()), what, fmt::format("95 %: {:.2f} to {:.2f}", 100 * i.low, 100 * i.high));
     };
     proportion(e.top1, "top-1");
     if (e.top_k > 1 && e.top_k < e.classes) proportion(e.topk, fmt::format("top-{}", e.top_k));
     body += tile(fmt::format("{:.4f}", e.plain.loss), "loss", "cross-entropy");
-    body += tile(percent(e.macro.f1), "macro F1", "mean over the classes");
-    body += tile(percent(e.plain.ece), "ECE", percent(e.scaled.ece) + " after temperature");
+    body += tile(in_percent(e.macro.f1), "macro F1", "mean over the classes");
+    body += tile(in_percent(e.plain.ece), "ECE", in_percent(e.scaled.ece) + " after temperature");
     body += tile(std::to_string(e.samples), "pictures",
                  r.measured->skipped > 0 ? fmt::format("{} could not be read", r.measured->skipped) : "");
   }
@@ -47,7 +47,7 @@ std::string validation_key(const std::vector<Point>& points, bool largest) {
   const auto less = [](const Point& a, const Point& b) { return a.y < b.y; };
   const Point best = largest ? *std::max_element(points.begin(), points.end(), less)
                              : *std::min_element(points.begin(), points.end(), less);
-  const std::string value = largest ? percent(best.y) : fmt::format("{:.4f}", best.y);
+  const std::string value = largest ? in_percent(best.y) : fmt::format("{:.4f}", best.y);
   return fmt::format("<span class=\"key val\"></span>validation, best {} at step {:g}", value, best.x);
 }
 
@@ -86,7 +86,7 @@ std::string most_confused(const Confusion& c) {
     const auto part = static_cast<double>(p.count) / static_cast<double>(c.row_sum(p.label));
     rows += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
                         html(cut(c.names[static_cast<size_t>(p.label)], kLongestName)),
-                        html(cut(c.names[static_cast<size_t>(p.guess)], kLongestName)), p.count, percent(part));
+                        html(cut(c.names[static_cast<size_t>(p.guess)], kLongestName)), p.count, in_percent(part));
   }
   if (rows.empty()) return "<p>None: every picture is right.</p>\n";
   return "<table class=\"pairs\"><tr><th>true</th><th>taken for</th><th>pictures</th><th>of the class</th></tr>\n" +
@@ -99,13 +99,13 @@ std::string class_table(const Measured& m) {
   for (size_t i = 0; i < e.per_class.size(); ++i) {
     const ClassScores& c = e.per_class[i];
     rows += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-                        html(cut(m.confusion.names[i], 26)), percent(c.precision()), percent(c.recall()),
-                        percent(c.f1()), c.support);
+                        html(cut(m.confusion.names[i], 26)), in_percent(c.precision()), in_percent(c.recall()),
+                        in_percent(c.f1()), c.support);
   }
   return fmt::format(
       "<table><tr><th>class</th><th>precision</th><th>recall</th><th>F1</th><th>pictures</th></tr>\n{}"
       "<tr><td>mean</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr></table>\n",
-      rows, percent(e.macro.precision), percent(e.macro.recall), percent(e.macro.f1), e.samples);
+      rows, in_percent(e.macro.precision), in_percent(e.macro.recall), in_percent(e.macro.f1), e.samples);
 }
 
 std::string classes(const Measured& m) {
@@ -131,7 +131,7 @@ std::string calibration(const Evaluation& e) {
       "<p class=\"faint\">Bars: how often the network is right where it is so sure, in {} bins; on the dashed line it "
       "would be right as often as it is sure. Dots: the same after the temperature. Below: how many pictures it is so "
       "sure of. The temperature was fitted on the pictures it is measured on, which flatters it a little.</p>\n",
-      sure, e.temperature, e.scaled.loss, e.plain.loss, percent(e.scaled.ece), percent(e.plain.ece),
+      sure, e.temperature, e.scaled.loss, e.plain.loss, in_percent(e.scaled.ece), in_percent(e.plain.ece),
       e.plain.bins.size());
   return "<h2>Calibration</h2>\n<div class=\"charts\">\n" +
          panel(

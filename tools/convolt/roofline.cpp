@@ -13,7 +13,7 @@ namespace {
 
 using Anchor = TextStyle::Anchor;
 
-const cv::Scalar kPaper{250, 250, 250}, kUnder{255, 255, 255}, kInk{40, 40, 40}, kFaint{125, 125, 125};
+const cv::Scalar kUnder{255, 255, 255};
 const cv::Scalar kGrid{232, 232, 232}, kFineGrid{243, 243, 243};
 constexpr int kWidth = 1200, kHeight = 760, kLeft = 92, kRight = 40, kTop = 112, kBottom = 84;
 
@@ -24,14 +24,14 @@ struct Scale {
   double at(double value) const { return from + (to - from) * std::log(value / low) / std::log(high / low); }
 };
 
-struct Frame {
+struct LogFrame {
   Scale x, y;
   cv::Point2d at(double intensity, double rate) const { return {x.at(intensity), y.at(rate)}; }
   cv::Rect inside() const { return {x.from, y.to, x.to - x.from, y.from - y.to}; }
 };
 
 // Decades around all points and the ridge.
-Frame frame_of(const Roofline& r) {
+LogFrame frame_of(const Roofline& r) {
   const double ridge = r.flops_per_second / r.bytes_per_second;
   double low_x = ridge / 2, high_x = ridge * 4, low_y = r.flops_per_second / 8, high_y = r.flops_per_second * 1.6;
   for (const Roofline::Series& s : r.series)
@@ -56,7 +56,7 @@ void draw_line(cv::Mat& picture, cv::Point2d a, cv::Point2d b, const cv::Scalar&
 // "0.01", "10", "1000" without exponents.
 std::string number(double value) { return fmt::format("{:.10g}", value); }
 
-void draw_grid(cv::Mat& picture, const Frame& f) {
+void draw_grid(cv::Mat& picture, const LogFrame& f) {
   const auto decades = [](const Scale& s, const auto& line) {
     for (int power = static_cast<int>(std::floor(std::log10(s.low))); std::pow(10, power) < s.high; ++power)
       for (int digit = 1; digit < 10; ++digit)
@@ -89,13 +89,13 @@ void draw_grid(cv::Mat& picture, const Frame& f) {
 }
 
 // The corners of the roof from left to right.
-std::vector<cv::Point2d> roof_of(const Roofline& r, const Frame& f) {
+std::vector<cv::Point2d> roof_of(const Roofline& r, const LogFrame& f) {
   const double ridge = r.flops_per_second / r.bytes_per_second;
   const double first = std::max(f.x.low, f.y.low / r.bytes_per_second);
   return {f.at(first, first * r.bytes_per_second), f.at(ridge, r.flops_per_second), f.at(f.x.high, r.flops_per_second)};
 }
 
-void fill_under(cv::Mat& picture, const Frame& f, const std::vector<cv::Point2d>& roof) {
+void fill_under(cv::Mat& picture, const LogFrame& f, const std::vector<cv::Point2d>& roof) {
   std::vector<cv::Point> corners;
   for (const cv::Point2d& p : roof) corners.push_back(fine(p));
   corners.push_back(fine({static_cast<double>(f.x.to), static_cast<double>(f.y.from)}));
@@ -125,7 +125,7 @@ private:
   std::vector<cv::Rect> taken_;
 };
 
-void draw_points(cv::Mat& picture, const Roofline& r, const Frame& f, Labels& labels) {
+void draw_points(cv::Mat& picture, const Roofline& r, const LogFrame& f, Labels& labels) {
   constexpr int kRadius = 9 << (kShift - 1);
   for (const Roofline::Series& s : r.series)
     for (const Roofline::Point& p : s.points) {
@@ -152,7 +152,7 @@ void draw_roof_labels(cv::Mat& picture, const Roofline& r, const std::vector<cv:
   labels.draw(picture, slope, kHeightOfText, places);
 }
 
-void draw_point_labels(cv::Mat& picture, const Roofline& r, const Frame& f, Labels& labels) {
+void draw_point_labels(cv::Mat& picture, const Roofline& r, const LogFrame& f, Labels& labels) {
   constexpr int kHeightOfText = 9, kAbove = 15;
   for (const Roofline::Series& s : r.series)
     for (const Roofline::Point& p : s.points) {
@@ -183,7 +183,7 @@ void draw_legend(cv::Mat& picture, const Roofline& r) {
 }  // namespace
 
 cv::Mat draw_roofline(const Roofline& r) {
-  const Frame f = frame_of(r);
+  const LogFrame f = frame_of(r);
   cv::Mat picture(kHeight, kWidth, CV_8UC3, kPaper);
   const std::vector<cv::Point2d> roof = roof_of(r, f);
   fill_under(picture, f, roof);

@@ -16,9 +16,9 @@ constexpr bool too_short_for(size_t file_bytes, int width, int height) {
 
 // A JPEG decoded at 1 / `scale` (1, 2, 4 or 8) by its DCT: [ceil(height / scale), ceil(width / scale), 3], for which
 // `rgb` has room. A part of these may be wanted; the rows hold what is returned, that part or more. The same pixels
-// and the same files refused as if all were decoded. libjpeg-turbo directly, since OpenCV returns half a picture for a
-// truncated file.
-Region decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int scale, double max_seconds,
+// and, unless it is known to be sound, the same files refused as if all were decoded. libjpeg-turbo directly, since
+// OpenCV returns half a picture for a truncated file.
+Region decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int scale, const DecodeLimits& limits,
                    const Region& wanted, uint8_t* rgb);
 
 // A PNG at its own size, as RGB or, with four channels, as RGBA. libpng directly, since OpenCV lets it write warnings

@@ -91,7 +91,7 @@ Stored decode_direct(std::span<const uint8_t> file, const PictureHeader& header,
     decode_png_onto(file, header, limits, stored.memory.data);
     stored.region = {0, 0, size.width, size.height};
   } else {
-    stored.region = decode_jpeg(file, header, scale, limits.max_seconds, part, stored.memory.data);
+    stored.region = decode_jpeg(file, header, scale, limits, part, stored.memory.data);
   }
   stored.rgb = cv::Mat(stored.region.height, stored.region.width, CV_8UC3, stored.memory.data);
   return stored;

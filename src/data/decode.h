@@ -20,6 +20,7 @@ struct DecodeLimits {
   double max_seconds = 2;                // of processor time: a JPEG that takes longer is given up
   std::optional<Background> background;  // what shows through transparent pixels; none: their own colours
   bool full_decode = false;              // no coarser picture than max_side asks for, however few pixels are wanted
+  bool known_sound = false;              // decoded before without an error: nothing behind the wanted part is read
 };
 
 // u8 [height, width, channels], rows packed.
@@ -85,7 +86,7 @@ PictureSize decode(const RawSample& sample, const DecodeLimits& limits, std::spa
 // The same for what `choose` wants of the picture, told the size of the whole, which `target` must have room for all
 // the same. The result holds that part, or more: only JPEGs and pixels that are not shrunk save work by it, all others
 // are decoded whole. A JPEG is decoded at the largest of 1/2, 1/4 and 1/8 that is not above 1 / spacing. Neither the
-// pixels nor whether a file is refused depend on the part.
+// pixels nor whether a file is refused depend on the part: it is read to its end, unless it is known to be sound.
 DecodedRegion decode_region(const RawSample& sample, const DecodeLimits& limits,
                             const std::function<Wanted(const PictureSize&)>& choose, std::span<uint8_t> target,
                             const std::string& name);

@@ -177,21 +177,27 @@ void decode_part(Jpeg& jpeg, Region& region, uint8_t* rgb) {
   crop_columns(info, region);
   skip_to(info, region.top);
   read_rows(info, region.height, rgb);
-  // Skipping to the end would leave the rest of the file unread, and a broken one would pass for a good one.
-  const int last = static_cast<int>(info.output_height) - 1;
-  if (region.top + region.height > last) return;
+}
+
+// Skipping to the end would leave the rest of the file unread, and a broken one would pass for a good one.
+void read_the_rest(Jpeg& jpeg) {
+  jpeg_decompress_struct& info = jpeg.info;
+  const auto last = static_cast<int>(info.output_height) - 1;
+  if (static_cast<int>(info.output_scanline) > last) return;
   skip_to(info, last);
   JSAMPARRAY spare =
       (*info.mem->alloc_sarray)(reinterpret_cast<j_common_ptr>(&info), JPOOL_IMAGE, info.output_width * 3, 1);
   read_rows(info, 1, spare[0]);
 }
 
-void decode_rows(Jpeg& jpeg, const PictureHeader& header, int scale, Region& region, uint8_t* rgb) {
+void decode_rows(Jpeg& jpeg, const PictureHeader& header, int scale, bool known_sound, Region& region, uint8_t* rgb) {
   start(jpeg, header, scale);
   jpeg_decompress_struct& info = jpeg.info;
   const Region whole{0, 0, static_cast<int>(info.output_width), static_cast<int>(info.output_height)};
   if (region != whole && can_decode_part(info)) {
     decode_part(jpeg, region, rgb);
+    if (known_sound) return;
+    read_the_rest(jpeg);
   } else {
     region = whole;
     read_rows(info, whole.height, rgb);
@@ -201,24 +207,24 @@ void decode_rows(Jpeg& jpeg, const PictureHeader& header, int scale, Region& reg
 }
 
 // Apart, so that what changes before the longjmp is no local variable of the function that called setjmp.
-void run(Jpeg& jpeg, const PictureHeader& header, int scale, Region& region, uint8_t* rgb) {
-  if (setjmp(jpeg.failed) == 0) decode_rows(jpeg, header, scale, region, rgb);
+void run(Jpeg& jpeg, const PictureHeader& header, int scale, bool known_sound, Region& region, uint8_t* rgb) {
+  if (setjmp(jpeg.failed) == 0) decode_rows(jpeg, header, scale, known_sound, region, rgb);
 }
 
 }  // namespace
 
-Region decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int scale, double max_seconds,
+Region decode_jpeg(std::span<const uint8_t> file, const PictureHeader& header, int scale, const DecodeLimits& limits,
                    const Region& wanted, uint8_t* rgb) {
   if (too_short_for(file.size(), header.width, header.height))
     throw DataError("the JPEG is too short for the size that it declares");
   Jpeg jpeg;
   jpeg.reason[0] = '\0';
-  jpeg.deadline = thread_seconds() + max_seconds;
+  jpeg.deadline = thread_seconds() + limits.max_seconds;
   jpeg.calls = 0;
   jpeg.have_all_rows = false;
   create(jpeg, file);
   Region region = wanted;
-  run(jpeg, header, scale, region, rgb);
+  run(jpeg, header, scale, limits.known_sound, region, rgb);
   jpeg_destroy_decompress(&jpeg.info);
   if (jpeg.reason[0] != '\0') throw DataError(jpeg.reason);
   return region;

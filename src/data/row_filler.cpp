@@ -46,6 +46,8 @@ RowFiller::RowFiller(Context& context, const Dataset& dataset, const LoaderOptio
   if (options.resident)
     resident_.emplace(context, sizes.each, options.threads,
                       [this](int64_t i, std::span<uint8_t> into) { return decode_whole(i, into); });
+  else
+    sound_ = std::vector<std::atomic<uint64_t>>(static_cast<size_t>((dataset.size() + 63) / 64));
 }
 
 void RowFiller::fill(Slot& slot, int64_t batch, int row, DecodeThread& thread) {
@@ -93,7 +95,10 @@ std::optional<RowFiller::Decoded> RowFiller::decode_sample(int64_t sample, const
     PixelRows rows;
     if (const auto view = view_in_place(raw, augment, key, limits_, rows, name))
       return Decoded{*view, label_of(raw, sample), rows};
-    const View view = decode_view(raw, augment, key, limits_, thread.scratch, name);
+    DecodeLimits limits = limits_;
+    limits.known_sound = is_sound(sample);
+    const View view = decode_view(raw, augment, key, limits, thread.scratch, name);
+    if (!limits.known_sound) note_sound(sample);
     return Decoded{view, label_of(raw, sample), {thread.scratch.data(), 1, view.bytes, view.bytes}};
   });
 }
@@ -187,18 +192,34 @@ std::vector<BadSample> RowFiller::bad_samples() const {
   return bad_;
 }
 
+// Throws like note_bad(): the batch that needs the sample ends the loader, whichever found it first.
 bool RowFiller::is_bad(int64_t sample) const {
   const std::lock_guard lock(bad_mutex_);
-  return known_bad_.contains(sample);
+  if (!known_bad_.contains(sample)) return false;
+  check_few_are_bad();
+  return true;
+}
+
+bool RowFiller::is_sound(int64_t sample) const {
+  const auto i = static_cast<uint64_t>(sample);
+  return (sound_[i / 64].load(std::memory_order_relaxed) >> (i % 64) & 1) != 0;
+}
+
+void RowFiller::note_sound(int64_t sample) {
+  const auto i = static_cast<uint64_t>(sample);
+  sound_[i / 64].fetch_or(uint64_t{1} << (i % 64), std::memory_order_relaxed);
 }
 
 void RowFiller::note_bad(int64_t sample, const std::string& name, std::string reason) {
   const std::lock_guard lock(bad_mutex_);
-  if (!known_bad_.insert(sample).second) return;
-  bad_.push_back({name, std::move(reason)});
+  if (known_bad_.insert(sample).second) bad_.push_back({name, std::move(reason)});
+  check_few_are_bad();
+}
+
+void RowFiller::check_few_are_bad() const {
   if (static_cast<double>(bad_.size()) <= options_.max_bad * static_cast<double>(dataset_.size())) return;
   throw DataError(std::to_string(bad_.size()) + " of " + std::to_string(dataset_.size()) +
-                  " pictures cannot be used, more than --max-bad allows; the last is " + name + ": " +
+                  " pictures cannot be used, more than --max-bad allows; the last is " + bad_.back().name + ": " +
                   bad_.back().reason + "; convolt verify names them all");
 }
 

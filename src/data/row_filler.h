@@ -1,6 +1,7 @@
 // What becomes of one row of a batch: its sample is read, decoded and stored in the batch's slot.
 #pragma once
 
+#include <atomic>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -63,7 +64,10 @@ private:
   void store(Slot& slot, int row, int64_t sample, const Decoded& decoded, DecodeThread& thread) const;
   int64_t store_picture(Slot& slot, int64_t sample, const Decoded& decoded, DecodeThread& thread) const;
   bool is_bad(int64_t sample) const;
+  bool is_sound(int64_t sample) const;
+  void note_sound(int64_t sample);
   void note_bad(int64_t sample, const std::string& name, std::string reason);
+  void check_few_are_bad() const;  // with bad_mutex_ held; throws DataError
 
   const Dataset& dataset_;
   const LoaderOptions options_;
@@ -71,6 +75,8 @@ private:
   const BatchOrder order_;
   const int64_t largest_picture_;
   std::optional<ResidentSet> resident_;
+  // A bit for each sample that was decoded without an error. It decides how far a file is read again, and nothing else.
+  std::vector<std::atomic<uint64_t>> sound_;
 
   mutable std::mutex bad_mutex_;
   std::unordered_set<int64_t> known_bad_;

@@ -104,6 +104,46 @@ TEST_P(LoaderTest, PartsOfJpegsAreThoseOfTheWholeForAnyThreadsAndAfterAResume) {
   EXPECT_EQ(take(*Loader::create(context(), dataset, o), 4, 4), std::vector(one.begin() + 5, one.end()));
 }
 
+// Files that lose their ends after their first epoch: a crop that lies before what is lost is shown as before. A file
+// that never had one is never shown.
+TEST_P(LoaderTest, WhatLiesBehindACropIsReadOnce) {
+  constexpr int kFiles = 24;
+  std::vector<Bytes> files;
+  for (int i = 0; i < kFiles; ++i) files.push_back(write_jpeg({.name = ""}, 60 + i, 150 - i));
+  const auto cut = [&](int i) {
+    const Bytes& file = files[static_cast<size_t>(i)];
+    return Bytes(file.begin(), file.end() - static_cast<int64_t>(file.size() / 4));
+  };
+  LoaderOptions o = options(kFiles, 1);
+  o.bad_samples = BadSamplePolicy::skip;
+  o.max_bad = 1;
+  MemoryDataset good(kFiles), cut_later(kFiles);
+  for (int i = 0; i < kFiles; ++i) good.put(i, files[static_cast<size_t>(i)]);
+  for (int i = 0; i < kFiles; ++i) cut_later.put(i, i == 7 ? cut(i) : files[static_cast<size_t>(i)]);
+  int reads = 0;
+  cut_later.on_read = [&] {
+    if (++reads == kFiles + 1)
+      for (int i = 0; i < kFiles; ++i) cut_later.put(i, cut(i));
+  };
+  const auto expected = take(*Loader::create(context(), good, o), kFiles, 2);
+  const auto found = take(*Loader::create(context(), cut_later, o), kFiles, 2);
+  int shown = 0, bad = 0;
+  for (size_t epoch = 0; epoch < 2; ++epoch)
+    for (size_t row = 0; row < kFiles; ++row) {
+      const Row& f = found[epoch][row];
+      if (f.sample == 7) {
+        EXPECT_EQ(f.skipped, 1);
+      } else if (epoch == 0 || f.skipped == 0) {
+        EXPECT_EQ(f, expected[epoch][row]);
+        shown += epoch == 1 ? 1 : 0;
+      } else {
+        ++bad;
+      }
+    }
+  EXPECT_GE(shown, 3);
+  EXPECT_GE(bad, 3);
+}
+
 TEST_P(LoaderTest, PicturesLieApartOn256Bytes) {
   const MemoryDataset dataset(40);
   const auto loader = Loader::create(context(), dataset, options(16, 4));

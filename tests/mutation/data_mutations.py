@@ -26,6 +26,8 @@ DATA = {
     ]),
     "src/data/decode_jpeg.cpp": (DECODE, [
         ("index", "if (by_dct &&", "if (false &&"),
+        ("index", "if (known_sound) return;", ""),
+        ("index", "if (known_sound) return;", "return;"),
     ]),
     "src/data/decode_gif.cpp": (DECODE, [
         ("index", "{4, 8}, {2, 4}", "{2, 4}, {4, 8}"),
@@ -79,6 +81,9 @@ DATA = {
         ("index", "  } catch (const DeviceError& error) {\n    throw_named(error, name);\n", ""),
         ("index", "thread.times.decode += seconds_between(read, end);", ""),
         ("index", "|| !dataset_.fetches_ahead()", ""),
+        ("index", "limits.known_sound = is_sound(sample);", ""),
+        ("index", "limits.known_sound = is_sound(sample);", "limits.known_sound = true;"),
+        ("index", "sound_[i / 64].fetch_or(uint64_t{1} << (i % 64)", "sound_[i / 64].fetch_or(~uint64_t{0}"),
     ]),
     "src/data/device_decoder.cpp": (ON_DEVICE, [
         ("constant", "kBlock = 16, kBeside = 2", "kBlock = 16, kBeside = 0"),

@@ -50,6 +50,9 @@ CheckpointKeeper::CheckpointKeeper(const TrainOptions& options, const ModelCard&
   if (!options.output_dir.empty())
     remove_files(options.output_dir,
                  R"(\.(last\.safetensors|best(-\d+-\d+\.\d+)?\.safetensors|metrics\.(jsonl|csv))\.tmp-\d+-\d+)", {});
+  // What it had not yet removed, or had written for a last.safetensors that never came. A training that has nothing
+  // left to do saves no more, and would leave it.
+  if (!state.kept.empty()) remove_surplus();
 }
 
 std::string CheckpointKeeper::path(const std::string& file) const {

@@ -91,6 +91,25 @@ TEST(Keeping, ResumesToTheSameFiles) {
   for (const int64_t stop : {4, 8}) expect_same_bits_after(stop, whole, folder, data, validation);
 }
 
+// Killed behind its last checkpoint, before it came to remove what that makes surplus.
+TEST(Keeping, AnEndedTrainingLeavesNothingSurplus) {
+  const MadeSet data(48), validation(20);
+  const TempFolder folder;
+  TrainOptions o = made_options();
+  o.epochs = 3;
+  o.keep = 2;
+  o.output_dir = folder.path("run");
+  Trial().train(data, &validation, o);
+  const auto before = files_of(o.output_dir);
+  std::ofstream(o.output_dir + "/best-1-0.5000.safetensors") << "an epoch that is no longer among the best";
+  o.resume = o.output_dir + "/last.safetensors";
+  Trial().train(data, &validation, o);
+  std::set<std::string> names, names_before;
+  for (const auto& [name, bytes] : files_of(o.output_dir)) names.insert(name);
+  for (const auto& [name, bytes] : before) names_before.insert(name);
+  EXPECT_EQ(names, names_before);
+}
+
 // The pictures are learnt in a few epochs: nothing is better than all right.
 TEST(EarlyStop, EndsWhenNothingGetsBetterAndStaysThere) {
   const MadeSet data(96), validation(30);

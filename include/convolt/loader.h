@@ -131,7 +131,8 @@ public:
   virtual void restart() = 0;
   // Wakes every thread and makes next() throw; the destructor does it too.
   virtual void stop() = 0;
-  // Samples found bad so far, in order of discovery.
+  // What the batches so far could not use, in the order of their rows: the same for any threads. Of a resident set, in
+  // the order of the samples.
   virtual std::vector<BadSample> bad_samples() const = 0;
   virtual LoaderTimes times() const = 0;
   // Bytes of one slot (host and device each), beside which a resident set takes its own.

@@ -66,6 +66,7 @@ public:
     changed_.wait(lock, [&] { return stopped_ || slot.state() == SlotState::ready; });
     times_.waited += seconds_between(begin, Trace::Clock::now());
     if (stopped_) throw Error("the loader was stopped");
+    rows_.count_bad(slot);
     if (slot.error) std::rethrow_exception(slot.error);
     slot.advance(SlotState::ready, SlotState::in_use);
     batch = describe(slot, taken_++);

@@ -43,20 +43,24 @@ void note(DecodeThread& thread, Trace::Clock::time_point begin, Trace::Clock::ti
 RowFiller::RowFiller(Context& context, const Dataset& dataset, const LoaderOptions& options, const DecodeLimits& limits,
                      const PictureSizes& sizes)
     : dataset_(dataset), options_(options), limits_(limits), order_(dataset, options), largest_picture_(sizes.largest) {
-  if (options.resident)
-    resident_.emplace(context, sizes.each, options.threads,
-                      [this](int64_t i, std::span<uint8_t> into) { return decode_whole(i, into); });
-  else
+  if (!options.resident) {
     sound_ = std::vector<std::atomic<uint64_t>>(static_cast<size_t>((dataset.size() + 63) / 64));
+    return;
+  }
+  resident_.emplace(context, sizes.each, options.threads,
+                    [this](int64_t i, std::span<uint8_t> into) { return decode_whole(i, into); });
+  for (int64_t i = 0; i < dataset.size(); ++i)
+    if (!(*resident_)[i]) count_bad(i);
 }
 
 void RowFiller::fill(Slot& slot, int64_t batch, int row, DecodeThread& thread) {
+  slot.bad[static_cast<size_t>(row)].clear();
   const std::optional<Shown> shown = order_(batch, row);
   if (!shown) return store_nothing(slot, row, -1);
   const uint32_t epoch = order_.epoch_of(batch);
   const int64_t first = shown->sample;
   if (!options_.training || options_.bad_samples == BadSamplePolicy::skip) {
-    if (const auto decoded = decode_sample(first, {options_.seed, epoch, shown->drawn_as}, thread))
+    if (const auto decoded = try_sample(first, {options_.seed, epoch, shown->drawn_as}, slot, row, thread))
       store(slot, row, first, *decoded, thread);
     else
       store_nothing(slot, row, first);
@@ -65,7 +69,7 @@ void RowFiller::fill(Slot& slot, int64_t batch, int row, DecodeThread& thread) {
   int64_t sample = first;
   uint64_t drawn_as = shown->drawn_as;
   for (int attempt = 0; attempt <= kReplacements; ++attempt) {
-    if (const auto decoded = decode_sample(sample, {options_.seed, epoch, drawn_as}, thread))
+    if (const auto decoded = try_sample(sample, {options_.seed, epoch, drawn_as}, slot, row, thread))
       return store(slot, row, sample, *decoded, thread);
     sample = replacement_sample(options_.seed, epoch, order_.position_of(batch, row), attempt, dataset_.size());
     drawn_as = static_cast<uint64_t>(sample);
@@ -81,6 +85,14 @@ void RowFiller::announce(int64_t batch) const {
     for (int row = 0; row < options_.batch; ++row)
       if (const auto shown = order_(b, row)) coming.push_back(shown->sample);
   dataset_.expect(coming);
+}
+
+// As decode_sample(), and what is bad is noted for count_bad().
+std::optional<RowFiller::Decoded> RowFiller::try_sample(int64_t sample, const ViewKey& key, Slot& slot, int row,
+                                                        DecodeThread& thread) {
+  auto decoded = decode_sample(sample, key, thread);
+  if (!decoded) slot.bad[static_cast<size_t>(row)].push_back(sample);
+  return decoded;
 }
 
 // What the epoch shows of the sample, or nothing when it is bad. Throws, with the name, what is not the data's fault.
@@ -144,7 +156,7 @@ auto RowFiller::unless_bad(int64_t sample, DecodeThread& thread, const F& decode
   } catch (const DataError& error) {
     if (options_.bad_samples == BadSamplePolicy::fail)
       throw DataError(std::string(error.what()) + "; --bad-images skip goes on without it");
-    note_bad(sample, name, reason_of(error, name));
+    note_bad(sample, reason_of(error, name));
     return std::nullopt;
   } catch (const UsageError&) {
     throw;
@@ -192,12 +204,9 @@ std::vector<BadSample> RowFiller::bad_samples() const {
   return bad_;
 }
 
-// Throws like note_bad(): the batch that needs the sample ends the loader, whichever found it first.
 bool RowFiller::is_bad(int64_t sample) const {
   const std::lock_guard lock(bad_mutex_);
-  if (!known_bad_.contains(sample)) return false;
-  check_few_are_bad();
-  return true;
+  return known_bad_.contains(sample);
 }
 
 bool RowFiller::is_sound(int64_t sample) const {
@@ -210,13 +219,21 @@ void RowFiller::note_sound(int64_t sample) {
   sound_[i / 64].fetch_or(uint64_t{1} << (i % 64), std::memory_order_relaxed);
 }
 
-void RowFiller::note_bad(int64_t sample, const std::string& name, std::string reason) {
+void RowFiller::note_bad(int64_t sample, std::string reason) {
   const std::lock_guard lock(bad_mutex_);
-  if (known_bad_.insert(sample).second) bad_.push_back({name, std::move(reason)});
-  check_few_are_bad();
+  known_bad_.try_emplace(sample, Fault{std::move(reason)});
 }
 
-void RowFiller::check_few_are_bad() const {
+void RowFiller::count_bad(const Slot& slot) {
+  for (const std::vector<int64_t>& samples : slot.bad)
+    for (const int64_t sample : samples) count_bad(sample);
+}
+
+void RowFiller::count_bad(int64_t sample) {
+  const std::lock_guard lock(bad_mutex_);
+  Fault& fault = known_bad_.at(sample);
+  if (!fault.counted) bad_.push_back({dataset_.name(sample), fault.reason});
+  fault.counted = true;
   if (static_cast<double>(bad_.size()) <= options_.max_bad * static_cast<double>(dataset_.size())) return;
   throw DataError(std::to_string(bad_.size()) + " of " + std::to_string(dataset_.size()) +
                   " pictures cannot be used, more than --max-bad allows; the last is " + bad_.back().name + ": " +

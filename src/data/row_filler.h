@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
-#include <unordered_set>
+#include <unordered_map>
 #include <vector>
 
 #include "data/batch_order.h"
@@ -40,6 +40,9 @@ public:
   int64_t scratch_bytes() const { return largest_picture_; }
   // The row of that batch, in its slot. Throws, with the name of the sample, what ends the loader.
   void fill(Slot& slot, int64_t batch, int row, DecodeThread& thread);
+  // Counts what the batch in the slot, the next in order, could not use: so neither what is counted nor where a loader
+  // ends depends on which thread met it first. Throws DataError where that is more than the options allow.
+  void count_bad(const Slot& slot);
   // While a batch is decoded, the disk can look for the next one.
   void announce(int64_t batch) const;
   // Where SampleRecord::offset counts from, when that is not the slot; else null.
@@ -63,11 +66,12 @@ private:
   int32_t label_of(const RawSample& raw, int64_t sample) const;
   void store(Slot& slot, int row, int64_t sample, const Decoded& decoded, DecodeThread& thread) const;
   int64_t store_picture(Slot& slot, int64_t sample, const Decoded& decoded, DecodeThread& thread) const;
+  std::optional<Decoded> try_sample(int64_t sample, const ViewKey& key, Slot& slot, int row, DecodeThread& thread);
   bool is_bad(int64_t sample) const;
   bool is_sound(int64_t sample) const;
   void note_sound(int64_t sample);
-  void note_bad(int64_t sample, const std::string& name, std::string reason);
-  void check_few_are_bad() const;  // with bad_mutex_ held; throws DataError
+  void note_bad(int64_t sample, std::string reason);
+  void count_bad(int64_t sample);
 
   const Dataset& dataset_;
   const LoaderOptions options_;
@@ -79,8 +83,12 @@ private:
   std::vector<std::atomic<uint64_t>> sound_;
 
   mutable std::mutex bad_mutex_;
-  std::unordered_set<int64_t> known_bad_;
-  std::vector<BadSample> bad_;
+  struct Fault {
+    std::string reason;
+    bool counted = false;
+  };
+  std::unordered_map<int64_t, Fault> known_bad_;
+  std::vector<BadSample> bad_;  // those that are counted
 };
 
 }  // namespace convolt

@@ -46,6 +46,7 @@ int64_t picture_capacity(std::vector<int64_t> sizes, int batch, int repeats) {
 Slot::Slot(Context& context, const SlotLayout& layout)
     : samples(static_cast<size_t>(layout.batch)),
       skipped(static_cast<size_t>(layout.batch)),
+      bad(static_cast<size_t>(layout.batch)),
       layout_(layout),
       host_(context, layout.bytes, Buffer::Kind::pinned),
       device_(context, layout.bytes, Buffer::Kind::device) {}

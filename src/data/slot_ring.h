@@ -86,8 +86,11 @@ public:
   int error_row = 0;             // the first row that failed
   std::vector<int64_t> samples;  // [batch]
   std::vector<uint8_t> skipped;  // [batch]
-  Event copied;                  // the end of the last copy
-  Event released;                // the consumer's last use of the device block
+  // [batch]; of each row the samples that it could not use. Like the rows of the host block they belong to the thread
+  // that claimed them.
+  std::vector<std::vector<int64_t>> bad;
+  Event copied;    // the end of the last copy
+  Event released;  // the consumer's last use of the device block
 
 private:
   template <class T>

@@ -82,6 +82,7 @@ DATA = {
         ("index", "thread.times.decode += seconds_between(read, end);", ""),
         ("index", "|| !dataset_.fetches_ahead()", ""),
         ("index", "limits.known_sound = is_sound(sample);", ""),
+        ("index", "fault.counted = true;", ""),
         ("index", "limits.known_sound = is_sound(sample);", "limits.known_sound = true;"),
         ("index", "sound_[i / 64].fetch_or(uint64_t{1} << (i % 64)", "sound_[i / 64].fetch_or(~uint64_t{0}"),
     ]),
@@ -112,6 +113,7 @@ DATA = {
         ("barrier", "if (decoder_) context_.copies().wait(slot.released);", ""),
         ("index", "if (copy_watch_) copy_watch_->watch(std::move(begin), slot.copied);", ""),
         ("index", "batch.first_row = rows_.order().first_row();", ""),
+        ("index", "rows_.count_bad(slot);", ""),
     ]),
     "src/data/index_cache.cpp": (INDEX, [
         ("index", "file.changed == state.changed && file.bytes == state.bytes", "file.bytes == state.bytes"),

@@ -53,7 +53,7 @@ RowMix boxed(double part, int height, int width, const Philox4& bits) {
   return {static_cast<float>(left), {x.begin, y.begin, x.length, y.length}};
 }
 
-void require(bool good, const char* name, const char* expected, double found) {
+void require_mixing(bool good, const char* name, const char* expected, double found) {
   if (!good) throw UsageError(fmt::format("the mixing option {} is {}: expected {}", name, found, expected));
 }
 
@@ -62,11 +62,11 @@ void require(bool good, const char* name, const char* expected, double found) {
 void check(const MixOptions& o) {
   const auto at_least_0 = [](float v) { return v >= 0 && std::isfinite(v); };
   const auto chance = [](float v) { return v >= 0 && v <= 1; };
-  require(at_least_0(o.mixup_alpha), "mixup_alpha", "at least 0", double{o.mixup_alpha});
-  require(at_least_0(o.cutmix_alpha), "cutmix_alpha", "at least 0", double{o.cutmix_alpha});
-  require(chance(o.prob), "prob", "0 to 1", double{o.prob});
-  require(chance(o.switch_prob), "switch_prob", "0 to 1", double{o.switch_prob});
-  require(o.off_epoch >= 0, "off_epoch", "at least 0", o.off_epoch);
+  require_mixing(at_least_0(o.mixup_alpha), "mixup_alpha", "at least 0", double{o.mixup_alpha});
+  require_mixing(at_least_0(o.cutmix_alpha), "cutmix_alpha", "at least 0", double{o.cutmix_alpha});
+  require_mixing(chance(o.prob), "prob", "0 to 1", double{o.prob});
+  require_mixing(chance(o.switch_prob), "switch_prob", "0 to 1", double{o.switch_prob});
+  require_mixing(o.off_epoch >= 0, "off_epoch", "at least 0", o.off_epoch);
 }
 
 double draw_beta(float alpha, const MixKey& key) {

@@ -96,18 +96,14 @@ TEST(Keeping, AnEndedTrainingLeavesNothingSurplus) {
   const MadeSet data(48), validation(20);
   const TempFolder folder;
   TrainOptions o = made_options();
-  o.epochs = 3;
   o.keep = 2;
-  o.output_dir = folder.path("run");
+  o.output_dir = folder.path();
   Trial().train(data, &validation, o);
-  const auto before = files_of(o.output_dir);
-  std::ofstream(o.output_dir + "/best-1-0.5000.safetensors") << "an epoch that is no longer among the best";
-  o.resume = o.output_dir + "/last.safetensors";
+  const auto names = folder.names();
+  put_contents(folder.path("best-1-0.5000.safetensors"), "an epoch that is no longer among the best");
+  o.resume = folder.path("last.safetensors");
   Trial().train(data, &validation, o);
-  std::set<std::string> names, names_before;
-  for (const auto& [name, bytes] : files_of(o.output_dir)) names.insert(name);
-  for (const auto& [name, bytes] : before) names_before.insert(name);
-  EXPECT_EQ(names, names_before);
+  EXPECT_EQ(folder.names(), names);
 }
 
 // The pictures are learnt in a few epochs: nothing is better than all right.

@@ -10,6 +10,7 @@ namespace convolt::bench {
 namespace {
 
 int channels_of(const Tensor& x) { return static_cast<int>(x.shape[-1]); }
+
 Work stats_of(Operands& o, const Tensor& x) {
   o.operations(4 * x.elements());
   float* const stats = o.scratch(channel_stats_extent(rows_of(x)) * channels_of(x) * 4);

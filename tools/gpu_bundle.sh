@@ -18,8 +18,12 @@ out=build/gpu stage=build/gpu/bundle
 rm -rf "$stage" "$out/bundle.tar.xz"
 mkdir -p "$stage"/{bin,lib,data,tools,benchmarks}
 for program in "${programs[@]}"; do strip -o "$stage/bin/${program##*/}" "$build/$program"; done
-# Everything but the C library and the loader; the driver, cuDNN and cuBLAS are found on the machine.
-ldd "$stage"/bin/* | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
+# Everything but the C library and the loader; the driver, cuDNN and cuBLAS are found on the machine. A shared imgcodecs is
+# loaded by name (src/data/opencv_codecs.cpp), so that ldd does not tell of it; it lies beside OpenCV's core.
+core=$(ldd "$stage/bin/convolt" | awk '/libopencv_core/ {print $3}')
+codecs=${core/_core/_imgcodecs}
+[ -z "$codecs" ] || cp -Lt "$stage/lib" "$codecs"
+ldd "$stage"/bin/* $codecs | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
   grep -vE '/(libc|libm|libpthread|libdl|librt|ld-linux[^/]*|libresolv)\.so' | xargs -r cp -Lt "$stage/lib"
 [ ! -e .deps/nvjpeg ] || cp -L .deps/nvjpeg/cu13/lib/libnvjpeg.so.* "$stage/lib" # PyTorch, where the others are from, lacks it
 cp -r tools/gpu_check tools/gpu_check.sh "$stage/tools"

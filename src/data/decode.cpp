@@ -7,13 +7,14 @@
 #include <mutex>
 #include <opencv2/core.hpp>
 #include <opencv2/core/utils/logger.hpp>
-#include <opencv2/imgcodecs.hpp>
+#include <opencv2/imgcodecs.hpp>  // the names of flags
 #include <opencv2/imgproc.hpp>
 #include <optional>
 #include <vector>
 
 #include "convolt/error.h"
 #include "data/codecs.h"
+#include "data/opencv_codecs.h"
 
 namespace convolt {
 namespace {
@@ -117,7 +118,7 @@ cv::Mat decode_opencv(std::span<const uint8_t> file, const PictureHeader& header
   // Of 16 bits OpenCV keeps the upper 8, which are the level only where white is 65535.
   const bool wide = header.white > 255;
   cv::Mat picture =
-      cv::imdecode(bytes, cv::IMREAD_COLOR | cv::IMREAD_IGNORE_ORIENTATION | (wide ? cv::IMREAD_ANYDEPTH : 0));
+      opencv_imdecode(bytes, cv::IMREAD_COLOR | cv::IMREAD_IGNORE_ORIENTATION | (wide ? cv::IMREAD_ANYDEPTH : 0));
   if (picture.depth() == CV_16U) picture.convertTo(picture, CV_8U, 255.0 / header.white);
   if (picture.empty() || picture.type() != CV_8UC3)
     throw DataError("the " + std::string(name_of(header.format)) + " is broken or of a kind that OpenCV cannot decode");

@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <opencv2/imgcodecs.hpp>
+#include <opencv2/imgcodecs.hpp>  // the names of parameters
 #include <opencv2/imgproc.hpp>
 #include <optional>
 
 #include "convolt/error.h"
 #include "data/decode.h"
+#include "data/opencv_codecs.h"
 
 namespace convolt {
 namespace {
@@ -72,7 +73,7 @@ RawSample jpeg_of(RawSample pixels) {
   if (std::max(picture.rows, picture.cols) > kMaxJpegSide)
     throw DataError("is " + std::to_string(picture.cols) + " x " + std::to_string(picture.rows) +
                     ", too large for a JPEG; --max-side shrinks it");
-  cv::imencode(".jpg", picture, file.bytes, {cv::IMWRITE_JPEG_QUALITY, kJpegQuality});
+  file.bytes = opencv_imencode(".jpg", picture, {cv::IMWRITE_JPEG_QUALITY, kJpegQuality});
   return file;
 }
 

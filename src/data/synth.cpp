@@ -7,12 +7,13 @@
 #include <filesystem>
 #include <fstream>
 #include <numbers>
-#include <opencv2/imgcodecs.hpp>
+#include <opencv2/imgcodecs.hpp>  // the names of parameters
 #include <opencv2/imgproc.hpp>
 
 #include "convolt/error.h"
 #include "core/philox.h"
 #include "data/decode.h"
+#include "data/opencv_codecs.h"
 #include "data/parallel_for.h"
 #include "data/shapes.h"
 
@@ -161,9 +162,9 @@ void write_split(const SynthOptions& options, const std::vector<Shape2d>& shapes
     const int64_t c = i % options.classes, number = i / options.classes;
     const Shape2d& shape = shapes[static_cast<size_t>(c)];
     Dice dice(options.seed, training ? 0 : 1, static_cast<uint64_t>(c << 32 | number));
-    std::vector<uint8_t> bytes;
-    cv::imencode(".jpg", draw(shape, options, training, dice), bytes, {cv::IMWRITE_JPEG_QUALITY, options.jpeg_quality});
-    write_whole(root / shape.name / fmt::format("{:03}.jpg", number), bytes);
+    const cv::Mat picture = draw(shape, options, training, dice);
+    write_whole(root / shape.name / fmt::format("{:03}.jpg", number),
+                opencv_imencode(".jpg", picture, {cv::IMWRITE_JPEG_QUALITY, options.jpeg_quality}));
   });
 }
 

@@ -1,6 +1,10 @@
 // Wrong input gets one sentence and the right exit code.
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+
 #include "cli/program.h"
 
 namespace convolt::test {
@@ -234,6 +238,21 @@ TEST(Device, CudaWhereThereIsNone) {
   const Outcome o = convolt("train --device cuda:99 --data-path '" + folder.path("s") + "'");
   EXPECT_EQ(o.code, 4) << o.error;
 }
+
+#ifdef CONVOLT_IMGCODECS
+TEST(Opencv, WithoutItsCodersSaysWhatToInstall) {
+  const TempFolder folder;
+  std::ofstream(folder.path(CONVOLT_IMGCODECS)) << "no library";
+  const char* before = std::getenv("LD_LIBRARY_PATH");
+  const std::string path = before == nullptr ? "" : before;
+  setenv("LD_LIBRARY_PATH", (folder.path() + ":" + path).c_str(), 1);
+  const Outcome o = convolt("synth '" + folder.path("shapes") + "' --train-per-class 1");
+  before == nullptr ? unsetenv("LD_LIBRARY_PATH") : setenv("LD_LIBRARY_PATH", path.c_str(), 1);
+  EXPECT_EQ(o.code, 1);
+  EXPECT_THAT(o.error, HasSubstr("install its imgcodecs library as " CONVOLT_IMGCODECS));
+  EXPECT_EQ(std::count(o.error.begin(), o.error.end(), '\n'), 1) << o.error;
+}
+#endif
 
 TEST(Help, EveryCommandHasOne) {
   for (const char* command : {"", "train", "eval", "predict", "inspect", "synth", "models", "augment", "report", "tune",

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 #include <span>
 
-#include "convolt/error.h"
+#include "data/opencv_codecs.h"
 #include "io/atomic_file.h"
 
 namespace convolt::cli {
@@ -105,15 +104,8 @@ cv::Mat bgr_of(const uint8_t* pixels, int height, int width, int channels) {
   return picture;
 }
 
-std::vector<uint8_t> encoded(const cv::Mat& picture, const char* extension) {
-  std::vector<uint8_t> bytes;
-  if (!cv::imencode(extension, picture, bytes))
-    throw Error(std::string("OpenCV cannot write ") + extension + " pictures; install one that has the codec");
-  return bytes;
-}
-
 void write_png(const std::string& path, const cv::Mat& picture) {
-  const std::vector<uint8_t> bytes = encoded(picture, ".png");
+  const std::vector<uint8_t> bytes = opencv_imencode(".png", picture);
   AtomicFile file(path);
   file.write(std::as_bytes(std::span(bytes)));
   file.commit();

@@ -34,8 +34,6 @@ void draw_text_upwards(cv::Mat& picture, const std::string& text, cv::Point at, 
 
 // u8 [height, width, channels], RGB or grey, as a picture to draw into others.
 cv::Mat bgr_of(const uint8_t* pixels, int height, int width, int channels);
-// The bytes of a file; extension: ".png" or ".jpg".
-std::vector<uint8_t> encoded(const cv::Mat& picture, const char* extension);
 // Through AtomicFile.
 void write_png(const std::string& path, const cv::Mat& picture);
 

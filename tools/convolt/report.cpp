@@ -9,6 +9,7 @@
 
 #include "commands.h"
 #include "conv/conv.h"
+#include "data/opencv_codecs.h"
 #include "data/render.h"
 #include "drawing.h"
 #include "html.h"
@@ -113,7 +114,7 @@ Facts environment(const ReportCommand& c, Context& context, const std::string& t
 // As a data: URL; small pictures without loss.
 std::string picture_url(const cv::Mat& picture, bool small) {
   return fmt::format("data:image/{};base64,{}", small ? "png" : "jpeg",
-                     base64(encoded(picture, small ? ".png" : ".jpg")));
+                     base64(opencv_imencode(small ? ".png" : ".jpg", picture)));
 }
 
 std::vector<Mistake> worst_mistakes(const ReportCommand& c, Context& context, const ModelCard& card,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/opencv_codecs.h"
 #include "drawing.h"
 #include "html.h"
 #include "text_table.h"
@@ -67,7 +68,7 @@ std::string matrix(const Confusion& c) {
   constexpr int64_t kMostInSvg = 40;
   if (c.classes() <= kMostInSvg) return heat_map(c);
   return fmt::format("<img class=\"matrix\" alt=\"confusion matrix\" src=\"data:image/png;base64,{}\">\n",
-                     base64(encoded(draw_confusion(c, "true against predicted class"), ".png")));
+                     base64(opencv_imencode(".png", draw_confusion(c, "true against predicted class"))));
 }
 
 std::string most_confused(const Confusion& c) {

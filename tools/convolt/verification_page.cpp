@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "convolt/error.h"
+#include "data/opencv_codecs.h"
 #include "drawing.h"
 #include "html.h"
 #include "text_table.h"
@@ -32,7 +33,7 @@ std::string small_picture(const Dataset& data, int64_t i) {
     const bool tiny = std::max(size.height, size.width) <= 64;
     return fmt::format(
         "data:image/{};base64,{}", tiny ? "png" : "jpeg",
-        base64(encoded(bgr_of(pixels.data(), size.height, size.width, size.channels), tiny ? ".png" : ".jpg")));
+        base64(opencv_imencode(tiny ? ".png" : ".jpg", bgr_of(pixels.data(), size.height, size.width, size.channels))));
   } catch (const Error&) {
     return "";
   }

@@ -66,6 +66,9 @@ public:
   // Blocks the calling thread until the point is passed; counted in Counters::host_waits when it was not yet passed.
   // Throws the error of the work before the point, if any.
   void wait() const;
+  // The same for a thread that has nothing else to do: it sleeps, is not counted, and leaves an error of the work to
+  // whoever waits for that.
+  void sleep_until_reached() const;
   const std::shared_ptr<EventState>& state() const { return state_; }
 
 private:

@@ -27,6 +27,9 @@ Device Device::parse(std::string_view text) {
 std::string Device::to_string() const { return is_cuda() ? "cuda:" + std::to_string(index) : "cpu"; }
 
 bool Event::reached() const { return !state_ || state_->reached(); }
+void Event::sleep_until_reached() const {
+  if (state_) state_->sleep_until_reached();
+}
 void Event::wait() const {
   if (state_) state_->wait();
 }

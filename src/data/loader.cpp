@@ -168,9 +168,8 @@ private:
         if (end == options_.batch) ++filling_;
         return claim;
       }
-      // Events cannot wake a host thread without blocking it, so the short time until the copy has ended is polled.
       if (wanted && slot.state() == SlotState::free)
-        wait_for_copy(lock, thread);
+        wait_for_copy(lock, slot.copied, thread);
       else
         changed_.wait(lock);
     }
@@ -182,9 +181,19 @@ private:
     if (decoder_) context_.copies().wait(slot.released);
   }
 
-  void wait_for_copy(std::unique_lock<std::mutex>& lock, DecodeThread& thread) {
+  // One thread waits for the device, by an event of its own, since others may change the slot; it wakes the rest.
+  void wait_for_copy(std::unique_lock<std::mutex>& lock, const Event copied, DecodeThread& thread) {
     const auto begin = Trace::Clock::now();
-    changed_.wait_for(lock, std::chrono::microseconds(200));
+    if (copy_awaited_) {
+      changed_.wait(lock);
+    } else {
+      copy_awaited_ = true;
+      lock.unlock();
+      copied.sleep_until_reached();
+      lock.lock();
+      copy_awaited_ = false;
+      changed_.notify_all();
+    }
     const auto end = Trace::Clock::now();
     times_.copy += seconds_between(begin, end);
     if (thread.track != nullptr) thread.track->span("wait for copy", begin, end);
@@ -281,6 +290,7 @@ private:
   int64_t taken_ = 0;    // the batch that next() gives next
   int active_ = 0;       // claims in work
   bool paused_ = false, stopped_ = false;
+  bool copy_awaited_ = false;  // by one of the threads
   LoaderTimes times_;
 
   std::vector<std::jthread> threads_;  // last: they use all of the above

@@ -26,6 +26,7 @@ struct EventState {
   virtual ~EventState() = default;
   virtual bool reached() = 0;
   virtual void wait() = 0;  // throws the error of the work before the event
+  virtual void sleep_until_reached() = 0;
 };
 
 std::unique_ptr<Context> make_cpu_context(const Context::Options& options);

@@ -47,6 +47,10 @@ public:
     }
     if (error_) std::rethrow_exception(error_);
   }
+  void sleep_until_reached() override {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return fired_; });
+  }
   // As wait(), but for a queue's thread: not a host wait.
   void wait_in_queue() {
     std::unique_lock lock(mutex_);

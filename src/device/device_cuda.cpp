@@ -46,7 +46,8 @@ public:
       }
     }
     cudaEvent_t event = nullptr;
-    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating a CUDA event");
+    // Blocking: a thread that waits sleeps, and leaves its core to those that decode.
+    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync), "creating a CUDA event");
     return event;
   }
   void give_back(cudaEvent_t event) noexcept {
@@ -98,6 +99,10 @@ public:
     }
     if (error_) std::rethrow_exception(error_);
     check(status, kWork);
+  }
+  void sleep_until_reached() override {
+    use_device(pool_->device());
+    cudaEventSynchronize(event_);
   }
 
 private:

@@ -3,36 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 #include <vector>
 
-#include "convolt/context.h"
+#include "convolt/error.h"
+#include "support/gate.h"
 
 namespace convolt::test {
 namespace {
-
-// Holds a queue until it is opened.
-class Gate {
-public:
-  void hold(Queue& queue) {
-    queue.run([this](Stream) {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return open_; });
-    });
-  }
-  void open() {
-    const std::lock_guard lock(mutex_);
-    open_ = true;
-    changed_.notify_all();
-  }
-
-private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool open_ = false;
-};
 
 class QueueTest : public testing::Test {
 protected:
@@ -153,6 +131,28 @@ TEST_F(QueueTest, AnErrorPassesToTheQueueThatWaitsForIt) {
   EXPECT_FALSE(ran);
   EXPECT_THROW(copies_.synchronize(), DeviceError);
   EXPECT_NO_THROW(compute_.synchronize());
+}
+
+TEST_F(QueueTest, SleepingUntilAPointIsNotCountedAndLeavesErrors) {
+  const auto& waits = context_->counters().host_waits;
+  compute_.synchronize();
+  const int64_t before = waits;
+  Event().sleep_until_reached();  // at once
+  Gate gate;
+  gate.hold(compute_);
+  compute_.run([](Stream) { throw DeviceError("burnt"); });
+  const Event behind = compute_.record();
+  bool passed = false;
+  std::thread sleeper([&] {
+    behind.sleep_until_reached();
+    passed = behind.reached();
+  });
+  gate.open();
+  sleeper.join();
+  EXPECT_TRUE(passed);
+  EXPECT_EQ(waits, before);
+  EXPECT_THROW(behind.wait(), DeviceError);
+  EXPECT_THROW(compute_.synchronize(), DeviceError);
 }
 
 TEST_F(QueueTest, OnlyRealWaitsOfTheHostAreCounted) {

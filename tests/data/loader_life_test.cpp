@@ -1,4 +1,6 @@
 // How the loader stops, waits, fails and uses memory.
+#include <sys/resource.h>
+
 #include <atomic>
 #include <chrono>
 #include <map>
@@ -7,6 +9,7 @@
 
 #include "io/trace.h"
 #include "loader_fixture.h"
+#include "support/gate.h"
 
 namespace convolt::test {
 namespace {
@@ -238,6 +241,38 @@ TEST_P(LoaderLife, ATraceHasWhatEachThreadDid) {
   EXPECT_GE(spans["copy"], 10);
   EXPECT_GE(spans["read"], 80);
   EXPECT_EQ(spans["read"], spans["decode"]);
+}
+
+// Threads that cannot decode before a copy has ended sleep: they are not woken to look again.
+TEST(LoaderSleep, NobodyPollsForTheEndOfACopy) {
+  const auto context = Context::create(Device::cpu());
+  const MemoryDataset dataset(64);
+  LoaderOptions o;
+  o.batch = 8;
+  o.threads = 4;
+  const auto loader = Loader::create(*context, dataset, o);
+  Gate gate;
+  gate.hold(context->compute());
+  Batch batch;
+  const auto take_one = [&] {
+    ASSERT_TRUE(loader->next(batch));
+    loader->release(batch);
+  };
+  // The first of three slots is used twice: its second copy waits for the step that is held, and all threads, sooner or
+  // later, for that copy.
+  for (int i = 0; i < 4; ++i) take_one();
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  const auto switches = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_nvcsw;
+  };
+  const long before = switches();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_LT(switches() - before, 100);  // looking every 200 us would be 1,500 for each thread
+  gate.open();
+  for (int i = 0; i < 6; ++i) take_one();
+  EXPECT_FALSE(gate.timed_out());
 }
 
 TEST_P(LoaderLife, ASetWithoutAnyPictureIsRefused) {

@@ -5,9 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <cstring>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -15,6 +13,7 @@
 #include "convolt/models.h"
 #include "graph/networks.h"
 #include "graph/plan_access.h"
+#include "support/gate.h"
 #include "support/op_test.h"
 
 namespace convolt::test {
@@ -199,29 +198,6 @@ TEST(PlanSteps, FromTheSecondStepOnNothingIsAllocated) {
   EXPECT_EQ(context->counters().pinned_allocations, pinned);
 }
 
-// Holds a queue until it is opened; gives up after a minute, so that a plan that waits for too much fails and does not
-// hang.
-class Gate {
-public:
-  void close(Queue& queue) {
-    queue.run([this](Stream) {
-      std::unique_lock lock(mutex_);
-      timed_out_ = !changed_.wait_for(lock, std::chrono::minutes(1), [this] { return open_; });
-    });
-  }
-  void open() {
-    const std::lock_guard lock(mutex_);
-    open_ = true;
-    changed_.notify_all();
-  }
-  bool timed_out() const { return timed_out_; }
-
-private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool open_ = false, timed_out_ = false;
-};
-
 TEST(PlanSteps, TheSteppingThreadWaitsOnlyForTheStepBeforeLast) {
   const auto context = Context::create(Device::cpu());
   Graph graph;
@@ -232,7 +208,7 @@ TEST(PlanSteps, TheSteppingThreadWaitsOnlyForTheStepBeforeLast) {
   const DeviceBatch batch(*context, graph, random_input(graph, 4, 17));
   plan.run(batch.step_input(0, 0.1F));
   Gate gate;
-  gate.close(context->compute());
+  gate.hold(context->compute());
   // Steps 1 and 2 need step 0 at most, which lies before the gate.
   plan.run(batch.step_input(1, 0.1F));
   const int64_t waits = context->counters().host_waits;

@@ -138,31 +138,34 @@ private:
 MemoryPlan plan_memory(const Program& program, bool in_place) { return Planner(program, in_place).run(); }
 
 void verify(const Program& program, const MemoryPlan& plan) {
-  const auto overlap = [&](size_t a, size_t b) {
-    const auto &p = plan.places[a], &q = plan.places[b];
-    if (p.offset < 0 || q.offset < 0 || p.group == q.group) return false;
-    const bool in_time = p.first <= q.last && q.first <= p.last;
-    const bool in_space =
-        p.offset < q.offset + program.values[b].bytes() && q.offset < p.offset + program.values[a].bytes();
-    return in_time && in_space;
+  struct Held {
+    size_t value;
+    int64_t begin, end;  // bytes of the slab
+    int first, last;     // ops of the step
+    int group;
   };
-  for (size_t a = 0; a < plan.places.size(); ++a) {
-    if (plan.places[a].offset < 0) continue;
-    if (plan.places[a].offset % MemoryPlan::kAlign != 0 ||
-        plan.places[a].offset + program.values[a].bytes() > plan.bytes)
-      throw Error("memory plan: '" + program.values[a].name + "' is misaligned or outside the slab");
-    for (size_t b = a + 1; b < plan.places.size(); ++b)
-      if (overlap(a, b))
-        throw Error("memory plan: '" + program.values[a].name + "' and '" + program.values[b].name +
-                    "' share memory while both live");
+  std::vector<Held> held;
+  for (size_t v = 0; v < plan.places.size(); ++v) {
+    const MemoryPlan::Place& place = plan.places[v];
+    if (place.offset < 0) continue;
+    held.push_back({v, place.offset, place.offset + program.values[v].bytes(), place.first, place.last, place.group});
+    if (held.back().begin % MemoryPlan::kAlign != 0 || held.back().end > plan.bytes)
+      throw Error("memory plan: '" + program.values[v].name + "' is misaligned or outside the slab");
   }
-  // Within a group a value's life must end where the next one's begins.
-  for (size_t a = 0; a < plan.places.size(); ++a)
-    for (size_t b = 0; b < plan.places.size(); ++b)
-      if (a != b && plan.places[a].offset >= 0 && plan.places[a].group == plan.places[b].group &&
-          plan.places[a].first <= plan.places[b].first && plan.places[a].last > plan.places[b].first)
-        throw Error("memory plan: '" + program.values[b].name + "' overwrites '" + program.values[a].name +
-                    "', which is read later");
+  // So that all that live together with one, and begin no earlier, are its next.
+  std::stable_sort(held.begin(), held.end(), [](const Held& a, const Held& b) { return a.first < b.first; });
+  for (auto a = held.begin(); a != held.end(); ++a)
+    for (auto b = a + 1; b != held.end() && b->first <= a->last; ++b) {
+      const std::string& one = program.values[a->value].name;
+      const std::string& other = program.values[b->value].name;
+      if (a->group != b->group) {
+        if (a->begin < b->end && b->begin < a->end)
+          throw Error("memory plan: '" + one + "' and '" + other + "' share memory while both live");
+      } else if (a->last > b->first || (a->first == b->first && b->last > a->first)) {
+        // Within a group a value's life must end where the next one's begins.
+        throw Error("memory plan: '" + other + "' overwrites '" + one + "', which is read later");
+      }
+    }
 }
 
 }  // namespace convolt

@@ -3,22 +3,31 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
+#include <utility>
 
 namespace convolt {
 
-Uses::Uses(const Program& program) : writers_(program.values.size()), readers_(program.values.size()) {
-  for (const Op& op : program.step) {
-    Op* const p = const_cast<Op*>(&op);  // the program is the caller's to change
+Uses::Uses(const Program& program) : writers_(program.values.size()), first_reader_(program.values.size() + 1) {
+  const auto each_reading = [&](auto&& note) {
+    std::vector<const Op*> last(program.values.size());  // an op that reads a value twice counts once
+    for (const Op& op : program.step)
+      for (const ValueId v : op.in)
+        if (v != kNoValue && std::exchange(last[static_cast<size_t>(v)], &op) != &op)
+          note(static_cast<size_t>(v), const_cast<Op*>(&op));  // the program is the caller's to change
+  };
+  for (const Op& op : program.step)
     for (const ValueId v : op.out)
-      if (v != kNoValue) writers_[static_cast<size_t>(v)] = p;
-    for (const ValueId v : op.in)
-      if (v != kNoValue)
-        if (auto& known = readers_[static_cast<size_t>(v)]; known.empty() || known.back() != p) known.push_back(p);
-  }
+      if (v != kNoValue) writers_[static_cast<size_t>(v)] = const_cast<Op*>(&op);
+  each_reading([&](size_t v, Op*) { ++first_reader_[v + 1]; });
+  std::partial_sum(first_reader_.begin(), first_reader_.end(), first_reader_.begin());
+  readers_.resize(first_reader_.back());
+  std::vector<size_t> next = first_reader_;
+  each_reading([&](size_t v, Op* op) { readers_[next[v]++] = op; });
 }
 
 Op* Uses::sole_reader(ValueId v, const OpDef& def) const {
-  const auto& all = readers(v);
+  const std::span all = readers(v);
   return all.size() == 1 && all[0]->def == &def ? all[0] : nullptr;
 }
 

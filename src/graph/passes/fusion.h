@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,13 +20,17 @@ public:
   // The op that writes v, null where none does.
   Op* writer(ValueId v) const { return v == kNoValue ? nullptr : writers_[static_cast<size_t>(v)]; }
   // The ops that read v, each once, in order.
-  const std::vector<Op*>& readers(ValueId v) const { return readers_[static_cast<size_t>(v)]; }
+  std::span<Op* const> readers(ValueId v) const {
+    const auto i = static_cast<size_t>(v);
+    return std::span(readers_).subspan(first_reader_[i], first_reader_[i + 1] - first_reader_[i]);
+  }
   // The only reader of v if that is such an op, else null.
   Op* sole_reader(ValueId v, const OpDef& def) const;
 
 private:
   std::vector<Op*> writers_;
-  std::vector<std::vector<Op*>> readers_;
+  std::vector<Op*> readers_;  // of all values, one after the other: passes make this anew for each op they look at
+  std::vector<size_t> first_reader_;
 };
 
 // The two ops that a batch norm's gradient is made of, where nothing else reads what arrives; null both otherwise.

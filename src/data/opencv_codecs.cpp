@@ -14,7 +14,9 @@ using Imencode = bool(const std::string&, cv::InputArray, std::vector<uint8_t>&,
 
 #ifdef CONVOLT_IMGCODECS  // the soname; not defined where OpenCV is linked statically
 
-[[noreturn]] void not_loaded() {
+// What dlopen or dlsym found.
+void* required(void* found) {
+  if (found != nullptr) return found;
   const char* reason = dlerror();
   throw Error(std::string("OpenCV's coders cannot be loaded (") + (reason == nullptr ? "no reason given" : reason) +
               "); install its imgcodecs library as " CONVOLT_IMGCODECS);
@@ -22,16 +24,13 @@ using Imencode = bool(const std::string&, cv::InputArray, std::vector<uint8_t>&,
 
 // Stays loaded: libraries that it brings have exit handlers.
 void* library() {
-  static void* const loaded = dlopen(CONVOLT_IMGCODECS, RTLD_NOW | RTLD_LOCAL);
-  if (loaded == nullptr) not_loaded();
+  static void* const loaded = required(dlopen(CONVOLT_IMGCODECS, RTLD_NOW | RTLD_LOCAL));
   return loaded;
 }
 
 template <class Function>
 Function* function(const char* symbol) {
-  void* found = dlsym(library(), symbol);
-  if (found == nullptr) not_loaded();
-  return reinterpret_cast<Function*>(found);
+  return reinterpret_cast<Function*>(required(dlsym(library(), symbol)));
 }
 
 // By their names in the Itanium C++ ABI, which are part of that soname.

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -142,11 +144,15 @@ TEST_F(QueueTest, SleepingUntilAPointIsNotCountedAndLeavesErrors) {
   gate.hold(compute_);
   compute_.run([](Stream) { throw DeviceError("burnt"); });
   const Event behind = compute_.record();
+  std::atomic<bool> begun{false};
   bool passed = false;
   std::thread sleeper([&] {
+    begun = true;
     behind.sleep_until_reached();
     passed = behind.reached();
   });
+  while (!begun) std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // one that does not sleep comes back before the point
   gate.open();
   sleeper.join();
   EXPECT_TRUE(passed);

@@ -9,7 +9,8 @@
 
 namespace convolt::test {
 
-// Must outlive what the queue has to do.
+// Must outlive what the queue has to do. Gives up after a minute, so that code which waits for too much fails and does
+// not hang.
 class Gate {
 public:
   void hold(Queue& queue) {

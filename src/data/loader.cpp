@@ -1,7 +1,6 @@
 #include "convolt/loader.h"
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <optional>

@@ -8,6 +8,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/local/cuda/bin:$PWD/.deps/cuda/nvidia/cu13/bin
 export OMP_WAIT_POLICY=passive
+# What one checkout compiled serves every other, wherever it lies. Without these ccache keeps absolute paths apart, and
+# objects with debug information by the folder they were compiled in; a sanitizer's report may then name that folder.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 logs=$PWD/build/logs
 jobs=$(nproc) # here, since nproc heeds OMP_NUM_THREADS, which a stage below sets
 rm -rf "$logs"

@@ -24,10 +24,14 @@ struct bf16 {
   uint16_t bits;
   bf16() = default;
   HD explicit bf16(float f) {
+#if defined(__CUDA_ARCH__)
+    bits = __bfloat16_as_ushort(__float2bfloat16_rn(f));
+#else
     const uint32_t u = float_to_bits(f);
     // NaN stays NaN (quiet); otherwise add half of the last kept place, and one more where that place is odd.
     bits = (u & 0x7fffffffU) > 0x7f800000U ? static_cast<uint16_t>((u >> 16) | 0x40U)
                                            : static_cast<uint16_t>((u + 0x7fffU + ((u >> 16) & 1U)) >> 16);
+#endif
   }
   HD explicit operator float() const { return bits_to_float(static_cast<uint32_t>(bits) << 16); }
 };

@@ -50,11 +50,11 @@ HD float hardswish_gradient(float x) {
 // x = 20 on, the first is 1 and the second 0 beside it.
 HD float mish(float x) {
   const float e = fast_exp(within(x, -200.F, 20.F)), n = e * (e + 2.F);
-  return at_least(x, -200.F) * (n / (n + 2.F));
+  return at_least(x, -200.F) * quotient(n, n + 2.F);
 }
 HD float mish_gradient(float x) {
   const float bounded = within(x, -200.F, 20.F);
-  const float e = fast_exp(bounded), n = e * (e + 2.F), inverse = 1.F / (n + 2.F);
+  const float e = fast_exp(bounded), n = e * (e + 2.F), inverse = quotient(1.F, n + 2.F);
   return (n + bounded * (4.F * e * (1.F + e) * inverse)) * inverse;
 }
 
@@ -85,28 +85,28 @@ struct AnyAct {
 
   template <int W, class F>
   HD static void map(Floats<W>& v, F f) {
-    for_lanes<W>([&](int j) { v[j] = f(v[j]); });
+    for_lanes<W>([&](int j) INLINED { v[j] = f(v[j]); });
   }
   template <int W>
   HD void forward(Floats<W>& v) const {
     const float slope = act.slope;
     switch (act.kind) {
       case Activation::leaky_relu:
-        return map(v, [=](float x) { return choose(x > 0, x, slope * x); });
+        return map(v, [=](float x) INLINED { return choose(x > 0, x, slope * x); });
       case Activation::silu:
-        return map(v, [](float x) { return silu(x); });
+        return map(v, [](float x) INLINED { return silu(x); });
       case Activation::gelu:
-        return map(v, [](float x) { return gelu(x); });
+        return map(v, [](float x) INLINED { return gelu(x); });
       case Activation::hardswish:
-        return map(v, [](float x) { return hardswish(x); });
+        return map(v, [](float x) INLINED { return hardswish(x); });
       case Activation::hardsigmoid:
-        return map(v, [](float x) { return hardsigmoid(x); });
+        return map(v, [](float x) INLINED { return hardsigmoid(x); });
       case Activation::mish:
-        return map(v, [](float x) { return mish(x); });
+        return map(v, [](float x) INLINED { return mish(x); });
       case Activation::sigmoid:
-        return map(v, [](float x) { return fast_sigmoid(x); });
+        return map(v, [](float x) INLINED { return fast_sigmoid(x); });
       case Activation::tanh:
-        return map(v, [](float x) { return fast_tanh(x); });
+        return map(v, [](float x) INLINED { return fast_tanh(x); });
       default:  // Fixed
         return;
     }
@@ -114,28 +114,28 @@ struct AnyAct {
 
   template <int W, class F>
   HD static void scale(const Floats<W>& kept, Floats<W>& g, F f) {
-    for_lanes<W>([&](int j) { g[j] *= f(kept[j]); });
+    for_lanes<W>([&](int j) INLINED { g[j] *= f(kept[j]); });
   }
   template <int W>
   HD void backward(const Floats<W>& kept, Floats<W>& g) const {
     const float slope = act.slope;
     switch (act.kind) {
       case Activation::leaky_relu:
-        return scale(kept, g, [=](float y) { return y > 0 ? 1.F : slope; });
+        return scale(kept, g, [=](float y) INLINED { return y > 0 ? 1.F : slope; });
       case Activation::silu:
-        return scale(kept, g, [](float x) { return silu_gradient(x); });
+        return scale(kept, g, [](float x) INLINED { return silu_gradient(x); });
       case Activation::gelu:
-        return scale(kept, g, [](float x) { return gelu_gradient(x); });
+        return scale(kept, g, [](float x) INLINED { return gelu_gradient(x); });
       case Activation::hardswish:
-        return scale(kept, g, [](float x) { return hardswish_gradient(x); });
+        return scale(kept, g, [](float x) INLINED { return hardswish_gradient(x); });
       case Activation::hardsigmoid:
-        return scale(kept, g, [](float y) { return (y > 0) & (y < 1.F) ? 1.F / 6.F : 0.F; });
+        return scale(kept, g, [](float y) INLINED { return (y > 0) & (y < 1.F) ? 1.F / 6.F : 0.F; });
       case Activation::mish:
-        return scale(kept, g, [](float x) { return mish_gradient(x); });
+        return scale(kept, g, [](float x) INLINED { return mish_gradient(x); });
       case Activation::sigmoid:
-        return scale(kept, g, [](float y) { return y * (1.F - y); });
+        return scale(kept, g, [](float y) INLINED { return y * (1.F - y); });
       case Activation::tanh:
-        return scale(kept, g, [](float y) { return 1.F - y * y; });
+        return scale(kept, g, [](float y) INLINED { return 1.F - y * y; });
       default:  // Fixed
         return;
     }

@@ -23,6 +23,10 @@
 #define HD_ONCE inline __attribute__((noinline))
 #endif
 
+// For lambdas that are called in many places: g++ leaves them out of line where a file has grown much, and then
+// vectorises no loop around them.
+#define INLINED __attribute__((always_inline))
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -30,3 +34,16 @@
 #include "convolt/context.h"
 #include "convolt/error.h"
 #include "convolt/tensor.h"
+
+namespace convolt {
+
+// t, but for all that a compiler knows another number each time: it then keeps nothing that follows from t in registers
+// through a loop that needs them.
+HD int unknown(int t) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+r"(t));
+#endif
+  return t;
+}
+
+}  // namespace convolt

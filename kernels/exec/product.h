@@ -24,15 +24,6 @@ struct ProductTiles {
   int64_t blocks() const { return columns_of_tiles * chunks; }
 };
 
-// t, but for all that a compiler knows another number each time: it then keeps nothing that follows from t in registers
-// while a product needs them.
-HD int unknown(int t) {
-#if defined(__CUDA_ARCH__)
-  asm volatile("" : "+r"(t));
-#endif
-  return t;
-}
-
 // a [rows, depth] times b, [depth, channels] where kAlong, else [channels, depth]. E has kSums and, for each eight
 // results, operands<8>(row, c, exists) and then add(row, c, operands, common, values, sums), the values rounded to T;
 // for each eight channels of a tile, common<8>(c) before and finish(c, sums) behind. N: the width of a tile.

@@ -19,9 +19,17 @@ HD void blend_towards(Floats<C>& v, float other, float factor) {
   for (int c = 0; c < C; ++c) v[c] = smaller(larger(factor * v[c] + (1.F - factor) * other, 0.F), 1.F);
 }
 
-// What all launches know. C is the number of output channels.
+// A row of the output: of which picture, and where in it.
+struct OutputRow {
+  int picture, row;
+};
+
+// What all launches know. C is the number of output channels. A block makes kRows rows of a picture, one after the
+// other, since what they share takes a while to find; there are fewer than 2^31 blocks.
 template <int C>
 struct Rows {
+  static constexpr int kRows = 8;
+  static constexpr int kBlocksPerProcessor = 8;  // left alone, the compiler spills for more
   const StepInput* input;
   int height, width;
   Reading reading;
@@ -71,26 +79,37 @@ struct Rows {
     });
   }
 
-  // The row of the output that a block makes: of which picture, and where in it. There are fewer than 2^31 blocks.
-  HD int picture(const Block<kThreads>& block) const { return static_cast<int>(block.index) / height; }
-  HD int row(const Block<kThreads>& block) const { return static_cast<int>(block.index) % height; }
-
-  // each(tile, lanes) for every tile of row y of what begins at `from`, sampled.
+  HD int bands() const { return (height + kRows - 1) / kRows; }
+  HD int picture(const Block<kThreads>& block) const { return static_cast<int>(block.index) / bands(); }
+  // each(row) for the rows of a block.
   template <class F>
-  HD void for_each_tile(const Block<kThreads>& block, RowShared& s, const uint8_t* from, int y, F each) const {
+  HD void for_each_row(const Block<kThreads>& block, F each) const {
+    const int n = picture(block), first = (static_cast<int>(block.index) - n * bands()) * kRows;
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
+    for (int row = first; row < smaller(first + kRows, height); ++row) each(OutputRow{unknown(n), row});
+  }
+  HD int64_t index(const OutputRow& r) const { return int64_t{r.picture} * height + r.row; }
+
+  // each(tile, lanes) for every tile of a row of what begins at `from`, sampled.
+  template <class F>
+  HD void for_each_tile(const Block<kThreads>& block, RowShared& s, const uint8_t* from, const OutputRow& r,
+                        F each) const {
     SampledLane lanes;
     const int tiles = (width + kThreads - 1) / kThreads, step = (width + tiles - 1) / tiles;
     for (int i = 0; i < tiles; ++i) {
       const int x0 = i * step;
-      const Tile tile{from, picture(block), i, x0, y, smaller(step, width - x0)};
+      const Tile tile{from, r.picture, i, x0, r.row, smaller(step, width - x0)};
       sample(block, s, tile, lanes);
       each(tile, lanes);
     }
   }
   // each(t, x, sampled) for every pixel of the row, in a phase of its own for each tile.
   template <class F>
-  HD void for_each_pixel(const Block<kThreads>& block, RowShared& s, const uint8_t* from, int y, F each) const {
-    for_each_tile(block, s, from, y, [&](const Tile& tile, SampledLane& lanes) {
+  HD void for_each_pixel(const Block<kThreads>& block, RowShared& s, const uint8_t* from, const OutputRow& r,
+                         F each) const {
+    for_each_tile(block, s, from, r, [&](const Tile& tile, SampledLane& lanes) {
       block.phase([&](int t) {
         if (t < tile.count) each(t, tile.x0 + t, lanes[t]);
       });
@@ -111,15 +130,19 @@ HD float tree_sum(const Block<kThreads>& block, float* tree) {
 template <int C>
 struct DraftRow {
   using Shared = RowShared;
+  static constexpr int kBlocksPerProcessor = Rows<C>::kBlocksPerProcessor;
   Rows<C> rows;
   uint8_t* drafts;
   HD void operator()(const Block<kThreads>& block, Shared& s) const {
     const int n = rows.picture(block);
     if (rows.input->records[n].programme.count == 0) return;
     rows.begin(block, s, n);
-    rows.for_each_pixel(block, s, rows.input->pixels, rows.row(block), [&](int, int x, const Sampled& sampled) {
-      const Floats<C> v = rows.colours(sampled, s.record);
-      for (int c = 0; c < C; ++c) drafts[(block.index * rows.width + x) * C + c] = level_nearest(255.F * v[c]);
+    rows.for_each_row(block, [&](const OutputRow& row) {
+      uint8_t* const to = drafts + rows.index(row) * rows.width * C;
+      rows.for_each_pixel(block, s, rows.input->pixels, row, [&](int, int x, const Sampled& sampled) {
+        const Floats<C> v = rows.colours(sampled, s.record);
+        for (int c = 0; c < C; ++c) to[x * C + c] = level_nearest(255.F * v[c]);
+      });
     });
   }
 };
@@ -128,18 +151,21 @@ struct DraftRow {
 template <int C>
 struct SumGreys {
   using Shared = RowShared;
+  static constexpr int kBlocksPerProcessor = Rows<C>::kBlocksPerProcessor;
   Rows<C> rows;
   float* sums;
   HD void operator()(const Block<kThreads>& block, Shared& s) const {
     const int n = rows.picture(block);
     if (rows.input->records[n].contrast == 1.F) return;
     rows.begin(block, s, n);
-    block.phase([&](int t) { s.tree[t] = 0; });
-    rows.for_each_pixel(block, s, rows.pixels(n), rows.row(block),
-                        [&](int t, int, const Sampled& v) { s.tree[t] += grey_of(rows.bright(v, s.record)); });
-    const float sum = tree_sum(block, s.tree);
-    block.phase([&](int t) {
-      if (t == 0) sums[block.index] = sum;
+    rows.for_each_row(block, [&](const OutputRow& row) {
+      block.phase([&](int t) { s.tree[t] = 0; });
+      rows.for_each_pixel(block, s, rows.pixels(n), row,
+                          [&](int t, int, const Sampled& v) { s.tree[t] += grey_of(rows.bright(v, s.record)); });
+      const float sum = tree_sum(block, s.tree);
+      block.phase([&](int t) {
+        if (t == 0) sums[rows.index(row)] = sum;
+      });
     });
   }
 };
@@ -147,34 +173,36 @@ struct SumGreys {
 template <class T, int C>
 struct AugmentRow {
   using Shared = RowShared;
+  static constexpr int kBlocksPerProcessor = Rows<C>::kBlocksPerProcessor;
   Rows<C> rows;
   Floats<C> mean, inverse_std;
   const float* sums;  // null: no contrast
   Result<T> y;
-  PixelBlocks blocks;
+  int stored;  // channels of a pixel laid out in blocks; 0: plain
+  PixelPlaces places;
 
-  HD T* place(const Block<kThreads>& block, int x) const {
-    if (blocks.channels == 0) return y.data + (block.index * rows.width + x) * C;
-    return y.data + pixel_place(blocks, rows.height, rows.width, rows.picture(block), rows.row(block), x);
+  HD T* place(const OutputRow& row) const {
+    return y.data + (stored == 0 ? rows.index(row) * rows.width * C : places.row(row.picture, row.row));
   }
+  HD T* place(T* row, int x) const { return row + (stored == 0 ? x * C : places.column(x)); }
   // What fills a pixel of three channels up, four at a time.
   HD void store_padded(T* out, float a, float b, float c) const {
     store(out, Floats<4>{{a, b, c, 0.F}});
-    for (int i = 4; i < blocks.stored; i += 4) store(out + i, Floats<4>{});
+    for (int i = 4; i < stored; i += 4) store(out + i, Floats<4>{});
   }
 
   HD void put(T* out, const Floats<C>& v) const {
-    if (blocks.channels > 0) return store_padded(out, v[0], C == 3 ? v[C / 2] : 0.F, C == 3 ? v[C - 1] : 0.F);
+    if (stored > 0) return store_padded(out, v[0], C == 3 ? v[C / 2] : 0.F, C == 3 ? v[C - 1] : 0.F);
     for (int c = 0; c < C; ++c) out[c] = T(v[c]);
   }
   // Over the erased pixels of the row: in the loop before, it would take registers of every pixel.
-  HD void put_noise(const Block<kThreads>& block, const RowRecord& r, int row) const {
+  HD void put_noise(const Block<kThreads>& block, const RowRecord& r, const OutputRow& row, T* to) const {
     block.phase([&](int t) {
       for (int x = r.erase[0] + t; x < r.erase[0] + r.erase[2]; x += kThreads) {
-        const Floats<3> noise = normals(philox(r.erase_key, static_cast<uint64_t>(row * rows.width + x), 0));
+        const Floats<3> noise = normals(philox(r.erase_key, static_cast<uint64_t>(row.row * rows.width + x), 0));
         Floats<C> v;
         for (int c = 0; c < C; ++c) v[c] = noise[c];
-        put(place(block, x), v);
+        put(place(to, x), v);
       }
     });
   }
@@ -192,7 +220,8 @@ struct AugmentRow {
   static bool keeps_colours(const RowRecord& r) {
     return r.channels == 3 && r.brightness == 1.F && r.saturation == 1.F && r.hue == 0.F && !r.to_grey;
   }
-  HD void store_sampled(const Block<kThreads>& block, Shared& s, const uint8_t* from, int row) const {
+  HD void store_sampled(const Block<kThreads>& block, Shared& s, const uint8_t* from, const OutputRow& row,
+                        T* to) const {
     const Four fill{rows.fill[0], rows.fill[1], rows.fill[2]}, centre{mean[0], mean[1], mean[2]};
     const Four scale{inverse_std[0], inverse_std[1], inverse_std[2]};
     const bool overshoots = rows.reading.interpolation == AugmentOptions::Interpolation::bicubic;
@@ -205,16 +234,15 @@ struct AugmentRow {
         v = (v - centre) * scale;
         _mm_storeu_ps(line + 3 * t, v);
       }
-      put_line(block, line, tile);
+      put_line(line, tile, to);
     });
   }
-  HD void put_line(const Block<kThreads>& block, const float* line, const Tile& tile) const {
-    if (blocks.channels > 0) {
-      for (int t = 0; t < tile.count; ++t, line += 3)
-        store_padded(place(block, tile.x0 + t), line[0], line[1], line[2]);
+  HD void put_line(const float* line, const Tile& tile, T* to) const {
+    if (stored > 0) {
+      for (int t = 0; t < tile.count; ++t, line += 3) store_padded(place(to, tile.x0 + t), line[0], line[1], line[2]);
       return;
     }
-    T* const out = place(block, tile.x0);
+    T* const out = place(to, tile.x0);
     const bool aligned = reinterpret_cast<uintptr_t>(out) % (8 * sizeof(T)) == 0;
     const Result<T> result{out, y.past_caches && aligned};
     int i = 0;
@@ -224,16 +252,19 @@ struct AugmentRow {
 #endif
 
   HD void operator()(const Block<kThreads>& block, Shared& s) const {
-    const int n = rows.picture(block), row = rows.row(block);
+    const int n = rows.picture(block);
     rows.begin(block, s, n);
-    const RowRecord& r = s.record;
-    const uint8_t* const from = rows.pixels(n);
-    const bool contrast = sums && r.contrast != 1.F;
+    const bool contrast = sums && s.record.contrast != 1.F;
     const float grey = contrast ? mean_grey(block, s, n) : 0.F;
-    const bool erased_row = row >= r.erase[1] && row < r.erase[1] + r.erase[3];
+    rows.for_each_row(block, [&](const OutputRow& row) { make_row(block, s, row, contrast, grey); });
+  }
+  HD void make_row(const Block<kThreads>& block, Shared& s, const OutputRow& row, bool contrast, float grey) const {
+    const RowRecord& r = s.record;
+    const uint8_t* const from = rows.pixels(row.picture);
+    const bool erased_row = row.row >= r.erase[1] && row.row < r.erase[1] + r.erase[3];
 #if !defined(__CUDA_ARCH__)
     if constexpr (C == 3)
-      if (!contrast && !erased_row && keeps_colours(r)) return store_sampled(block, s, from, row);
+      if (!contrast && !erased_row && keeps_colours(r)) return store_sampled(block, s, from, row, place(row));
 #endif
     rows.for_each_pixel(block, s, from, row, [&](int, int x, const Sampled& sampled) {
       Floats<C> v = rows.bright(sampled, r);
@@ -245,9 +276,9 @@ struct AugmentRow {
       }
       const bool erased = erased_row && x >= r.erase[0] && x < r.erase[0] + r.erase[2];
       for (int c = 0; c < C; ++c) v[c] = erased ? r.erase_value[c] : (v[c] - mean[c]) * inverse_std[c];
-      put(place(block, x), v);
+      put(place(place(row), x), v);
     });
-    if (erased_row && r.erase_key != 0) put_noise(block, r, row);
+    if (erased_row && r.erase_key != 0) put_noise(block, r, row, place(row));
   }
 };
 
@@ -262,13 +293,14 @@ void augment_of(Stream s, const AugmentArgs& args) {
                           {},
                           nullptr,
                           result_of<T>(s, args.y, {}),
-                          args.blocks};
+                          l.channels > 0 ? l.stored : 0,
+                          {l, height, width}};
   for (int c = 0; c < C; ++c) {
     kernel.rows.fill[c] = args.fill[c];
     kernel.mean[c] = args.mean[c];
     kernel.inverse_std[c] = 1.F / args.std[c];
   }
-  const int64_t blocks = shape[0] * height;
+  const int64_t blocks = shape[0] * kernel.rows.bands();
   if (args.drafts.bytes) {
     for_each_block<kThreads>(s, blocks, DraftRow<C>{kernel.rows, args.drafts.bytes});
     PictureOpsArgs ops{args.input, shape[0], height, width, C, args.drafts, {}};

@@ -8,19 +8,44 @@ namespace {
 
 int extent(const Tensor& t, int i) { return static_cast<int>(t.shape[i]); }
 
+// Pixel by pixel in the order of y, four channels at a time where that many are stored.
 template <class T>
 struct LoadBlocks {
   const StepInput* input;
   T* y;
-  PixelBlocks layout;
-  int height, width;
-  Divisor by_width, by_height;
-  HD void operator()(int64_t pixel) const {
-    const int64_t row = by_width.quotient(pixel), n = by_height.quotient(row);
-    const int h = static_cast<int>(row - n * height), w = static_cast<int>(pixel - row * width);
-    T* const to = y + pixel_place(layout, height, width, n, h, w);
-    for (int c = 0; c < layout.stored; ++c)
-      to[c] = T(c < layout.channels ? input->images[pixel * layout.channels + c] : 0.F);
+  int block, channels, stored, height, width;  // of the pictures
+  PixelPlaces places;
+  Divisor by_area, by_block, by_columns, by_rows;
+
+  LoadBlocks(const StepInput* from, const Tensor& to, const PixelBlocks& l, int picture_height, int picture_width)
+      : input(from),
+        y(to.as<T>()),
+        block(l.block),
+        channels(l.channels),
+        stored(l.stored),
+        height(picture_height),
+        width(picture_width),
+        places(l, height, width),
+        by_area(block * block),
+        by_block(block),
+        by_columns(width / block),
+        by_rows(height / block) {}
+
+  HD void operator()(int64_t i) const {
+    const int64_t wide = by_area.quotient(i), wide_row = by_columns.quotient(wide), n = by_rows.quotient(wide_row);
+    const int inside = static_cast<int>(i - wide * block * block), down = static_cast<int>(by_block.quotient(inside));
+    const int h = static_cast<int>(wide_row - n * (height / block)) * block + down;
+    const int w = static_cast<int>(wide - wide_row * (width / block)) * block + inside - down * block;
+    const float* const from = input->images + ((n * height + h) * width + w) * channels;
+    T* const to = y + places.row(n, h) + places.column(w);
+    if (stored == 4) return store(to, load_channels<4>(from));
+    for (int c = 0; c < stored; ++c) to[c] = T(c < channels ? from[c] : 0.F);
+  }
+  template <int W>
+  HD Floats<W> load_channels(const float* from) const {
+    Floats<W> v;
+    for_lanes<W>([&](int c) { v[c] = c < channels ? from[c] : 0.F; });
+    return v;
   }
 };
 
@@ -29,8 +54,9 @@ struct Windows {
   PixelBlocks layout;
   StemShift shift;
   int kh, kw, wide_h, wide_w;  // of w, and of y
+  PixelPlaces places;
   HD int64_t place(int64_t o, int r, int s) const {
-    return pixel_place(layout, wide_h * layout.block, wide_w * layout.block, o, r + shift.down, s + shift.right);
+    return places.row(o, r + shift.down) + places.column(s + shift.right);
   }
 };
 
@@ -67,7 +93,14 @@ struct Widen {
 
 Windows windows_of(const Tensor& w, const Tensor& y, const PixelBlocks& layout, StemShift shift) {
   const PixelBlocks borderless{layout.block, layout.channels, layout.stored};
-  return {borderless, shift, extent(w, 1), extent(w, 2), extent(y, 1), extent(y, 2)};
+  const int wide_h = extent(y, 1), wide_w = extent(y, 2);
+  return {borderless,
+          shift,
+          extent(w, 1),
+          extent(w, 2),
+          wide_h,
+          wide_w,
+          {borderless, wide_h * layout.block, wide_w * layout.block}};
 }
 
 }  // namespace
@@ -78,8 +111,7 @@ void load_images(Stream s, const StepInput* input, const PixelBlocks& layout, co
             width = (extent(y, 2) - border.horizontal()) * layout.block;
   dispatch_float(y.dtype, "load_images", [&](auto t) {
     using T = decltype(t);
-    for_each(s, y.shape[0] * height * width,
-             LoadBlocks<T>{input, y.as<T>(), layout, height, width, Divisor(width), Divisor(height)}, 8);
+    for_each(s, y.shape[0] * height * width, LoadBlocks<T>(input, y, layout, height, width), 8);
   });
 }
 

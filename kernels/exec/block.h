@@ -96,8 +96,14 @@ __global__ void __launch_bounds__(B) block_then_kernel(K k, L last, int32_t* cou
   if (is_last_block(counter, gridDim.x)) last(Block<B>{0, false}, shared.second);
 }
 
+// How many blocks a multiprocessor is to have at once at least, where K says so; 0: as the compiler likes.
+template <class K>
+constexpr int blocks_per_processor() {
+  if constexpr (requires { K::kBlocksPerProcessor; }) return K::kBlocksPerProcessor;
+  return 0;
+}
 template <int B, class K>
-__global__ void __launch_bounds__(B) block_kernel(K k) {
+__global__ void __launch_bounds__(B, blocks_per_processor<K>()) block_kernel(K k) {
   __shared__ typename K::Shared shared;
   k(Block<B>{static_cast<int64_t>(blockIdx.x), false}, shared);
 }

@@ -87,24 +87,51 @@ HD int64_t offset_of(const RowRecord& r, int column, int row) {
   return r.offset + (int64_t{row} * r.stride + column) * S;
 }
 
-// Bytes of a source row that a thread blends at a time: on the GPU neighbouring threads read neighbouring bytes.
+// out[j] = (add ? out[j] : 0) + the sum over `rows` source rows of weights[k] * p[k][j], for `bytes` bytes of each row:
+// a thread's share. On the GPU neighbouring threads read neighbouring bytes, of which each has four on the way at once;
+// on the CPU a thread takes strips.
 #if defined(__CUDA_ARCH__)
-constexpr int kStrip = 1;
-#else
-constexpr int kStrip = 32;
-#endif
-
-// out[j] = (add ? out[j] : 0) + the sum over `rows` source rows of weights[k] * p[k][j], for `bytes` bytes of each row.
-HD void blend(const uint8_t* p, int64_t stride, int bytes, int rows, const float* weights, bool add, float* out) {
-#if !defined(__CUDA_ARCH__)
-  if (bytes == kStrip) return blend_strip(p, stride, rows, weights, add, out);
-#endif
-  for (int j = 0; j < bytes; ++j) {
-    float sum = add ? out[j] : 0.F;
-    for (int k = 0; k < rows; ++k) sum += weights[k] * static_cast<float>(p[k * stride + j]);
-    out[j] = sum;
+HD void blend(int t, const uint8_t* p, int64_t stride, int bytes, int rows, const float* weights, bool add,
+              float* out) {
+  constexpr int kAtOnce = 4;
+#pragma unroll 1
+  for (int i = t; i < bytes; i += kThreads * kAtOnce) {
+    float sums[kAtOnce] = {};
+    const uint8_t* from = p + i;
+#pragma unroll 1
+    for (int k = 0; k < rows; ++k, from += stride) {
+      const float weight = weights[k];
+      for_lanes<kAtOnce>([&](int u) {
+        if (i + u * kThreads < bytes) sums[u] += weight * static_cast<float>(from[u * kThreads]);
+      });
+    }
+    for_lanes<kAtOnce>([&](int u) {
+      float& sum = out[i + u * kThreads];
+      if (i + u * kThreads < bytes) sum = (add ? sum : 0.F) + sums[u];
+    });
   }
 }
+HD int blending_threads(int) { return kThreads; }
+#else
+constexpr int kStrip = 32;
+HD void blend(int t, const uint8_t* p, int64_t stride, int bytes, int rows, const float* weights, bool add,
+              float* out) {
+  for (int i = t * kStrip; i < bytes; i += kThreads * kStrip) {
+    // Whole strips only, where there is one: some sums are made twice.
+    const int at = add ? i : larger(smaller(i, bytes - kStrip), 0), count = smaller(kStrip, bytes - at);
+    if (count == kStrip) {
+      blend_strip(p + at, stride, rows, weights, add, out + at);
+      continue;
+    }
+    for (int j = at; j < at + count; ++j) {
+      float sum = add ? out[j] : 0.F;
+      for (int k = 0; k < rows; ++k) sum += weights[k] * static_cast<float>(p[k * stride + j]);
+      out[j] = sum;
+    }
+  }
+}
+HD int blending_threads(int bytes) { return smaller((bytes + kStrip - 1) / kStrip, kThreads); }
+#endif
 
 // s.blended = source columns [first, last) summed over the rows under the filter at `centre`.
 template <int S>
@@ -113,21 +140,13 @@ HD void blend_rows(const Block<kThreads>& block, RowShared& s, const uint8_t* pi
   const Axis& axis = s.rows;
   const int64_t stride = int64_t{s.record.stride} * S;
   const int top = axis.first(centre), bottom = axis.last(centre), bytes = (last - first) * S;
-  const int strips = smaller((bytes + kStrip - 1) / kStrip, kThreads);
   for (int row = top; row < bottom; row += kThreads) {
     const int rows = smaller(bottom - row, kThreads);
     block.phase_of(rows, [&](int t) { s.weights[t] = axis.weight(row + t, centre); });
     const uint8_t* p = pixels + offset_of<S>(s.record, first, row);
     const bool add = row > top;
-    block.phase_of(strips, [&](int t) {
-      for (int i = t * kStrip; i < bytes; i += kThreads * kStrip) {
-        int at = i;
-#if !defined(__CUDA_ARCH__)
-        if (!add) at = larger(smaller(i, bytes - kStrip), 0);  // whole strips only: some sums are made twice
-#endif
-        blend(p + at, stride, smaller(kStrip, bytes - at), rows, s.weights, add, s.blended + at);
-      }
-    });
+    block.phase_of(blending_threads(bytes),
+                   [&](int t) { blend(t, p, stride, bytes, rows, s.weights, add, s.blended); });
   }
 }
 

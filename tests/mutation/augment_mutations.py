@@ -47,6 +47,9 @@ AUGMENTATION = {
         ("index", "for (; i + 8 <= tile.count * 3; i += 8)", "for (; i + 8 < tile.count * 3; i += 9)"),
         ("constant", "y.past_caches && aligned", "y.past_caches && (aligned || out)"),
         ("constant", "v += v[3] * fill;", ""),
+        ("constant", "return (height + kRows - 1) / kRows;", "return height / kRows;"),
+        ("index", "return int64_t{r.picture} * height + r.row;", "return int64_t{r.picture} * height + r.row / kRows * kRows;"),
+        ("index", "- n * bands()) * kRows;", "- n * bands());"),
     ]),
     "kernels/exec/axis.h": (AUGMENT, [
         ("sign", "(1.5F * d - 2.5F)", "(1.5F * d + 2.5F)"),
@@ -93,7 +96,7 @@ AUGMENTATION = {
         ("constant", "lanes[t][3] * row_weight * 255.F", "lanes[t][3] * row_weight * 250.F"),
         ("constant", "255.F * row_weight_at(s.rows, cy)", "255.F"),
         ("constant", "for (ColumnFilters& tile : kept) tile.picture = -1;", ""),
-        ("index", "if (!add) at =", "at ="),
+        ("index", "at = add ? i :", "at ="),
         ("sign", "sum[3] = 1.F - across.inside", "sum[3] = 1.F + across.inside"),
         ("index", "s.columns = Axis::of(record.map[0], record.map[1],", "s.columns = Axis::of(record.map[3], record.map[4],"),
         ("constant", "first = smaller(first, static_cast<int>(s.columns.high) - count);", ""),

@@ -131,7 +131,7 @@ struct Load {
 };
 
 // One Philox call gives the bits of four neighbouring elements of a row. A row is made in parts of kPart elements: on
-// the GPU by threads that need one call, on the CPU by eight calls at once.
+// the GPU by threads that store 16 bytes each, on the CPU by eight calls at once.
 template <class T, int kPart>
 struct Dropout {
   const T* x;
@@ -148,6 +148,9 @@ struct Dropout {
     const uint64_t high = (uint64_t{static_cast<uint32_t>(RandomUse::dropout)} << 56) ^ (uint64_t{layer} << 40) ^
                           static_cast<uint64_t>(input->first_row + row);
     const int64_t i = row * row_elements + first, left = row_elements - first;
+#if defined(__CUDA_ARCH__)
+    if (row_elements % kPart == 0) return make_packet(i, low, high);
+#endif
     int q = 0;
 #if !defined(__CUDA_ARCH__)
     if constexpr (kPart >= 32) {
@@ -157,42 +160,41 @@ struct Dropout {
 #endif
     for (; q < kPart && q < left; q += 4) {
       const Philox4 bits = philox(input->seed, low + static_cast<uint64_t>(q / 4), high);
-      for (int j = q; j < q + 4 && j < left; ++j) {
-        const float kept = static_cast<float>(x[i + j]) * scale;
-        y.data[i + j] = T(choose(uniform(bits.v[j - q]) < p, 0.F, kept));
-      }
+      for (int j = q; j < q + 4 && j < left; ++j) y.data[i + j] = T(drop(bits.v[j - q], static_cast<float>(x[i + j])));
     }
   }
+  HD float drop(uint32_t bits, float v) const { return choose(uniform(bits) < p, 0.F, v * scale); }
 
-#if !defined(__CUDA_ARCH__)
+#if defined(__CUDA_ARCH__)
+  HD void make_packet(int64_t i, uint64_t low, uint64_t high) const {
+    Floats<kPart> v = load<kPart>(x + i);
+    unrolled<kPart / 4>([&](int q) {
+      const Philox4 bits = philox(input->seed, low + static_cast<uint64_t>(q), high);
+      for_lanes<4>([&](int j) { v[q * 4 + j] = drop(bits.v[j], v[q * 4 + j]); });
+    });
+    store(y + i, v);
+  }
+#else
   HD void make_32(const PhiloxKeys& keys, int64_t i, uint64_t low, uint64_t high) const {
     uint32_t bits[32];
     philox_of_eight(keys, low, high, bits);
     for (int q = 0; q < 32; q += 8) {
       Floats<8> v = load<8>(x + i + q);
-      for_lanes<8>([&](int j) { v[j] = choose(uniform(bits[q + j]) < p, 0.F, v[j] * scale); });
+      for_lanes<8>([&](int j) { v[j] = drop(bits[q + j], v[j]); });
       store(y + i + q, v);
     }
   }
 #endif
 };
 
-template <class T, int kPart>
-void dropout_in_parts(Stream s, const Tensor& x, const Tensor& y, float p, uint32_t layer, const StepInput* input) {
-  const int64_t row = x.elements() / x.shape[0], parts = (row + kPart - 1) / kPart;
-  auto result = result_of<T>(s, y, {x.data});
-  result.past_caches = result.past_caches && row % 8 == 0;
-  for_each(s, x.shape[0] * parts,
-           Dropout<T, kPart>{x.as<const T>(), result, input, row, parts, Divisor(parts), layer, p, 1.F / (1.F - p)},
-           8 * kPart);
-}
-
+// kBytes at a time.
+template <int kBytes>
 struct Zero {
   Result<float> to;
   int64_t bytes;
   HD void operator()(int64_t k) const {
-    const int64_t i = k * 32;
-    if (i + 32 <= bytes) return store(to + k * 8, Floats<8>{});
+    const int64_t i = k * kBytes;
+    if (i + kBytes <= bytes) return store(to + i / 4, Floats<kBytes / 4>{});
     for (int64_t j = i; j < bytes; ++j) reinterpret_cast<uint8_t*>(to.data)[j] = 0;
   }
 };
@@ -203,7 +205,7 @@ void activation(Stream s, const Tensor& x, const Tensor& y, Act act) {
   dispatch_float(x.dtype, "activation", [&](auto t) {
     using T = decltype(t);
     dispatch_activation(act, [&](auto a) {
-      for_each_packet(s, x.elements(), Forward<T, decltype(a)>{x.as<const T>(), result_of<T>(s, y, {x.data}), a});
+      for_each_packet<T>(s, x.elements(), Forward<T, decltype(a)>{x.as<const T>(), result_of<T>(s, y, {x.data}), a});
     });
   });
 }
@@ -213,7 +215,7 @@ void activation_backward(Stream s, const Tensor& dy, const Tensor& kept, const T
     using T = decltype(t);
     dispatch_activation(act, [&](auto a) {
       const auto result = result_of<T>(s, dx, {dy.data, kept.data});
-      for_each_packet(s, dy.elements(), Backward<T, decltype(a)>{dy.as<const T>(), kept.as<const T>(), result, a});
+      for_each_packet<T>(s, dy.elements(), Backward<T, decltype(a)>{dy.as<const T>(), kept.as<const T>(), result, a});
     });
   });
 }
@@ -252,17 +254,28 @@ void add(Stream s, const Tensor& a, const Tensor& b, const Tensor& y) {
   dispatch_float(a.dtype, "add", [&](auto t) {
     using T = decltype(t);
     const auto result = result_of<T>(s, y, {a.data, b.data});
-    for_each_packet(s, a.elements(), Add<T>{a.as<const T>(), b.as<const T>(), result});
+    for_each_packet<T>(s, a.elements(), Add<T>{a.as<const T>(), b.as<const T>(), result});
   });
 }
 
 void dropout(Stream s, const Tensor& x, const Tensor& y, float p, uint32_t layer, const StepInput* input) {
+  const int64_t row = x.elements() / x.shape[0];
   dispatch_float(x.dtype, "dropout", [&](auto t) {
     using T = decltype(t);
-    if (s.cuda)
-      dropout_in_parts<T, 4>(s, x, y, p, layer, input);
-    else
-      dropout_in_parts<T, 512>(s, x, y, p, layer, input);
+    auto result = result_of<T>(s, y, {x.data});
+    result.past_caches = result.past_caches && row % 8 == 0;
+    const auto in_parts = [&]<int kPart>(std::integral_constant<int, kPart>) {
+      const int64_t parts = (row + kPart - 1) / kPart;
+      return Dropout<T, kPart>{x.as<const T>(), result, input, row, parts, Divisor(parts), layer, p, 1.F / (1.F - p)};
+    };
+#if defined(__CUDACC__)
+    if (s.cuda) {
+      const auto f = in_parts(std::integral_constant<int, kPacket<T>>{});
+      return for_each(s, x.shape[0] * f.parts, f);
+    }
+#endif
+    const auto f = in_parts(std::integral_constant<int, 512>{});
+    for_each_on_cpu(x.shape[0] * f.parts, f, 8 * 512);
   });
 }
 
@@ -271,7 +284,8 @@ void cast(Stream s, const Tensor& x, const Tensor& y) {
     using A = decltype(a);
     dispatch_float(y.dtype, "cast", [&](auto b) {
       using B = decltype(b);
-      for_each_packet(s, x.elements(), Cast<A, B>{x.as<const A>(), result_of<B>(s, y, {x.data})});
+      using Wider = std::conditional_t<(sizeof(A) > sizeof(B)), A, B>;
+      for_each_packet<Wider>(s, x.elements(), Cast<A, B>{x.as<const A>(), result_of<B>(s, y, {x.data})});
     });
   });
 }
@@ -279,12 +293,16 @@ void cast(Stream s, const Tensor& x, const Tensor& y) {
 void load_images(Stream s, const StepInput* input, const Tensor& y) {
   dispatch_float(y.dtype, "load_images", [&](auto t) {
     using T = decltype(t);
-    for_each_packet(s, y.elements(), Load<T>{input, result_of<T>(s, y, {})});
+    for_each_packet<float>(s, y.elements(), Load<T>{input, result_of<T>(s, y, {})});
   });
 }
 
 void fill_zero(Stream s, void* memory, int64_t bytes) {
-  for_each(s, (bytes + 31) / 32, Zero{result_of<float>(s, memory, bytes, {}), bytes}, 8);
+  const auto to = result_of<float>(s, memory, bytes, {});
+#if defined(__CUDACC__)
+  if (s.cuda) return for_each(s, (bytes + 15) / 16, Zero<16>{to, bytes});
+#endif
+  for_each_on_cpu((bytes + 31) / 32, Zero<32>{to, bytes}, 8);
 }
 
 }  // namespace convolt

@@ -205,8 +205,8 @@ void bn_fold(Stream s, const Tensor& w, const float* bias, const float* coef, co
   const int64_t outputs = w.shape[0];
   const float *scale = coef + 2 * outputs, *bias_bn = coef + 3 * outputs;
   const auto elements = static_cast<int>(w.elements() / outputs);
-  for_each_channel_packet(s, outputs, elements,
-                          FoldWeights{w.as<const float>(), scale, w_folded.as<float>(), elements});
+  for_each_channel_packet<float>(s, outputs, elements,
+                                 FoldWeights{w.as<const float>(), scale, w_folded.as<float>(), elements});
   for_each(s, outputs, FoldBias{bias, scale, bias_bn, bias_folded});
 }
 
@@ -220,10 +220,11 @@ void bn_apply(Stream s, const Tensor& x, const float* coef, const Tensor& residu
     dispatch_activation(act, [&](auto a) {
       using A = decltype(a);
       if (pr)
-        for_each_channel_packet(s, rows_of(x), channels, Apply<T, A, true>{px, pr, scale, bias, result, channels, a});
+        for_each_channel_packet<T>(s, rows_of(x), channels,
+                                   Apply<T, A, true>{px, pr, scale, bias, result, channels, a});
       else
-        for_each_channel_packet(s, rows_of(x), channels,
-                                Apply<T, A, false>{px, nullptr, scale, bias, result, channels, a});
+        for_each_channel_packet<T>(s, rows_of(x), channels,
+                                   Apply<T, A, false>{px, nullptr, scale, bias, result, channels, a});
     });
   });
 }

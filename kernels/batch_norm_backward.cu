@@ -146,8 +146,8 @@ void bn_backward_apply(Stream s, const Tensor& dy, const Tensor& x, const Tensor
       "bn_backward_apply", dy, x, y, coef, act, [&]<class T, class A, bool kStored>(const Incoming<T, A, kStored>& in) {
         const auto to = result_of<T>(s, dx, {dy.data, x.data, y.data});
         const auto to_residual = result_of<T>(s, dresidual, {dy.data, x.data, y.data});
-        for_each_channel_packet(s, rows_of(x), channels_of(x),
-                                BackwardApply<T, A, kStored>{in, dgamma, dbeta, inverse_rows, to, to_residual});
+        for_each_channel_packet<T>(s, rows_of(x), channels_of(x),
+                                   BackwardApply<T, A, kStored>{in, dgamma, dbeta, inverse_rows, to, to_residual});
       });
 }
 

@@ -69,7 +69,7 @@ void run_end(Stream s, const BlockEndArgs& a) {
   if constexpr (kMask)
     for_each_channel_packet_of<8>(s, rows_of(a.x), channels, end);
   else
-    for_each_channel_packet(s, rows_of(a.x), channels, end);
+    for_each_channel_packet<T>(s, rows_of(a.x), channels, end);
 }
 
 template <class T, class A, bool kMask>
@@ -211,9 +211,9 @@ void batch_norm_pair_backward(Stream s, const PairBackwardArgs& args) {
     const auto branch = [](const PairBackwardArgs::Branch& b) {
       return typename PairBackward<T>::Branch{b.x.as<const T>(), b.coef, b.dgamma, b.dbeta, b.dx.as<T>()};
     };
-    for_each_channel_packet(s, rows_of(args.dz), channels_of(args.dz),
-                            PairBackward<T>{args.dz.as<const T>(), branch(args.branch[0]), branch(args.branch[1]),
-                                            inverse_rows, channels_of(args.dz)});
+    for_each_channel_packet<T>(s, rows_of(args.dz), channels_of(args.dz),
+                               PairBackward<T>{args.dz.as<const T>(), branch(args.branch[0]), branch(args.branch[1]),
+                                               inverse_rows, channels_of(args.dz)});
   });
 }
 

@@ -121,9 +121,9 @@ void bn_max_pool(Stream s, const Tensor& x, const float* coef, const Tensor& y, 
     });
     if (done) return;
     const Normalised<T> source{x.as<const T>(), coef + 2 * p.channels, coef + 3 * p.channels};
-    for_each_window(s, y.elements() / p.channels,
-                    MaxPool<T, Normalised<T>, true>{source, result_of<T>(s, y, {x.data}),
-                                                    result_of<uint8_t>(s, index, {x.data}), p});
+    for_each_window<T>(s, y.elements() / p.channels,
+                       MaxPool<T, Normalised<T>, true>{source, result_of<T>(s, y, {x.data}),
+                                                       result_of<uint8_t>(s, index, {x.data}), p});
   });
 }
 
@@ -148,7 +148,7 @@ void bn_max_pool_backward_apply(Stream s, const BnMaxPoolBackwardArgs& a) {
     const ApplyToPatches<T> end{in.x, a.coef, a.dgamma, a.dbeta, inverse_rows, a.dx.as<T>(), channels};
     if (by_patches<T>(s, p, [&]<int K>(Known<K, K>) { walk_patches<T, K>(s, a.x.shape[0], p, windows, end); })) return;
     const auto to = result_of<T>(s, a.dx, {a.x.data, a.dy.data, a.dy2.data});
-    for_each_channel_packet(s, rows, channels, ApplyBackward<T, kTwo>{in, a.dgamma, a.dbeta, inverse_rows, to});
+    for_each_channel_packet<T>(s, rows, channels, ApplyBackward<T, kTwo>{in, a.dgamma, a.dbeta, inverse_rows, to});
   });
 }
 

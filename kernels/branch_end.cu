@@ -100,7 +100,7 @@ struct StoreWanted {
 void branch_end(Stream s, const Tensor& x, const Tensor& residual, const BranchScale& scale, const Tensor& y) {
   dispatch_float(x.dtype, "branch_end", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(
+    for_each_channel_packet<T>(
         s, rows_of(x), channels_of(x),
         End<T>{x.as<const T>(), residual.as<const T>(), y.as<T>(), Factors(scale, x), channels_of(x)});
   });

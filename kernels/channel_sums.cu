@@ -66,8 +66,8 @@ void add_bias(Stream s, const Tensor& x, const float* bias, const Tensor& y) {
   const int channels = channels_of(x);
   dispatch_float(x.dtype, "add_bias", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(s, rows_of(x), channels,
-                            AddBias<T>{x.as<const T>(), bias, result_of<T>(s, y, {x.data}), channels});
+    for_each_channel_packet<T>(s, rows_of(x), channels,
+                               AddBias<T>{x.as<const T>(), bias, result_of<T>(s, y, {x.data}), channels});
   });
 }
 

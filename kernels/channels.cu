@@ -63,7 +63,7 @@ struct Mul {
 
 template <class T, class B>
 void multiply(Stream s, const Tensor& a, const B* b, const Tensor& y, int64_t pixels) {
-  for_each_channel_packet(
+  for_each_channel_packet<T>(
       s, rows_of(a), channels_of(a),
       Mul<T, B>{a.as<const T>(), b, result_of<T>(s, y, {a.data, b}), Divisor(pixels), channels_of(a)});
 }
@@ -89,10 +89,7 @@ void copy_channels(Stream s, const Tensor& from, int64_t from_first, const Tenso
     CopyChannels<T> f{source, result_of<T>(s, to, {from.data}) + to_first, from_channels, channels_of(to)};
     constexpr int kLine = 64 / sizeof(T);  // lines of which another part is written later are better kept
     f.to.past_caches &= to_first % kLine == 0 && f.to_channels % kLine == 0 && n % kLine == 0;
-    if (from_channels % 8 == 0 && f.to_channels % 8 == 0 && from_first % 8 == 0 && to_first % 8 == 0 && n % 8 == 0)
-      for_each_channel_packet_of<8>(s, rows_of(to), n, f);
-    else
-      for_each_channel_packet_of<1>(s, rows_of(to), n, f);
+    for_each_channel_packet<T>(s, rows_of(to), n, f, from_channels | f.to_channels | from_first | to_first);
   });
 }
 
@@ -100,8 +97,9 @@ void channel_shuffle(Stream s, const Tensor& x, const Tensor& y, int64_t groups)
   dispatch_float(x.dtype, "channel_shuffle", [&](auto t) {
     using T = decltype(t);
     const int channels = channels_of(x), g = static_cast<int>(groups);
-    for_each_channel_packet(s, rows_of(x), channels,
-                            Shuffle<T>{x.as<const T>(), result_of<T>(s, y, {}), channels, g, channels / g, Divisor(g)});
+    for_each_channel_packet<T>(
+        s, rows_of(x), channels,
+        Shuffle<T>{x.as<const T>(), result_of<T>(s, y, {}), channels, g, channels / g, Divisor(g)});
   });
 }
 

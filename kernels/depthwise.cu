@@ -79,8 +79,8 @@ bool walks(const Operands<T>& o) {
 
 template <bool kSpread, class T>
 void pixelwise(Stream s, int64_t pictures, const Operands<T>& o) {
-  for_each_channel_packet(s, pictures * o.out.h * o.out.w, o.out.channels,
-                          Pixelwise<T, kSpread>{o, Grid(o.out.h, o.out.w)});
+  for_each_channel_packet<T>(s, pictures * o.out.h * o.out.w, o.out.channels,
+                             Pixelwise<T, kSpread>{o, Grid(o.out.h, o.out.w)});
 }
 
 }  // namespace

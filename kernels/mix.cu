@@ -109,8 +109,8 @@ void mix(Stream s, const MixArgs& args) {
     throw ShapeError("mix takes pictures of fewer than 2^31 elements, found " + shape.to_string());
   dispatch_float(args.y.dtype, "mix", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(s, rows / 2, static_cast<int>(elements),
-                            MixPair<T>{args.input, args.y.as<T>(), rows, elements, {args.y, args.blocks}});
+    for_each_channel_packet<T>(s, rows / 2, static_cast<int>(elements),
+                               MixPair<T>{args.input, args.y.as<T>(), rows, elements, {args.y, args.blocks}});
   });
 }
 

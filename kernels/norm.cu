@@ -353,8 +353,8 @@ void norm_apply(Stream s, const Tensor& x, const NormSets& sets, const float* st
   const NormLayout l(x, sets);
   dispatch_float(x.dtype, "norm_apply", [&](auto t) {
     using T = decltype(t);
-    for_each_norm_packet(s, rows_of(x.shape), l,
-                         Apply<T>{x.as<const T>(), stats, gamma, beta, result_of<T>(s, y, {x.data}), l});
+    for_each_norm_packet<T>(s, rows_of(x.shape), l,
+                            Apply<T>{x.as<const T>(), stats, gamma, beta, result_of<T>(s, y, {x.data}), l});
   });
 }
 
@@ -383,8 +383,8 @@ void norm_backward(Stream s, const Tensor& dy, const Tensor& x, const NormSets& 
     using T = decltype(t);
     const T *g = dy.as<const T>(), *px = x.as<const T>();
     sum_sets(s, l, sets.sets_of(x.shape), BackwardMeans<T>{g, px, stats, gamma, means, inverse_elements_of(l)});
-    for_each_norm_packet(s, rows_of(x.shape), l,
-                         Backward<T>{g, px, stats, gamma, means, result_of<T>(s, dx, {g, px}), l});
+    for_each_norm_packet<T>(s, rows_of(x.shape), l,
+                            Backward<T>{g, px, stats, gamma, means, result_of<T>(s, dx, {g, px}), l});
   });
 }
 

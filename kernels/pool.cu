@@ -1,5 +1,6 @@
 #include "pool.h"
 
+#include "exec/elementary.h"
 #include "exec/pool_patch.h"
 #include "exec/pooling.h"
 
@@ -88,7 +89,7 @@ struct AvgScale {
   float all;
   HD float of(const Pooling& p, int oh, int ow) const {
     if constexpr (kAlike) return all;
-    return 1.F / static_cast<float>(counted_rows(p, oh) * counted_columns(p, ow));
+    return quotient(1.F, static_cast<float>(counted_rows(p, oh) * counted_columns(p, ow)));
   }
 };
 bool count_alike(const Pooling& p) {
@@ -198,9 +199,9 @@ void max_pool(Stream s, const Tensor& x, const Tensor& y, const Tensor& index, c
     const auto to = result_of<T>(s, y, {x.data});
     const auto positions = result_of<uint8_t>(s, index, {x.data});
     if (index.data)
-      for_each_window(s, rows, MaxPool<T, Elements<T>, true>{{x.as<const T>()}, to, positions, p});
+      for_each_window<T>(s, rows, MaxPool<T, Elements<T>, true>{{x.as<const T>()}, to, positions, p});
     else
-      for_each_window(s, rows, MaxPool<T, Elements<T>, false>{{x.as<const T>()}, to, positions, p});
+      for_each_window<T>(s, rows, MaxPool<T, Elements<T>, false>{{x.as<const T>()}, to, positions, p});
   });
 }
 
@@ -217,11 +218,11 @@ void max_pool_backward(Stream s, const Tensor& dy, const Tensor& index, const Te
     if (by_patches<T>(s, p, by_patch)) return;
     const auto to = result_of<T>(s, dx, {dy.data});
     if (lie_apart(p))
-      for_each_channel_packet(s, dy.elements() / p.channels, p.channels,
-                              MaxPoolBackwardApart<T>{gradients, positions, to, p});
+      for_each_channel_packet<T>(s, dy.elements() / p.channels, p.channels,
+                                 MaxPoolBackwardApart<T>{gradients, positions, to, p});
     else
-      for_each_channel_packet(s, dx.elements() / p.channels, p.channels,
-                              MaxPoolBackward<T>{{gradients, nullptr, positions, p}, to});
+      for_each_channel_packet<T>(s, dx.elements() / p.channels, p.channels,
+                                 MaxPoolBackward<T>{{gradients, nullptr, positions, p}, to});
   });
 }
 
@@ -231,7 +232,8 @@ void avg_pool(Stream s, const Tensor& x, const Tensor& y, const PoolWindow& wind
     using T = decltype(t);
     const auto to = result_of<T>(s, y, {x.data});
     dispatch_scale(p, [&]<class Scale>(const Scale& scale) {
-      for_each_window(s, y.elements() / p.channels, WindowMean<T, AvgWindows<Scale>>{x.as<const T>(), to, {p, scale}});
+      for_each_window<T>(s, y.elements() / p.channels,
+                         WindowMean<T, AvgWindows<Scale>>{x.as<const T>(), to, {p, scale}});
     });
   });
 }
@@ -249,8 +251,8 @@ void avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx, const PoolW
         };
         if (by_patches<T>(s, p, by_patch)) return;
       }
-      for_each_channel_packet(s, dx.elements() / p.channels, p.channels,
-                              AvgPoolBackward<T, Scale>{dy.as<const T>(), to, p, scale});
+      for_each_channel_packet<T>(s, dx.elements() / p.channels, p.channels,
+                                 AvgPoolBackward<T, Scale>{dy.as<const T>(), to, p, scale});
     });
   });
 }

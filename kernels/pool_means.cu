@@ -158,10 +158,7 @@ void slice_pad_either(Stream s, const char* op, const Tensor& from, const Tensor
                                  shift,
                                  Divisor(stride)};
     const int64_t rows = to.shape[0] * to.shape[1] * to.shape[2];
-    if (f.from_c % 8 == 0 && f.to_c % 8 == 0 && shift % 8 == 0)
-      for_each_channel_packet_of<8>(s, rows, f.to_c, f);
-    else
-      for_each_channel_packet_of<1>(s, rows, f.to_c, f);
+    for_each_channel_packet<T>(s, rows, f.to_c, f, f.from_c | shift);
   });
 }
 
@@ -181,9 +178,9 @@ void global_avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx) {
     using T = decltype(t);
     const int64_t pixels = dx.shape[1] * dx.shape[2];
     const float scale = 1.F / static_cast<float>(pixels);
-    for_each_channel_packet(s, dx.shape[0] * pixels, extent(dx, 3),
-                            GlobalAvgPoolBackward<T>{dy.as<const T>(), result_of<T>(s, dx, {dy.data}), Divisor(pixels),
-                                                     scale, extent(dx, 3)});
+    for_each_channel_packet<T>(s, dx.shape[0] * pixels, extent(dx, 3),
+                               GlobalAvgPoolBackward<T>{dy.as<const T>(), result_of<T>(s, dx, {dy.data}),
+                                                        Divisor(pixels), scale, extent(dx, 3)});
   });
 }
 
@@ -192,8 +189,8 @@ void adaptive_avg_pool(Stream s, const Tensor& x, const Tensor& y) {
   if (windows.out.h == 1 && windows.out.w == 1) return global_avg_pool(s, x, y);
   dispatch_float(x.dtype, "adaptive_avg_pool", [&](auto t) {
     using T = decltype(t);
-    for_each_window(s, y.elements() / extent(y, 3),
-                    WindowMean<T, AdaptiveWindows>{x.as<const T>(), result_of<T>(s, y, {x.data}), windows});
+    for_each_window<T>(s, y.elements() / extent(y, 3),
+                       WindowMean<T, AdaptiveWindows>{x.as<const T>(), result_of<T>(s, y, {x.data}), windows});
   });
 }
 
@@ -202,7 +199,7 @@ void adaptive_avg_pool_backward(Stream s, const Tensor& dy, const Tensor& dx) {
   const int channels = extent(dx, 3);
   dispatch_float(dy.dtype, "adaptive_avg_pool_backward", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(
+    for_each_channel_packet<T>(
         s, dx.elements() / channels, channels,
         AdaptiveAvgPoolBackward<T>{dy.as<const T>(), result_of<T>(s, dx, {dy.data}), in, out, channels});
   });

@@ -172,7 +172,7 @@ int64_t pixels_of(const Tensor& x) { return x.elements() / x.shape[3]; }
 void shift_picture(Stream s, const Tensor& x, const Tensor& y, int down, int right, float value) {
   dispatch_float(x.dtype, "shift_picture", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(
+    for_each_channel_packet<T>(
         s, pixels_of(y), channels_of(y),
         Shift<T>{x.as<const T>(), result_of<T>(s, y, {}), Grid(x), Grid(y), channels_of(y), down, right, value});
   });
@@ -181,18 +181,18 @@ void shift_picture(Stream s, const Tensor& x, const Tensor& y, int down, int rig
 void resample(Stream s, const Tensor& x, const Tensor& y, ResampleFilter filter) {
   dispatch_float(x.dtype, "resample", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(s, pixels_of(y), channels_of(y),
-                            Resample<T>{x.as<const T>(), result_of<T>(s, y, {}), Grid(y), axis(x, y, 1, filter),
-                                        axis(x, y, 2, filter), channels_of(y)});
+    for_each_channel_packet<T>(s, pixels_of(y), channels_of(y),
+                               Resample<T>{x.as<const T>(), result_of<T>(s, y, {}), Grid(y), axis(x, y, 1, filter),
+                                           axis(x, y, 2, filter), channels_of(y)});
   });
 }
 
 void resample_backward(Stream s, const Tensor& dy, const Tensor& dx, ResampleFilter filter) {
   dispatch_float(dy.dtype, "resample_backward", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet(s, pixels_of(dx), channels_of(dx),
-                            ResampleBackward<T>{dy.as<const T>(), result_of<T>(s, dx, {}), Grid(dx),
-                                                axis(dx, dy, 1, filter), axis(dx, dy, 2, filter), channels_of(dx)});
+    for_each_channel_packet<T>(s, pixels_of(dx), channels_of(dx),
+                               ResampleBackward<T>{dy.as<const T>(), result_of<T>(s, dx, {}), Grid(dx),
+                                                   axis(dx, dy, 1, filter), axis(dx, dy, 2, filter), channels_of(dx)});
   });
 }
 

@@ -35,7 +35,7 @@ void stochastic_depth(Stream s, const Tensor& x, const Tensor& y, float p, uint3
   dispatch_float(x.dtype, "stochastic_depth", [&](auto t) {
     using T = decltype(t);
     const int row_elements = static_cast<int>(x.elements() / x.shape[0]);
-    for_each_channel_packet(
+    for_each_channel_packet<T>(
         s, x.shape[0], row_elements,
         KeepRows<T>{x.as<const T>(), result_of<T>(s, y, {x.data}), {input, layer, p}, row_elements});
   });

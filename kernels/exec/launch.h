@@ -124,10 +124,20 @@ struct RunPackets {
   }
 };
 
-// f.run<8>(i) for whole packets of eight elements from i, f.run<1>(i) for the tail. Pointers start on 16 bytes.
-template <class F>
+// Elements of T that a thread of a GPU takes at once: neighbouring threads then write neighbouring 16 bytes.
+template <class T>
+constexpr int kPacket = static_cast<int>(16 / sizeof(T));
+
+// f.run<W>(i) for whole packets of W elements from i, f.run<1>(i) for the tail. W is 8, and on the GPU kPacket<T>, with
+// T the largest type that f reads or writes. Pointers start on 16 bytes.
+template <class T, class F>
 void for_each_packet(Stream s, int64_t n, F f) {
-  for_each(s, (n + 7) / 8, RunPackets<8, F>{f, n}, 8);
+#if defined(__CUDACC__)
+  constexpr int kWidth = kPacket<T>;
+  if (s.cuda) return for_each(s, (n + kWidth - 1) / kWidth, RunPackets<kWidth, F>{f, n});
+#endif
+  (void)s;
+  for_each_on_cpu((n + 7) / 8, RunPackets<8, F>{f, n}, 8);
 }
 
 // What f.run<W>(.., c) is told of a row: f.at(row), found once for all its channels on the CPU, or the row itself.
@@ -170,68 +180,66 @@ __global__ void __launch_bounds__(256) channels_kernel(int64_t rows, int packets
 #pragma unroll 1
   for (int64_t row = row_of_first; row < rows; row += rows_at_once) f.template run<W>(place_of(f, row), c, of_channels);
 }
-#endif
 
 template <int W, class F>
-void for_each_channel_packet_hoisted(Stream s, int64_t rows, int channels, F f) {
-  if (rows <= 0) return;
+void channel_packets_on_cuda(Stream s, int64_t rows, int channels, F f) {
   const int packets = channels / W;
-#if defined(__CUDACC__)
-  if (s.cuda) {
+  if constexpr (kKnowsChannels<W, F>) {
+    if (rows <= 0) return;
     channels_kernel<W>
         <<<grid_for(rows * packets, 256), 256, 0, static_cast<cudaStream_t>(s.handle)>>>(rows, packets, f);
-    return check_launch("kernel launch");
+    check_launch("kernel launch");
+  } else {
+    for_each(s, rows * packets, RunChannelPackets<W, F>{f, Divisor(packets), packets});
   }
+}
 #endif
-  (void)s;
+
+template <int W, class F>
+void channel_packets_on_cpu(int64_t rows, int channels, F f) {
 #pragma omp parallel firstprivate(f) if (rows * channels > kParallelElements)
   {
-    std::vector<decltype(f.template of_channels<W>(0))> known;
-    for (int c = 0; c < channels; c += W) known.push_back(f.template of_channels<W>(c));
+    if constexpr (kKnowsChannels<W, F>) {
+      std::vector<decltype(f.template of_channels<W>(0))> known;
+      for (int c = 0; c < channels; c += W) known.push_back(f.template of_channels<W>(c));
 #pragma omp for schedule(static) nowait
-    for (int64_t row = 0; row < rows; ++row) {
-      const auto place = place_of(f, row);
-      for (int k = 0; k < packets; ++k) f.template run<W>(place, k * W, known[static_cast<size_t>(k)]);
+      for (int64_t row = 0; row < rows; ++row) {
+        const auto place = place_of(f, row);
+        for (int c = 0; c < channels; c += W) f.template run<W>(place, c, known[static_cast<size_t>(c / W)]);
+      }
+    } else {
+#pragma omp for schedule(static) nowait
+      for (int64_t row = 0; row < rows; ++row) {
+        const auto place = place_of(f, row);
+        for (int c = 0; c < channels; c += W) f.template run<W>(place, c);
+      }
     }
     wait_for_stores();
   }
 }
 
+// Packets of W channels wherever they run.
 template <int W, class F>
-void for_each_channel_packet_alike(Stream s, int64_t rows, int channels, F f) {
+void for_each_channel_packet_of([[maybe_unused]] Stream s, int64_t rows, int channels, F f) {
 #if defined(__CUDACC__)
-  if (s.cuda)
-    return for_each(s, rows * (channels / W), RunChannelPackets<W, F>{f, Divisor(channels / W), channels / W});
+  if (s.cuda) return channel_packets_on_cuda<W>(s, rows, channels, f);
 #endif
-  (void)s;
-#pragma omp parallel firstprivate(f) if (rows * channels > kParallelElements)
-  {
-#pragma omp for schedule(static) nowait
-    for (int64_t row = 0; row < rows; ++row) {
-      const auto place = place_of(f, row);
-      for (int c = 0; c < channels; c += W) f.template run<W>(place, c);
-    }
-    wait_for_stores();
-  }
-}
-
-template <int W, class F>
-void for_each_channel_packet_of(Stream s, int64_t rows, int channels, F f) {
-  if constexpr (kKnowsChannels<W, F>)
-    for_each_channel_packet_hoisted<W>(s, rows, channels, f);
-  else
-    for_each_channel_packet_alike<W>(s, rows, channels, f);
+  channel_packets_on_cpu<W>(rows, channels, f);
 }
 
 // For [rows, channels] tensors with per-channel operands: f.run<W>(row, c), or f.run<W>(f.at(row), c), or either with
-// f.of_channels<W>(c), for each packet of W channels from c. W is 8 where the channels divide into eights (then
-// row * channels + c is a multiple of 8 too), else 1.
-template <class F>
-void for_each_channel_packet(Stream s, int64_t rows, int channels, F f) {
-  if (channels % 8 == 0)
-    for_each_channel_packet_of<8>(s, rows, channels, f);
-  else
-    for_each_channel_packet_of<1>(s, rows, channels, f);
+// f.of_channels<W>(c), for each packet of W channels from c. W is as for packets of elements where the channels divide
+// into packets (then row * channels + c is a multiple of W too), else 1. `steps`: other extents and offsets that must
+// divide so too, all joined by |.
+template <class T, class F>
+void for_each_channel_packet([[maybe_unused]] Stream s, int64_t rows, int channels, F f, int64_t steps = 0) {
+#if defined(__CUDACC__)
+  constexpr int kWidth = kPacket<T>;
+  if (s.cuda && (channels | steps) % kWidth == 0) return channel_packets_on_cuda<kWidth>(s, rows, channels, f);
+  if (s.cuda) return channel_packets_on_cuda<1>(s, rows, channels, f);
+#endif
+  if ((channels | steps) % 8 == 0) return channel_packets_on_cpu<8>(rows, channels, f);
+  channel_packets_on_cpu<1>(rows, channels, f);
 }
 
 }  // namespace convolt

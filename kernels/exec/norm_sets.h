@@ -288,7 +288,7 @@ private:
   }
 };
 
-template <class F>
+template <class T, class F>
 void for_each_norm_packet(Stream s, int64_t rows, const NormLayout& l, F f) {
 #if defined(__CUDACC__)
   // Enough pixels that what is kept is worth reading.
@@ -301,7 +301,7 @@ void for_each_norm_packet(Stream s, int64_t rows, const NormLayout& l, F f) {
       return for_each_block<256>(s, pictures * parts * tiles, Walk{f, l, lanes, tiles, static_cast<int>(parts)});
   }
 #endif
-  for_each_channel_packet(s, rows, l.channels, f);
+  for_each_channel_packet<T>(s, rows, l.channels, f);
 }
 
 }  // namespace convolt

@@ -44,16 +44,17 @@ struct ReduceWindow {
     f.begin(part, sums);
     int64_t line = part.in + c;
     for (int r = 0; r < extents.rows; ++r, line += f.line_elements()) {
+      int64_t i = line;
 #if defined(__CUDA_ARCH__)
+      const int64_t end = line + extents.columns * f.channels();
 #pragma unroll 1  // windows are narrow, and the addresses of several pixels at once would spill
-#endif
-      for (int s = 0; s < extents.columns; ++s) {
-        const int64_t i = line + s * f.channels();
-#if !defined(__CUDA_ARCH__)
+      for (int s = 0; i < end; ++s, i += f.channels()) f.take(sums, i, c, f.position(part, r, s));
+#else
+      for (int s = 0; s < extents.columns; ++s, i += f.channels()) {
         __builtin_prefetch(static_cast<const char*>(f.address(i)) + kAhead);
-#endif
         f.take(sums, i, c, f.position(part, r, s));
       }
+#endif
       f.end_line(sums);
     }
     f.finish(part, c, sums);
@@ -61,9 +62,9 @@ struct ReduceWindow {
   static constexpr int kAhead = 2048;  // bytes; memory is read pixel by pixel of several lines in turn
 };
 
-template <class F>
+template <class T, class F>
 void for_each_window(Stream s, int64_t windows, F f) {
-  for_each_channel_packet(s, windows, f.channels(), ReduceWindow<F>{f});
+  for_each_channel_packet<T>(s, windows, f.channels(), ReduceWindow<F>{f});
 }
 
 // Sums of lines, then of those: large windows cost little accuracy.

@@ -15,7 +15,7 @@ struct LossArgs {
   bool dense = false;  // the target is input->targets, not input->labels
   bool mixed = false;  // the target of labels is of those of two rows, as input->mixes says (null: of the row's alone)
   float smoothing = 0;
-  float target_threshold = -1;  // from 0 on: binary targets become 1 above it, and 0 elsewhere
+  float target_threshold = -1;              // from 0 on: binary targets become 1 above it, and 0 elsewhere
   const float* class_weights = nullptr;     // [K] in device memory; may be null
   const float* positive_weights = nullptr;  // likewise
   bool ignores = false;                     // whether rows of label ignore_index count for nothing

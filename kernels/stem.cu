@@ -13,7 +13,8 @@ template <class T>
 struct LoadBlocks {
   const StepInput* input;
   T* y;
-  int block, channels, stored, height, width;  // of the pictures
+  int block, channels, stored;
+  int height, width, wide_rows, wide_columns;  // of the pictures
   PixelPlaces places;
   Divisor by_area, by_block, by_columns, by_rows;
 
@@ -25,17 +26,19 @@ struct LoadBlocks {
         stored(l.stored),
         height(picture_height),
         width(picture_width),
+        wide_rows(height / block),
+        wide_columns(width / block),
         places(l, height, width),
         by_area(block * block),
         by_block(block),
-        by_columns(width / block),
-        by_rows(height / block) {}
+        by_columns(wide_columns),
+        by_rows(wide_rows) {}
 
   HD void operator()(int64_t i) const {
     const int64_t wide = by_area.quotient(i), wide_row = by_columns.quotient(wide), n = by_rows.quotient(wide_row);
     const int inside = static_cast<int>(i - wide * block * block), down = static_cast<int>(by_block.quotient(inside));
-    const int h = static_cast<int>(wide_row - n * (height / block)) * block + down;
-    const int w = static_cast<int>(wide - wide_row * (width / block)) * block + inside - down * block;
+    const int h = static_cast<int>(wide_row - n * wide_rows) * block + down;
+    const int w = static_cast<int>(wide - wide_row * wide_columns) * block + inside - down * block;
     const float* const from = input->images + ((n * height + h) * width + w) * channels;
     T* const to = y + places.row(n, h) + places.column(w);
     if (stored == 4) return store(to, load_channels<4>(from));

@@ -368,7 +368,7 @@ KERNELS = {
     ]),
     "kernels/stem.cu": ("Op/StemKernelTest.*", [
         ("index", "block + inside - down * block;", "block + inside;"),
-        ("index", "(height / block)) * block + down;", "(height / block)) * block;"),
+        ("index", "n * wide_rows) * block + down;", "n * wide_rows) * block;"),
         ("constant", "T(c < channels ?", "T(c <= 0 ?"),
         ("constant", "v[c] = c < channels ?", "v[c] = c <= 0 ?"),
         ("sign", "places.row(o, r + shift.down)", "places.row(o, r - shift.down)"),

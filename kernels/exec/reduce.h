@@ -91,6 +91,17 @@ constexpr int threads_at_once() {
   return 512;
 }
 
+// For how many blocks of B threads on a multiprocessor registers are left. Compilers for other GPUs than the one that
+// this was tuned on spill where there are to be so many; how rows are divided stays the same, and so do the sums.
+template <int B, int K, int W, class F>
+constexpr int blocks_at_once() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ != 900
+  return 512 / B;
+#else
+  return threads_at_once<K, W, F>() / B;
+#endif
+}
+
 // How blocks divide a matrix: chunks of rows, tiles of `lanes` packets of channels.
 struct Slabs {
   int64_t rows, per_chunk;
@@ -157,7 +168,7 @@ HD void reduce_chunk(const Block<B>& block, int64_t chunk, int tile, const Slabs
 
 #if defined(__CUDACC__)
 template <int B, int K, int W, class P, class F>
-__global__ void __launch_bounds__(B, threads_at_once<K, W, F>() / B) reduce_channels_kernel(F f, Slabs l, P* partials) {
+__global__ void __launch_bounds__(B, blocks_at_once<B, K, W, F>()) reduce_channels_kernel(F f, Slabs l, P* partials) {
   __shared__ ChunkSums<B, K, W> shared;
   reduce_chunk(Block<B>{0}, blockIdx.x, static_cast<int>(blockIdx.y), l, f, shared, partials);
 }
@@ -205,7 +216,7 @@ __device__ void join_partials(const float* partials, int64_t chunks, int channel
 
 // reduce_channels_kernel, and the block that ends last of those of its channels joins their partials.
 template <int B, int K, int W, class F, class G>
-__global__ void __launch_bounds__(B, threads_at_once<K, W, F>() / B)
+__global__ void __launch_bounds__(B, blocks_at_once<B, K, W, F>())
     reduce_then_kernel(F f, G finish, Slabs l, float* partials, int32_t* counters) {
   __shared__ union {
     ChunkSums<B, K, W> sums;

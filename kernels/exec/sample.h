@@ -87,29 +87,35 @@ HD int64_t offset_of(const RowRecord& r, int column, int row) {
   return r.offset + (int64_t{row} * r.stride + column) * S;
 }
 
-// out[j] = (add ? out[j] : 0) + the sum over `rows` source rows of weights[k] * p[k][j], for `bytes` bytes of each row:
-// a thread's share. On the GPU neighbouring threads read neighbouring bytes, of which each has four on the way at once;
-// on the CPU a thread takes strips.
+// out[j] = (add ? out[j] : 0) + the sum over `rows` source rows of weights[k] * p[k][j], for every step-th byte j of
+// [first, last), of which four are on the way at once.
+HD void blend_bytes(const uint8_t* p, int64_t stride, int first, int last, int step, int rows, const float* weights,
+                    bool add, float* out) {
+  constexpr int kAtOnce = 4;
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
+  for (int j = first; j < last; j += step * kAtOnce) {
+    float sums[kAtOnce] = {};
+    const uint8_t* from = p + j;
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
+#endif
+    for (int k = 0; k < rows; ++k, from += stride)
+      for_lanes<kAtOnce>([&](int u) {
+        if (j + u * step < last) sums[u] += weights[k] * static_cast<float>(from[u * step]);
+      });
+    for_lanes<kAtOnce>([&](int u) {
+      if (j + u * step < last) out[j + u * step] = (add ? out[j + u * step] : 0.F) + sums[u];
+    });
+  }
+}
+
+// A thread's share of them: on the GPU neighbouring threads read neighbouring bytes, on the CPU each takes strips.
 #if defined(__CUDA_ARCH__)
 HD void blend(int t, const uint8_t* p, int64_t stride, int bytes, int rows, const float* weights, bool add,
               float* out) {
-  constexpr int kAtOnce = 4;
-#pragma unroll 1
-  for (int i = t; i < bytes; i += kThreads * kAtOnce) {
-    float sums[kAtOnce] = {};
-    const uint8_t* from = p + i;
-#pragma unroll 1
-    for (int k = 0; k < rows; ++k, from += stride) {
-      const float weight = weights[k];
-      for_lanes<kAtOnce>([&](int u) {
-        if (i + u * kThreads < bytes) sums[u] += weight * static_cast<float>(from[u * kThreads]);
-      });
-    }
-    for_lanes<kAtOnce>([&](int u) {
-      float& sum = out[i + u * kThreads];
-      if (i + u * kThreads < bytes) sum = (add ? sum : 0.F) + sums[u];
-    });
-  }
+  blend_bytes(p, stride, t, bytes, kThreads, rows, weights, add, out);
 }
 HD int blending_threads(int) { return kThreads; }
 #else
@@ -118,16 +124,11 @@ HD void blend(int t, const uint8_t* p, int64_t stride, int bytes, int rows, cons
               float* out) {
   for (int i = t * kStrip; i < bytes; i += kThreads * kStrip) {
     // Whole strips only, where there is one: some sums are made twice.
-    const int at = add ? i : larger(smaller(i, bytes - kStrip), 0), count = smaller(kStrip, bytes - at);
-    if (count == kStrip) {
+    const int at = add ? i : larger(smaller(i, bytes - kStrip), 0);
+    if (at + kStrip <= bytes)
       blend_strip(p + at, stride, rows, weights, add, out + at);
-      continue;
-    }
-    for (int j = at; j < at + count; ++j) {
-      float sum = add ? out[j] : 0.F;
-      for (int k = 0; k < rows; ++k) sum += weights[k] * static_cast<float>(p[k * stride + j]);
-      out[j] = sum;
-    }
+    else
+      blend_bytes(p, stride, at, bytes, 1, rows, weights, add, out);
   }
 }
 HD int blending_threads(int bytes) { return smaller((bytes + kStrip - 1) / kStrip, kThreads); }

@@ -97,6 +97,7 @@ AUGMENTATION = {
         ("constant", "255.F * row_weight_at(s.rows, cy)", "255.F"),
         ("constant", "for (ColumnFilters& tile : kept) tile.picture = -1;", ""),
         ("index", "at = add ? i :", "at ="),
+        ("index", "sums[u] += weights[k] * static_cast<float>(from[u * step]);", "sums[u] += weights[k] * static_cast<float>(from[0]);"),
         ("sign", "sum[3] = 1.F - across.inside", "sum[3] = 1.F + across.inside"),
         ("index", "s.columns = Axis::of(record.map[0], record.map[1],", "s.columns = Axis::of(record.map[3], record.map[4],"),
         ("constant", "first = smaller(first, static_cast<int>(s.columns.high) - count);", ""),

@@ -91,7 +91,7 @@ AUGMENTATION = {
         ("constant", "m[5] += m[3] * static_cast<float>(width);", ""),
         ("constant", "if (last - first > kSpan) return false;", ""),
         ("barrier", "s.weights[t] = axis.weight(row + t, centre);"),
-        ("index", "sum += weights[k] * static_cast<float>(p[k * stride + j]);", "sum += weights[0] * static_cast<float>(p[k * stride + j]);"),
+        ("index", "sums[u] += weights[k] * static_cast<float>(from[u * step]);", "sums[u] += weights[0] * static_cast<float>(from[u * step]);"),
         ("index", "blended[(i - first) * S + c]", "blended[(i - first) * S]"),
         ("constant", "lanes[t][3] * row_weight * 255.F", "lanes[t][3] * row_weight * 250.F"),
         ("constant", "255.F * row_weight_at(s.rows, cy)", "255.F"),

@@ -1,12 +1,11 @@
 #include "pointwise.h"
 
+#include "exec/grid.h"
 #include "exec/product.h"
 #include "exec/product_join.h"
 
 namespace convolt {
 namespace {
-
-constexpr int kNarrow = 64, kWide = 128;  // tiles; a matrix that fits into a narrow one has as many of either
 
 template <class F>
 void dispatch_half(DType t, F f) {
@@ -27,6 +26,35 @@ void check(const Tensor& a, const Tensor& w, int64_t depth, int64_t channels) {
   if (a.elements() / depth > INT32_MAX - 128)
     throw ShapeError("a pointwise convolution of fewer than 2^31 pixels, found " + a.shape.to_string());
 }
+
+// Rows of relu(x * scale + bias).
+struct NormalisedRows : PlainRows {
+  static constexpr bool kChanges = true;
+  const f16 *scale, *bias;
+  HD void change(f16* packet, int channel) const {
+    Floats<8> v = load<8>(packet);
+    const Floats<8> a = load<8>(scale + channel), b = load<8>(bias + channel);
+    for_lanes<8>([&](int j) { v[j] = fmaxf(v[j] * a[j] + b[j], 0.F); });
+    store(packet, v);
+  }
+};
+
+// Windows of pictures of `depth` channels: lines of `window` elements, from one line of the picture to the next.
+struct WindowRows {
+  static constexpr bool kChanges = false, kOverlap = true;
+  Grid grid;  // of the results
+  int64_t height, width;
+  int depth, window, line_length;
+  using Place = int64_t;
+  HD Place place(int64_t row) const {
+    const Pixel pixel = grid.pixel(row);
+    return ((pixel.n * height + pixel.h) * width + pixel.w) * depth;
+  }
+  HD int64_t offset(int64_t, Place place, int k) const {
+    const int line = k / window;
+    return place + line * line_length + k - line * window;
+  }
+};
 
 template <class T>
 struct Statistics {
@@ -57,32 +85,73 @@ struct Statistics {
   HD void finish(int, Floats<W> (&)[kSums]) const {}
 };
 
+// f(width of a tile), which is 64, 128 or 256.
+template <class F>
+void dispatch_width(int64_t depth, int64_t channels, F f) {
+  switch (ProductTiles::width_of(depth, channels)) {
+    case 64:
+      return f(std::integral_constant<int, 64>());
+    case 128:
+      return f(std::integral_constant<int, 128>());
+    default:
+      return f(std::integral_constant<int, 256>());
+  }
+}
+
+template <class T, class L>
+void run_stats(Stream s, const Tensor& x, const L& rows_of_x, const Tensor& w, const Tensor& y, float* scratch,
+               float* sums) {
+  const int64_t channels = y.shape[-1], depth = w.elements() / channels;
+  const Statistics<T> statistics{y.as<T>(), static_cast<int>(channels)};
+  const StoreSums<2> finish{{sums, sums + channels}};
+  dispatch_width(depth, channels, [&](auto width) {
+    run_product<T, false, width()>(s, x, rows_of_x, rows_of(y), depth, w, channels, statistics, scratch, finish);
+  });
+}
+
 template <class T, Gate kGate, bool kSecond, class G>
 void run_dgrad(Stream s, const Tensor& dy, const Tensor& w, const GradientJoinArgs& end, const G& finish) {
   const ProductJoin<T, kGate, kSecond> join{Join<T, kGate, kSecond>(end)};
   const int channels = join.join.channels;
-  // Few channels are what a block has within, not what it ends with.
-  if constexpr (kGate == Gate::recomputed)
-    if (channels <= kNarrow) return run_product<T, true, kNarrow>(s, dy, w, channels, join, end.scratch, finish);
-  run_product<T, true, kWide>(s, dy, w, channels, join, end.scratch, finish);
+  dispatch_width(dy.shape[-1], channels, [&](auto width) {
+    const int64_t depth = dy.shape[-1];
+    run_product<T, true, width()>(s, dy, PlainRows{depth}, rows_of(dy), depth, w, channels, join, end.scratch, finish);
+  });
 }
 
 }  // namespace
 
-int64_t pointwise_scratch(int64_t rows, int64_t channels, int sums) {
-  return ProductTiles(rows, channels, channels <= kNarrow ? kNarrow : kWide).chunks * sums * channels * 4;
+int64_t pointwise_scratch(int64_t rows, int64_t depth, int64_t channels, int sums) {
+  return ProductTiles(rows, depth, channels).chunks * sums * channels * 4;
 }
 
-void pointwise_stats(Stream s, const Tensor& x, const Tensor& w, const Tensor& y, float* scratch, float* sums) {
-  const int64_t channels = y.shape[-1];
-  check(x, w, w.shape[-1], channels);
-  const StoreSums<2> finish{{sums, sums + channels}};
-  dispatch_half(x.dtype, [&](auto t) {
-    using T = decltype(t);
-    const Statistics<T> statistics{y.as<T>(), static_cast<int>(channels)};
-    if (channels <= kNarrow) return run_product<T, false, kNarrow>(s, x, w, channels, statistics, scratch, finish);
-    run_product<T, false, kWide>(s, x, w, channels, statistics, scratch, finish);
-  });
+void pointwise_stats(Stream s, const Tensor& x, const Tensor& w, const Tensor& y, const void* scale_bias,
+                     float* scratch, float* sums) {
+  const int64_t depth = w.shape[-1];
+  check(x, w, depth, y.shape[-1]);
+  const PlainRows plain{depth};
+  if (scale_bias != nullptr) {
+    if (x.dtype != DType::f16) throw Error("a prologue of f16, found " + std::string(name_of(x.dtype)));
+    const auto* const scale = static_cast<const f16*>(scale_bias);
+    return run_stats<f16>(s, x, NormalisedRows{plain, scale, scale + depth}, w, y, scratch, sums);
+  }
+  dispatch_half(x.dtype, [&](auto t) { run_stats<decltype(t)>(s, x, plain, w, y, scratch, sums); });
+}
+
+void window_stats(Stream s, const Tensor& x, const Tensor& w, const Tensor& y, float* scratch, float* sums) {
+  check(x, w, w.shape[3], y.shape[3]);
+  const Shape fits{x.shape[0], x.shape[1] - w.shape[1] + 1, x.shape[2] - w.shape[2] + 1, w.shape[0]};
+  if (!(y.shape == fits))
+    throw ShapeError("a convolution without padding of " + x.shape.to_string() + " by weights " + w.shape.to_string() +
+                     ": expected results " + fits.to_string() + ", found " + y.shape.to_string());
+  const auto depth = static_cast<int>(x.shape[3]);
+  const WindowRows windows{Grid(y),
+                           x.shape[1],
+                           x.shape[2],
+                           depth,
+                           static_cast<int>(w.shape[2]) * depth,
+                           static_cast<int>(x.shape[2]) * depth};
+  dispatch_half(x.dtype, [&](auto t) { run_stats<decltype(t)>(s, x, windows, w, y, scratch, sums); });
 }
 
 void pointwise_dgrad(Stream s, const Tensor& dy, const Tensor& w, const GradientJoinArgs& end) {

@@ -25,7 +25,11 @@ struct Lane {
 // Set by tests only; read by the CPU executor.
 extern bool phases_backwards;
 
-template <int B>
+// Whom the barrier behind a phase is for on the GPU: all threads of the GPU's block, or, where several of these share
+// one as its rows (threadIdx.y), those of a row.
+enum class Barrier : uint8_t { whole, row };
+
+template <int B, Barrier kBarrier = Barrier::whole>
 struct Block {
   static constexpr int threads = B;
   int64_t index;
@@ -40,7 +44,10 @@ struct Block {
   HD void phase_of(int n, F f) const {
 #if defined(__CUDA_ARCH__)
     if (n == B || static_cast<int>(threadIdx.x) < n) f(static_cast<int>(threadIdx.x));
-    __syncthreads();
+    if constexpr (kBarrier == Barrier::row)
+      asm volatile("bar.sync %0, %1;" ::"r"(threadIdx.y + 1), "n"(B) : "memory");
+    else
+      __syncthreads();
 #else
     if (backwards)
       for (int t = n - 1; t >= 0; --t) f(t);

@@ -35,9 +35,9 @@ static_assert(Divisor(1).quotient(int64_t{1} << 62) == int64_t{1} << 62);
 static_assert(Divisor(7).quotient((int64_t{7} << 58) - 1) == (int64_t{1} << 58) - 1);
 static_assert(Divisor(7).quotient(int64_t{7} << 58) == int64_t{1} << 58);
 
-#if defined(__CUDACC__)
 constexpr int kMultiprocessors = 132;  // of an H100 or H200: what grids are made to fill
 
+#if defined(__CUDACC__)
 inline void check_launch(const char* what) {
   if (const cudaError_t e = cudaGetLastError(); e != cudaSuccess)
     throw DeviceError(std::string(what) + ": " + cudaGetErrorString(e));

@@ -8,49 +8,85 @@
 
 namespace convolt {
 
-// The tiles of a product [rows, depth] x [depth, channels], and how they are dealt out. A chunk of tiles below each
-// other belongs to one block, which adds up their sums; how many there are depends on the shape alone, so that sums
-// have the same bits on every device.
+// How a product [rows, depth] x [depth, channels] is cut into tiles and dealt out. A chunk of tiles below each other
+// belongs to one team of threads, which adds up their sums; how many there are depends on the shape alone, so that sums
+// have the same bits on every device. Two teams share a block of the GPU, and with it the weights of their channels:
+// one multiplies while the other is in its epilogue. There are no more blocks than run at once.
 struct ProductTiles {
-  static constexpr int kRows = 128, kDepth = 32;
-  // What fills twice the GPUs of today, with two blocks on each of their processors.
-  static constexpr int64_t kBlocks = 528;
-  int64_t rows_of_tiles, columns_of_tiles, chunks, per_chunk;
-  ProductTiles(int64_t rows, int64_t channels, int width)
-      : rows_of_tiles((rows + kRows - 1) / kRows), columns_of_tiles((channels + width - 1) / width) {
-    per_chunk = std::max<int64_t>(1, (rows_of_tiles * columns_of_tiles + kBlocks - 1) / kBlocks);
+  static constexpr int kDepth = 32;               // of a step
+  static constexpr int kMostWeights = 128 << 10;  // bytes that a block keeps
+  int width, height;                              // of a tile
+  int64_t rows_of_tiles, columns_of_tiles, per_chunk, chunks;
+
+  // The wider the tiles, the fewer blocks read the same rows; the widest only where the weights stay and no more lies
+  // beyond the last channel than with half the width.
+  static int width_of(int64_t depth, int64_t channels) {
+    if (channels <= 64) return 64;
+    return (channels + 127) / 128 % 2 == 0 && kept(depth, 256) ? 256 : 128;
+  }
+  // 64 x 32 results for each of eight warps.
+  static constexpr int height_of(int width) { return 64 * 256 / width; }
+  static constexpr int64_t steps_of(int64_t depth) { return (depth + kDepth - 1) / kDepth; }
+  // Whether all weights of a tile's channels are kept, read once for each chunk.
+  static bool kept(int64_t depth, int width) { return steps_of(depth) * kDepth * width * 2 <= kMostWeights; }
+
+  ProductTiles(int64_t rows, int64_t depth, int64_t channels)
+      : width(width_of(depth, channels)),
+        height(height_of(width)),
+        rows_of_tiles((rows + height - 1) / height),
+        columns_of_tiles((channels + width - 1) / width) {
+    const int64_t most = 2 * std::max<int64_t>(1, kMultiprocessors / columns_of_tiles);
+    per_chunk = std::max<int64_t>(1, (rows_of_tiles + most - 1) / most);
     chunks = (rows_of_tiles + per_chunk - 1) / per_chunk;
   }
-  int64_t blocks() const { return columns_of_tiles * chunks; }
 };
 
-// a [rows, depth] times b, [depth, channels] where kAlong, else [channels, depth]. E has kSums and, for each eight
-// results, operands<8>(row, c, exists) and then add(row, c, operands, common, values, sums), the values rounded to T;
-// for each eight channels of a tile, common<8>(c) before and finish(c, sums) behind. N: the width of a tile.
-template <class T, class E, int N, bool kAlong>
+// The rows of a, as they lie in memory. What is known of a row is found once for a tile: place(row). Element k of it is
+// at offset(row, place, k), and so are the seven that follow. kChanges: whether change(packet, k) does something to
+// eight elements from k on before they are multiplied.
+struct PlainRows {
+  static constexpr bool kChanges = false, kOverlap = false;
+  int64_t depth;
+  struct Place {};
+  HD Place place(int64_t) const { return {}; }
+  HD int64_t offset(int64_t row, Place, int k) const { return row * depth + k; }
+};
+
+// a [rows, depth], whose rows L finds, times b, [depth, channels] where kAlong, else [channels, depth]. E has kSums
+// and, for each eight results, operands<8>(row, c, exists) and then add(row, c, operands, common, values, sums), the
+// values rounded to T; for each eight channels of a tile, common<8>(c) before and finish(c, sums) behind. N: the width
+// of a tile.
+template <class T, class L, class E, int N, bool kAlong>
 struct Product {
-  static constexpr int kThreads = 256, kBlocksPerProcessor = 2;
-  static constexpr int kM = ProductTiles::kRows, kK = ProductTiles::kDepth, kStages = 3, kSums = E::kSums;
-  // A warp makes kWarpM x 32 results, in pieces of 16 x 8.
-  static constexpr int kAcross = N / 32, kWarpM = kM * kAcross / 8, kPiecesM = kWarpM / 16, kPiecesN = 4;
+  static constexpr int kThreads = 256;
+  using Team = Block<kThreads, Barrier::row>;
+  static constexpr int kM = ProductTiles::height_of(N), kK = ProductTiles::kDepth, kStages = 4, kSums = E::kSums;
+  // A warp makes 64 x 32 results, in pieces of 16 x 8.
+  static constexpr int kAcross = N / 32, kPiecesM = 4, kPiecesN = 4;
   // A result row in shared memory: four banks on from the one before, so that a warp's stores do not collide.
   static constexpr int kStride = N + 8;
   static constexpr int kLanes = N / 8, kSlices = kThreads / kLanes;
   // Rows of a tile for each thread of the epilogue; for how many the operands are on the way at once, which covers the
   // latency of memory; and for how many while the thread still holds its results. As registers allow.
-  static constexpr int kRowsEach = kM / kSlices, kAhead = std::min(kRowsEach, kSums > 2 ? 3 : 5), kEarly = kAhead - 2;
-  static constexpr int kCopies = kM * kK / 8 / kThreads + N * kK / 8 / kThreads;
+  static constexpr int kRowsEach = kM / kSlices, kAhead = kSums > 2 ? 2 : 5, kEarly = kAhead - 2;
+  // Of a step, by a thread.
+  static constexpr int kCopiesOfA = kM * kK / 8 / kThreads, kCopiesOfB = N * kK / 8 / kThreads;
+  static constexpr int kStepOfB = N * kK;  // elements
+  static constexpr int kKept = ProductTiles::kMostWeights / 2;
 
-  union Shared {
-    struct {
-      alignas(16) uint16_t a[kStages][kM * kK];
-      uint16_t b[kStages][N * kK];
-    } operands;
+  // A team's own.
+  union Own {
+    alignas(16) uint16_t a[kStages][kM * kK];
     T results[kM * kStride];
     float sums[kSums * 8][kThreads + 4];  // by lane of a packet; padded against collisions
 #if defined(__CUDACC__)
     Joined<kSums, 4> joined;
 #endif
+  };
+  // On the CPU, where every team has weights of its own.
+  struct Shared {
+    Own own;
+    alignas(16) uint16_t weights[std::max(kKept, kStages* kStepOfB)];
   };
   struct Fragments {
     Pairs<4> a[kPiecesM], b[kPiecesN / 2];
@@ -70,71 +106,100 @@ struct Product {
     float v[kTotals];
   };
   using State = Lane<Results, kThreads>;
-  using Moving = Lane<Copies<kStages - 1, kCopies>, kThreads>;
+  // Of a thread: its copies, and the rows of a that it copies.
+  struct Source {
+    Copies<kStages - 1, kCopiesOfA + kCopiesOfB> copies;
+    [[no_unique_address]] struct { typename L::Place of[kCopiesOfA]; } rows;
+  };
+  using Moving = Lane<Source, kThreads>;
   using Waiting = Lane<Operands, kThreads>;
 
   const T *a, *b;
+  L rows_of_a;
   E epilogue;
   float* partials;  // [chunks, kSums, channels]
-  int rows, rows_of_tiles, columns_of_tiles, per_chunk, depth, channels;
+  int rows, rows_of_tiles, columns_of_tiles, chunks, per_chunk, depth, channels;
+  bool kept;  // whether all steps of the weights stay in shared memory, else kStages of them
 
+  HD int steps() const { return (depth + kK - 1) / kK; }
   // Eight elements of a row lie where no two of eight rows share banks.
   HD static int at_a(int row, int packet) { return row * kK + (packet ^ (row / 2 % 4)) * 8; }
   HD static int at_b(int row, int packet) {
     return kAlong ? row * N + (packet ^ (row % 8)) * 8 : row * kK + (packet ^ (row / 2 % 4)) * 8;
   }
 
-  template <class C>
-  HD void copy_a(int t, C& copies, uint16_t* to, int first_row, int k) const {
-    unrolled<kM * kK / 8 / kThreads>([&](int i) {
-      const int row = t / 4 + i * 64, packet = t % 4;
-      const bool exists = first_row + row < rows && k + packet * 8 < depth;
-      copies.copy(to + at_a(row, packet), exists ? a + int64_t{first_row + row} * depth + k + packet * 8 : a, exists);
+  HD void copy_a(int t, Source& source, uint16_t* to, int first_row, int step) const {
+    const int packet = t % 4, k = step * kK + packet * 8;
+    unrolled<kCopiesOfA>([&](int i) {
+      const int row = t / 4 + i * 64;
+      const bool exists = first_row + row < rows && k < depth;
+      const T* const from = exists ? a + rows_of_a.offset(first_row + row, source.rows.of[i], k) : a;
+      source.copies.template copy<L::kOverlap>(to + at_a(row, packet), from, exists);
     });
   }
   template <class C>
   HD void copy_b(int t, C& copies, uint16_t* to, int first_channel, int k) const {
     constexpr int kPackets = kAlong ? N / 8 : kK / 8;
-    unrolled<N * kK / 8 / kThreads>([&](int i) {
+    unrolled<kCopiesOfB>([&](int i) {
       const int row = (t + i * kThreads) / kPackets, packet = (t + i * kThreads) % kPackets;
       const int channel = first_channel + (kAlong ? packet * 8 : row), d = k + (kAlong ? row : packet * 8);
       const bool exists = channel < channels && d < depth;
       const int64_t from = kAlong ? int64_t{d} * channels + channel : int64_t{channel} * depth + d;
-      copies.copy(to + at_b(row, packet), exists ? b + from : b, exists);
+      copies.template copy<false>(to + at_b(row, packet), exists ? b + from : b, exists);
     });
   }
+  // What a thread has copied of a, once it is there.
+  HD void change_a(int t, uint16_t* stage, int k) const {
+    if (k + t % 4 * 8 < depth)
+      unrolled<kCopiesOfA>(
+          [&](int i) { rows_of_a.change(reinterpret_cast<T*>(stage + at_a(t / 4 + i * 64, t % 4)), k + t % 4 * 8); });
+  }
+  HD uint16_t* step_of_b(uint16_t* weights, int i) const { return weights + (kept ? i : i % kStages) * kStepOfB; }
   // The operands of the i-th step along the depth; an empty group behind the last.
-  HD void begin_copies(int t, Moving& moving, Shared& s, int first_row, int first_channel, int i) const {
-    auto& copies = moving[t];
-    if (i * kK < depth) {
-      copy_a(t, copies, s.operands.a[i % kStages], first_row, i * kK);
-      copy_b(t, copies, s.operands.b[i % kStages], first_channel, i * kK);
+  HD void begin_copies(int t, Moving& moving, Own& s, uint16_t* weights, int first_row, int first_channel,
+                       int i) const {
+    Source& source = moving[t];
+    if (i < steps()) {
+      copy_a(t, source, s.a[i % kStages], first_row, i);
+      if (!kept) copy_b(t, source.copies, step_of_b(weights, i), first_channel, i * kK);
     }
-    copies.commit();
+    source.copies.commit();
+  }
+  // All weights of the team's channels, every `teams`-th step from `team` on; each of the block's teams copies its
+  // part.
+  HD void copy_weights(const Team& team, uint16_t* weights, int first_channel, int first, int teams) const {
+    Lane<Copies<1, kKept / 8 / kThreads>, kThreads> moving;
+    team.phase([&](int t) {
+      auto& copies = moving[t];
+      copies.begin(team.backwards);
+      for (int i = first; i < steps(); i += teams) copy_b(t, copies, step_of_b(weights, i), first_channel, i * kK);
+      copies.commit();
+      copies.template wait<0>();
+    });
   }
 
   // 16 columns of a warp's part of b, or 16 rows of its part of a, 16 deep from packet `deep` on.
-  HD void load_b(int warp, Lane<Fragments, kThreads>& f, const Shared& s, int stage, int deep, int piece) const {
+  HD void load_b(int warp, Lane<Fragments, kThreads>& f, const uint16_t* b_step, int deep, int piece) const {
     const int first = warp % kAcross * 32 + piece * 16;
     load_matrices<kAlong>(
         warp, [&](int t) -> Pairs<4>& { return f[t].b[piece]; },
         [&](int t) {
           const int low = t % 8, matrix = t % 32 / 8;
-          if constexpr (kAlong)
-            return s.operands.b[stage] + at_b(deep * 8 + matrix % 2 * 8 + low, first / 8 + matrix / 2);
-          return s.operands.b[stage] + at_b(first + matrix / 2 * 8 + low, deep + matrix % 2);
+          if constexpr (kAlong) return b_step + at_b(deep * 8 + matrix % 2 * 8 + low, first / 8 + matrix / 2);
+          return b_step + at_b(first + matrix / 2 * 8 + low, deep + matrix % 2);
         });
   }
-  HD void load_a(int warp, Lane<Fragments, kThreads>& f, const Shared& s, int stage, int deep, int piece) const {
-    const int row = warp / kAcross * kWarpM + piece * 16;
+  HD void load_a(int warp, Lane<Fragments, kThreads>& f, const uint16_t* a_step, int deep, int piece) const {
+    const int row = warp / kAcross * 64 + piece * 16;
     load_matrices<false>(
         warp, [&](int t) -> Pairs<4>& { return f[t].a[piece]; },
-        [&](int t) { return s.operands.a[stage] + at_a(row + t % 16, deep + t % 32 / 16); });
+        [&](int t) { return a_step + at_a(row + t % 16, deep + t % 32 / 16); });
   }
-  HD void multiply_stage(int warp, Lane<Fragments, kThreads>& f, State& state, const Shared& s, int stage) const {
+  HD void multiply_step(int warp, Lane<Fragments, kThreads>& f, State& state, const uint16_t* a_step,
+                        const uint16_t* b_step) const {
     unrolled<kK / 16>([&](int step) {
-      unrolled<kPiecesN / 2>([&](int p) { load_b(warp, f, s, stage, step * 2, p); });
-      unrolled<kPiecesM>([&](int p) { load_a(warp, f, s, stage, step * 2, p); });
+      unrolled<kPiecesN / 2>([&](int p) { load_b(warp, f, b_step, step * 2, p); });
+      unrolled<kPiecesM>([&](int p) { load_a(warp, f, a_step, step * 2, p); });
       unrolled<kPiecesM>([&](int m) {
         unrolled<kPiecesN>([&](int n) {
           multiply<T>(
@@ -145,10 +210,10 @@ struct Product {
     });
   }
 
-  // The block's share of a tile of a, which the blocks of all columns read: asked for while the tile before is in the
-  // epilogue, which leaves no room for copies.
-  HD void fetch_share(const Block<kThreads>& block, int first_row) const {
-    const int column = static_cast<int>(block.index % columns_of_tiles);
+  // Of plain rows the team's share of a tile of a, which the teams of all columns read: asked for while the tile before
+  // is in the epilogue, which leaves no room for copies.
+  HD void fetch_share(const Team& team, int first_row) const {
+    const int column = static_cast<int>(team.index % columns_of_tiles);
     const int from = first_row + kM * column / columns_of_tiles;
     const int end = std::min(rows, first_row + kM * (column + 1) / columns_of_tiles);
     const int64_t bytes = int64_t{end - from} * depth * static_cast<int64_t>(sizeof(T));
@@ -162,40 +227,46 @@ struct Product {
   }
 
   // The results of a tile; `more` says that another one of the chunk follows.
-  HD void multiply_tile(const Block<kThreads>& block, Shared& s, State& state, Waiting& waiting, int first_row,
+  HD void multiply_tile(const Team& team, Own& s, uint16_t* weights, State& state, Waiting& waiting, int first_row,
                         int first_channel, bool more) const {
     Moving moving;
     Lane<Fragments, kThreads> fragments;
-    block.warps([&](int warp) {
+    team.warps([&](int warp) {
       each_of(warp, [&](int t) {
         state[t] = {};
-        moving[t].begin(block.backwards);
-        for (int i = 0; i < kStages - 1; ++i) begin_copies(unknown(t), moving, s, first_row, first_channel, i);
+        moving[t].copies.begin(team.backwards);
+        unrolled<kCopiesOfA>(
+            [&](int i) { moving[t].rows.of[i] = rows_of_a.place(first_row + unknown(t) / 4 + i * 64); });
+        for (int i = 0; i < kStages - 1; ++i) begin_copies(unknown(t), moving, s, weights, first_row, first_channel, i);
       });
     });
-    const int steps = (depth + kK - 1) / kK;
 #if defined(__CUDA_ARCH__)
 #pragma unroll 1
 #endif
-    for (int i = 0; i < steps; ++i) {
-      block.phase([&](int t) { moving[t].template wait<kStages - 2>(); });
-      block.warps([&](int warp) {
+    for (int i = 0; i < steps(); ++i) {
+      team.phase([&](int t) {
+        moving[t].copies.template wait<kStages - 2>();
+        if constexpr (L::kChanges) change_a(unknown(t), s.a[i % kStages], i * kK);
+      });
+      team.warps([&](int warp) {
         // Into the stage that all have left behind, as the barrier before says.
-        each_of(warp, [&](int t) { begin_copies(unknown(t), moving, s, first_row, first_channel, i + kStages - 1); });
-        multiply_stage(warp, fragments, state, s, i % kStages);
+        each_of(warp, [&](int t) {
+          begin_copies(unknown(t), moving, s, weights, first_row, first_channel, i + kStages - 1);
+        });
+        multiply_step(warp, fragments, state, s.a[i % kStages], step_of_b(weights, i));
       });
     }
-    block.phase([&](int thread) {
-      if (thread == 0 && more) fetch_share(block, first_row + kM);
-      moving[thread].template wait<0>();
+    team.phase([&](int thread) {
+      if (!L::kOverlap && thread == 0 && more) fetch_share(team, first_row + kM);
+      moving[thread].copies.template wait<0>();
       unrolled<kEarly>([&](int i) { begin_row(thread, waiting, first_row, first_channel, i); });
     });
   }
 
   // The tile in plain order, rounded as if it were stored.
-  HD void lay_out(const Block<kThreads>& block, Shared& s, State& state) const {
-    block.phase([&](int thread) {
-      const int t = unknown(thread), warp = t / kWarp, row = warp / kAcross * kWarpM + t % kWarp / 4;
+  HD void lay_out(const Team& team, Own& s, State& state) const {
+    team.phase([&](int thread) {
+      const int t = unknown(thread), warp = t / kWarp, row = warp / kAcross * 64 + t % kWarp / 4;
       T* const to = s.results + row * kStride + warp % kAcross * 32 + t % 4 * 2;
       unrolled<kPiecesM>([&](int m) {
         unrolled<kPiecesN>([&](int n) {
@@ -209,9 +280,9 @@ struct Product {
   }
 
   // The epilogue of a tile, and a thread's part of its sums.
-  HD void finish_tile(const Block<kThreads>& block, const Shared& s, Waiting& waiting, Lane<Packets, kThreads>& sums,
-                      int first_row, int first_channel) const {
-    block.phase([&](int thread) {
+  HD void finish_tile(const Team& team, const Own& s, Waiting& waiting, Lane<Packets, kThreads>& sums, int first_row,
+                      int first_channel) const {
+    team.phase([&](int thread) {
       const int t = unknown(thread), from = t / kLanes, c = t % kLanes * 8;
       unrolled<kAhead - kEarly>([&](int i) { begin_row(thread, waiting, first_row, first_channel, kEarly + i); });
       sums[t] = {};
@@ -240,14 +311,14 @@ struct Product {
     });
   }
   // The sums of a tile's rows, added to those of the tiles before it in the chunk.
-  HD void add_sums(const Block<kThreads>& block, Shared& s, Lane<Packets, kThreads>& sums,
-                   Lane<Totals, kThreads>& totals, int first_channel) const {
-    block.phase([&](int thread) {
+  HD void add_sums(const Team& team, Own& s, Lane<Packets, kThreads>& sums, Lane<Totals, kThreads>& totals,
+                   int first_channel) const {
+    team.phase([&](int thread) {
       const int t = unknown(thread);
       for (int k = 0; k < kSums; ++k)
         for (int j = 0; j < 8; ++j) s.sums[k * 8 + j][t] = sums[t].v[k][j];
     });
-    block.phase([&](int thread) {
+    team.phase([&](int thread) {
       each_total(unknown(thread), first_channel, [&](int i, int k, int c) {
         const float* const parts = s.sums[k * 8 + c % 8] + c / 8;
         float sum = 0;
@@ -257,69 +328,126 @@ struct Product {
     });
   }
 
-  HD void operator()(Block<kThreads> block, Shared& s) const {
-    const int first_channel = static_cast<int>(block.index % columns_of_tiles) * N;
-    const int64_t chunk = block.index / columns_of_tiles;
+  // The chunk of a team; none where there are fewer. The weights are there where they are kept.
+  HD void run(const Team& team, Own& s, uint16_t* weights) const {
+    const int first_channel = static_cast<int>(team.index % columns_of_tiles) * N;
+    const int64_t chunk = team.index / columns_of_tiles;
+    if (chunk >= chunks) return;
     const int first = static_cast<int>(chunk) * per_chunk;
     State state;
     Waiting waiting;
     Lane<Packets, kThreads> sums;
     Lane<Totals, kThreads> totals;
-    block.warps([&](int warp) { each_of(warp, [&](int t) { totals[t] = {}; }); });
+    team.warps([&](int warp) { each_of(warp, [&](int t) { totals[t] = {}; }); });
     const int end = std::min(first + per_chunk, rows_of_tiles);
     for (int tile = first; tile < end; ++tile) {
-      multiply_tile(block, s, state, waiting, tile * kM, first_channel, tile + 1 < end);
-      lay_out(block, s, state);
-      finish_tile(block, s, waiting, sums, tile * kM, first_channel);
-      add_sums(block, s, sums, totals, first_channel);
+      multiply_tile(team, s, weights, state, waiting, tile * kM, first_channel, tile + 1 < end);
+      lay_out(team, s, state);
+      finish_tile(team, s, waiting, sums, tile * kM, first_channel);
+      add_sums(team, s, sums, totals, first_channel);
     }
-    block.phase([&](int t) {
+    team.phase([&](int t) {
       each_total(t, first_channel, [&](int i, int k, int c) {
         partials[(chunk * kSums + k) * channels + first_channel + c] = totals[t].v[i];
       });
     });
   }
+  void operator()(Block<kThreads> block, Shared& s) const {
+    const Team team{block.index, block.backwards};
+    if (kept) copy_weights(team, s.weights, static_cast<int>(team.index % columns_of_tiles) * N, 0, 1);
+    run(team, s.own, s.weights);
+  }
 };
 
 #if defined(__CUDACC__)
+// Teams are the rows of a block: those of chunks that follow each other, of the same channels.
 template <class P, class G>
-__global__ void __launch_bounds__(P::kThreads, P::kBlocksPerProcessor)
-    product_kernel(P product, G finish, int64_t chunks, int width, int32_t* counters) {
-  __shared__ typename P::Shared shared;
-  product(Block<P::kThreads>{static_cast<int64_t>(blockIdx.x), false}, shared);
+__global__ void __launch_bounds__(2 * P::kThreads, 1)
+    product_kernel(P product, G finish, int width, int32_t* counters) {
+  extern __shared__ uint4 shared[];
+  auto* const own = reinterpret_cast<typename P::Own*>(shared);
+  auto* weights = reinterpret_cast<uint16_t*>(own + blockDim.y);
+  const auto team = static_cast<int>(threadIdx.y), teams = static_cast<int>(blockDim.y);
   const auto column = static_cast<int>(blockIdx.x % product.columns_of_tiles);
-  if (!is_last_block(counters + column, static_cast<unsigned>(chunks))) return;
-  join_partials(product.partials, chunks, product.channels, column * width, width, shared.joined, finish);
+  const int64_t chunk = int64_t{blockIdx.x / product.columns_of_tiles} * teams + team;
+  const typename P::Team self{chunk * product.columns_of_tiles + column, false};
+  if (product.kept) {
+    product.copy_weights(self, weights, column * width, team, teams);
+    __syncthreads();
+  } else {
+    weights += team * P::kStages * P::kStepOfB;
+  }
+  product.run(self, own[team], weights);
+  __threadfence();
+  __syncthreads();
+  if (team > 0) return;
+  if (!is_last_block(counters + column, gridDim.x / product.columns_of_tiles)) return;
+  join_partials(product.partials, product.chunks, product.channels, column * width, width, own->joined, finish);
+}
+
+// How many teams share a block of this GPU, and whether it keeps the weights, by the shared memory that a block may
+// have: a Hopper's suffices for all that ProductTiles asks for.
+struct ProductBlock {
+  int teams, bytes;
+  bool kept;
+};
+template <class P>
+ProductBlock product_block(const P& product) {
+  int device = 0, most = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess)
+    check_launch("asking a GPU for its shared memory");
+  for (const bool kept : {true, false})
+    for (const int teams : {2, 1}) {
+      const int steps = kept ? product.steps() : teams * P::kStages;
+      const ProductBlock block{teams, static_cast<int>(teams * sizeof(typename P::Own)) + steps * P::kStepOfB * 2,
+                               kept};
+      if (block.bytes <= most && (!kept || product.kept)) return block;
+    }
+  throw DeviceError("a pointwise convolution needs more shared memory than a block of this GPU has: " +
+                    std::to_string(most) + " bytes");
+}
+
+template <class P, class G>
+void launch_product(Stream s, P product, const G& finish, int width) {
+  if (product.columns_of_tiles > kStreamCounters)
+    throw ShapeError("a product of too many channels: " + std::to_string(product.channels));
+  const ProductBlock block = product_block(product);
+  product.kept = block.kept;
+  if (cudaFuncSetAttribute(product_kernel<P, G>, cudaFuncAttributeMaxDynamicSharedMemorySize, block.bytes) !=
+      cudaSuccess)
+    check_launch("giving a kernel its shared memory");
+  const auto blocks =
+      static_cast<unsigned>((product.chunks + block.teams - 1) / block.teams * product.columns_of_tiles);
+  product_kernel<<<blocks, dim3(P::kThreads, static_cast<unsigned>(block.teams)), static_cast<size_t>(block.bytes),
+                   static_cast<cudaStream_t>(s.handle)>>>(product, finish, width, s.counters);
+  check_launch("pointwise convolution launch");
 }
 #endif
 
 // The product, then finish(c, sums) for each channel; on the GPU in one launch.
-template <class T, bool kAlong, int N, class E, class G>
-void run_product(Stream s, const Tensor& a, const Tensor& b, int64_t channels, const E& epilogue, float* scratch,
-                 const G& finish) {
-  using P = Product<T, E, N, kAlong>;
-  const int64_t depth = a.shape[-1], rows = a.elements() / depth;
-  const ProductTiles tiles(rows, channels, N);
+template <class T, bool kAlong, int N, class L, class E, class G>
+void run_product(Stream s, const Tensor& a, const L& rows_of_a, int64_t rows, int64_t depth, const Tensor& b,
+                 int64_t channels, const E& epilogue, float* scratch, const G& finish) {
+  using P = Product<T, L, E, N, kAlong>;
+  const ProductTiles tiles(rows, depth, channels);
   const P product{a.as<const T>(),
                   b.as<const T>(),
+                  rows_of_a,
                   epilogue,
                   scratch,
                   static_cast<int>(rows),
                   static_cast<int>(tiles.rows_of_tiles),
                   static_cast<int>(tiles.columns_of_tiles),
+                  static_cast<int>(tiles.chunks),
                   static_cast<int>(tiles.per_chunk),
                   static_cast<int>(depth),
-                  static_cast<int>(channels)};
+                  static_cast<int>(channels),
+                  ProductTiles::kept(depth, N)};
 #if defined(__CUDACC__)
-  if (s.cuda) {
-    if (tiles.columns_of_tiles > kStreamCounters)
-      throw ShapeError("a product of too many channels: " + std::to_string(channels));
-    product_kernel<<<static_cast<unsigned>(tiles.blocks()), P::kThreads, 0, static_cast<cudaStream_t>(s.handle)>>>(
-        product, finish, tiles.chunks, N, s.counters);
-    return check_launch("pointwise convolution launch");
-  }
+  if (s.cuda) return launch_product(s, product, finish, N);
 #endif
-  for_each_block_on_cpu<P::kThreads>(tiles.blocks(), product);
+  for_each_block_on_cpu<P::kThreads>(tiles.chunks * tiles.columns_of_tiles, product);
   join_chunks<E::kSums>(s, tiles.chunks, static_cast<int>(channels), scratch, finish);
 }
 

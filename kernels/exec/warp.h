@@ -118,12 +118,15 @@ public:
   Copies() = default;
 #if defined(__CUDA_ARCH__)
   HD void begin(bool) {}
-  // Zeros where nothing exists.
+  // Zeros where nothing exists. kFirstCache: by way of the first cache too, for what threads of a block share.
+  template <bool kFirstCache>
   HD void copy(void* to, const void* from, bool exists) {
-    asm volatile(
-        "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
-        "l"(from), "r"(exists ? 16 : 0)
-        : "memory");
+    const auto place = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+    const int bytes = exists ? 16 : 0;
+    if constexpr (kFirstCache)
+      asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(from), "r"(bytes) : "memory");
+    else
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(from), "r"(bytes) : "memory");
   }
   // Ends a group.
   HD void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -138,6 +141,7 @@ public:
     first_ = groups_ = 0;
     count_[0] = 0;
   }
+  template <bool>
   void copy(void* to, const void* from, bool exists) {
     const Copy made{to, exists ? from : nullptr};
     if (early_) return make(made);

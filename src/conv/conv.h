@@ -50,6 +50,10 @@ enum class ConvEpilogue : uint8_t {
   drelu_bias_gradient
 };
 
+// Of windows over fewer channels, a stem's, cuDNN's engines waste most of their products: they multiply so many
+// channels of a tap at a time.
+constexpr int64_t kFewChannels = 64;
+
 struct ConvDesc {
   ConvPass pass = ConvPass::fprop;
   ConvGeometry geometry;

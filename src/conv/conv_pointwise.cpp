@@ -7,22 +7,25 @@
 namespace convolt {
 namespace {
 
+bool is_pointwise(const ConvGeometry& g) { return g.kernel_h == 1 && g.kernel_w == 1; }
+
 class PointwiseKernel final : public ConvKernel {
 public:
   explicit PointwiseKernel(const ConvDesc& desc) : desc_(desc) {}
 
-  std::string name() const override { return "convolt pointwise"; }
+  std::string name() const override { return is_pointwise(desc_.geometry) ? "convolt pointwise" : "convolt windows"; }
   int64_t workspace_bytes() const override {
     const ConvGeometry& g = desc_.geometry;
-    const int64_t rows = g.n * g.in_h * g.in_w;
-    if (desc_.pass == ConvPass::fprop) return pointwise_scratch(rows, g.out_c, 2);
-    return pointwise_scratch(rows, g.in_c, desc_.epilogue == ConvEpilogue::join ? 3 : 2);
+    const int64_t rows = g.n * g.out_h() * g.out_w();
+    if (desc_.pass == ConvPass::fprop) return pointwise_scratch(rows, g.kernel_h * g.kernel_w * g.in_c, g.out_c, 2);
+    return pointwise_scratch(rows, g.out_c, g.in_c, desc_.epilogue == ConvEpilogue::join ? 3 : 2);
   }
   void run(Stream s, const ConvArgs& a) const override {
     const ConvGeometry& g = desc_.geometry;
     const Tensor x{desc_.dtype, g.x_shape(), a.x}, w{desc_.dtype, g.w_shape(), a.w}, y{desc_.dtype, g.y_shape(), a.y};
     auto* const scratch = static_cast<float*>(a.workspace);
-    if (desc_.pass == ConvPass::fprop) return pointwise_stats(s, x, w, y, scratch, a.sums);
+    if (!is_pointwise(g)) return window_stats(s, x, w, y, scratch, a.sums);
+    if (desc_.pass == ConvPass::fprop) return pointwise_stats(s, x, w, y, a.prologue, scratch, a.sums);
     const auto like_x = [&](const void* data) { return Tensor{desc_.dtype, x.shape, const_cast<void*>(data)}; };
     GradientJoinArgs end{.x = like_x(a.normalised_x),
                          .coef = a.coef,
@@ -53,9 +56,13 @@ bool fits_pointwise(const ConvDesc& d) {
                         : d.pass == ConvPass::dgrad
                             ? d.epilogue == ConvEpilogue::drelu_bn_reduce || d.epilogue == ConvEpilogue::join
                             : false;
-  return finishes && d.prologue == ConvPrologue::none && (d.dtype == DType::f16 || d.dtype == DType::bf16) &&
-         g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad == Padding() &&
-         g.groups == 1 && g.in_c % 8 == 0 && g.out_c % 8 == 0;
+  const bool loads = d.prologue == ConvPrologue::none || (d.prologue == ConvPrologue::scale_bias_relu &&
+                                                          d.pass == ConvPass::fprop && d.dtype == DType::f16);
+  const bool windows = g.in_c < kFewChannels && d.pass == ConvPass::fprop && d.prologue == ConvPrologue::none &&
+                       g.dilation_h == 1 && g.dilation_w == 1;
+  return finishes && loads && (d.dtype == DType::f16 || d.dtype == DType::bf16) && (is_pointwise(g) || windows) &&
+         g.stride_h == 1 && g.stride_w == 1 && g.pad == Padding() && g.groups == 1 && g.in_c % 8 == 0 &&
+         g.out_c % 8 == 0;
 }
 
 // Of the rate of large products. mma, which these kernels use, reaches about 0.63 of what wgmma does on Hopper (W. Luo
@@ -70,12 +77,17 @@ bool is_worth_it(const ConvDesc& d, const DeviceRates& rates) {
                y = static_cast<double>(g.y_shape().elements()) * size,
                w = static_cast<double>(g.w_shape().elements()) * size;
   // What the epilogue reads besides, and what a sweep would move: y; dx and the batch norm's input; those, the other
-  // gradient, and what comes of them.
+  // gradient, and what comes of them. The sweep in place of a prologue reads and writes x.
   const double beside = d.epilogue == ConvEpilogue::stats ? 0 : d.epilogue == ConvEpilogue::join ? 2 * x : x;
-  const double swept = d.epilogue == ConvEpilogue::stats ? y : d.epilogue == ConvEpilogue::join ? 4 * x : 2 * x;
+  const double loaded = d.prologue == ConvPrologue::none ? 0 : 2 * x;
+  const double swept = loaded + (d.epilogue == ConvEpilogue::stats  ? y
+                                 : d.epilogue == ConvEpilogue::join ? 4 * x
+                                                                    : 2 * x);
   const auto flops = static_cast<double>(g.flops());
+  const double of_library =
+      is_pointwise(g) ? flops : flops * static_cast<double>(kFewChannels) / static_cast<double>(g.in_c);
   const double fused = std::max((x + y + w + beside) / rates.copy, flops / (kShareOfProducts * products));
-  return fused < std::max((x + y + w) / rates.copy, flops / products) + swept / rates.copy;
+  return fused < std::max((x + y + w) / rates.copy, of_library / products) + swept / rates.copy;
 }
 
 }  // namespace

@@ -214,17 +214,57 @@ TEST(KernelTrial, EveryKernelOfTheCpuIsRight) {
 TEST(KernelTrial, PointwiseKernelsAreRight) {
   Context& context = context_of(Device::cpu());
   const DeviceRates rates{.copy = 1, .f16 = 1e9, .bf16 = 1e9};  // every sweep that is spared counts
+  const auto none = ConvPrologue::none, norm = ConvPrologue::scale_bias_relu;
   for (const DType dtype : {DType::bf16, DType::f16})
-    for (const auto& [pass, epilogue] : {std::pair{ConvPass::fprop, ConvEpilogue::stats},
-                                         {ConvPass::dgrad, ConvEpilogue::drelu_bn_reduce},
-                                         {ConvPass::dgrad, ConvEpilogue::join}}) {
+    for (const auto& [pass, prologue, epilogue] : {std::tuple{ConvPass::fprop, none, ConvEpilogue::stats},
+                                                   {ConvPass::fprop, norm, ConvEpilogue::stats},
+                                                   {ConvPass::dgrad, none, ConvEpilogue::drelu_bn_reduce},
+                                                   {ConvPass::dgrad, none, ConvEpilogue::join}}) {
+      if (prologue == norm && dtype == DType::bf16) continue;  // not offered: below
       const ConvGeometry g{.n = 3, .in_h = 9, .in_w = 7, .in_c = 136, .out_c = 72};
-      const ConvDesc desc{.pass = pass, .geometry = g, .dtype = dtype, .epilogue = epilogue};
+      const ConvDesc desc{.pass = pass, .geometry = g, .dtype = dtype, .prologue = prologue, .epilogue = epilogue};
       const auto kernels = pointwise_candidates(desc, rates);
       ASSERT_EQ(kernels.size(), 1U);
       KernelTrial trial(context, desc, {.workspace_bytes = kernels[0]->workspace_bytes()});
       EXPECT_EQ(trial.check(*kernels[0]), "") << static_cast<int>(epilogue) << ", " << name_of(dtype);
     }
+}
+
+TEST(KernelTrial, WindowKernelsAreRight) {
+  const DeviceRates rates{.copy = 1, .f16 = 1e9, .bf16 = 1e9};
+  const ConvGeometry g{.n = 2, .in_h = 19, .in_w = 17, .in_c = 16, .out_c = 64, .kernel_h = 4, .kernel_w = 4};
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    const ConvDesc desc{.geometry = g, .dtype = dtype, .epilogue = ConvEpilogue::stats};
+    const auto kernels = pointwise_candidates(desc, rates);
+    ASSERT_EQ(kernels.size(), 1U);
+    EXPECT_EQ(kernels[0]->name(), "convolt windows");
+    KernelTrial trial(context_of(Device::cpu()), desc, {.workspace_bytes = kernels[0]->workspace_bytes()});
+    EXPECT_EQ(trial.check(*kernels[0]), "") << name_of(dtype);
+  }
+}
+
+TEST(Pointwise, IsOfferedForTheWindowsOfStems) {
+  const DeviceRates h200{.copy = 4.3e12, .f16 = 780e12, .bf16 = 780e12};
+  const auto offered = [&](const ConvDesc& d) { return !pointwise_candidates(d, h200).empty(); };
+  const ConvDesc stem{
+      .geometry = {.n = 256, .in_h = 115, .in_w = 115, .in_c = 16, .out_c = 64, .kernel_h = 4, .kernel_w = 4},
+      .dtype = DType::f16,
+      .epilogue = ConvEpilogue::stats};
+  EXPECT_TRUE(offered(stem));
+  ConvDesc other = stem;
+  other.pass = ConvPass::dgrad;
+  other.epilogue = ConvEpilogue::join;
+  EXPECT_FALSE(offered(other));
+  other = stem;
+  other.prologue = ConvPrologue::scale_bias_relu;
+  EXPECT_FALSE(offered(other));
+  for (const auto& change : std::vector<std::function<void(ConvGeometry&)>>{
+           [](auto& g) { g.in_c = 64; }, [](auto& g) { g.pad = 1; }, [](auto& g) { g.dilation_w = 2; },
+           [](auto& g) { g.stride_h = 2; }, [](auto& g) { g.in_c = 12; }}) {
+    other = stem;
+    change(other.geometry);
+    EXPECT_FALSE(offered(other)) << other.geometry.to_string();
+  }
 }
 
 TEST(Pointwise, IsOfferedWhereASweepCostsMoreThanSlowerProducts) {
@@ -240,6 +280,11 @@ TEST(Pointwise, IsOfferedWhereASweepCostsMoreThanSlowerProducts) {
   other = desc;
   other.epilogue = ConvEpilogue::none;
   EXPECT_FALSE(offered(other));
+  other = desc;
+  other.prologue = ConvPrologue::scale_bias_relu;
+  EXPECT_FALSE(offered(other));  // of bf16 the weight gradient has none, and a plan wants both
+  other.dtype = DType::f16;
+  EXPECT_TRUE(offered(other));
   other = desc;
   other.pass = ConvPass::dgrad;
   EXPECT_FALSE(offered(other));

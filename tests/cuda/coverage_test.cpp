@@ -35,6 +35,7 @@ constexpr Fusion kFusions[] = {
 
 // What our own kernels are for.
 constexpr Fusion kOwnFusions[] = {
+    {"f16 prologue + statistics", ConvPass::fprop, ConvPrologue::scale_bias_relu, ConvEpilogue::stats},
     {"f16 dgrad + join", ConvPass::dgrad, ConvPrologue::none, ConvEpilogue::join},
     {"bf16 statistics", ConvPass::fprop, ConvPrologue::none, ConvEpilogue::stats, DType::bf16},
     {"bf16 dgrad + ReLU + sums", ConvPass::dgrad, ConvPrologue::none, ConvEpilogue::drelu_bn_reduce, DType::bf16},
@@ -52,7 +53,7 @@ std::string device_json() {
 struct Shape {
   std::string model;  // the first that has it
   ConvGeometry geometry;
-  bool offered[4] = {}, own[4] = {};
+  bool offered[std::size(kFusions)] = {}, own[std::size(kOwnFusions)] = {};
 };
 
 // Every convolution of every model at its usual size, the first over blocks of pixels, each shape once.
@@ -87,14 +88,14 @@ std::string document(const std::vector<Shape>& shapes) {
          "Made by `tests/cuda/coverage_test.cpp`, which asks cuDNN (9.19) for plans on an H200 that is not there: f16, "
          "the\nshapes of every model at its usual size, the first convolution over blocks of pixels. Numbers are "
          "distinct shapes, counted under the first model "
-         "that has them.\nIn bf16 and f32 cuDNN has none of the four. The last four columns are our own kernels' "
+         "that has them.\nIn bf16 and f32 cuDNN has none of the four. The last five columns are our own kernels' "
          "(`kernels/pointwise.h`): 1x1, stride 1,\nwhere a plain product with a sweep behind it should take longer by "
          "bytes and operations. Shapes without a fusion run plain, with\nthe sweeps of their batch norms beside them; "
          "plans say nothing of speed.\n\n"
          "| model | kind | shapes |";
   for (const Fusion& f : kFusions) out << " " << f.name << " |";
   for (const Fusion& f : kOwnFusions) out << " " << f.name << " |";
-  out << "\n|---|---|---|---|---|---|---|---|---|---|---|\n";
+  out << "\n|---|---|---|---|---|---|---|---|---|---|---|---|\n";
   for (size_t i = 0; i < shapes.size();) {
     std::map<std::string, std::vector<const Shape*>> kinds;
     const std::string model = shapes[i].model;

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "kernel_test.h"
+#include "reference/conv.h"
 #include "support/op_test.h"
 
 namespace convolt::test {
@@ -20,9 +21,11 @@ struct Sizes {
     return "[" + std::to_string(rows) + ", " + std::to_string(depth) + "] to " + std::to_string(channels);
   }
 };
-// One element and one more than a tile in each direction, several tiles across, and many for each block.
-constexpr Sizes kProducts[] = {{1, 8, 8},      {127, 40, 24},   {128, 32, 64}, {130, 72, 72},
-                               {257, 96, 136}, {300, 200, 264}, {64, 24, 128}, {77000, 8, 16}};
+// One element and one more than a tile in each direction, several tiles across, and many for each team. The narrow,
+// middle and wide tiles, with weights that are kept and, of the first two, that are not.
+constexpr Sizes kProducts[] = {{1, 8, 8},       {127, 40, 24},   {128, 32, 64},  {130, 72, 72},   {257, 96, 136},
+                               {300, 200, 264}, {64, 24, 128},   {77000, 8, 16}, {135, 256, 504}, {70, 264, 136},
+                               {129, 520, 72},  {131, 1032, 16}, {17100, 8, 256}};
 
 class PointwiseTest : public OpTest {
 protected:
@@ -30,7 +33,9 @@ protected:
     return {ctx(), dtype(), shape, random_values(shape.elements(), seed, -size, size)};
   }
   DeviceTensor floats(Shape shape) { return {ctx(), DType::f32, shape}; }
-  DeviceTensor scratch(const Sizes& n, int sums) { return floats({pointwise_scratch(n.rows, n.channels, sums) / 4}); }
+  DeviceTensor scratch(const Sizes& n, int sums) {
+    return floats({pointwise_scratch(n.rows, n.depth, n.channels, sums) / 4});
+  }
   // In both orders of the phases where there are any.
   void run_both_ways(const std::function<void(Stream)>& work, const std::function<void(const std::string&)>& check) {
     run(ctx(), work);
@@ -69,22 +74,67 @@ void expect_sums(const Vector& found, const Vector& expected, const Sizes& n, do
   expect_near(found, expected, 1e-6 * std::sqrt(static_cast<double>(n.rows)) * size, 2e-6, what);
 }
 
+// y, and the sums of what is there and of its squares. `error`: of a product, for each deviation of the results.
+void expect_results(const DeviceTensor& y, const DeviceTensor& sums, const Vector& expected, const Sizes& n,
+                    const std::string& what, double error = 8e-6) {
+  const Vector found = y.values(), totals = sums.values();
+  const double size = std::sqrt(static_cast<double>(n.depth)) / 3;
+  expect_near(found, expected, error * size, epsilon(y.tensor().dtype) * 1.01, what);
+  const auto middle = totals.begin() + n.channels;
+  expect_sums({totals.begin(), middle}, sums_of(n, [&](size_t i, size_t) { return found[i]; }), n, 2 * size,
+              "sums, " + what);
+  expect_sums({middle, totals.end()}, sums_of(n, [&](size_t i, size_t) { return found[i] * found[i]; }), n,
+              4 * size * size, "squares, " + what);
+}
+
 TEST_P(PointwiseTest, SumsWhatItStores) {
   for (const Sizes& n : kProducts) {
     const DeviceTensor x = values({n.rows, n.depth}, 1), w = values({n.channels, 1, 1, n.depth}, 2);
     const DeviceTensor y = values({n.rows, n.channels}, 3), sums = floats({2, n.channels}), partials = scratch(n, 2);
     const Vector expected = product(x.values(), w.values(), n, false);
-    run_both_ways([&](Stream s) { pointwise_stats(s, x, w, y, partials.as<float>(), sums.as<float>()); },
+    run_both_ways([&](Stream s) { pointwise_stats(s, x, w, y, nullptr, partials.as<float>(), sums.as<float>()); },
                   [&](const std::string& order) {
-                    const Vector found = y.values(), totals = sums.values();
-                    const double size = std::sqrt(static_cast<double>(n.depth)) / 3;
-                    expect_near(found, expected, 1e-6 * size * 8, epsilon(dtype()) * 1.01, n.text() + order);
-                    const auto middle = totals.begin() + n.channels;
-                    expect_sums({totals.begin(), middle}, sums_of(n, [&](size_t i, size_t) { return found[i]; }), n,
-                                size, "sums, " + n.text() + order);
-                    expect_sums({middle, totals.end()},
-                                sums_of(n, [&](size_t i, size_t) { return found[i] * found[i]; }), n, size * size,
-                                "squares, " + n.text() + order);
+                    expect_results(y, sums, expected, n, n.text() + order);
+                    for (const DeviceTensor* t : {&y, &sums, &partials}) t->check_guards();
+                  });
+  }
+}
+
+TEST_P(PointwiseTest, NormalisesOnLoad) {
+  if (dtype() != DType::f16) GTEST_SKIP() << "of f16 alone";
+  for (const Sizes& n : kProducts) {
+    const DeviceTensor x = values({n.rows, n.depth}, 1), w = values({n.channels, 1, 1, n.depth}, 2);
+    const DeviceTensor y = values({n.rows, n.channels}, 3), sums = floats({2, n.channels}), partials = scratch(n, 2);
+    const DeviceTensor norm = values({2, n.depth}, 4);
+    Vector normalised = x.values();
+    const Vector factors = norm.values();
+    const auto depth = static_cast<size_t>(n.depth);
+    for (size_t i = 0; i < normalised.size(); ++i)
+      normalised[i] = std::max(0.0, normalised[i] * factors[i % depth] + factors[depth + i % depth]);
+    const Vector expected = product(normalised, w.values(), n, false);
+    run_both_ways(
+        [&](Stream s) { pointwise_stats(s, x, w, y, norm.tensor().data, partials.as<float>(), sums.as<float>()); },
+        [&](const std::string& order) {
+          // What is normalised is rounded before it is multiplied.
+          expect_results(y, sums, expected, n, n.text() + order, epsilon(dtype()) * 4);
+          for (const DeviceTensor* t : {&y, &sums, &partials}) t->check_guards();
+        });
+  }
+}
+
+TEST_P(PointwiseTest, SumsWindows) {
+  for (const ConvGeometry& g :
+       {ConvGeometry{.n = 2, .in_h = 19, .in_w = 12, .in_c = 16, .out_c = 64, .kernel_h = 4, .kernel_w = 4},
+        {.n = 3, .in_h = 7, .in_w = 9, .in_c = 8, .out_c = 24, .kernel_h = 3, .kernel_w = 5},
+        {.n = 1, .in_h = 5, .in_w = 21, .in_c = 24, .out_c = 136, .kernel_h = 1, .kernel_w = 2},
+        {.n = 1, .in_h = 6, .in_w = 6, .in_c = 40, .out_c = 96, .kernel_h = 6, .kernel_w = 4}}) {
+    const Sizes n{g.n * g.out_h() * g.out_w(), g.kernel_h * g.kernel_w * g.in_c, g.out_c};
+    const DeviceTensor x = values(g.x_shape(), 1), w = values(g.w_shape(), 2), y = values(g.y_shape(), 3);
+    const DeviceTensor sums = floats({2, n.channels}), partials = scratch(n, 2);
+    const Vector expected = reference::conv_fprop(g, x.values(), w.values(), nullptr);
+    run_both_ways([&](Stream s) { window_stats(s, x, w, y, partials.as<float>(), sums.as<float>()); },
+                  [&](const std::string& order) {
+                    expect_results(y, sums, expected, n, g.to_string() + order);
                     for (const DeviceTensor* t : {&y, &sums, &partials}) t->check_guards();
                   });
   }
@@ -172,12 +222,21 @@ TEST_P(PointwiseTest, SaysWhatItCannotDo) {
   const DeviceTensor x = values({4, 8}, 1), w = values({8, 1, 1, 8}, 2), y = values({4, 8}, 3), sums = floats({2, 8});
   const DeviceTensor odd = values({4, 12}, 1), wide = values({8, 1, 1, 12}, 2), partials = scratch(n, 2);
   const auto stats = [&](const DeviceTensor& a, const DeviceTensor& b) {
-    run(ctx(), [&](Stream s) { pointwise_stats(s, a, b, y, partials.as<float>(), sums.as<float>()); });
+    run(ctx(), [&](Stream s) { pointwise_stats(s, a, b, y, nullptr, partials.as<float>(), sums.as<float>()); });
   };
-  const DeviceTensor single(ctx(), DType::f32, {4, 8});
+  const DeviceTensor single(ctx(), DType::f32, {4, 8}), other(ctx(), DType::bf16, {4, 8});
   EXPECT_THROW(stats(single, w), Error);
+  EXPECT_THROW(
+      run(ctx(),
+          [&](Stream s) { pointwise_stats(s, other, w, y, x.tensor().data, partials.as<float>(), sums.as<float>()); }),
+      Error);
   EXPECT_THROW(stats(odd, wide), ShapeError);
   EXPECT_THROW(stats(odd, w), ShapeError);
+  const DeviceTensor picture = values({1, 4, 4, 8}, 1), window = values({8, 2, 2, 8}, 2),
+                     small = values({1, 3, 2, 8}, 3);
+  EXPECT_THROW(
+      run(ctx(), [&](Stream s) { window_stats(s, picture, window, small, partials.as<float>(), sums.as<float>()); }),
+      ShapeError);
   EXPECT_THROW(run(ctx(), [&](Stream s) { pointwise_dgrad(s, y, w, {.x = x, .gate = Gate::output, .dz = x}); }), Error);
 }
 

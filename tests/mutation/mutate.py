@@ -36,7 +36,7 @@ OTHER_TYPES = """    case DType::bf16:
 """
 # Tests whose f32 case needs another type too.
 NOT_F32_ALONE = "Op/BatchNormTest.PlainSumsFinalizeAsShiftedOnes/*"
-PHASE = "block.phase("
+PHASE = re.compile(r"(block|team)\.phase\(")
 # By the program whose tests must find them.
 MUTATIONS = {"test_kernels": KERNELS | AUGMENTATION, "test_conv": CONV, "test_data": DATA}
 
@@ -55,24 +55,24 @@ def name(fault):
     return f"{fault.file} {fault.kind}: {' '.join(text.split())}"
 
 
-def call_at(text, start):
-    """The argument and the end of the call block.phase(...) at `start`."""
+def call_at(text, phase):
+    """The argument and the end of the call block.phase(...) that the match `phase` begins."""
     depth = 0
-    for i in range(start + len(PHASE) - 1, len(text)):
+    for i in range(phase.end() - 1, len(text)):
         depth += {"(": 1, ")": -1}.get(text[i], 0)
         if depth == 0:
-            return text[start + len(PHASE):i], i + 1
-    raise ValueError(f"block.phase is not closed: {text[start:start + 80]}")
+            return text[phase.end():i], i + 1
+    raise ValueError(f"a phase is not closed: {text[phase.start():phase.start() + 80]}")
 
 
 def without_barrier(text, inside):
     """The phase that holds `inside` and the one after it as one phase."""
-    first = text.rindex(PHASE, 0, text.index(inside))
+    first = list(PHASE.finditer(text, 0, text.index(inside)))[-1]
     body, end = call_at(text, first)
-    second = text.index(PHASE, end)
+    second = PHASE.search(text, end)
     next_body, next_end = call_at(text, second)
-    return (text[:first] + text[end:second] + f"{PHASE}[&](int lane) {{ ({body})(lane); ({next_body})(lane); }})" +
-            text[next_end:])
+    return (text[:first.start()] + text[end:second.start()] +
+            f"{second[0]}[&](int lane) {{ ({body})(lane); ({next_body})(lane); }})" + text[next_end:])
 
 
 def broken(fault, text):

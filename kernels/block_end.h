@@ -35,7 +35,9 @@ enum class Gate : uint8_t {
 // dgamma[c] = sum dz * (x - mean) * invstd, dbeta[c] = sum dz. dz may be dy or dy2. Sums are those of the stored dz.
 // Moves 3 elements per element, 1 more for dy2, x2 and a stored output each.
 struct GradientJoinArgs {
-  Tensor dy, dy2;      // dy2.data may be null
+  // dy2.data may be null. Of x [N, H, W, C] it may be [N, (H + 1) / 2, (W + 1) / 2, C], every second pixel of every
+  // second line, where the others are zeros: the gradient of a convolution of single pixels with a stride of 2.
+  Tensor dy, dy2;
   int64_t spread = 0;  // > 0: dy is [N, C], the gradient of the mean over so many pixels of each picture
   Tensor x;
   const float* coef = nullptr;
@@ -47,6 +49,8 @@ struct GradientJoinArgs {
   float* scratch = nullptr;                                                          // gradient_join_scratch() bytes
   float *dgamma = nullptr, *dbeta = nullptr, *dgamma2 = nullptr, *dbeta2 = nullptr;  // [C], overwritten
 };
+// The shape of every second pixel of every second line.
+inline Shape thinned(const Shape& x) { return {x[0], (x[1] + 1) / 2, (x[2] + 1) / 2, x[3]}; }
 int64_t gradient_join_scratch(int64_t rows, int channels, bool second);
 void gradient_join(Stream s, const GradientJoinArgs& args);
 

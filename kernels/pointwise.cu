@@ -58,7 +58,7 @@ struct WindowRows {
 
 template <class T>
 struct Statistics {
-  static constexpr int kSums = 2;
+  static constexpr int kSums = 2, kAhead = 2;
   T* y;
   int channels;
   template <int W>

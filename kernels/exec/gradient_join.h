@@ -3,6 +3,7 @@
 
 #include "block_end.h"
 #include "exec/act.h"
+#include "exec/grid.h"
 #include "exec/lanes.h"
 #include "exec/reduce.h"
 
@@ -13,6 +14,14 @@ template <int W>
 HD void normalise(Floats<W>& v, const float* coef, int channels, int c) {
   const Floats<W> a = load<W>(coef + 2 * channels + c), b = load<W>(coef + 3 * channels + c);
   for_lanes<W>([&](int j) { v[j] = v[j] * a[j] + b[j]; });
+}
+
+inline bool is_thin(const GradientJoinArgs& a) {
+  if (a.dy2.data == nullptr || a.dy2.elements() == a.x.elements()) return false;
+  const Shape& x = a.x.shape;
+  if (x.rank() == 4 && a.dy2.shape == thinned(x)) return true;
+  throw ShapeError("a second gradient of " + x.to_string() + " or of every second pixel, found " +
+                   a.dy2.shape.to_string());
 }
 
 // dz and its sums; with x2, one more for a second batch norm of the same dz.
@@ -27,6 +36,8 @@ struct Join {
   const void* gate;
   T* dz;
   int channels;
+  bool thin;  // dy2 has every second pixel of every second line
+  Grid grid;  // then of x
 
   explicit Join(const GradientJoinArgs& a)
       : dy2(a.dy2.as<const T>()),
@@ -36,7 +47,9 @@ struct Join {
         coef2(a.coef2),
         gate(a.gate_data),
         dz(a.dz.as<T>()),
-        channels(static_cast<int>(a.x.shape[-1])) {}
+        channels(channels_of(a.x)),
+        thin(is_thin(a)),
+        grid(thin ? Grid(a.x) : Grid(1, 1)) {}
 
   // What the gate reads of a packet.
   template <int W>
@@ -110,7 +123,14 @@ struct Join {
     const int64_t i = row * channels + c;
     Operands<W> o;
     o.x = Ahead<T, W>::of(x + i, exists);
-    o.dy2 = Ahead<T, W>::of(dy2 + i, exists && dy2 != nullptr);
+    int64_t of_dy2 = i;
+    bool exists2 = exists && dy2 != nullptr;
+    if (thin) {
+      const Pixel p = grid.pixel(row);
+      exists2 = exists2 && p.h % 2 == 0 && p.w % 2 == 0;
+      of_dy2 = ((p.n * ((grid.h + 1) / 2) + p.h / 2) * ((grid.w + 1) / 2) + p.w / 2) * channels + c;
+    }
+    o.dy2 = Ahead<T, W>::of(dy2 + of_dy2, exists2);
     if constexpr (kSecond) o.x2 = Ahead<T, W>::of(x2 + i, exists);
     return o;
   }

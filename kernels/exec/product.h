@@ -52,10 +52,10 @@ struct PlainRows {
   HD int64_t offset(int64_t row, Place, int k) const { return row * depth + k; }
 };
 
-// a [rows, depth], whose rows L finds, times b, [depth, channels] where kAlong, else [channels, depth]. E has kSums
-// and, for each eight results, operands<8>(row, c, exists) and then add(row, c, operands, common, values, sums), the
-// values rounded to T; for each eight channels of a tile, common<8>(c) before and finish(c, sums) behind. N: the width
-// of a tile.
+// a [rows, depth], whose rows L finds, times b, [depth, channels] where kAlong, else [channels, depth]. E has kSums;
+// kAhead, of how many rows a thread reads its operands at once, as registers allow; for each eight results
+// operands<8>(row, c, exists) and then add(row, c, operands, common, values, sums), the values rounded to T; and for
+// each eight channels of a tile common<8>(c) before and finish(c, sums) behind. N: the width of a tile.
 template <class T, class L, class E, int N, bool kAlong>
 struct Product {
   static constexpr int kThreads = 256;
@@ -67,8 +67,8 @@ struct Product {
   static constexpr int kStride = N + 8;
   static constexpr int kLanes = N / 8, kSlices = kThreads / kLanes;
   // Rows of a tile for each thread of the epilogue; for how many the operands are on the way at once, which covers the
-  // latency of memory; and for how many while the thread still holds its results. As registers allow.
-  static constexpr int kRowsEach = kM / kSlices, kAhead = kSums > 2 ? 2 : 5, kEarly = kAhead - 2;
+  // latency of memory; and for how many while the thread still holds its results.
+  static constexpr int kRowsEach = kM / kSlices, kAhead = E::kAhead, kEarly = kAhead - 2;
   // Of a step, by a thread.
   static constexpr int kCopiesOfA = kM * kK / 8 / kThreads, kCopiesOfB = N * kK / 8 / kThreads;
   static constexpr int kStepOfB = N * kK;  // elements

@@ -9,7 +9,7 @@ namespace convolt {
 template <class T, Gate kGate, bool kSecond>
 struct ProductJoin {
   static_assert(kGate == Gate::mask || kGate == Gate::recomputed);
-  static constexpr int kSums = kSecond ? 3 : 2;
+  static constexpr int kSums = kSecond ? 3 : 2, kAhead = kSecond ? 2 : kGate == Gate::mask ? 3 : 5;
   Join<T, kGate, kSecond> join;
 
   using Of = Join<T, kGate, kSecond>;

@@ -95,9 +95,10 @@ struct ConvArgs {
   const float *coef = nullptr, *gamma = nullptr, *beta = nullptr;
   float *dgamma = nullptr, *dbeta = nullptr;
   // Epilogue join of dgrad: x becomes what gradient_join() of kernels/block_end.h makes of it, gated by bits, with the
-  // sums for normalised_x and for a second batch norm. joined: another gradient, may be null or x; second_x may be
-  // null, then the rest of the second is not used.
+  // sums for normalised_x and for a second batch norm. joined: another gradient, may be null or x, or have every second
+  // pixel of every second line alone (joined_thin); second_x may be null, then the rest of the second is not used.
   const void* joined = nullptr;
+  bool joined_thin = false;
   const void* second_x = nullptr;
   const float* second_coef = nullptr;
   float *second_dgamma = nullptr, *second_dbeta = nullptr;

@@ -36,6 +36,7 @@ public:
                          .dbeta = a.dbeta};
     if (desc_.epilogue == ConvEpilogue::join) {
       end.dy2 = like_x(a.joined);
+      if (a.joined_thin) end.dy2.shape = thinned(x.shape);
       end.gate = Gate::mask;
       end.gate_data = a.mask;
       end.x2 = like_x(a.second_x);

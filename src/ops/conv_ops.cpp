@@ -54,6 +54,7 @@ ConvArgs args_of(const Op& op, const Binding& b, ConvPass pass) {
     args.dgamma = b.out(op, 1).as<float>();
     args.dbeta = b.out(op, 2).as<float>();
     args.joined = b.in(op, 6).data;
+    args.joined_thin = args.joined != nullptr && b.in(op, 6).elements() != b.out(op, 0).elements();
     args.mask = b.in(op, 7).data;
     args.second_x = b.in(op, 8).data;
     args.second_coef = b.in(op, 9).as<const float>();
@@ -114,7 +115,7 @@ Launch compose(const Op& op, const Binding& b) {
   const auto as_x = [&](const void* data) { return Tensor{d.dtype, x.shape, const_cast<void*>(data)}; };
   const bool masked = d.epilogue == ConvEpilogue::join;
   GradientJoinArgs join{.dy = as_x(plain.x),
-                        .dy2 = as_x(args.joined),
+                        .dy2 = {d.dtype, args.joined_thin ? thinned(x.shape) : x.shape, const_cast<void*>(args.joined)},
                         .x = as_x(args.normalised_x),
                         .coef = args.coef,
                         .gate = masked ? Gate::mask : Gate::recomputed,

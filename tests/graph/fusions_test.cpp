@@ -142,7 +142,7 @@ private:
 
 // stem, a1, a2, b1, b2, b3, b.down: seven batch norms, two blocks, the second with a projection.
 TEST_F(FusionLog, AResidualNetworkFusesEverywhere) {
-  plan("resnet");
+  Plan& made = plan("resnet");
   EXPECT_EQ(count("channel_stats"), 0);
   EXPECT_EQ(count("bn_apply"), 1);  // the ends of the blocks
   EXPECT_EQ(count("bn_apply_mean"), 1);
@@ -164,6 +164,13 @@ TEST_F(FusionLog, AResidualNetworkFusesEverywhere) {
   EXPECT_TRUE(says("pass stem: 0 first convolutions over blocks of pixels; 1 not: the pictures are no whole blocks"));
   EXPECT_TRUE(says("pass pool: 1 batch norms and ReLUs into max pools\n"));
   EXPECT_TRUE(says("pass block end: 2 gradients joined, gated and summed in one sweep\n"));
+  EXPECT_TRUE(says("pass block end: 1 gradients of projections without the zeros between their pixels\n"));
+  const Program& program = PlanAccess::program(made);
+  const auto projection = std::find_if(program.step.begin(), program.step.end(), [](const Op& op) {
+    return op.def->name == "conv_dgrad" && op.layer == "b.down.conv";
+  });
+  ASSERT_NE(projection, program.step.end());
+  EXPECT_EQ(program[projection->out[0]].shape, (Shape{2, 2, 2, 8}));
 }
 
 TEST_F(FusionLog, WithoutAKernelOnlyOurOwnSweepsAreFused) {

@@ -187,6 +187,49 @@ TEST_P(BlockEndTest, AJoinIsAdditionGateAndSums) {
       }
 }
 
+// Every second pixel of every second line against the same with zeros between them.
+TEST_P(BlockEndTest, AJoinTakesAThinSecondGradient) {
+  for (const int64_t channels : kChannels)
+    for (const Shape& shape : {Shape{3, 5, 4, channels}, {2, 4, 7, channels}, {2, 1, 1, channels}}) {
+      const Shape half{shape[0], (shape[1] + 1) / 2, (shape[2] + 1) / 2, channels};
+      const DeviceTensor dy = values(shape, 1), thin = values(half, 2), x = values(shape, 3), y = values(shape, 4);
+      const Vector pixels = thin.values();
+      Vector all(static_cast<size_t>(shape.elements()), 0);
+      for (size_t i = 0, from = 0; i < all.size(); ++i) {
+        const auto pixel = static_cast<int64_t>(i) / channels;
+        if (pixel % shape[2] % 2 == 0 && pixel / shape[2] % shape[1] % 2 == 0) all[i] = pixels[from++];
+      }
+      const DeviceTensor wide(ctx(), dtype(), shape, all), coef = coefficients(channels, 5);
+      const DeviceTensor found = empty(shape), expected = empty(shape), sums = floats({4, channels});
+      const DeviceTensor scratch = floats({gradient_join_scratch(60, static_cast<int>(channels), false) / 4});
+      float* const f = sums.as<float>();
+      GradientJoinArgs args{.dy = dy,
+                            .dy2 = thin,
+                            .x = x,
+                            .coef = coef.as<float>(),
+                            .gate = Gate::output,
+                            .gate_data = y.tensor().data,
+                            .dz = found,
+                            .scratch = scratch.as<float>(),
+                            .dgamma = f,
+                            .dbeta = f + channels};
+      run(ctx(), [&](Stream s) {
+        gradient_join(s, args);
+        args.dy2 = wide;
+        args.dz = expected;
+        args.dgamma = f + 2 * channels;
+        args.dbeta = f + 3 * channels;
+        gradient_join(s, args);
+      });
+      expect_same(found, expected, shape.to_string());
+      const Vector totals = sums.values();
+      const auto middle = static_cast<std::ptrdiff_t>(totals.size() / 2);
+      EXPECT_EQ(Vector(totals.begin(), totals.begin() + middle), Vector(totals.begin() + middle, totals.end()));
+      args.dy2.shape = {shape[0], shape[1], shape[2] + 1, channels};
+      EXPECT_THROW(run(ctx(), [&](Stream s) { gradient_join(s, args); }), ShapeError);
+    }
+}
+
 TEST_P(BlockEndTest, AJoinSpreadsTheGradientOfAMean) {
   for (const int64_t channels : kChannels) {
     const Shape shape{3, 5, 2, channels};

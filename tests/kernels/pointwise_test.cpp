@@ -217,6 +217,43 @@ TEST_P(PointwiseTest, JoinsGatesAndSumsTheGradient) {
     }
 }
 
+// Every second pixel of every second line against the same with zeros between them.
+TEST_P(PointwiseTest, JoinsAThinSecondGradient) {
+  const Sizes n{2 * 9 * 11, 40, 136};
+  const Shape shape{2, 9, 11, n.channels}, half{2, 5, 6, n.channels};
+  const DeviceTensor dy = values({2, 9, 11, n.depth}, 1), w = values({n.depth, 1, 1, n.channels}, 2);
+  const DeviceTensor thin = values(half, 3), x = values(shape, 4, 2), found = values(shape, 5),
+                     whole = values(shape, 6);
+  const DeviceTensor coef(ctx(), DType::f32, {4, n.channels}, random_values(4 * n.channels, 7, -1, 1));
+  const DeviceTensor mask(ctx(), DType::u8, {shape.elements() / 8}, random_values(shape.elements() / 8, 9, 0, 255.9));
+  const Vector pixels = thin.values();
+  Vector all(static_cast<size_t>(shape.elements()), 0);
+  for (size_t i = 0, from = 0; i < all.size(); ++i) {
+    const size_t pixel = i / static_cast<size_t>(n.channels);
+    if (pixel % 11 % 2 == 0 && pixel / 11 % 9 % 2 == 0) all[i] = pixels[from++];
+  }
+  const DeviceTensor wide(ctx(), dtype(), shape, all), sums = floats({4, n.channels}), partials = scratch(n, 2);
+  auto* const out = sums.as<float>();
+  const auto join = [&](const DeviceTensor& dy2, const DeviceTensor& dz, float* to) {
+    const GradientJoinArgs args{.dy2 = dy2,
+                                .x = x,
+                                .coef = coef.as<float>(),
+                                .gate = Gate::mask,
+                                .gate_data = mask.tensor().data,
+                                .dz = dz,
+                                .scratch = partials.as<float>(),
+                                .dgamma = to,
+                                .dbeta = to + n.channels};
+    run(ctx(), [&](Stream s) { pointwise_dgrad(s, dy, w, args); });
+  };
+  join(thin, found, out);
+  join(wide, whole, out + 2 * n.channels);
+  EXPECT_EQ(found.values(), whole.values());
+  const Vector totals = sums.values();
+  EXPECT_EQ(Vector(totals.begin(), totals.begin() + 2 * n.channels),
+            Vector(totals.begin() + 2 * n.channels, totals.end()));
+}
+
 TEST_P(PointwiseTest, SaysWhatItCannotDo) {
   const Sizes n{4, 8, 8};
   const DeviceTensor x = values({4, 8}, 1), w = values({8, 1, 1, 8}, 2), y = values({4, 8}, 3), sums = floats({2, 8});

@@ -321,6 +321,9 @@ KERNELS = {
         ("index", "g = gated<W>(of_gate, affine, rounded<T>(g), v);", "g = gated<W>(of_gate, affine, rounded<T>(v), v);"),
         ("sign", "sums[0][j] += g[j] * ((v[j] - k.first.a[j])", "sums[0][j] += g[j] * ((v[j] + k.first.a[j])"),
         ("index", "sums[2][j] += g[j] * ((v2[j] - k.second.a[j])", "sums[2][j] += g[j] * ((v2[j] - k.first.a[j])"),
+        ("constant", "exists2 && p.h % 2 == 0 && p.w % 2 == 0;", "exists2 && p.h % 2 == 0;"),
+        ("index", "((grid.h + 1) / 2) + p.h / 2)", "(grid.h / 2) + p.h / 2)"),
+        ("index", "((grid.w + 1) / 2) + p.w / 2)", "((grid.w + 1) / 2) + p.w)"),
         ("index", "dgamma2[c] = static_cast<float>(sums[2]);", "dgamma2[c] = static_cast<float>(sums[0]);"),
     ]),
     "kernels/exec/warp.h": (POINTWISE, [
@@ -341,7 +344,7 @@ KERNELS = {
         ("index", "first_row, first_channel, i + kStages - 1);", "first_row, first_channel, i + kStages - 2);"),
         ("index", "weights + (kept ? i : i % kStages) * kStepOfB", "weights + i % kStages * kStepOfB"),
         ("index", "weights + (kept ? i : i % kStages) * kStepOfB", "weights + (kept ? i : 0) * kStepOfB"),
-        ("index", "loading.change(reinterpret_cast<T*>(stage + at_a(t / 4 + i * 64, t % 4))", "loading.change(reinterpret_cast<T*>(stage + at_a(t / 4, t % 4))"),
+        ("index", "rows_of_a.change(reinterpret_cast<T*>(stage + at_a(t / 4 + i * 64, t % 4))", "rows_of_a.change(reinterpret_cast<T*>(stage + at_a(t / 4, t % 4))"),
         ("constant", "if (k + t % 4 * 8 < depth)", "if (k + t % 4 * 8 < depth - 8)"),
         ("constant", "if (!kept) copy_b", "if (i == 0) copy_b"),
         ("constant", "template wait<kStages - 2>()", "template wait<kStages - 1>()"),
@@ -369,7 +372,7 @@ KERNELS = {
         ("sign", "sums[1][j] += v[j] * v[j];", "sums[1][j] += v[j];"),
         ("index", "{{sums, sums + channels}}", "{{sums + channels, sums}}"),
         ("sign", "fmaxf(v[j] * a[j] + b[j], 0.F)", "fmaxf(v[j] * a[j] - b[j], 0.F)"),
-        ("index", "ScaleBiasRelu{scale, scale + depth}", "ScaleBiasRelu{scale + depth, scale}"),
+        ("index", "NormalisedRows{plain, scale, scale + depth}", "NormalisedRows{plain, scale + depth, scale}"),
     ]),
     "kernels/exec/pixel_blocks.h": ("Op/StemKernelTest.*", [
         ("sign", "wide + top_) * columns_", "wide - top_) * columns_"),

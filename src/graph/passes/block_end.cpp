@@ -187,6 +187,34 @@ void fuse_pairs(Program& p) {
   remove_emptied(p);
 }
 
+// The gradient of a convolution of single pixels with a stride of 2, where a join is all that reads it: of the pixels
+// that have one alone, so that zeros are neither written nor read.
+void thin_projections(Program& p) {
+  PassReport report(p, "block end", "gradients of projections without the zeros between their pixels");
+  for (Op& join : p.step) {
+    if (join.def != &ops::bn_backward_join || join.in[1] == kNoValue) continue;
+    const Uses uses(p);
+    for (const size_t k : {size_t{1}, size_t{0}}) {
+      Op* const dgrad = uses.writer(join.in[k]);
+      if (dgrad == nullptr || dgrad->def != &ops::conv_dgrad || uses.readers(join.in[k]).size() != 1) continue;
+      ConvDesc& desc = std::get<ConvAttrs>(dgrad->attrs).desc;
+      ConvGeometry& g = desc.geometry;
+      const bool projects = g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 2 && g.stride_w == 2 &&
+                            g.pad == Padding() && desc.epilogue == ConvEpilogue::none;
+      if (!projects) continue;
+      const int64_t h = g.out_h(), w = g.out_w();
+      g.in_h = h;
+      g.in_w = w;
+      g.stride_h = g.stride_w = 1;
+      std::swap(join.in[k], join.in[1]);
+      p[join.in[1]].shape = g.x_shape();
+      join.note += ", one of every second pixel";
+      report.applied();
+      break;
+    }
+  }
+}
+
 // The last block's output, of which only the mean of each picture is wanted.
 void fuse_means(Program& p) {
   PassReport report(p, "block end", "means of pictures that are not stored");
@@ -216,6 +244,7 @@ void fuse_block_ends(Program& p) {
   fuse_finalizes(p);
   fuse_joins(p);
   fuse_pairs(p);
+  thin_projections(p);
   fuse_means(p);
 }
 

@@ -41,14 +41,13 @@ void fuse_dgrad(Program& p, const Fusions& fusions) {
 
 namespace {
 
-// The convolution whose gradient, which nobody else reads, is that operand of a join; else null.
-Op* arriving(const Uses& uses, const Op& join, size_t operand) {
+// The convolution whose gradient, which nobody else reads, is that operand of a join, with all pixels of x; else null.
+Op* arriving(const Uses& uses, const Op& join, size_t operand, const Shape& x) {
   Op* const writer = uses.writer(join.in[operand]);
   const bool alone = writer != nullptr && uses.readers(join.in[operand]).size() == 1;
-  return alone && writer->def == &ops::conv_dgrad &&
-                 std::get<ConvAttrs>(writer->attrs).desc.epilogue == ConvEpilogue::none
-             ? writer
-             : nullptr;
+  if (!alone || writer->def != &ops::conv_dgrad) return nullptr;
+  const ConvDesc& desc = std::get<ConvAttrs>(writer->attrs).desc;
+  return desc.epilogue == ConvEpilogue::none && desc.geometry.x_shape() == x ? writer : nullptr;
 }
 
 // The join's place, since only there the other gradient is known.
@@ -78,7 +77,7 @@ void fuse_dgrad_joins(Program& p, const Fusions& fusions) {
     }
     bool fused = false;
     for (const size_t operand : {size_t{0}, size_t{1}}) {
-      Op* const dgrad = fused ? nullptr : arriving(uses, join, operand);
+      Op* const dgrad = fused ? nullptr : arriving(uses, join, operand, p[join.in[2]].shape);
       if (dgrad == nullptr) continue;
       ConvDesc desc = std::get<ConvAttrs>(dgrad->attrs).desc;
       desc.epilogue = ConvEpilogue::join;

@@ -42,6 +42,7 @@ struct NormalisedRows : PlainRows {
 // Windows of pictures of `depth` channels: lines of `window` elements, from one line of the picture to the next.
 struct WindowRows {
   static constexpr bool kChanges = false, kOverlap = true;
+  static constexpr int kWidest = 128;
   Grid grid;  // of the results
   int64_t height, width;
   int depth, window, line_length;
@@ -105,7 +106,11 @@ void run_stats(Stream s, const Tensor& x, const L& rows_of_x, const Tensor& w, c
   const Statistics<T> statistics{y.as<T>(), static_cast<int>(channels)};
   const StoreSums<2> finish{{sums, sums + channels}};
   dispatch_width(depth, channels, [&](auto width) {
-    run_product<T, false, width()>(s, x, rows_of_x, rows_of(y), depth, w, channels, statistics, scratch, finish);
+    if constexpr (width() <= L::kWidest)
+      run_product<T, false, width()>(s, x, rows_of_x, rows_of(y), depth, w, channels, statistics, scratch, finish);
+    else
+      throw ShapeError("windows of at most " + std::to_string(L::kWidest) + " results each, found " +
+                       std::to_string(channels));
   });
 }
 

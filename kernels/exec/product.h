@@ -46,6 +46,7 @@ struct ProductTiles {
 // eight elements from k on before they are multiplied.
 struct PlainRows {
   static constexpr bool kChanges = false, kOverlap = false;
+  static constexpr int kWidest = 256;  // tiles
   int64_t depth;
   struct Place {};
   HD Place place(int64_t) const { return {}; }
@@ -212,12 +213,12 @@ struct Product {
 
   // Of plain rows the team's share of a tile of a, which the teams of all columns read: asked for while the tile before
   // is in the epilogue, which leaves no room for copies.
-  HD void fetch_share(const Team& team, int first_row) const {
-    const int column = static_cast<int>(team.index % columns_of_tiles);
-    const int from = first_row + kM * column / columns_of_tiles;
-    const int end = std::min(rows, first_row + kM * (column + 1) / columns_of_tiles);
-    const int64_t bytes = int64_t{end - from} * depth * static_cast<int64_t>(sizeof(T));
-    if (bytes > 0) fetch_ahead(a + int64_t{from} * depth, static_cast<int>(std::min<int64_t>(bytes, 64 << 10)));
+  HD void fetch_share(const Team& team, int64_t first_row) const {
+    const int64_t column = team.index % columns_of_tiles;
+    const int64_t from = first_row + kM * column / columns_of_tiles;
+    const int64_t end = std::min<int64_t>(rows, first_row + kM * (column + 1) / columns_of_tiles);
+    const int64_t bytes = (end - from) * depth * static_cast<int64_t>(sizeof(T));
+    if (bytes > 0) fetch_ahead(a + from * depth, static_cast<int>(std::min<int64_t>(bytes, 64 << 10)));
   }
   // What the epilogue needs of a thread's i-th row; it has the place of the row kAhead before it.
   HD void begin_row(int thread, Waiting& waiting, int first_row, int first_channel, int i) const {
@@ -257,7 +258,7 @@ struct Product {
       });
     }
     team.phase([&](int thread) {
-      if (!L::kOverlap && thread == 0 && more) fetch_share(team, first_row + kM);
+      if (!L::kOverlap && thread == 0 && more) fetch_share(team, int64_t{first_row} + kM);
       moving[thread].copies.template wait<0>();
       unrolled<kEarly>([&](int i) { begin_row(thread, waiting, first_row, first_channel, i); });
     });
@@ -385,10 +386,12 @@ __global__ void __launch_bounds__(2 * P::kThreads, 1)
   join_partials(product.partials, product.chunks, product.channels, column * width, width, own->joined, finish);
 }
 
-// How many teams share a block of this GPU, and whether it keeps the weights, by the shared memory that a block may
-// have: a Hopper's suffices for all that ProductTiles asks for.
+// How many teams share a block of this GPU, and whether it keeps the weights: by the shared memory that a block may
+// have
+// (`most`, bytes), and one where as many blocks as chunks run at once anyway. Of narrow tiles a Hopper keeps the
+// weights of two teams up to a depth of 768.
 struct ProductBlock {
-  int teams, bytes;
+  int teams, bytes, most;
   bool kept;
 };
 template <class P>
@@ -397,10 +400,11 @@ ProductBlock product_block(const P& product) {
   if (cudaGetDevice(&device) != cudaSuccess ||
       cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess)
     check_launch("asking a GPU for its shared memory");
+  const bool few = int64_t{product.chunks} * product.columns_of_tiles <= kMultiprocessors;
   for (const bool kept : {true, false})
-    for (const int teams : {2, 1}) {
+    for (int teams = few ? 1 : 2; teams >= 1; --teams) {
       const int steps = kept ? product.steps() : teams * P::kStages;
-      const ProductBlock block{teams, static_cast<int>(teams * sizeof(typename P::Own)) + steps * P::kStepOfB * 2,
+      const ProductBlock block{teams, static_cast<int>(teams * sizeof(typename P::Own)) + steps * P::kStepOfB * 2, most,
                                kept};
       if (block.bytes <= most && (!kept || product.kept)) return block;
     }
@@ -414,7 +418,8 @@ void launch_product(Stream s, P product, const G& finish, int width) {
     throw ShapeError("a product of too many channels: " + std::to_string(product.channels));
   const ProductBlock block = product_block(product);
   product.kept = block.kept;
-  if (cudaFuncSetAttribute(product_kernel<P, G>, cudaFuncAttributeMaxDynamicSharedMemorySize, block.bytes) !=
+  // Not what this launch takes: the limit is that of all launches of the kernel, also of those in other threads.
+  if (cudaFuncSetAttribute(product_kernel<P, G>, cudaFuncAttributeMaxDynamicSharedMemorySize, block.most) !=
       cudaSuccess)
     check_launch("giving a kernel its shared memory");
   const auto blocks =

@@ -59,8 +59,8 @@ bool fits_pointwise(const ConvDesc& d) {
                             : false;
   const bool loads = d.prologue == ConvPrologue::none || (d.prologue == ConvPrologue::scale_bias_relu &&
                                                           d.pass == ConvPass::fprop && d.dtype == DType::f16);
-  const bool windows = g.in_c < kFewChannels && d.pass == ConvPass::fprop && d.prologue == ConvPrologue::none &&
-                       g.dilation_h == 1 && g.dilation_w == 1;
+  const bool windows = g.in_c < kFewChannels && g.out_c <= 128 && d.pass == ConvPass::fprop &&
+                       d.prologue == ConvPrologue::none && g.dilation_h == 1 && g.dilation_w == 1;
   return finishes && loads && (d.dtype == DType::f16 || d.dtype == DType::bf16) && (is_pointwise(g) || windows) &&
          g.stride_h == 1 && g.stride_w == 1 && g.pad == Padding() && g.groups == 1 && g.in_c % 8 == 0 &&
          g.out_c % 8 == 0;

@@ -88,7 +88,8 @@ private:
         if (to != k || from >= op.in.size() || !planned(op.in[from])) continue;
         const ValueId in = op.in[from];
         Group& g = groups_[static_cast<size_t>(at(in).group)];
-        if (g.persistent || g.last != i || g.bytes < p_[out].bytes()) continue;
+        // Also where other members of the group are as large: elements would not lie where the input's do.
+        if (g.persistent || g.last != i || p_[in].bytes() < p_[out].bytes()) continue;
         at(out).group = at(in).group;
         g.last = at(out).last;
         g.members.push_back(out);

@@ -259,8 +259,8 @@ TEST(Pointwise, IsOfferedForTheWindowsOfStems) {
   other.prologue = ConvPrologue::scale_bias_relu;
   EXPECT_FALSE(offered(other));
   for (const auto& change : std::vector<std::function<void(ConvGeometry&)>>{
-           [](auto& g) { g.in_c = 64; }, [](auto& g) { g.pad = 1; }, [](auto& g) { g.dilation_w = 2; },
-           [](auto& g) { g.stride_h = 2; }, [](auto& g) { g.in_c = 12; }}) {
+           [](auto& g) { g.in_c = 64; }, [](auto& g) { g.out_c = 136; }, [](auto& g) { g.pad = 1; },
+           [](auto& g) { g.dilation_w = 2; }, [](auto& g) { g.stride_h = 2; }, [](auto& g) { g.in_c = 12; }}) {
     other = stem;
     change(other.geometry);
     EXPECT_FALSE(offered(other)) << other.geometry.to_string();

@@ -126,7 +126,7 @@ TEST_P(PointwiseTest, SumsWindows) {
   for (const ConvGeometry& g :
        {ConvGeometry{.n = 2, .in_h = 19, .in_w = 12, .in_c = 16, .out_c = 64, .kernel_h = 4, .kernel_w = 4},
         {.n = 3, .in_h = 7, .in_w = 9, .in_c = 8, .out_c = 24, .kernel_h = 3, .kernel_w = 5},
-        {.n = 1, .in_h = 5, .in_w = 21, .in_c = 24, .out_c = 136, .kernel_h = 1, .kernel_w = 2},
+        {.n = 1, .in_h = 5, .in_w = 21, .in_c = 24, .out_c = 72, .kernel_h = 1, .kernel_w = 2},
         {.n = 1, .in_h = 6, .in_w = 6, .in_c = 40, .out_c = 96, .kernel_h = 6, .kernel_w = 4}}) {
     const Sizes n{g.n * g.out_h() * g.out_w(), g.kernel_h * g.kernel_w * g.in_c, g.out_c};
     const DeviceTensor x = values(g.x_shape(), 1), w = values(g.w_shape(), 2), y = values(g.y_shape(), 3);

@@ -387,8 +387,7 @@ __global__ void __launch_bounds__(2 * P::kThreads, 1)
 }
 
 // How many teams share a block of this GPU, and whether it keeps the weights: by the shared memory that a block may
-// have
-// (`most`, bytes), and one where as many blocks as chunks run at once anyway. Of narrow tiles a Hopper keeps the
+// have (`most`, bytes), and one where as many blocks as chunks run at once anyway. Of narrow tiles a Hopper keeps the
 // weights of two teams up to a depth of 768.
 struct ProductBlock {
   int teams, bytes, most;

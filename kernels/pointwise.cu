@@ -1,8 +1,8 @@
 #include "pointwise.h"
 
 #include "exec/grid.h"
-#include "exec/product.h"
 #include "exec/product_join.h"
+#include "exec/run_product.h"
 
 namespace convolt {
 namespace {
@@ -23,7 +23,7 @@ void check(const Tensor& a, const Tensor& w, int64_t depth, int64_t channels) {
   if (a.shape[-1] != depth || depth % 8 != 0 || channels % 8 != 0)
     throw ShapeError("a pointwise convolution by weights " + w.shape.to_string() + " of channels in eights, found " +
                      a.shape.to_string());
-  if (a.elements() / depth > INT32_MAX - 128)
+  if (a.elements() / depth > INT32_MAX - ProductTiles::height_of(64))
     throw ShapeError("a pointwise convolution of fewer than 2^31 pixels, found " + a.shape.to_string());
 }
 
@@ -42,7 +42,6 @@ struct NormalisedRows : PlainRows {
 // Windows of pictures of `depth` channels: lines of `window` elements, from one line of the picture to the next.
 struct WindowRows {
   static constexpr bool kChanges = false, kOverlap = true;
-  static constexpr int kWidest = 128;
   Grid grid;  // of the results
   int64_t height, width;
   int depth, window, line_length;
@@ -86,17 +85,14 @@ struct Statistics {
   HD void finish(int, Floats<W> (&)[kSums]) const {}
 };
 
-// f(width of a tile), which is 64, 128 or 256.
-template <class F>
+// f(width of a tile), which is 64, 128 or, of more than 128 channels, 256.
+template <int kMostChannels = INT32_MAX, class F>
 void dispatch_width(int64_t depth, int64_t channels, F f) {
-  switch (ProductTiles::width_of(depth, channels)) {
-    case 64:
-      return f(std::integral_constant<int, 64>());
-    case 128:
-      return f(std::integral_constant<int, 128>());
-    default:
-      return f(std::integral_constant<int, 256>());
-  }
+  const int width = ProductTiles::width_of(depth, channels);
+  if (width == 64) return f(std::integral_constant<int, 64>());
+  if constexpr (kMostChannels > 128)
+    if (width == 256) return f(std::integral_constant<int, 256>());
+  f(std::integral_constant<int, 128>());
 }
 
 template <class T, class L>
@@ -105,12 +101,9 @@ void run_stats(Stream s, const Tensor& x, const L& rows_of_x, const Tensor& w, c
   const int64_t channels = y.shape[-1], depth = w.elements() / channels;
   const Statistics<T> statistics{y.as<T>(), static_cast<int>(channels)};
   const StoreSums<2> finish{{sums, sums + channels}};
-  dispatch_width(depth, channels, [&](auto width) {
-    if constexpr (width() <= L::kWidest)
-      run_product<T, false, width()>(s, x, rows_of_x, rows_of(y), depth, w, channels, statistics, scratch, finish);
-    else
-      throw ShapeError("windows of at most " + std::to_string(L::kWidest) + " results each, found " +
-                       std::to_string(channels));
+  constexpr int kMost = L::kOverlap ? kMostOfWindow : INT32_MAX;
+  dispatch_width<kMost>(depth, channels, [&](auto width) {
+    run_product<T, false, width()>(s, x, rows_of_x, rows_of(y), depth, w, channels, statistics, scratch, finish);
   });
 }
 
@@ -149,6 +142,9 @@ void window_stats(Stream s, const Tensor& x, const Tensor& w, const Tensor& y, f
   if (!(y.shape == fits))
     throw ShapeError("a convolution without padding of " + x.shape.to_string() + " by weights " + w.shape.to_string() +
                      ": expected results " + fits.to_string() + ", found " + y.shape.to_string());
+  if (y.shape[3] > kMostOfWindow)
+    throw ShapeError("windows of at most " + std::to_string(kMostOfWindow) + " results each, found " +
+                     std::to_string(y.shape[3]));
   const auto depth = static_cast<int>(x.shape[3]);
   const WindowRows windows{Grid(y),
                            x.shape[1],

@@ -20,8 +20,9 @@ void pointwise_stats(Stream s, const Tensor& x, const Tensor& w, const Tensor& y
                      float* scratch, float* sums);
 
 // The same of windows: y = conv(x, w), and its sums. x [N, H, W, in], w [out, kh, kw, in], y [N, H - kh + 1, W - kw +
-// 1, out]: a stride of 1, no padding. For a stem, which has few channels, out at most 128: where there are many a
-// library is quicker.
+// 1, out]: a stride of 1, no padding, out at most kMostOfWindow. For a stem, which has few channels: where there are
+// many a library is quicker.
+constexpr int kMostOfWindow = 128;
 void window_stats(Stream s, const Tensor& x, const Tensor& w, const Tensor& y, float* scratch, float* sums);
 
 // The gradient of x, dy w, arrives at a batch norm: gradient_join() of block_end.h with it in place of end.dy, which is

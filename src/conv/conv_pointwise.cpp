@@ -7,24 +7,21 @@
 namespace convolt {
 namespace {
 
-bool is_pointwise(const ConvGeometry& g) { return g.kernel_h == 1 && g.kernel_w == 1; }
-
 class PointwiseKernel final : public ConvKernel {
 public:
   explicit PointwiseKernel(const ConvDesc& desc) : desc_(desc) {}
 
-  std::string name() const override { return is_pointwise(desc_.geometry) ? "convolt pointwise" : "convolt windows"; }
+  std::string name() const override { return "convolt pointwise"; }
   int64_t workspace_bytes() const override {
     const ConvGeometry& g = desc_.geometry;
-    const int64_t rows = g.n * g.out_h() * g.out_w();
-    if (desc_.pass == ConvPass::fprop) return pointwise_scratch(rows, g.kernel_h * g.kernel_w * g.in_c, g.out_c, 2);
+    const int64_t rows = g.n * g.in_h * g.in_w;
+    if (desc_.pass == ConvPass::fprop) return pointwise_scratch(rows, g.in_c, g.out_c, 2);
     return pointwise_scratch(rows, g.out_c, g.in_c, desc_.epilogue == ConvEpilogue::join ? 3 : 2);
   }
   void run(Stream s, const ConvArgs& a) const override {
     const ConvGeometry& g = desc_.geometry;
     const Tensor x{desc_.dtype, g.x_shape(), a.x}, w{desc_.dtype, g.w_shape(), a.w}, y{desc_.dtype, g.y_shape(), a.y};
     auto* const scratch = static_cast<float*>(a.workspace);
-    if (!is_pointwise(g)) return window_stats(s, x, w, y, scratch, a.sums);
     if (desc_.pass == ConvPass::fprop) return pointwise_stats(s, x, w, y, a.prologue, scratch, a.sums);
     const auto like_x = [&](const void* data) { return Tensor{desc_.dtype, x.shape, const_cast<void*>(data)}; };
     GradientJoinArgs end{.x = like_x(a.normalised_x),
@@ -51,19 +48,48 @@ private:
   const ConvDesc desc_;
 };
 
-bool fits_pointwise(const ConvDesc& d) {
+class WindowKernel final : public ConvKernel {
+public:
+  explicit WindowKernel(const ConvDesc& desc) : desc_(desc) {}
+
+  std::string name() const override { return "convolt windows"; }
+  int64_t workspace_bytes() const override {
+    const ConvGeometry& g = desc_.geometry;
+    return pointwise_scratch(g.n * g.out_h() * g.out_w(), g.kernel_h * g.kernel_w * g.in_c, g.out_c, 2);
+  }
+  void run(Stream s, const ConvArgs& a) const override {
+    const ConvGeometry& g = desc_.geometry;
+    window_stats(s, {desc_.dtype, g.x_shape(), a.x}, {desc_.dtype, g.w_shape(), a.w}, {desc_.dtype, g.y_shape(), a.y},
+                 static_cast<float*>(a.workspace), a.sums);
+  }
+
+private:
+  const ConvDesc desc_;
+};
+
+bool is_pointwise(const ConvGeometry& g) { return g.kernel_h == 1 && g.kernel_w == 1; }
+
+// What both ask for.
+bool fits_products(const ConvDesc& d) {
   const ConvGeometry& g = d.geometry;
-  const bool finishes = d.pass == ConvPass::fprop ? d.epilogue == ConvEpilogue::stats
-                        : d.pass == ConvPass::dgrad
-                            ? d.epilogue == ConvEpilogue::drelu_bn_reduce || d.epilogue == ConvEpilogue::join
-                            : false;
-  const bool loads = d.prologue == ConvPrologue::none || (d.prologue == ConvPrologue::scale_bias_relu &&
-                                                          d.pass == ConvPass::fprop && d.dtype == DType::f16);
-  const bool windows = g.in_c < kFewChannels && g.out_c <= 128 && d.pass == ConvPass::fprop &&
-                       d.prologue == ConvPrologue::none && g.dilation_h == 1 && g.dilation_w == 1;
-  return finishes && loads && (d.dtype == DType::f16 || d.dtype == DType::bf16) && (is_pointwise(g) || windows) &&
-         g.stride_h == 1 && g.stride_w == 1 && g.pad == Padding() && g.groups == 1 && g.in_c % 8 == 0 &&
-         g.out_c % 8 == 0;
+  return (d.dtype == DType::f16 || d.dtype == DType::bf16) && g.stride_h == 1 && g.stride_w == 1 &&
+         g.pad == Padding() && g.groups == 1 && g.in_c % 8 == 0 && g.out_c % 8 == 0;
+}
+
+bool fits_pointwise(const ConvDesc& d) {
+  const bool loads = d.prologue == ConvPrologue::scale_bias_relu && d.dtype == DType::f16;
+  if (!fits_products(d) || !is_pointwise(d.geometry)) return false;
+  if (d.pass == ConvPass::fprop)
+    return d.epilogue == ConvEpilogue::stats && (d.prologue == ConvPrologue::none || loads);
+  return d.pass == ConvPass::dgrad && d.prologue == ConvPrologue::none &&
+         (d.epilogue == ConvEpilogue::drelu_bn_reduce || d.epilogue == ConvEpilogue::join);
+}
+
+bool fits_windows(const ConvDesc& d) {
+  const ConvGeometry& g = d.geometry;
+  return fits_products(d) && !is_pointwise(g) && d.pass == ConvPass::fprop && d.epilogue == ConvEpilogue::stats &&
+         d.prologue == ConvPrologue::none && g.in_c < kFewChannels && g.out_c <= kMostOfWindow && g.dilation_h == 1 &&
+         g.dilation_w == 1;
 }
 
 // Of the rate of large products. mma, which these kernels use, reaches about 0.63 of what wgmma does on Hopper (W. Luo
@@ -96,6 +122,7 @@ bool is_worth_it(const ConvDesc& d, const DeviceRates& rates) {
 std::vector<std::unique_ptr<ConvKernel>> pointwise_candidates(const ConvDesc& desc, const DeviceRates& rates) {
   std::vector<std::unique_ptr<ConvKernel>> found;
   if (fits_pointwise(desc) && is_worth_it(desc, rates)) found.push_back(std::make_unique<PointwiseKernel>(desc));
+  if (fits_windows(desc) && is_worth_it(desc, rates)) found.push_back(std::make_unique<WindowKernel>(desc));
   return found;
 }
 

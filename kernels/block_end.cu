@@ -189,6 +189,8 @@ int64_t gradient_join_scratch(int64_t rows, int channels, bool second) {
 void gradient_join(Stream s, const GradientJoinArgs& a) {
   if (a.gate == Gate::mask && channels_of(a.x) % 8 != 0)
     throw ShapeError("gradient_join: a mask needs channels in eights, found " + std::to_string(channels_of(a.x)));
+  if (a.gate == Gate::recomputed && (a.dy2.data != nullptr || a.x2.data != nullptr))
+    throw Error("gradient_join: a recomputed gate is one of a single gradient and batch norm");
   dispatch_float(a.x.dtype, "gradient_join", [&](auto t) {
     using T = decltype(t);
     switch (a.gate) {

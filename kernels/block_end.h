@@ -28,7 +28,7 @@ enum class Gate : uint8_t {
   none,
   mask,        // of bits, as block_end writes it
   output,      // a ReLU, by its stored output
-  recomputed,  // a ReLU of x * scale + bias
+  recomputed,  // a ReLU of x * scale + bias; of one gradient and one batch norm
 };
 
 // dz = gate(dy + dy2), and with it the sums of the gradient of one batch norm or of two that share dz:

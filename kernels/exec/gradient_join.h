@@ -28,6 +28,7 @@ inline bool is_thin(const GradientJoinArgs& a) {
 template <class T, Gate kGate, bool kSecond>
 struct Join {
   static constexpr int kSums = kSecond ? 3 : 2;
+  static constexpr bool kJoins = kGate != Gate::recomputed;  // a second gradient
   // Of an element: x, dy2, x2 and what the gate reads.
   static constexpr int kBytes =
       (2 + (kSecond ? 1 : 0) + (kGate == Gate::output ? 1 : 0)) * sizeof(T) + (kGate == Gate::mask ? 1 : 0);
@@ -115,7 +116,8 @@ struct Join {
   // that a compiler knows.
   template <int W>
   struct Operands {
-    Ahead<T, W> x, dy2;
+    Ahead<T, W> x;
+    [[no_unique_address]] std::conditional_t<kJoins, Ahead<T, W>, Nothing> dy2;
     [[no_unique_address]] std::conditional_t<kSecond, Ahead<T, W>, Nothing> x2;
   };
   template <int W>
@@ -123,14 +125,16 @@ struct Join {
     const int64_t i = row * channels + c;
     Operands<W> o;
     o.x = Ahead<T, W>::of(x + i, exists);
-    int64_t of_dy2 = i;
-    bool exists2 = exists && dy2 != nullptr;
-    if (thin) {
-      const Pixel p = grid.pixel(row);
-      exists2 = exists2 && p.h % 2 == 0 && p.w % 2 == 0;
-      of_dy2 = ((p.n * ((grid.h + 1) / 2) + p.h / 2) * ((grid.w + 1) / 2) + p.w / 2) * channels + c;
+    if constexpr (kJoins) {
+      int64_t of_dy2 = i;
+      bool exists2 = exists && dy2 != nullptr;
+      if (thin) {
+        const Pixel p = grid.pixel(row);
+        exists2 = exists2 && p.h % 2 == 0 && p.w % 2 == 0;
+        of_dy2 = ((p.n * ((grid.h + 1) / 2) + p.h / 2) * ((grid.w + 1) / 2) + p.w / 2) * channels + c;
+      }
+      o.dy2 = Ahead<T, W>::of(dy2 + of_dy2, exists2);
     }
-    o.dy2 = Ahead<T, W>::of(dy2 + of_dy2, exists2);
     if constexpr (kSecond) o.x2 = Ahead<T, W>::of(x2 + i, exists);
     return o;
   }
@@ -139,10 +143,11 @@ struct Join {
   template <int W>
   HD Floats<W> joined(int64_t row, int c, const Operands<W>& o, const GateOf<W>& of_gate, const AffineOf<W>& affine,
                       Floats<W> g, const Floats<W>& v) const {
-    if (dy2) {
-      const Floats<W> other = floats(o.dy2.lanes());
-      for_lanes<W>([&](int j) { g[j] += other[j]; });
-    }
+    if constexpr (kJoins)
+      if (dy2) {
+        const Floats<W> other = floats(o.dy2.lanes());
+        for_lanes<W>([&](int j) { g[j] += other[j]; });
+      }
     g = gated<W>(of_gate, affine, rounded<T>(g), v);
     store(dz + row * channels + c, g);
     return g;

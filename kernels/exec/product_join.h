@@ -13,23 +13,15 @@ struct ProductJoin {
   Join<T, kGate, kSecond> join;
 
   using Of = Join<T, kGate, kSecond>;
-  // Another gradient, and the bits of the gate, which are as far away as the rest: a recomputed gate has neither.
+  // The gate's bits are as far away as the rest.
   template <int W>
   struct Operands {
-    Ahead<T, W> x;
-    [[no_unique_address]] std::conditional_t<kGate == Gate::mask, Ahead<T, W>, Nothing> dy2;
-    [[no_unique_address]] std::conditional_t<kSecond, Ahead<T, W>, Nothing> x2;
+    typename Of::template Operands<W> of;
     [[no_unique_address]] typename Of::template GateOf<W> gate;
   };
   template <int W>
   HD Operands<W> operands(int64_t row, int c, bool exists) const {
-    const auto of = join.template operands<W>(row, c, exists);
-    Operands<W> o;
-    o.x = of.x;
-    if constexpr (kGate == Gate::mask) o.dy2 = of.dy2;
-    if constexpr (kSecond) o.x2 = of.x2;
-    o.gate = join.template gate_of<W>(row * join.channels + c, exists);
-    return o;
+    return {join.template operands<W>(row, c, exists), join.template gate_of<W>(row * join.channels + c, exists)};
   }
 
   template <int W>
@@ -50,16 +42,14 @@ struct ProductJoin {
   template <int W>
   HD void add(int64_t row, int c, const Operands<W>& o, const Common<W>& of, const Floats<W>& arriving,
               Floats<W> (&sums)[kSums]) const {
-    typename Of::template Operands<W> operands{};
-    if constexpr (kGate == Gate::mask) operands.dy2 = o.dy2;
-    const Floats<W> v = floats(o.x.lanes());
-    const Floats<W> g = join.template joined<W>(row, c, operands, o.gate, of.affine, arriving, v);
+    const Floats<W> v = floats(o.of.x.lanes());
+    const Floats<W> g = join.template joined<W>(row, c, o.of, o.gate, of.affine, arriving, v);
     for_lanes<W>([&](int j) {
       sums[0][j] += g[j] * (v[j] - of.mean[j]);
       sums[1][j] += g[j];
     });
     if constexpr (kSecond) {
-      const Floats<W> v2 = floats(o.x2.lanes());
+      const Floats<W> v2 = floats(o.of.x2.lanes());
       for_lanes<W>([&](int j) { sums[2][j] += g[j] * (v2[j] - of.mean2[j]); });
     }
   }

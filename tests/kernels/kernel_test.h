@@ -44,6 +44,16 @@ public:
   ~PhasesBackwards() { phases_backwards = false; }
 };
 
+// Values of every second pixel of every second line of [N, H, W, C], with zeros for the others.
+inline std::vector<double> with_zeros_between(const std::vector<double>& pixels, const Shape& shape) {
+  std::vector<double> all(static_cast<size_t>(shape.elements()), 0);
+  for (size_t i = 0, from = 0; i < all.size(); ++i) {
+    const auto pixel = static_cast<int64_t>(i) / shape[3];
+    if (pixel % shape[2] % 2 == 0 && pixel / shape[2] % shape[1] % 2 == 0) all[i] = pixels[from++];
+  }
+  return all;
+}
+
 // Every activation; leaky_relu with the usual slope, with one above 1, and with one that folds.
 inline std::vector<Act> all_activations() {
   std::vector<Act> all{{Activation::leaky_relu, 1.5F}, {Activation::leaky_relu, -0.25F}};

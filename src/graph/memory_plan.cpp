@@ -88,7 +88,7 @@ private:
         if (to != k || from >= op.in.size() || !planned(op.in[from])) continue;
         const ValueId in = op.in[from];
         Group& g = groups_[static_cast<size_t>(at(in).group)];
-        // Also where other members of the group are as large: elements would not lie where the input's do.
+        // The input itself, not its group, is to be as large: each element takes the place of its own.
         if (g.persistent || g.last != i || p_[in].bytes() < p_[out].bytes()) continue;
         at(out).group = at(in).group;
         g.last = at(out).last;

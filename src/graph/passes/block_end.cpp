@@ -191,9 +191,9 @@ void fuse_pairs(Program& p) {
 // that have one alone, so that zeros are neither written nor read.
 void thin_projections(Program& p) {
   PassReport report(p, "block end", "gradients of projections without the zeros between their pixels");
+  const Uses uses(p);
   for (Op& join : p.step) {
     if (join.def != &ops::bn_backward_join || join.in[1] == kNoValue) continue;
-    const Uses uses(p);
     for (const size_t k : {size_t{1}, size_t{0}}) {
       Op* const dgrad = uses.writer(join.in[k]);
       if (dgrad == nullptr || dgrad->def != &ops::conv_dgrad || uses.readers(join.in[k]).size() != 1) continue;

@@ -22,7 +22,8 @@ public:
     const ConvGeometry& g = desc_.geometry;
     const Tensor x{desc_.dtype, g.x_shape(), a.x}, w{desc_.dtype, g.w_shape(), a.w}, y{desc_.dtype, g.y_shape(), a.y};
     auto* const scratch = static_cast<float*>(a.workspace);
-    if (desc_.pass == ConvPass::fprop) return pointwise_stats(s, x, w, y, a.prologue, scratch, a.sums);
+    const void* const prologue = desc_.prologue == ConvPrologue::none ? nullptr : a.prologue;
+    if (desc_.pass == ConvPass::fprop) return pointwise_stats(s, x, w, y, prologue, scratch, a.sums);
     const auto like_x = [&](const void* data) { return Tensor{desc_.dtype, x.shape, const_cast<void*>(data)}; };
     GradientJoinArgs end{.x = like_x(a.normalised_x),
                          .coef = a.coef,

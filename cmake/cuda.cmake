@@ -57,7 +57,7 @@ if(CONVOLT_WITH_CUDA)
     set(CMAKE_CUDA_COMPILER ${CONVOLT_NVCC})
   endif()
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 90)
+    set(CMAKE_CUDA_ARCHITECTURES 90a-real) # with the instructions of Hopper alone
   endif()
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   enable_language(CUDA)

@@ -45,14 +45,13 @@ struct WindowRows {
   Grid grid;  // of the results
   int64_t height, width;
   int depth, window, line_length;
-  using Place = int64_t;
-  HD Place place(int64_t row) const {
+  HD int64_t place(int64_t row) const {
     const Pixel pixel = grid.pixel(row);
     return ((pixel.n * height + pixel.h) * width + pixel.w) * depth;
   }
-  HD int64_t offset(int64_t, Place place, int k) const {
+  HD int along(int k) const {
     const int line = k / window;
-    return place + line * line_length + k - line * window;
+    return line * line_length + k - line * window;
   }
 };
 
@@ -67,6 +66,7 @@ struct Statistics {
   HD Operands<W> operands(int64_t, int, bool) const {
     return {};
   }
+  HD void fetch(int64_t, int) const {}
   template <int W>
   struct Common {};
   template <int W>

@@ -43,7 +43,7 @@ class Multiprocessor:
 
 
 MULTIPROCESSORS = {"sm_80": Multiprocessor(64, 32, 164), "sm_86": Multiprocessor(48, 16, 100),
-                   "sm_89": Multiprocessor(48, 24, 100), "sm_90": Multiprocessor(64, 32, 228),
+                   "sm_89": Multiprocessor(48, 24, 100), "sm_90a": Multiprocessor(64, 32, 228),
                    "sm_100": Multiprocessor(64, 32, 228), "sm_120": Multiprocessor(48, 24, 100)}
 
 ENTRY = re.compile(r"Compiling entry function '(?P<name>[^']+)' for '(?P<arch>sm_\w+)'")

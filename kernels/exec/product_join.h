@@ -9,7 +9,7 @@ namespace convolt {
 template <class T, Gate kGate, bool kSecond>
 struct ProductJoin {
   static_assert(kGate == Gate::mask || kGate == Gate::recomputed);
-  static constexpr int kSums = kSecond ? 3 : 2, kAhead = kSecond ? 2 : kGate == Gate::mask ? 3 : 5;
+  static constexpr int kSums = kSecond ? 3 : 2, kAhead = kSecond ? 3 : kGate == Gate::mask ? 4 : 6;
   Join<T, kGate, kSecond> join;
 
   using Of = Join<T, kGate, kSecond>;
@@ -22,6 +22,14 @@ struct ProductJoin {
   template <int W>
   HD Operands<W> operands(int64_t row, int c, bool exists) const {
     return {join.template operands<W>(row, c, exists), join.template gate_of<W>(row * join.channels + c, exists)};
+  }
+
+  HD void fetch(int64_t row, int c) const {
+    const int64_t i = row * join.channels + c;
+    fetch_ahead(join.x + i);
+    if constexpr (Of::kJoins)
+      if (join.dy2 != nullptr && !join.thin) fetch_ahead(join.dy2 + i);
+    if constexpr (kSecond) fetch_ahead(join.x2 + i);
   }
 
   template <int W>

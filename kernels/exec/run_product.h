@@ -10,7 +10,7 @@ namespace convolt {
 template <class P, class G>
 __global__ void __launch_bounds__(2 * P::kThreads, 1)
     product_kernel(P product, G finish, int width, int32_t* counters) {
-  extern __shared__ uint4 shared[];
+  extern __shared__ __align__(1024) uint4 shared[];
   auto* const own = reinterpret_cast<typename P::Own*>(shared);
   auto* weights = reinterpret_cast<uint16_t*>(own + blockDim.y);
   const auto team = static_cast<int>(threadIdx.y), teams = static_cast<int>(blockDim.y);
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(2 * P::kThreads, 1)
   } else {
     weights += team * P::kStages * P::kStepOfB;
   }
-  product.run(self, own[team], weights);
+  product.template run<kWarpGroups>(self, own[team], weights);
   __threadfence();
   __syncthreads();
   if (team > 0) return;

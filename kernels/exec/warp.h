@@ -178,11 +178,12 @@ private:
 #endif
 };
 
-// Asks the second cache of a GPU for memory that is read soon: at most 512 KiB, and both 16 bytes or a multiple of
-// them.
-HD void fetch_ahead([[maybe_unused]] const void* from, [[maybe_unused]] int bytes) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)), "r"(bytes));
+// Asks the second cache of a GPU for the kSector elements of 16 bits around `of`, which are read soon. (By thread:
+// cp.async.bulk.prefetch takes a warp's threads one by one.)
+constexpr int kSector = 16;
+HD void fetch_ahead([[maybe_unused]] const void* of) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(of));
 #endif
 }
 

@@ -7,7 +7,7 @@ import unittest
 
 TOOL = pathlib.Path(__file__).resolve().parent.parent.parent / "tools/kernel_budget.py"
 REPORT = """ptxas info    : 0 bytes gmem
-ptxas info    : Compiling entry function '_Z4copyPKfPf' for 'sm_90'
+ptxas info    : Compiling entry function '_Z4copyPKfPf' for 'sm_90a'
 ptxas info    : Function properties for _Z4copyPKfPf
     {stack} bytes stack frame, {stores} bytes spill stores, {loads} bytes spill loads
 ptxas info    : Used {registers} registers, used 1 barriers, {shared} bytes smem, 400 bytes cmem[0]
@@ -23,10 +23,10 @@ class KernelBudget(unittest.TestCase):
         self.plant()
         self.assertEqual(self.run_tool("--record").returncode, 0)
 
-    def plant(self, stack=0, stores=0, loads=0, registers=32, shared=1024, name="walk_kernel", arch="sm_90"):
+    def plant(self, stack=0, stores=0, loads=0, registers=32, shared=1024, name="walk_kernel", arch="sm_90a"):
         (self.build / "copy.cu.o").touch()
         text = REPORT.format(stack=stack, stores=stores, loads=loads, registers=registers, shared=shared)
-        (self.build / "copy.cu.o.resources").write_text(text.replace("_Z4copy", f"_Z{len(name)}{name}").replace("sm_90", arch))
+        (self.build / "copy.cu.o.resources").write_text(text.replace("_Z4copy", f"_Z{len(name)}{name}").replace("sm_90a", arch))
 
     def run_tool(self, *options):
         return subprocess.run([sys.executable, TOOL, self.build, "--budget", self.budget, *options],
@@ -58,8 +58,8 @@ class KernelBudget(unittest.TestCase):
 
     # As NVIDIA's occupancy calculator has it for a block of 128 threads.
     def test_fewer_warps_at_once_fail(self):
-        for arch, registers, shared, percent in (("sm_90", 32, 1024, 100), ("sm_90", 64, 0, 50), ("sm_90", 65, 0, 43),
-                                                 ("sm_90", 255, 0, 12), ("sm_90", 32, 102400, 12), ("sm_86", 40, 0, 100),
+        for arch, registers, shared, percent in (("sm_90a", 32, 1024, 100), ("sm_90a", 64, 0, 50), ("sm_90a", 65, 0, 43),
+                                                 ("sm_90a", 255, 0, 12), ("sm_90a", 32, 102400, 12), ("sm_86", 40, 0, 100),
                                                  ("sm_89", 56, 0, 75), ("sm_80", 32, 40960, 25)):
             self.plant(registers=registers, shared=shared, arch=arch)
             table = self.run_tool("--table").stdout

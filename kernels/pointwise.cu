@@ -57,7 +57,7 @@ struct WindowRows {
 
 template <class T>
 struct Statistics {
-  static constexpr int kSums = 2, kAhead = 2;
+  static constexpr int kSums = 2, kAhead = 3;
   T* y;
   int channels;
   template <int W>
@@ -66,7 +66,6 @@ struct Statistics {
   HD Operands<W> operands(int64_t, int, bool) const {
     return {};
   }
-  HD void fetch(int64_t, int) const {}
   template <int W>
   struct Common {};
   template <int W>

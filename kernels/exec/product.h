@@ -54,8 +54,7 @@ struct PlainRows {
 // a [rows, depth], whose rows L finds, times b, [depth, channels] where kAlong, else [channels, depth]. E has kSums;
 // kAhead, of how many rows a thread reads its operands at once, as registers allow; for each eight results
 // operands<8>(row, c, exists) and then add(row, c, operands, common, values, sums), the values rounded to T; and for
-// each eight channels of a tile common<8>(c) before and finish(c, sums) behind. fetch(row, c) asks the second cache
-// for the operands of kSector channels. N: the width of a tile.
+// each eight channels of a tile common<8>(c) before and finish(c, sums) behind. N: the width of a tile.
 //
 // kGroups: by warp groups (warp_group.h), where the GPU has them; else by warps. Both find the matrices at the same
 // places, and the CPU goes both ways in turn.
@@ -75,7 +74,7 @@ struct Product {
   static constexpr int kLanes = N / 8, kSlices = kThreads / kLanes;
   // Rows of a tile for each thread of the epilogue; for how many the operands are on the way at once, which covers the
   // latency of memory; and for how many while the thread still holds its results.
-  static constexpr int kRowsEach = kM / kSlices, kAhead = E::kAhead, kEarly = kAhead - 2;
+  static constexpr int kRowsEach = kM / kSlices, kAhead = E::kAhead - (kWarpGroups ? 0 : 1), kEarly = kAhead - 2;
   // Of a step, by a thread.
   static constexpr int kPackets = kK / 8, kRowsOfCopies = kThreads / kPackets;
   static constexpr int kCopiesOfA = kM / kRowsOfCopies, kCopiesOfB = N * kK / 8 / kThreads;
@@ -138,10 +137,10 @@ struct Product {
   template <bool kGroups>
   HD static int row_of(int warp, int piece) {
     if (!kGroups) return warp / kAcross * 64 + piece / kPiecesN * 16;
-    return (N == 256   ? warp % kGroup
-            : N == 128 ? warp
-                       : warp / kGroup * 8 + piece / kGroupPieces * 4 + warp % kGroup) *
-           16;
+    const int of_group = warp % kGroup;
+    if (N == 256) return of_group * 16;
+    if (N == 128) return warp * 16;
+    return (warp / kGroup * 8 + piece / kGroupPieces * 4 + of_group) * 16;
   }
   template <bool kGroups>
   HD static int column_of(int warp, int piece) {
@@ -230,7 +229,10 @@ struct Product {
   }
   HD_ONCE void multiply_step(int warp, Lane<Fragments, kThreads>& f, State& state, const uint16_t* a_step,
                              const uint16_t* b_step) const {
-    unrolled<kK / 16>([&](int step) {
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // for its registers
+#endif
+    for (int step = 0; step < kK / 16; ++step) {
       unrolled<kPiecesN / 2>([&](int p) { load_b(warp, f, b_step, step * 2, p); });
       unrolled<kPiecesM>([&](int p) { load_a(warp, f, a_step, step * 2, p); });
       unrolled<kPiecesM>([&](int m) {
@@ -240,7 +242,7 @@ struct Product {
               [&](int t) -> const Pairs<4>& { return f[t].a[m]; }, [&](int t) { return f[t].b[n / 2].v + n % 2 * 2; });
         });
       });
-    });
+    }
   }
 
   // The same by the warp's group; on a GPU the products are on their way behind it.
@@ -255,7 +257,8 @@ struct Product {
     const uint64_t left = matrix_of(of_a, 0), right = matrix_of(of_b, kAlong ? kK * 128 : 0);
     unrolled<kK / 16>([&](int step) {
       unrolled<kPieces / kGroupPieces>([&](int i) {
-        multiply_group<T, kAlong, kGroupWidth>(v + i * kGroupPieces, left + (i * 64 * 128 + step * 32) / 16,
+        multiply_group<T, kAlong, kGroupWidth>(v + i * kGroupPieces,
+                                               left + (row_of<true>(0, i * kGroupPieces) * 128 + step * 32) / 16,
                                                right + (kAlong ? step * 16 * 128 : step * 32) / 16);
       });
     });
@@ -284,15 +287,6 @@ struct Product {
     for (int64_t i = rows_of_a.place(first_row) + t * step + first_channel / N * kSector; i < end; i += kThreads * step)
       fetch_ahead(a + i);
   }
-  // Operands of the epilogue, before the multiplication.
-  HD void fetch_operands(int t, int first_row, int first_channel) const {
-    constexpr int kSectors = N / kSector, kRowsAtOnce = kThreads / kSectors;
-    const int row = first_row + t / kSectors, c = first_channel + t % kSectors * kSector;
-    if (c >= channels) return;
-    unrolled<kM / kRowsAtOnce>([&](int i) {
-      if (row + i * kRowsAtOnce < rows) epilogue.fetch(row + i * kRowsAtOnce, c);
-    });
-  }
   // What the epilogue needs of a thread's i-th row; it has the place of the row kAhead before it.
   HD void begin_row(int thread, Waiting& waiting, int first_row, int first_channel, int i) const {
     const int t = unknown(thread);
@@ -313,7 +307,6 @@ struct Product {
         begin_rows(t, moving[t], first_row);
         begin_weights(t, moving, weights, first_channel, 0);
         for (int i = 0; i < kSteps; ++i) begin_copies(t, moving, s, i);
-        fetch_operands(unknown(t), first_row, first_channel);
       });
     });
 #if defined(__CUDA_ARCH__)
@@ -344,9 +337,7 @@ struct Product {
       });
     }
     team.phase([&](int thread) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
       if constexpr (kGroups) hold(state[thread].v);
-#endif
       if (!L::kOverlap && more) fetch_share(unknown(thread), first_row + kM, first_channel);
       moving[thread].copies.template wait<0>();
       unrolled<kEarly>([&](int i) { begin_row(thread, waiting, first_row, first_channel, i); });

@@ -24,14 +24,6 @@ struct ProductJoin {
     return {join.template operands<W>(row, c, exists), join.template gate_of<W>(row * join.channels + c, exists)};
   }
 
-  HD void fetch(int64_t row, int c) const {
-    const int64_t i = row * join.channels + c;
-    fetch_ahead(join.x + i);
-    if constexpr (Of::kJoins)
-      if (join.dy2 != nullptr && !join.thin) fetch_ahead(join.dy2 + i);
-    if constexpr (kSecond) fetch_ahead(join.x2 + i);
-  }
-
   template <int W>
   struct Common {
     Floats<W> mean, mean2;

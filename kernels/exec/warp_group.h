@@ -29,13 +29,15 @@ HD void wait_for_products() {
 #endif
 }
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 // What follows may touch v, and nothing before it.
 template <int N>
-__device__ __forceinline__ void hold(float (&v)[N][4]) {
+HD void hold([[maybe_unused]] float (&v)[N][4]) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   unrolled<N>([&](int i) { asm volatile("" : "+f"(v[i][0]), "+f"(v[i][1]), "+f"(v[i][2]), "+f"(v[i][3])::"memory"); });
+#endif
 }
 
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 // A matrix in shared memory for wgmma: lines of 64 elements, where the eight from 8 p on lie at place p ^ line % 8 of
 // eight; to_block: the bytes from one block of 64 columns to the next, for matrices with lines along their columns.
 __device__ __forceinline__ uint64_t matrix_of(const uint16_t* first, int to_block) {
@@ -79,6 +81,13 @@ __device__ __forceinline__ void multiply_group(float (*v)[4], uint64_t a, uint64
   if constexpr (N == 128 && kHalf) CONVOLT_WGMMA_128("f16");
   if constexpr (N == 128 && !kHalf) CONVOLT_WGMMA_128("bf16");
 }
+
+#undef CONVOLT_WGMMA_128
+#undef CONVOLT_WGMMA_64
+#undef CONVOLT_SIXTY_FOUR
+#undef CONVOLT_THIRTY_TWO
+#undef CONVOLT_EIGHT_PIECES
+#undef CONVOLT_PIECE
 #endif
 
 }  // namespace convolt

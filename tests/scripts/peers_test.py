@@ -74,6 +74,30 @@ class Depthwise(unittest.TestCase):
         self.assertAlmostEqual(found["speed_ratio"]["min"], 2.0)
         self.assertEqual(found["shapes"][0]["shape"], "a")
 
+    def measured(self, failing_round, seconds_left):
+        """With a round that fails, seconds_left before the end of all of them."""
+        args = unittest.mock.Mock(rounds=3, dtype="f16", device="cpu", steps=1)
+        clock = unittest.mock.Mock(return_value=0.0)
+
+        def convolt_round(*_):
+            if rounds.call_count < failing_round:
+                return {"shape": 2.0}
+            clock.return_value = 10.0 - seconds_left
+            raise Failed("cut short")
+
+        with unittest.mock.patch.multiple(gpu_depthwise, time=unittest.mock.Mock(monotonic=clock), Watch=unittest.mock.MagicMock(),
+                                          convolt_round=unittest.mock.DEFAULT, Peer=unittest.mock.DEFAULT) as patched:
+            rounds = patched["convolt_round"]
+            rounds.side_effect = convolt_round
+            patched["Peer"].return_value.window.return_value = 6.0
+            return gpu_depthwise.measure(("net", 1, ()), args, 10.0, lambda _: None)
+
+    def test_a_round_that_time_cuts_short_costs_itself(self):
+        self.assertEqual(self.measured(failing_round=2, seconds_left=0)["status"], "ok")
+        self.assertEqual(self.measured(failing_round=2, seconds_left=0)["speed_ratio"]["n"], 1)
+        self.assertEqual(self.measured(failing_round=2, seconds_left=5)["status"], "failed")
+        self.assertEqual(self.measured(failing_round=1, seconds_left=0)["status"], "failed")
+
 
 class Recipes(unittest.TestCase):
     def test_airbench94_is_trained_as_the_file_of_recipes_says(self):

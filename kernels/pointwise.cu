@@ -118,6 +118,14 @@ void run_dgrad(Stream s, const Tensor& dy, const Tensor& w, const GradientJoinAr
 
 }  // namespace
 
+bool pointwise_on_cpu() {
+#if defined(__CUDACC__)
+  return false;
+#else
+  return true;
+#endif
+}
+
 int64_t pointwise_scratch(int64_t rows, int64_t depth, int64_t channels, int sums) {
   return ProductTiles(rows, depth, channels).chunks * sums * channels * 4;
 }

@@ -10,6 +10,9 @@
 
 namespace convolt {
 
+// Whether this build has them for the CPU, where tests alone run them: one for GPUs has not.
+bool pointwise_on_cpu();
+
 // Bytes that all need besides, for products [rows, depth] x [depth, channels] (of windows a depth of kh kw in); `sums`
 // for each channel, 2 or 3.
 int64_t pointwise_scratch(int64_t rows, int64_t depth, int64_t channels, int sums);

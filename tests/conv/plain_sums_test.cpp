@@ -8,6 +8,7 @@
 #include "conv/conv_pointwise.h"
 #include "conv/fake_provider.h"
 #include "conv/kernel_trial.h"
+#include "pointwise.h"
 #include "reference/conv.h"
 #include "support/device.h"
 
@@ -212,6 +213,7 @@ TEST(KernelTrial, EveryKernelOfTheCpuIsRight) {
 
 // Our own for CUDA, whose formulas run here too.
 TEST(KernelTrial, PointwiseKernelsAreRight) {
+  if (!pointwise_on_cpu()) GTEST_SKIP() << "a build for GPUs has none for the CPU";
   Context& context = context_of(Device::cpu());
   const DeviceRates rates{.copy = 1, .f16 = 1e9, .bf16 = 1e9};  // every sweep that is spared counts
   const auto none = ConvPrologue::none, norm = ConvPrologue::scale_bias_relu;
@@ -231,6 +233,7 @@ TEST(KernelTrial, PointwiseKernelsAreRight) {
 }
 
 TEST(KernelTrial, WindowKernelsAreRight) {
+  if (!pointwise_on_cpu()) GTEST_SKIP() << "a build for GPUs has none for the CPU";
   const DeviceRates rates{.copy = 1, .f16 = 1e9, .bf16 = 1e9};
   const ConvGeometry g{.n = 2, .in_h = 19, .in_w = 17, .in_c = 16, .out_c = 64, .kernel_h = 4, .kernel_w = 4};
   for (const DType dtype : {DType::bf16, DType::f16}) {

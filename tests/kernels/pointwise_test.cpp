@@ -29,6 +29,11 @@ constexpr Sizes kProducts[] = {{1, 8, 8},       {127, 40, 24},   {128, 32, 64}, 
 
 class PointwiseTest : public OpTest {
 protected:
+  void SetUp() override {
+    OpTest::SetUp();
+    if (!std::get<0>(GetParam()).is_cuda() && !pointwise_on_cpu())
+      GTEST_SKIP() << "a build for GPUs has none for the CPU";
+  }
   DeviceTensor values(Shape shape, uint64_t seed, double size = 1) {
     return {ctx(), dtype(), shape, random_values(shape.elements(), seed, -size, size)};
   }

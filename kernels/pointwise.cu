@@ -57,7 +57,7 @@ struct WindowRows {
 
 template <class T>
 struct Statistics {
-  static constexpr int kSums = 2, kAhead = 3;
+  static constexpr int kSums = 2, kAhead = 3;  // of none
   T* y;
   int channels;
   template <int W>

@@ -3,43 +3,11 @@
 #pragma once
 
 #include "exec/lanes.h"
+#include "exec/product_tiles.h"
 #include "exec/reduce.h"
 #include "exec/warp_group.h"
 
 namespace convolt {
-
-// How a product [rows, depth] x [depth, channels] is cut into tiles and dealt out. A chunk of tiles below each other
-// belongs to one team of threads, which adds up their sums; how many there are depends on the shape alone, so that sums
-// have the same bits on every device. Two teams share a block of the GPU, and with it the weights of their channels:
-// one multiplies while the other is in its epilogue. There are no more blocks than run at once.
-struct ProductTiles {
-  static constexpr int kDepth = 64;               // of a step
-  static constexpr int kMostWeights = 128 << 10;  // bytes that a block keeps
-  int width, height;                              // of a tile
-  int64_t rows_of_tiles, columns_of_tiles, per_chunk, chunks;
-
-  // The wider the tiles, the fewer blocks read the same rows; the widest only where the weights stay and no more lies
-  // beyond the last channel than with half the width.
-  static int width_of(int64_t depth, int64_t channels) {
-    if (channels <= 64) return 64;
-    return (channels + 127) / 128 % 2 == 0 && kept(depth, 256) ? 256 : 128;
-  }
-  // 64 x 32 results for each of eight warps.
-  static constexpr int height_of(int width) { return 64 * 256 / width; }
-  static constexpr int64_t steps_of(int64_t depth) { return (depth + kDepth - 1) / kDepth; }
-  // Whether all weights of a tile's channels are kept, read once for each chunk.
-  static bool kept(int64_t depth, int width) { return steps_of(depth) * kDepth * width * 2 <= kMostWeights; }
-
-  ProductTiles(int64_t rows, int64_t depth, int64_t channels)
-      : width(width_of(depth, channels)),
-        height(height_of(width)),
-        rows_of_tiles((rows + height - 1) / height),
-        columns_of_tiles((channels + width - 1) / width) {
-    const int64_t most = 2 * std::max<int64_t>(1, kMultiprocessors / columns_of_tiles);
-    per_chunk = std::max<int64_t>(1, (rows_of_tiles + most - 1) / most);
-    chunks = (rows_of_tiles + per_chunk - 1) / per_chunk;
-  }
-};
 
 // The rows of a, as they lie in memory. Element k of a row is at place(row), which is found once for a tile, +
 // along(k), and so are the seven that follow. kChanges: whether change(packet, k) does something to eight elements from
@@ -63,6 +31,8 @@ struct Product {
   static constexpr int kThreads = 256;
   using Team = Block<kThreads, Barrier::row>;
   static constexpr int kM = ProductTiles::height_of(N), kK = ProductTiles::kDepth, kSums = E::kSums;
+  static constexpr int kLine = 64;  // elements of a line of shared memory
+  static_assert(kK == kLine, "a row of a step is a line");
   // Steps that shared memory has room for, of a and, where they are not kept, of the weights; and how many are copied
   // ahead.
   static constexpr int kStages = N == 256 ? 4 : N == 128 ? 3 : 2, kStagesOfB = 2, kSteps = kStages - 1;
@@ -73,7 +43,8 @@ struct Product {
   static constexpr int kStride = N + 8;
   static constexpr int kLanes = N / 8, kSlices = kThreads / kLanes;
   // Rows of a tile for each thread of the epilogue; for how many the operands are on the way at once, which covers the
-  // latency of memory; and for how many while the thread still holds its results.
+  // latency of memory (one fewer of threads that hold fragments too); and for how many while the thread still holds its
+  // results.
   static constexpr int kRowsEach = kM / kSlices, kAhead = E::kAhead - (kWarpGroups ? 0 : 1), kEarly = kAhead - 2;
   // Of a step, by a thread.
   static constexpr int kPackets = kK / 8, kRowsOfCopies = kThreads / kPackets;
@@ -130,9 +101,10 @@ struct Product {
   bool kept;  // whether all steps of the weights stay in shared memory, else kStagesOfB of them
 
   HD int steps() const { return (depth + kK - 1) / kK; }
-  // Eight elements of a row lie where no two of eight rows share banks, in lines of 128 bytes.
-  HD static int at_a(int row, int packet) { return row * 64 + (packet ^ row % 8) * 8; }
-  HD static int at_b(int row, int packet) { return packet / 8 * kK * 64 + at_a(row, packet % 8); }
+  // Eight elements of a row lie where no two of eight lines share banks. Where b lies along its channels, 64 of them
+  // are a block of lines.
+  HD static int at_a(int row, int packet) { return row * kLine + (packet ^ row % 8) * 8; }
+  HD static int at_b(int row, int packet) { return packet / 8 * kK * kLine + at_a(row, packet % 8); }
   // The first row and column of a warp's piece.
   template <bool kGroups>
   HD static int row_of(int warp, int piece) {
@@ -160,7 +132,7 @@ struct Product {
     uint16_t* const to = stage + at_a(t / kPackets, packet);
     unrolled<kCopiesOfA>([&](int i) {
       const bool exists = k < depth && i * kRowsOfCopies < source.left;
-      source.copies.template copy<L::kOverlap>(to + i * kRowsOfCopies * 64, exists ? along + source.rows[i] : a,
+      source.copies.template copy<L::kOverlap>(to + i * kRowsOfCopies * kLine, exists ? along + source.rows[i] : a,
                                                exists);
     });
   }
@@ -183,10 +155,10 @@ struct Product {
     const int packet = t % kPackets, k = step * kK + packet * 8;
     if (k >= depth) return;
     uint16_t* const of = stage + at_a(t / kPackets, packet);
-    unrolled<kCopiesOfA>([&](int i) { rows_of_a.change(reinterpret_cast<T*>(of + i * kRowsOfCopies * 64), k); });
+    unrolled<kCopiesOfA>([&](int i) { rows_of_a.change(reinterpret_cast<T*>(of + i * kRowsOfCopies * kLine), k); });
   }
   HD uint16_t* step_of_b(uint16_t* weights, int i) const { return weights + (kept ? i : i % kStagesOfB) * kStepOfB; }
-  // The operands of the i-th step along the depth; an empty group behind the last.
+  // Of a the i-th step along the depth; an empty group behind the last.
   HD void begin_copies(int t, Moving& moving, Own& s, int i) const {
     Source& source = moving[t];
     if (i < steps()) copy_a(t, source, s.a[i % kStages], i);
@@ -212,7 +184,7 @@ struct Product {
 
   // 16 columns of a warp's part of b, or 16 rows of its part of a, 16 deep from packet `deep` on.
   HD void load_b(int warp, Lane<Fragments, kThreads>& f, const uint16_t* b_step, int deep, int piece) const {
-    const int first = warp % kAcross * 32 + piece * 16;
+    const int first = column_of<false>(warp, piece * 2);
     load_matrices<kAlong>(
         warp, [&](int t) -> Pairs<4>& { return f[t].b[piece]; },
         [&](int t) {
@@ -222,7 +194,7 @@ struct Product {
         });
   }
   HD void load_a(int warp, Lane<Fragments, kThreads>& f, const uint16_t* a_step, int deep, int piece) const {
-    const int row = warp / kAcross * 64 + piece * 16;
+    const int row = row_of<false>(warp, piece * kPiecesN);
     load_matrices<false>(
         warp, [&](int t) -> Pairs<4>& { return f[t].a[piece]; },
         [&](int t) { return a_step + at_a(row + t % 16, deep + t % 32 / 16); });
@@ -250,19 +222,20 @@ struct Product {
                                       const uint16_t* b_step) const {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     auto& v = state[0].v;
-    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+    begin_products();
     const int column = column_of<true>(warp, 0);
     const uint16_t* const of_b = b_step + (kAlong ? at_b(0, column / 8) : at_b(column, 0));
     const uint16_t* const of_a = a_step + at_a(row_of<true>(warp / kGroup * kGroup, 0), 0);
-    const uint64_t left = matrix_of(of_a, 0), right = matrix_of(of_b, kAlong ? kK * 128 : 0);
+    constexpr int kLineBytes = kLine * 2;
+    const uint64_t left = matrix_of(of_a, 0), right = matrix_of(of_b, kAlong ? kK * kLineBytes : 0);
     unrolled<kK / 16>([&](int step) {
       unrolled<kPieces / kGroupPieces>([&](int i) {
         multiply_group<T, kAlong, kGroupWidth>(v + i * kGroupPieces,
-                                               left + (row_of<true>(0, i * kGroupPieces) * 128 + step * 32) / 16,
-                                               right + (kAlong ? step * 16 * 128 : step * 32) / 16);
+                                               left + (row_of<true>(0, i * kGroupPieces) * kLineBytes + step * 32) / 16,
+                                               right + step * (kAlong ? 16 * kLineBytes : 32) / 16);
       });
     });
-    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+    end_products();
 #elif !defined(__CUDA_ARCH__)
     each_of(warp, [&](int t) {
       for (int piece = 0; piece < kPieces; ++piece)
@@ -330,7 +303,7 @@ struct Product {
         });
         if constexpr (kGroups) {
           multiply_step_of_group(warp, state, s.a[i % kStages], step_of_b(weights, i));
-          wait_for_products<0>();
+          wait_for_products();
         } else {
           multiply_step(warp, fragments, state, s.a[i % kStages], step_of_b(weights, i));
         }

@@ -21,11 +21,20 @@ HD void show_to_groups() {
 #endif
 }
 
-// For all of the warp's groups of products but the last N.
-template <int N>
+// Before products whose sums this thread has written, behind those that are waited for together, and that wait.
+HD void begin_products() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#endif
+}
+HD void end_products() {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
 HD void wait_for_products() {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 #endif
 }
 

@@ -22,6 +22,7 @@ from augment_mutations import AUGMENTATION  # noqa: E402
 from conv_mutations import CONV  # noqa: E402
 from data_mutations import DATA  # noqa: E402
 from kernel_mutations import KERNELS  # noqa: E402
+from product_mutations import PRODUCTS  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TREE = ROOT / "build" / "mutation" / "tree"
@@ -38,7 +39,7 @@ OTHER_TYPES = """    case DType::bf16:
 NOT_F32_ALONE = "Op/BatchNormTest.PlainSumsFinalizeAsShiftedOnes/*"
 PHASE = re.compile(r"(block|team)\.phase\(")
 # By the program whose tests must find them.
-MUTATIONS = {"test_kernels": KERNELS | AUGMENTATION, "test_conv": CONV, "test_data": DATA}
+MUTATIONS = {"test_kernels": KERNELS | PRODUCTS | AUGMENTATION, "test_conv": CONV, "test_data": DATA}
 
 Fault = collections.namedtuple("Fault", "program file kind old new tests")
 

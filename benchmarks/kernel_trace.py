@@ -20,9 +20,12 @@ class Odd(Exception):
 def kernels_of(lines):
     """(begin, end, grid, mangled name) in order."""
     kernels = []
-    for line in lines:
-        begin, end, x, y, name = line.rstrip("\n").split("\t")
-        kernels.append((int(begin), int(end), f"{x}x{y}", name))
+    for number, line in enumerate(lines, 1):
+        try:
+            begin, end, x, y, name = line.rstrip("\n").split("\t")
+            kernels.append((int(begin), int(end), f"{x}x{y}", name))
+        except ValueError:
+            raise Odd(f"line {number}: expected begin, end, x, y and a name between tabs, found {line[:80]!r}") from None
     return sorted(kernels)
 
 
@@ -79,8 +82,8 @@ def main():
     try:
         with open(args.trace) as file:
             rows, busy, between = summary(last_steps(kernels_of(file), args.last_kernel, args.steps))
-    except (Odd, OSError, ValueError) as e:
-        print(f"kernel_trace: {args.trace}: {e}", file=sys.stderr)
+    except (Odd, OSError) as e:
+        print(f"kernel_trace: {args.trace}: {getattr(e, 'strerror', None) or e}", file=sys.stderr)
         return 1
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["kernel", "grid", "microseconds"])

@@ -105,4 +105,13 @@ function(convolt_configure_cuda)
     set_target_properties(${library} PROPERTIES CUDA_COMPILER_LAUNCHER
       "${Python3_EXECUTABLE};${PROJECT_SOURCE_DIR}/tools/kernel_budget.py;--launch;${CMAKE_CUDA_COMPILER_LAUNCHER}")
   endforeach()
+
+  # A toolkit that is whole has CUPTI; what .deps has of one has not.
+  find_path(CONVOLT_CUPTI_INCLUDE cupti.h HINTS ${CONVOLT_CUDART_INCLUDE})
+  find_library(CONVOLT_CUPTI cupti HINTS ${CONVOLT_CUDART_INCLUDE}/../lib64 ${CONVOLT_CUDART_INCLUDE}/../lib)
+  if(CONVOLT_CUPTI_INCLUDE AND CONVOLT_CUPTI)
+    add_library(kernel_trace MODULE EXCLUDE_FROM_ALL benchmarks/kernel_trace.cpp)
+    target_include_directories(kernel_trace SYSTEM PRIVATE ${CONVOLT_CUPTI_INCLUDE})
+    target_link_libraries(kernel_trace PRIVATE ${CONVOLT_CUPTI})
+  endif()
 endfunction()

@@ -43,7 +43,7 @@ class Multiprocessor:
 
 
 MULTIPROCESSORS = {"sm_80": Multiprocessor(64, 32, 164), "sm_86": Multiprocessor(48, 16, 100),
-                   "sm_89": Multiprocessor(48, 24, 100), "sm_90a": Multiprocessor(64, 32, 228),
+                   "sm_89": Multiprocessor(48, 24, 100), "sm_90": Multiprocessor(64, 32, 228),
                    "sm_100": Multiprocessor(64, 32, 228), "sm_120": Multiprocessor(48, 24, 100)}
 
 ENTRY = re.compile(r"Compiling entry function '(?P<name>[^']+)' for '(?P<arch>sm_\w+)'")
@@ -120,8 +120,8 @@ def measured(build):
         for ((arch, mangled), numbers), name in zip(kernels.items(), readable([name for _, name in kernels])):
             if not numbers:
                 raise SystemExit(f"ptxas reported no registers for {mangled}: rebuild the kernels")
-            if arch in MULTIPROCESSORS:
-                numbers["occupancy"] = MULTIPROCESSORS[arch].occupancy(threads_of(name), numbers["registers"], numbers["shared"])
+            if multiprocessor := MULTIPROCESSORS.get(arch.rstrip("a")):  # sm_90a: with what later ones lack
+                numbers["occupancy"] = multiprocessor.occupancy(threads_of(name), numbers["registers"], numbers["shared"])
             result.setdefault(arch, {})[f"{obj.stem}: {name}"] = numbers
     return result
 

@@ -58,7 +58,7 @@ class KernelBudget(unittest.TestCase):
 
     # As NVIDIA's occupancy calculator has it for a block of 128 threads.
     def test_fewer_warps_at_once_fail(self):
-        for arch, registers, shared, percent in (("sm_90a", 32, 1024, 100), ("sm_90a", 64, 0, 50), ("sm_90a", 65, 0, 43),
+        for arch, registers, shared, percent in (("sm_90a", 32, 1024, 100), ("sm_90", 64, 0, 50), ("sm_90a", 65, 0, 43),
                                                  ("sm_90a", 255, 0, 12), ("sm_90a", 32, 102400, 12), ("sm_86", 40, 0, 100),
                                                  ("sm_89", 56, 0, 75), ("sm_80", 32, 40960, 25)):
             self.plant(registers=registers, shared=shared, arch=arch)

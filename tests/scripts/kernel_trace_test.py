@@ -33,6 +33,10 @@ class Traces(unittest.TestCase):
         lines = steps(1000, 2000, 3000)
         self.assertEqual(kernel_trace.kernels_of(lines[::-1]), kernel_trace.kernels_of(lines))
 
+    def test_a_line_of_something_else(self):
+        with self.assertRaisesRegex(kernel_trace.Odd, "line 2: expected begin, end, x, y and a name between tabs, found 'kernel,grid"):
+            kernel_trace.kernels_of(steps(1000)[:1] + ["kernel,grid,microseconds\n"])
+
     def test_too_few_steps(self):
         with self.assertRaisesRegex(kernel_trace.Odd, "1 whole steps end with a kernel like 'OneQuad', expected 2"):
             kernel_trace.last_steps(kernel_trace.kernels_of(steps(1000, 1000)), "OneQuad", 2)

@@ -93,9 +93,9 @@ bool fits_windows(const ConvDesc& d) {
          g.dilation_w == 1;
 }
 
-// Of the rate of large products. mma, which these kernels use but on Hopper, reaches about 0.63 of what wgmma does there
-// (W. Luo et al., arXiv 2402.13499), and no kernel reaches all of that; with their epilogues those of an H200 did not
-// pass 0.4.
+// Of the rate of large products. mma, which these kernels use but on Hopper, reaches about 0.63 of what wgmma does
+// there (W. Luo et al., arXiv 2402.13499), and no kernel reaches all of that; with their epilogues those of an H200 did
+// not pass 0.4.
 constexpr double kShareOfProducts = 0.5;
 
 // By bytes and operations, whichever take longer: one fused kernel against a plain one with a sweep behind it.

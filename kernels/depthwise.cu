@@ -51,21 +51,14 @@ struct Transpose {
   }
 };
 
-// Channels that a thread walks with on a GPU: 16 bytes of them for 3x3 taps, but of 25 or 49 taps and their sums the
-// registers hold no more than for two.
-template <class T>
-constexpr int device_lanes(int kernel) {
-  return kernel == 3 ? 16 / sizeof(T) : 2;
-}
-
-template <template <class, int, int, int, int> class F, int K, int S, class T>
+template <template <class, int, int, int, int, Reads> class F, int K, int S, class T>
 void walk(Stream s, int64_t pictures, const Operands<T>& o) {
-  constexpr int kDeviceLanes = device_lanes<T>(K);
-  if (s.cuda) return run_on_cuda<F<T, K, S, kDeviceLanes, 1>>(s, pictures, o, kDeviceLanes);
-  if (o.out.channels % 8 == 0) return run_on_cpu<F<T, K, S, 8, 1>>(pictures, o, 8, K * K);
-  run_on_cpu<F<T, K, S, kDeviceLanes, 1>>(pictures, o, kDeviceLanes, K * K);
+  constexpr int kDeviceLanes = depthwise_lanes<T>(K);
+  if (s.cuda) return run_on_cuda<F, K, S, kDeviceLanes, 1>(s, pictures, o);
+  if (o.out.channels % 8 == 0) return run_on_cpu<F, K, S, 8, 1>(pictures, o);
+  run_on_cpu<F, K, S, kDeviceLanes, 1>(pictures, o);
 }
-template <template <class, int, int, int, int> class F, int S, class T>
+template <template <class, int, int, int, int, Reads> class F, int S, class T>
 void walk(Stream s, int64_t pictures, const Operands<T>& o) {
   if (o.window.kernel == 3) return walk<F, 3, S>(s, pictures, o);
   if (o.window.kernel == 5) return walk<F, 5, S>(s, pictures, o);
@@ -74,7 +67,7 @@ void walk(Stream s, int64_t pictures, const Operands<T>& o) {
 
 template <class T>
 bool walks(const Operands<T>& o) {
-  return o.window.stride_h == o.window.stride_w && o.out.channels % device_lanes<T>(o.window.kernel) == 0;
+  return o.window.stride_h == o.window.stride_w && o.out.channels % depthwise_lanes<T>(o.window.kernel) == 0;
 }
 
 template <bool kSpread, class T>

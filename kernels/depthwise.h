@@ -8,7 +8,8 @@
 // Threads walk along rows. A packet of W channels meets k * k taps and the sums that its pixels are still to be added
 // to, which fill the registers of a GPU: W is 16 bytes of channels for 3x3, but 2 channels for 5x5 and 7x7, whose sums
 // cost more time than their bytes (a warp still reads 128 bytes or more in a row). Each pixel is then read once by each
-// strip of 2 or 4 rows, a column ahead of its use, and the k - 1 rows that strips share come from cache. Where the
+// strip of 2 or 4 rows, and the k - 1 rows that strips share come from cache. A GPU reads several columns ahead of their
+// use, in shared memory (exec/ring.h): its registers have no room for as much as must be on the way. Where the
 // channels do not fill packets, or the strides differ, each pixel of the result is made by itself, with k * k reads
 // from cache.
 #pragma once
@@ -32,8 +33,9 @@ void depthwise(Stream s, const Tensor& x, const float* taps, const Tensor& y, co
 void depthwise_dgrad(Stream s, const Tensor& dy, const float* taps, const Tensor& dx, const ConvWindow& window);
 
 // dw, its other gradient. A thread sums one row of taps of 16 bytes of channels along rows of x and dy; the k threads
-// that read the same rows of dy share a block. Fixed chunks of dy's rows are summed by themselves, in scratch (of so
-// many bytes, f32), and joined in double in order. Reads 2 elements for each of dy with stride 1, 5 with stride 2.
+// that read the same rows of dy share a block, and read ahead across the ends of rows. Fixed chunks of dy's rows are
+// summed by themselves, in scratch (of so many bytes, f32), and joined in double. Reads 2 elements for each of dy with
+// stride 1, 5 with stride 2.
 int64_t depthwise_wgrad_scratch(const Shape& dy, DType dtype, int kernel);
 void depthwise_wgrad(Stream s, const Tensor& x, const Tensor& dy, float* scratch, const Tensor& dw,
                      const ConvWindow& window);

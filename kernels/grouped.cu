@@ -7,10 +7,6 @@ namespace {
 
 constexpr int kKernel = 3, kTaps = kKernel * kKernel;
 
-// Channels that a thread makes: their taps are 144, but 72 beside pixels of 32 bytes, which need registers too.
-template <class T, int D>
-constexpr int kLanes = sizeof(T) * D > 16 ? 1 : 16 / D;
-
 // taps[(t * D + i) * C + c] = w[c][t][i], or transposed: that of channel i of the group from c, its own number in it.
 template <class T, bool kTransposed>
 struct GroupTaps {
@@ -36,13 +32,12 @@ void make_taps(Stream s, const Tensor& w, float* taps) {
   });
 }
 
-template <template <class, int, int, int, int> class F, int S, int D, class T>
+template <template <class, int, int, int, int, Reads> class F, int S, int D, class T>
 void walk(Stream s, int64_t pictures, const Operands<T>& o) {
-  using Walk = F<T, kKernel, S, kLanes<T, D>, D>;
-  if (s.cuda) return run_on_cuda<Walk>(s, pictures, o, kLanes<T, D>);
-  run_on_cpu<Walk>(pictures, o, kLanes<T, D>, kTaps * D);
+  if (s.cuda) return run_on_cuda<F, kKernel, S, kGroupedLanes<T, D>, D>(s, pictures, o);
+  run_on_cpu<F, kKernel, S, kGroupedLanes<T, D>, D>(pictures, o);
 }
-template <template <class, int, int, int, int> class F, int S, class T>
+template <template <class, int, int, int, int, Reads> class F, int S, class T>
 void walk(Stream s, int64_t pictures, int group, const Operands<T>& o) {
   if (group == 4) return walk<F, S, 4>(s, pictures, o);
   walk<F, S, 8>(s, pictures, o);
@@ -83,9 +78,9 @@ void grouped_wgrad(Stream s, const Tensor& x, const Tensor& dy, float* scratch, 
     const auto sum = [&](auto stride) {
       constexpr int S = decltype(stride)::value;
       if (group == 4)
-        sum_rows<kKernel, S, kLanes<T, 4>, 4, T>(s, x, dy, chunks, scratch, window);
+        sum_rows<kKernel, S, kGroupedLanes<T, 4>, 4, T>(s, x, dy, chunks, scratch, window);
       else
-        sum_rows<kKernel, S, kLanes<T, 8>, 8, T>(s, x, dy, chunks, scratch, window);
+        sum_rows<kKernel, S, kGroupedLanes<T, 8>, 8, T>(s, x, dy, chunks, scratch, window);
     };
     window.stride_w == 1 ? sum(std::integral_constant<int, 1>{}) : sum(std::integral_constant<int, 2>{});
     join<T>(s, chunks, scratch, dw);

@@ -8,6 +8,16 @@
 
 namespace convolt {
 
+// Channels that a thread walks with on a GPU. Depthwise: 16 bytes of them for 3x3 taps, but of 25 or 49 taps and their
+// sums the registers hold no more than for two. Grouped: of 144 taps, or of 72 beside pixels of 32 bytes, which need
+// registers too.
+template <class T>
+constexpr int depthwise_lanes(int kernel) {
+  return kernel == 3 ? 16 / sizeof(T) : 2;
+}
+template <class T, int D>
+constexpr int kGroupedLanes = sizeof(T) * D > 16 ? 1 : 16 / D;
+
 // What is read of a pixel: W lanes of it, or the D channels of a group, each of them a factor of all W lanes.
 template <int W, int D>
 constexpr int kChannelsRead = D == 1 ? W : D;
@@ -97,77 +107,94 @@ HD void load_taps(const Operands<T>& o, int c, Lanes<W> (&taps)[K][K][D]) {
   });
 }
 
+// How the columns of `in` are read.
+enum class Reads : uint8_t { in_place, ahead };
+template <Reads kReads, class T, int W, int kRows, int kColumns>
+using Columns =
+    std::conditional_t<kReads == Reads::ahead, ReadAhead<T, W, kRows, kColumns>, InPlace<T, W, kRows, kColumns>>;
+
+// The sums of a window's columns of out, of which each step begins S and ends S. Either they move on by S places at a
+// step; or they stay in their registers and the steps are unrolled to where they are in their first places again. A CPU
+// renames registers, and wants the shorter code; a GPU would move each of them, but not hold the code of wide windows.
+constexpr int turns(Reads reads, int open) { return reads == Reads::ahead && open <= 5 ? open : 1; }
+
 // out(h, w) = the sum of in(h * S - top + r, w * S - left + s) * tap(r, s). A thread walks along kHeight rows of out.
-template <class T, int K, int S, int W, int D>
+template <class T, int K, int S, int W, int D, Reads kReads>
 struct Correlate {
   // Higher strips read fewer rows twice, but want more registers.
   static constexpr int kHeight = S == 2 ? (K == 3 && (W == 8 || D > 1) ? 1 : 2) : (W == 8 || D > 1 ? 2 : 4);
   static constexpr int kRows = (kHeight - 1) * S + K;
   static constexpr int kOpen = (K + S - 1) / S;  // columns of out that a column of in adds to
-  using Pixels = Column<T, kChannelsRead<W, D>, kRows>[S];
+  static constexpr int kTurns = turns(kReads, kOpen);
+  using In = Columns<kReads, T, kChannelsRead<W, D>, kRows, S>;
   using Sums = Lanes<W>[kOpen][kHeight];  // of columns q, q - 1, ...
   using Taps = Lanes<W>[K][K][D];
+  static constexpr int kMemory = In::kMemory;  // bytes of shared memory
   Operands<T> o;
   Layout layout;
 
-  HD void operator()(int64_t i) const {
+  HD void operator()(int64_t i, const Spot& spot) const {
     const Place at = layout.place(i);
     const int c = at.packet * W;
     if (c >= o.out.channels) return;
     Taps taps;
     load_taps(o, c, taps);
-    const int row = at.strip * kHeight, left = o.window.pad.left;
-    Columns<T> in(o.in, at.n, D == 1 ? c : c / D * D, row * S - o.window.pad.top, -left);
+    const int row = at.strip * kHeight, left = o.window.pad.left, columns = o.out.w + kOpen - 1;
+    In in(o.in, at.n, D == 1 ? c : c / D * D, row * S - o.window.pad.top, -left, spot);
     T* out = o.out.at(at.n, row, 0, c);
     Sums sums = {};
-    Pixels x;
-    unrolled<S>([&](int e) { x[e].take(in); });
-    for (int q = 0; q < o.out.w + kOpen - 1; ++q) {
-      Pixels next;
-      unrolled<S>([&](int e) { next[e].take(in); });
-      if (q >= kOpen - 1 && q < o.out.w && q * S >= left && q * S + S - left <= o.in.w)
-        add(in, x, taps, sums);
-      else
-        add_existing(in, x, taps, sums, q);
-      if (q >= kOpen - 1) {
-        o.put(out, c, sums[kOpen - 1], {0, o.out.h - row});
-        out += o.out.channels;
-      }
-      unrolled<kHeight>([&](int t) {
-        unrolled<kOpen - 1>([&](int j) { sums[kOpen - 1 - j][t] = sums[kOpen - 2 - j][t]; });
-        sums[0][t] = Lanes<W>{};
+    for (int first = 0; first < columns; first += kTurns)
+      unrolled<kTurns>([&](int turn) INLINED {
+        const int q = first + turn;
+        if (turn > 0 && q >= columns) return;
+        in.advance();
+        if (In::kPadded || (q >= kOpen - 1 && q < o.out.w && q * S >= left && q * S + S - left <= o.in.w))
+          add(in, taps, turn, sums);
+        else
+          add_existing(in, taps, sums, q);
+        Lanes<W>(&last)[kHeight] = sums[place(turn, kOpen - 1)];
+        if (q >= kOpen - 1) {
+          o.put(out, c, last, {0, o.out.h - row});
+          out += o.out.channels;
+        }
+        if constexpr (kTurns == 1)
+          unrolled<kOpen - 1>(
+              [&](int j) { unrolled<kHeight>([&](int t) { sums[kOpen - 1 - j][t] = sums[kOpen - 2 - j][t]; }); });
+        unrolled<kHeight>([&](int t) { sums[place(turn + 1, 0)][t] = Lanes<W>{}; });
       });
-      unrolled<S>([&](int e) { x[e] = next[e]; });
-    }
   }
 
   // What strips of kHeight rows divide.
   static int rows(const Operands<T>& o) { return o.out.h; }
 
 private:
-  HD void add(const Columns<T>& in, const Pixels& x, const Taps& taps, Sums& sums) const {
+  // Where the sums of column q - j are, at the turn of q.
+  static constexpr int place(int turn, int j) { return kTurns == 1 ? j : (turn - j + kOpen) % kOpen; }
+
+  HD void add(const In& in, const Taps& taps, int turn, Sums& sums) const {
     unrolled<S>([&](int e) {
       unrolled<kRows>([&](int a) {
-        if (!x[e].has(in, a)) return;
-        const auto v = factors<D>(x[e].row(in, a));
+        if constexpr (!In::kPadded)
+          if (!in.has_row(a)) return;
+        const auto v = factors<D>(in.at(e, a));
         unrolled<kOpen>([&](int j) {
-          if (j * S + e < K) add_row(v, a, j * S + e, taps, sums[j]);
+          if (j * S + e < K) add_row(v, a, j * S + e, taps, sums[place(turn, j)]);
         });
       });
     });
   }
   // The same near both ends of a row, where columns of in or of out are missing.
-  HD void add_existing(const Columns<T>& in, const Pixels& x, const Taps& taps, Sums& sums, int q) const {
-    unrolled<S>([&](int e) {
-      const int column = q * S - o.window.pad.left + e;
-      if (column < 0 || column >= o.in.w) return;
-      unrolled<kOpen>([&](int j) {
-        if (j * S + e >= K || q - j < 0 || q - j >= o.out.w) return;
-        unrolled<kRows>([&](int a) {
-          if (x[e].has(in, a)) add_row(factors<D>(x[e].row(in, a)), a, j * S + e, taps, sums[j]);
+  HD void add_existing(const In& in, const Taps& taps, Sums& sums, int q) const {
+    if constexpr (!In::kPadded)
+      unrolled<S>([&](int e) {
+        if (!in.has_column(e)) return;
+        unrolled<kOpen>([&](int j) {
+          if (j * S + e >= K || q - j < 0 || q - j >= o.out.w) return;
+          unrolled<kRows>([&](int a) {
+            if (in.has_row(a)) add_row(factors<D>(in.at(e, a)), a, j * S + e, taps, sums[j]);
+          });
         });
       });
-    });
   }
   template <class Factors>
   HD void add_row(const Factors& v, int a, int s, const Taps& taps, Lanes<W> (&sums)[kHeight]) const {
@@ -179,16 +206,18 @@ private:
 
 // The transposed: out(h, w) = the sum of in(i, j) * tap(h + top - i * S, w + left - j * S) over the taps there are. A
 // thread walks along kHeight rows of in and S times as many of out.
-template <class T, int K, int S, int W, int D>
+template <class T, int K, int S, int W, int D, Reads kReads>
 struct Spread {
   static constexpr int kHeight = W == 2 && D == 1 ? 2 : 1, kReach = (K - 1) / S, kRows = kHeight + kReach;
-  using Pixels = Column<T, kChannelsRead<W, D>, kRows>;
+  static constexpr int kTurns = turns(kReads, K);
+  using In = Columns<kReads, T, kChannelsRead<W, D>, kRows, 1>;
   using Sums = Lanes<W>[K][kHeight * S];  // of the columns that a column of in adds to
   using Taps = Lanes<W>[K][K][D];
+  static constexpr int kMemory = In::kMemory;  // bytes of shared memory
   Operands<T> o;
   Layout layout;
 
-  HD void operator()(int64_t i) const {
+  HD void operator()(int64_t i, const Spot& spot) const {
     const Place at = layout.place(i);
     const int c = at.packet * W;
     if (c >= o.out.channels) return;
@@ -197,38 +226,42 @@ struct Spread {
     // Strips begin on whole strides of the padded picture.
     const Padding& pad = o.window.pad;
     const int row = at.strip * kHeight * S - pad.top % S;
-    Columns<T> in(o.in, at.n, D == 1 ? c : c / D * D, at.strip * kHeight + pad.top / S - kReach, pad.left / S - kReach);
+    In in(o.in, at.n, D == 1 ? c : c / D * D, at.strip * kHeight + pad.top / S - kReach, pad.left / S - kReach, spot);
     int w = -kReach * S - pad.left % S;  // the first of the columns in sums
     T* out = o.out.at(at.n, row, w, c);
     Sums sums = {};
-    Pixels x;
-    x.take(in);
-    for (; w < o.out.w; w += S) {
-      const int column = in.column - 1;
-      Pixels next;
-      next.take(in);
-      if (column >= 0 && column < o.in.w) add(in, x, taps, sums);
-      unrolled<S>([&](int e) {
-        if (w + e >= 0 && w + e < o.out.w) o.put(out, c, sums[e], {-row, o.out.h - row});
-        out += o.out.channels;
+    while (w < o.out.w)
+      unrolled<kTurns>([&](int turn) INLINED {
+        if (turn > 0 && w >= o.out.w) return;
+        in.advance();
+        add(in, taps, turn, sums);
+        unrolled<S>([&](int e) {
+          if (w + e >= 0 && w + e < o.out.w) o.put(out, c, sums[place(turn, e)], {-row, o.out.h - row});
+          out += o.out.channels;
+        });
+        unrolled<kHeight * S>([&](int d) {
+          if constexpr (kTurns == 1) unrolled<K - S>([&](int s) { sums[s][d] = sums[s + S][d]; });
+          unrolled<S>([&](int s) { sums[place(turn + 1, K - S + s)][d] = Lanes<W>{}; });
+        });
+        w += S;
       });
-      unrolled<kHeight * S>([&](int d) {
-        unrolled<K - S>([&](int s) { sums[s][d] = sums[s + S][d]; });
-        unrolled<S>([&](int s) { sums[K - S + s][d] = Lanes<W>{}; });
-      });
-      x = next;
-    }
   }
   static int rows(const Operands<T>& o) { return (o.out.h + o.window.pad.top % S + S - 1) / S; }
 
 private:
-  HD void add(const Columns<T>& in, const Pixels& x, const Taps& taps, Sums& sums) const {
+  // Where the sums of column w + s are, at a turn.
+  static constexpr int place(int turn, int s) { return kTurns == 1 ? s : (turn * S + s) % K; }
+
+  HD void add(const In& in, const Taps& taps, int turn, Sums& sums) const {
+    if constexpr (!In::kPadded)
+      if (!in.has_column(0)) return;
     unrolled<kRows>([&](int a) {
-      if (!x.has(in, a)) return;
-      const auto v = factors<D>(x.row(in, a));
+      if constexpr (!In::kPadded)
+        if (!in.has_row(a)) return;
+      const auto v = factors<D>(in.at(0, a));
       unrolled<K>([&](int s) {
         unrolled<kHeight * S>([&](int d) {
-          if (const int r = d - (a - kReach) * S; r >= 0 && r < K) add_sum(sums[s][d], taps[r][s], v);
+          if (const int r = d - (a - kReach) * S; r >= 0 && r < K) add_sum(sums[place(turn, s)][d], taps[r][s], v);
         });
       });
     });
@@ -242,14 +275,16 @@ F laid_out(const Operands<T>& o, int lanes, bool cuda) {
   const int slabs = cuda ? static_cast<int>((o.out.channels * sizeof(T) + 127) / 128) : 1;
   return {o, Layout(o.out.channels / lanes, (F::rows(o) + F::kHeight - 1) / F::kHeight, slabs)};
 }
-template <class F, class T>
-void run_on_cpu(int64_t pictures, const Operands<T>& o, int lanes, int products) {
-  const auto f = laid_out<F>(o, lanes, false);
-  walk_on_cpu(f.layout.threads(pictures), pictures * F::rows(o) * o.out.line() * products, f);
+template <template <class, int, int, int, int, Reads> class F, int K, int S, int W, int D, class T>
+void run_on_cpu(int64_t pictures, const Operands<T>& o) {
+  using Walk = F<T, K, S, W, D, Reads::in_place>;
+  const auto f = laid_out<Walk>(o, W, false);
+  walk_on_cpu(f.layout.threads(pictures), pictures * Walk::rows(o) * o.out.line() * (K * K * D),
+              [f](int64_t i) INLINED { f(i, Spot{}); });
 }
-template <class F, class T>
-void run_on_cuda(Stream s, int64_t pictures, const Operands<T>& o, int lanes) {
-  const auto f = laid_out<F>(o, lanes, true);
+template <template <class, int, int, int, int, Reads> class F, int K, int S, int W, int D, class T>
+void run_on_cuda(Stream s, int64_t pictures, const Operands<T>& o) {
+  const auto f = laid_out<F<T, K, S, W, D, Reads::ahead>>(o, W, true);
   walk_on_cuda(s, f.layout.threads(pictures), f);
 }
 

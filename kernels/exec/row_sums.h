@@ -3,11 +3,12 @@
 #pragma once
 
 #include "exec/convolve.h"
+#include "exec/reduce.h"
 
 namespace convolt {
 
-// dw(r, s) = the sum of dy(h, w) * x(h * stride - top + r, w * S - left + s). A thread walks along a row of dy and
-// along that row of x which one row r of the window takes there: K pixels of x and the K * D sums stay in registers.
+// dw(r, s) = the sum of dy(h, w) * x(h * stride - top + r, w * S - left + s). A thread walks along rows of dy and along
+// those rows of x which one row r of the window takes there: K pixels of x and the K * D sums stay in registers.
 template <class T, int K, int S, int W, int D>
 struct RowSums {
   static constexpr int kRead = kChannelsRead<W, D>;
@@ -40,7 +41,79 @@ struct RowSums {
     }
   }
 
+  // The same of rows begin, begin + step, ... of the `count` from `first` on, read ahead of their use as if they were
+  // one: for a GPU, whose memory is far when rows are short. A row begins with kWarm steps that only fill the window.
+  static constexpr int kThreads = 256, kWarm = (K - 1) / S;  // threads of a block
+  static constexpr int kBytes = (kRead > W ? kRead : W) * sizeof(T);
+  using Steps = Ring<kThreads, ring_steps(kThreads, (S + 1) * kBytes, 8), S + 1, kBytes>;
+
+  HD void add_ahead(int64_t first, int begin, int count, int step, int r, int c, const Spot& spot, Sums& sums) const {
+    Reader reader(*this, first, begin, count, step, r, c, spot);
+    Factors window[K] = {};  // pixel m of the padded row at m % K
+    const auto take_pixels = [&](int turn) {
+      reader.advance();
+      unrolled<S>([&](int e) { window[place(turn, K - S + e)] = factors<D>(reader.ring.template lanes<T, kRead>(e)); });
+    };
+    for (int row = begin; row < count; row += step) {
+      unrolled<kWarm>([&](int i) { take_pixels(i + K - kWarm); });
+      for (int w = 0; w < dy.w; w += K)
+        unrolled<K>([&](int turn) {
+          if (turn > 0 && w + turn >= dy.w) return;
+          take_pixels(turn);
+          const Lanes<W> of_column = reader.ring.template lanes<T, W>(S);
+          unrolled<K>([&](int s) { add_products(sums[s], of_column, window[place(turn, s)]); });
+        });
+    }
+  }
+
 private:
+  // Where the pixel under tap s is, of a column of dy that is `turn` modulo K.
+  static constexpr int place(int turn, int s) { return (turn * S + s) % K; }
+
+  // Of a step the S pixels that are new in the window, then the pixel of dy.
+  struct Reader {
+    const RowSums& of;
+    Steps ring;
+    const int count, step, r, c;
+    int row, n, h;        // of dy: the row of the chunk, and which that is of which picture
+    int w, column;        // the columns of dy, and of x the first, that are asked for next
+    int columns, pixels;  // as many as exist, both from 0 on
+    const T *pixel, *gradient;
+    HD Reader(const RowSums& sums, int64_t first, int begin, int rows, int by, int row_of_window, int channel,
+              const Spot& spot)
+        : of(sums), ring(spot), count(rows), step(by), r(row_of_window), c(channel), row(begin) {
+      n = static_cast<int>(of.by_out_h.quotient(first + begin));
+      h = static_cast<int>(first + begin - int64_t{n} * of.dy.h);
+      begin_row();
+      ring.begin([&] { ask(); });
+    }
+    HD void advance() {
+      ring.advance([&] { ask(); });
+    }
+    HD void ask() {
+      unrolled<S>([&](int e) {
+        ring.template ask<kRead>(e, pixel, static_cast<unsigned>(column + e) < static_cast<unsigned>(pixels));
+        pixel += of.x.channels;
+      });
+      ring.template ask<W>(S, gradient, static_cast<unsigned>(w) < static_cast<unsigned>(columns));
+      gradient += of.dy.channels;
+      column += S;
+      if (++w < of.dy.w) return;
+      row += step;
+      for (h += step; h >= of.dy.h; h -= of.dy.h) ++n;
+      begin_row();
+    }
+    HD void begin_row() {
+      const int of_x = h * of.stride_h - of.top + r;
+      w = -kWarm;
+      column = w * S + K - S - of.left;
+      columns = row < count ? of.dy.w : 0;
+      pixels = row < count && of_x >= 0 && of_x < of.x.h ? of.x.w : 0;
+      pixel = of.x.at(n, of_x, column, D == 1 ? c : c / D * D);
+      gradient = of.dy.at(n, h, w, c);
+    }
+  };
+
   // What the K columns of dy from w on make; kWhole: all that is read exists.
   template <bool kWhole>
   HD void add_columns(const T* pixels, const T* gradients, int w, Factors (&window)[K], Sums& sums) const {
@@ -78,37 +151,75 @@ struct Chunks {
   }
 };
 
-#if defined(__CUDACC__)
 // A block sums `lanes` packets of channels over the rows of one chunk, for all K rows of the window, `slices` rows of
 // dy at a time; the slices are joined in order.
 template <class T, int K, int S, int W, int D>
-__global__ void __launch_bounds__(256)
-    row_sums_kernel(RowSums<T, K, S, W, D> f, int64_t rows, int64_t per_chunk, int lanes, int slices, float* partials) {
-  __shared__ float joined[W][256];
-  const int t = threadIdx.x, lane = t % lanes, r = t / lanes % K, slice = t / lanes / K, channels = f.dy.channels;
-  const int c = (blockIdx.x * lanes + lane) * W;
-  const int64_t first = blockIdx.y * per_chunk, last = first + per_chunk < rows ? first + per_chunk : rows;
-  Lanes<W> sums[K][D] = {};
-  if (c < channels)
-    for (int64_t row = first + slice; row < last; row += slices) f.add(row, r, c, sums);
-  float* out = partials + (blockIdx.y * K + r) * int64_t{K * D} * channels + c;
-  unrolled<K>([&](int s) {
-    unrolled<D>([&](int i) {
-      unrolled<W>([&](int j) { joined[j][t] = sums[s][i].v[j]; });
-      __syncthreads();
-      if (slice == 0 && c < channels) {
-        Floats<W> total = {};
-#pragma unroll 1
-        for (int other = 0; other < slices; ++other)
-          unrolled<W>([&](int j) { total[j] += joined[j][t + other * lanes * K]; });
-        store(out, total);
-      }
-      __syncthreads();
-      out += channels;
+struct SumChunk {
+  using Rows = RowSums<T, K, S, W, D>;
+  static constexpr int kThreads = Rows::kThreads;
+  static constexpr bool kReadsAhead = W * sizeof(T) >= 4;  // what is copied beside the computation
+  static constexpr int ring_bytes() {
+    if constexpr (kReadsAhead) return Rows::Steps::kMemory;
+    return 16;
+  }
+  union Shared {
+    alignas(16) unsigned char ring[ring_bytes()];
+    float joined[W][kThreads];
+  };
+  struct Kept {
+    typename Rows::Sums of_taps;
+  };
+  Rows f;
+  int64_t rows, per_chunk;
+  int slabs, lanes, slices;
+  float* partials;
+  Divisor by_slabs;
+  SumChunk(const Rows& of, const Chunks& chunks, float* to)
+      : f(of), rows(chunks.rows), per_chunk(chunks.per_chunk), partials(to), by_slabs(0) {
+    const int packets = of.dy.channels / W, most = std::min(32, static_cast<int>(128 / (W * sizeof(T))));
+    slabs = (packets + most - 1) / most;
+    lanes = (packets + slabs - 1) / slabs;
+    slices = kThreads / (lanes * K);
+    by_slabs = Divisor(slabs);
+  }
+
+  HD void operator()(const Block<kThreads>& block, Shared& shared) const {
+    const int channels = f.dy.channels;
+    const int64_t chunk = by_slabs.quotient(block.index), first = chunk * per_chunk;
+    const auto count = static_cast<int>(first + per_chunk < rows ? per_chunk : rows - first);
+    const int first_lane = static_cast<int>(block.index - chunk * slabs) * lanes;
+    const auto channel_of = [&](int t) { return (first_lane + t % lanes) * W; };
+    Lane<Kept, kThreads> sums;
+    block.phase([&](int t) {
+      sums[t] = Kept{};
+      const int c = channel_of(t), r = t / lanes % K, slice = t / lanes / K;
+      if (c >= channels || slice >= slices) return;
+      if constexpr (kReadsAhead)
+        f.add_ahead(first, slice, count, slices, r, c, Spot{shared.ring, t, block.backwards}, sums[t].of_taps);
+      else
+        for (int row = slice; row < count; row += slices) f.add(first + row, r, c, sums[t].of_taps);
     });
-  });
-}
+    unrolled<K>([&](int s) {
+      unrolled<D>([&](int i) {
+        block.phase([&](int t) {
+          const Floats<W> sum = floats(sums[t].of_taps[s][i]);
+          unrolled<W>([&](int j) { shared.joined[j][t] = sum[j]; });
+        });
+        block.phase([&](int t) {
+          const int c = channel_of(t), r = t / lanes;
+          if (r >= K || c >= channels) return;
+          Floats<W> total = {};
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1
 #endif
+          for (int slice = 0; slice < slices; ++slice)
+            unrolled<W>([&](int j) { total[j] += shared.joined[j][t + slice * lanes * K]; });
+          store(partials + ((chunk * K + r) * (K * D) + s * D + i) * channels + c, total);
+        });
+      });
+    });
+  }
+};
 
 template <class T, int K, int S, int W, int D>
 void sum_run(const RowSums<T, K, S, W, D>& f, int64_t first, int64_t last, int c, float* partials) {
@@ -154,11 +265,10 @@ void sum_rows(Stream s, const Tensor& x, const Tensor& dy, const Chunks& chunks,
 #if defined(__CUDACC__)
   if constexpr (W * sizeof(T) <= 16)  // more is the CPU's
     if (s.cuda) {
-      const int packets = f.dy.channels / W, most = std::min(32, static_cast<int>(128 / (W * sizeof(T))));
-      const int slabs = (packets + most - 1) / most, lanes = (packets + slabs - 1) / slabs, slices = 256 / (lanes * K);
-      row_sums_kernel<<<dim3(slabs, static_cast<unsigned>(chunks.count)), lanes * K * slices, 0,
-                        static_cast<cudaStream_t>(s.handle)>>>(f, chunks.rows, chunks.per_chunk, lanes, slices,
-                                                               partials);
+      const SumChunk<T, K, S, W, D> sum(f, chunks, partials);
+      block_kernel<sum.kThreads>
+          <<<static_cast<unsigned>(chunks.count * sum.slabs), sum.kThreads, 0, static_cast<cudaStream_t>(s.handle)>>>(
+              sum);
       return check_launch("weight gradient launch");
     }
 #else
@@ -167,24 +277,21 @@ void sum_rows(Stream s, const Tensor& x, const Tensor& dy, const Chunks& chunks,
   sum_rows_on_cpu(chunks, partials, f);
 }
 
+// Where the sums [taps, channels] of a gradient lie.
 template <class T>
-struct Join {
-  const float* partials;  // [chunks, taps, channels]
-  T* dw;                  // [channels, taps]
+struct StoreTaps {
+  T* dw;  // [channels, taps]
   Divisor by_channels;
   int channels, taps;
-  int64_t chunks;
-  HD void operator()(int64_t i) const {
-    double sum = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += static_cast<double>(partials[chunk * taps * channels + i]);
-    const int64_t t = by_channels.quotient(i);
-    dw[(i - t * channels) * taps + t] = static_cast<T>(static_cast<float>(sum));
+  HD void operator()(int i, const double (&sums)[1]) const {
+    const auto t = static_cast<int>(by_channels.quotient(i));
+    dw[int64_t{i - t * channels} * taps + t] = static_cast<T>(static_cast<float>(sums[0]));
   }
 };
 template <class T>
 void join(Stream s, const Chunks& chunks, const float* partials, const Tensor& dw) {
-  const int channels = static_cast<int>(dw.shape[0]), taps = static_cast<int>(dw.elements() / channels);
-  for_each(s, dw.elements(), Join<T>{partials, dw.as<T>(), Divisor(channels), channels, taps, chunks.count});
+  const int channels = static_cast<int>(dw.shape[0]), all = static_cast<int>(dw.elements());
+  join_chunks<1>(s, chunks.count, all, partials, StoreTaps<T>{dw.as<T>(), Divisor(channels), channels, all / channels});
 }
 
 }  // namespace convolt

@@ -2,8 +2,8 @@
 // need again in registers.
 #pragma once
 
-#include "exec/lanes.h"
 #include "exec/launch.h"
+#include "exec/ring.h"
 
 namespace convolt {
 
@@ -16,7 +16,7 @@ struct Pictures {
         h(static_cast<int>(x.shape[1])),
         w(static_cast<int>(x.shape[2])),
         channels(static_cast<int>(x.shape[3])) {}
-  int64_t line() const { return int64_t{w} * channels; }
+  HD int64_t line() const { return int64_t{w} * channels; }
   // The pixel and the channel may lie outside.
   HD T* at(int64_t n, int row, int column, int c) const { return data + (((n * h + row) * w + column) * channels + c); }
 };
@@ -54,68 +54,92 @@ private:
   Divisor by_lanes_, by_strips_, by_slabs_;
 };
 
-// The columns of a picture one after the other, each of the rows of one strip.
-template <class T>
-struct Columns {
-  const T* pixel;  // of the next column, in the first row
-  int64_t line;
-  int column, width, channels;
-  Span rows;  // that exist
-  HD Columns(const Pictures<const T>& x, int64_t n, int c, int top, int left)
-      : pixel(x.at(n, top, left, c)),
-        line(int64_t{x.w} * x.channels),
-        column(left),
-        width(x.w),
-        channels(x.channels),
-        rows{-top, x.h - top} {}
+constexpr int kWalkers = 128;  // threads of a block
+
+// The columns of a strip of a picture from `left` on, kColumns at a time, each of kRows rows from `top` on, of W
+// channels from c. They are read where they are used: for the CPU, which has few registers and looks ahead by itself.
+// Rows and columns outside the picture are not there.
+template <class T, int W, int kRows, int kColumns>
+class InPlace {
+public:
+  static constexpr bool kPadded = false;
+  HD InPlace(const Pictures<const T>& x, int64_t n, int c, int top, int left, const Spot&)
+      : next_(x.at(n, top, left, c)),
+        line_(x.line()),
+        column_(left - kColumns),
+        width_(x.w),
+        channels_(x.channels),
+        rows_{-top, x.h - top} {}
   HD void advance() {
-    ++column;
-    pixel += channels;
+    pixel_ = next_;
+    next_ += int64_t{kColumns} * channels_;
+    column_ += kColumns;
   }
+  HD bool has_column(int e) const { return column_ + e >= 0 && column_ + e < width_; }
+  HD bool has_row(int a) const { return rows_.has(a); }
+  HD Lanes<W> at(int e, int a) const { return load_lanes<W>(pixel_ + int64_t{e} * channels_ + a * line_); }
+
+private:
+  const T *pixel_ = nullptr, *next_;  // in the first row
+  int64_t line_;
+  int column_, width_, channels_;
+  Span rows_;
 };
-// One of them, W channels of A rows, ahead of its use (see Ahead).
-#if defined(__CUDA_ARCH__)
-template <class T, int W, int A>
-struct Column {
-  Ahead<T, W> ahead[A];
-  HD void take(Columns<T>& from) {
-    const bool exists = from.column >= 0 && from.column < from.width;
-    const T* p = from.pixel;
-    unrolled<A>([&](int a) {
-      ahead[a] = Ahead<T, W>::of(p, exists & from.rows.has(a));
-      p += from.line;
+
+// The same with zeros outside the picture, read ahead of their use: for a GPU.
+template <class T, int W, int kRows, int kColumns>
+class ReadAhead {
+  static constexpr int kParts = kRows * kColumns, kBytes = W * sizeof(T);
+  using Steps = Ring<kWalkers, ring_steps(kWalkers, kParts* kBytes, 5), kParts, kBytes>;
+
+public:
+  static constexpr bool kPadded = true;
+  static constexpr int kMemory = Steps::kMemory;
+  HD ReadAhead(const Pictures<const T>& x, int64_t n, int c, int top, int left, const Spot& spot)
+      : ring_(spot), next_(x.at(n, top, left, c)), line_(x.line()), column_(left), width_(x.w), channels_(x.channels) {
+    unrolled<kRows>([&](int a) { rows_ |= (top + a >= 0 && top + a < x.h) << a; });
+    ring_.begin([&] { ask(); });
+  }
+  HD void advance() {
+    ring_.advance([&] { ask(); });
+  }
+  HD Lanes<W> at(int e, int a) const { return ring_.template lanes<T, W>(e * kRows + a); }
+
+private:
+  HD void ask() {
+    unrolled<kColumns>([&](int e) {
+      const int rows = static_cast<unsigned>(column_) < static_cast<unsigned>(width_) ? rows_ : 0;
+      const T* pixel = next_;
+      unrolled<kRows>([&](int a) {
+        ring_.template ask<W>(e * kRows + a, pixel, rows >> a & 1);
+        pixel += line_;
+      });
+      ++column_;
+      next_ += channels_;
     });
-    from.advance();
   }
-  // The threads of a warp stay together: rows outside are added, as zeros.
-  HD bool has(const Columns<T>&, int) const { return true; }
-  HD Lanes<W> row(const Columns<T>&, int a) const { return ahead[a].lanes(); }
+  Steps ring_;
+  const T* next_;  // in the first row
+  int64_t line_;
+  int column_, width_, channels_, rows_ = 0;  // a bit for each row that exists
 };
-#else
-template <class T, int W, int A>
-struct Column {
-  const T* pixel;
-  HD void take(Columns<T>& from) {
-    pixel = from.pixel;
-    from.advance();
-  }
-  HD bool has(const Columns<T>& of, int a) const { return of.rows.has(a); }
-  HD Lanes<W> row(const Columns<T>& of, int a) const { return load_lanes<W>(pixel + a * of.line); }
-};
-#endif
 
 #if defined(__CUDACC__)
-constexpr int kWalkers = 128;
 template <class F>
 __global__ void __launch_bounds__(kWalkers) walk_kernel(int64_t n, F f) {
   const int64_t i = blockIdx.x * int64_t{kWalkers} + threadIdx.x;
-  if (i < n) f(i);
+  if constexpr (requires { F::kMemory; }) {
+    __shared__ __align__(16) unsigned char memory[F::kMemory];
+    if (i < n) f(i, Spot{memory, static_cast<int>(threadIdx.x)});
+  } else {
+    if (i < n) f(i);
+  }
 }
 #endif
 
-// f(i) for i in [0, n), on a CUDA stream; and on the calling thread and those it leads, where `products` says how many
-// multiplications that is. Two functions, since the two want other packets: only what is launched is compiled for a
-// GPU.
+// f(i) for i in [0, n), on a CUDA stream, with a Spot where f has a use for one (F::kMemory); and on the calling thread
+// and those it leads, where `products` says how many multiplications that is. Two functions, since the two want other
+// packets: only what is launched is compiled for a GPU.
 template <class F>
 void walk_on_cuda([[maybe_unused]] Stream s, [[maybe_unused]] int64_t n, [[maybe_unused]] const F& f) {
 #if defined(__CUDACC__)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "exec/block.h"
+#include "exec/copies.h"
 
 namespace convolt {
 
@@ -108,75 +109,6 @@ HD void multiply([[maybe_unused]] int warp, Sums sums, A a, B b) {
   multiply_lanes<T>(c, x, y);
 #endif
 }
-
-// A thread's copies of 16 bytes from device memory to shared memory that it does not wait for (PTX: cp.async), at most
-// kCopies of them in each group and kGroups groups at once. On the CPU they are made where they are waited for, or at
-// once where `early`: tests that do both see a wait that is missing, and a place that is written too soon.
-template <int kGroups, int kCopies>
-class Copies {
-public:
-  Copies() = default;
-#if defined(__CUDA_ARCH__)
-  HD void begin(bool) {}
-  // Zeros where nothing exists. kFirstCache: by way of the first cache too, for what threads of a block share.
-  template <bool kFirstCache>
-  HD void copy(void* to, const void* from, bool exists) {
-    const auto place = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-    const int bytes = exists ? 16 : 0;
-    if constexpr (kFirstCache)
-      asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(from), "r"(bytes) : "memory");
-    else
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(from), "r"(bytes) : "memory");
-  }
-  // Ends a group.
-  HD void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-  // For all groups but the last N; whoever else is to see them needs a barrier behind it.
-  template <int N>
-  HD void wait() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
-  }
-#else
-  void begin(bool early) {
-    early_ = early;
-    first_ = groups_ = 0;
-    count_[0] = 0;
-  }
-  template <bool>
-  void copy(void* to, const void* from, bool exists) {
-    const Copy made{to, exists ? from : nullptr};
-    if (early_) return make(made);
-    int& count = count_[groups_ % kSlots];
-    if (count == kCopies) throw Error("more asynchronous copies in a group than a thread has room for");
-    waiting_[groups_ % kSlots][count++] = made;
-  }
-  void commit() {
-    if (++groups_ - first_ > kGroups) throw Error("more groups of asynchronous copies than a thread has room for");
-    count_[groups_ % kSlots] = 0;
-  }
-  template <int N>
-  void wait() {
-    for (; groups_ - first_ > N; ++first_)
-      for (int i = 0; i < count_[first_ % kSlots]; ++i) make(waiting_[first_ % kSlots][i]);
-  }
-
-private:
-  static constexpr int kSlots = kGroups + 1;  // and the one that is being filled
-  struct Copy {
-    void* to;
-    const void* from;  // null: zeros
-  };
-  static void make(const Copy& c) {
-    if (c.from != nullptr)
-      std::memcpy(c.to, c.from, 16);
-    else
-      std::memset(c.to, 0, 16);
-  }
-  Copy waiting_[kSlots][kCopies];
-  int count_[kSlots];
-  int first_, groups_;
-  bool early_;
-#endif
-};
 
 // Asks the second cache of a GPU for the kSector elements of 16 bits around `of`, which are read soon. (By thread:
 // cp.async.bulk.prefetch takes a warp's threads one by one.)

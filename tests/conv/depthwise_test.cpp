@@ -6,6 +6,7 @@
 #include <array>
 #include <limits>
 
+#include "conv/read_ahead.h"
 #include "conv/run_kernel.h"
 #include "reference/conv.h"
 #include "reference/elementwise.h"
@@ -130,6 +131,41 @@ TEST_P(DepthwiseTest, MakesTheSumsOfLargerPictures) {
     check(of(3, 33, 18, 72, 7, 2, 2, 3), pass);
   }
 }
+
+#if defined(CONVOLT_READ_AHEAD)
+// What a GPU runs, but for who waits for whom: the same bits as the CPU's way, as each sum is made in the same order,
+// and of weight gradients the same sums.
+TEST_P(DepthwiseTest, ReadsAhead) {
+  std::vector<ConvGeometry> all = grouped_geometries();
+  for (const int kernel : {3, 5, 7})
+    for (const ConvGeometry& g : geometries(kernel)) all.push_back(g);
+  all.push_back(of(2, 40, 37, 40, 3, 1, 1, 1));
+  all.push_back(of(3, 33, 18, 72, 7, 2, 2, 3));
+  all.push_back(of(70, 3, 1, 8, 3, 1, 1, 1));  // several pictures between two rows of a thread
+  int made = 0;
+  for (const ConvGeometry& g : all)
+    for (const ConvPass pass : kPasses) {
+      const ConvDesc d{pass, g, dtype()};
+      const std::string what = g.to_string() + " " + name_of_pass(pass);
+      const Values x = random_of(g.x_shape(), 1, dtype()), w = random_of(g.w_shape(), 2, dtype()),
+                   y = random_of(g.y_shape(), 3, dtype());
+      const Operands expected(ctx(), d, x, w, y);
+      run_kernel(ctx(), *kernel_of(d), pass, expected.x, expected.w, expected.y, nullptr);
+      for (const bool early : {false, true}) {
+        const Operands o(ctx(), d, x, w, y);
+        if (!run_read_ahead(d, o.x.tensor(), o.w.tensor(), o.y.tensor(), early)) continue;
+        ++made;
+        for (const DeviceTensor* t : {&o.x, &o.w, &o.y}) t->check_guards();
+        if (pass != ConvPass::wgrad)
+          EXPECT_EQ(o.result(pass).values(), expected.result(pass).values()) << what;
+        else
+          expect_sums(o.w, dtype(), reference_of(d, x, w, y), reference_of(d, absolute(x), absolute(w), absolute(y)),
+                      what);
+      }
+    }
+  EXPECT_GT(made, 200);
+}
+#endif
 
 TEST_P(DepthwiseTest, AddsBiasAndActivates) {
   for (const ConvGeometry& g : {of(2, 9, 13, 8, 3, 1, 1, 1), of(1, 7, 6, 65, 5, 2, 1, 2), of(2, 8, 8, 6, 7, 2, 2, 3),

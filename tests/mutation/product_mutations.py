@@ -8,6 +8,8 @@ PRODUCTS = {
         ("index", "from(first + i * 8 + row)[column];", "from(first + row)[column];"),
         ("index", "left[g + i % 2 * 8][q + i / 2 * 8 + e]", "left[g + i / 2 * 8][q + i % 2 * 8 + e]"),
         ("index", "right[q + i * 8 + e][g]", "right[q + i * 8 + e][g ^ 1]"),
+    ]),
+    "kernels/exec/copies.h": (POINTWISE, [
         ("constant", "for (; groups_ - first_ > N; ++first_)", "for (; groups_ - first_ > N + 1; ++first_)"),
         ("sign", "exists ? from : nullptr", "from"),
     ]),

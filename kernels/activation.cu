@@ -268,12 +268,10 @@ void dropout(Stream s, const Tensor& x, const Tensor& y, float p, uint32_t layer
       const int64_t parts = (row + kPart - 1) / kPart;
       return Dropout<T, kPart>{x.as<const T>(), result, input, row, parts, Divisor(parts), layer, p, 1.F / (1.F - p)};
     };
-#if defined(__CUDACC__)
     if (s.cuda) {
       const auto f = in_parts(std::integral_constant<int, kPacket<T>>{});
-      return for_each(s, x.shape[0] * f.parts, f);
+      return for_each_on_cuda(s, x.shape[0] * f.parts, f);
     }
-#endif
     const auto f = in_parts(std::integral_constant<int, 512>{});
     for_each_on_cpu(x.shape[0] * f.parts, f, 8 * 512);
   });
@@ -299,9 +297,7 @@ void load_images(Stream s, const StepInput* input, const Tensor& y) {
 
 void fill_zero(Stream s, void* memory, int64_t bytes) {
   const auto to = result_of<float>(s, memory, bytes, {});
-#if defined(__CUDACC__)
-  if (s.cuda) return for_each(s, (bytes + 15) / 16, Zero<16>{to, bytes});
-#endif
+  if (s.cuda) return for_each_on_cuda(s, (bytes + 15) / 16, Zero<16>{to, bytes});
   for_each_on_cpu((bytes + 31) / 32, Zero<32>{to, bytes}, 8);
 }
 

@@ -10,19 +10,47 @@ namespace {
 // What both gradient kernels begin with: dz = dy * act', from the stored y or from x * scale + bias again.
 template <class T, class A, bool kStored>
 struct Incoming {
+  static constexpr bool kReadsY = !A::kIdentity && kStored, kComputesY = !A::kIdentity && !kStored;
   const T *dy, *x, *y;
   const float* coef;
   int channels;
   A act;
+
   template <int W>
-  HD Floats<W> dz(int64_t i, int c, const Floats<W>& v) const {
-    Floats<W> g = load<W>(dy + i);
-    if constexpr (!A::kIdentity && kStored) {
-      act.backward(load<W>(y + i), g);
-    } else if constexpr (!A::kIdentity) {
-      const Floats<W> a = load<W>(coef + 2 * channels + c), b = load<W>(coef + 3 * channels + c);
+  struct Operands {
+    Ahead<T, W> x, dy;
+    [[no_unique_address]] std::conditional_t<kReadsY, Ahead<T, W>, Nothing> y;
+  };
+  template <int W>
+  HD Operands<W> operands(int64_t row, int c, bool exists) const {
+    const int64_t i = row * channels + c;
+    Operands<W> o;
+    o.x = Ahead<T, W>::of(x + i, exists);
+    o.dy = Ahead<T, W>::of(dy + i, exists);
+    if constexpr (kReadsY) o.y = Ahead<T, W>::of(y + i, exists);
+    return o;
+  }
+  // What makes y of x.
+  template <int W>
+  struct Affine {
+    Floats<W> scale, bias;
+  };
+  template <int W>
+  using Kept = std::conditional_t<kComputesY, Affine<W>, Nothing>;
+  template <int W>
+  HD Kept<W> kept(int c) const {
+    if constexpr (kComputesY) return {load<W>(coef + 2 * channels + c), load<W>(coef + 3 * channels + c)};
+    return {};
+  }
+  // Of an element of x that is v.
+  template <int W>
+  HD Floats<W> dz(const Operands<W>& o, const Kept<W>& k, const Floats<W>& v) const {
+    Floats<W> g = o.dy.of_existing();
+    if constexpr (kReadsY) {
+      act.backward(o.y.of_existing(), g);
+    } else if constexpr (kComputesY) {
       Floats<W> z;
-      for_lanes<W>([&](int j) { z[j] = v[j] * a[j] + b[j]; });
+      for_lanes<W>([&](int j) { z[j] = v[j] * k.scale[j] + k.bias[j]; });
       act.backward_again(z, g);
     }
     return g;
@@ -31,54 +59,25 @@ struct Incoming {
 
 template <class T, class A, bool kStored>
 struct BackwardReduce {
-  static constexpr bool kReadsY = !A::kIdentity && kStored, kComputesY = !A::kIdentity && !kStored;
-  static constexpr int kBytes = (kReadsY ? 3 : 2) * sizeof(T);
-  Incoming<T, A, kStored> in;
-  template <int W>
-  struct Affine {
-    Floats<W> scale, bias;
-  };
+  using In = Incoming<T, A, kStored>;
+  static constexpr int kBytes = (In::kReadsY ? 3 : 2) * sizeof(T);
+  In in;
   template <int W>
   struct Kept {
     Floats<W> mean, invstd;
-    [[no_unique_address]] std::conditional_t<kComputesY, Affine<W>, Nothing> y;
+    [[no_unique_address]] typename In::template Kept<W> y;
   };
   template <int W>
   HD Kept<W> kept(int c) const {
-    Kept<W> k;
-    k.mean = load<W>(in.coef + c);
-    k.invstd = load<W>(in.coef + in.channels + c);
-    if constexpr (kComputesY) {
-      k.y.scale = load<W>(in.coef + 2 * in.channels + c);
-      k.y.bias = load<W>(in.coef + 3 * in.channels + c);
-    }
-    return k;
+    return {load<W>(in.coef + c), load<W>(in.coef + in.channels + c), in.template kept<W>(c)};
   }
   template <int W>
-  struct Operands {
-    Ahead<T, W> x, dy;
-    [[no_unique_address]] std::conditional_t<kReadsY, Ahead<T, W>, Nothing> y;
-  };
-  template <int W>
-  HD Operands<W> operands(int64_t row, int c, bool exists) const {
-    const int64_t i = row * in.channels + c;
-    Operands<W> o;
-    o.x = Ahead<T, W>::of(in.x + i, exists);
-    o.dy = Ahead<T, W>::of(in.dy + i, exists);
-    if constexpr (kReadsY) o.y = Ahead<T, W>::of(in.y + i, exists);
-    return o;
+  HD auto operands(int64_t row, int c, bool exists) const {
+    return in.template operands<W>(row, c, exists);
   }
   template <int W>
-  HD void add(int64_t, int, const Operands<W>& o, const Kept<W>& k, Floats<W> (&sums)[2]) const {
-    const Floats<W> v = o.x.of_existing();
-    Floats<W> g = o.dy.of_existing();
-    if constexpr (kReadsY) {
-      in.act.backward(o.y.of_existing(), g);
-    } else if constexpr (kComputesY) {
-      Floats<W> z;
-      for_lanes<W>([&](int j) { z[j] = v[j] * k.y.scale[j] + k.y.bias[j]; });
-      in.act.backward_again(z, g);
-    }
+  HD void add(int64_t, int, const typename In::template Operands<W>& o, const Kept<W>& k, Floats<W> (&sums)[2]) const {
+    const Floats<W> v = o.x.of_existing(), g = in.template dz<W>(o, k.y, v);
     for_lanes<W>([&](int j) {
       sums[0][j] += g[j] * ((v[j] - k.mean[j]) * k.invstd[j]);
       sums[1][j] += g[j];
@@ -88,19 +87,29 @@ struct BackwardReduce {
 
 template <class T, class A, bool kStored>
 struct BackwardApply {
-  Incoming<T, A, kStored> in;
+  using In = Incoming<T, A, kStored>;
+  In in;
   const float *dgamma, *dbeta;
   float inverse_rows;
   Result<T> dx, dresidual;  // dresidual may be null
   template <int W>
-  HD BnGradient<W> of_channels(int c) const {
-    return BnGradient<W>::of(in.coef, in.channels, dgamma, dbeta, inverse_rows, c);
+  struct OfChannels {
+    BnGradient<W> gradient;
+    [[no_unique_address]] typename In::template Kept<W> y;
+  };
+  template <int W>
+  HD OfChannels<W> of_channels(int c) const {
+    return {BnGradient<W>::of(in.coef, in.channels, dgamma, dbeta, inverse_rows, c), in.template kept<W>(c)};
   }
   template <int W>
-  HD void run(int64_t row, int c, const BnGradient<W>& gradient) const {
+  HD auto operands(int64_t row, int c, bool exists) const {
+    return in.template operands<W>(row, c, exists);
+  }
+  template <int W>
+  HD void put(int64_t row, int c, const typename In::template Operands<W>& o, const OfChannels<W>& k) const {
     const int64_t i = row * in.channels + c;
-    const Floats<W> v = load<W>(in.x + i), g = in.template dz<W>(i, c, v);
-    store(dx + i, gradient(g, v));
+    const Floats<W> v = o.x.of_existing(), g = in.template dz<W>(o, k.y, v);
+    store(dx + i, k.gradient(g, v));
     if (dresidual.data) store(dresidual + i, g);
   }
 };

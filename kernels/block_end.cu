@@ -140,26 +140,45 @@ struct PairBackward {
   struct Branch {
     const T* x;
     const float *coef, *dgamma, *dbeta;
-    T* dx;
+    Result<T> dx;
   };
   const T* dz;
   Branch first, second;
   float inverse_rows;
   int channels;
 
-  // Known for all rows, the coefficients of two would take the registers that loads in flight need.
   template <int W>
-  HD Floats<W> gradient(const Branch& b, int64_t i, int c, const Floats<W>& g) const {
-    const Floats<W> v = load<W>(b.x + i);
-    return BnGradient<W>::of(b.coef, channels, b.dgamma, b.dbeta, inverse_rows, c)(g, v);
+  struct OfChannels {
+    BnGradient<W> first, second;
+  };
+  template <int W>
+  HD OfChannels<W> of_channels(int c) const {
+    return {of<W>(first, c), of<W>(second, c)};
   }
   template <int W>
-  HD void run(int64_t row, int c) const {
+  struct Operands {
+    Ahead<T, W> dz, first, second;
+  };
+  template <int W>
+  HD Operands<W> operands(int64_t row, int c, bool exists) const {
     const int64_t i = row * channels + c;
-    const Floats<W> g = load<W>(dz + i);
-    const Floats<W> a = gradient(first, i, c, g), b = gradient(second, i, c, g);
+    return {Ahead<T, W>::of(dz + i, exists), Ahead<T, W>::of(first.x + i, exists),
+            Ahead<T, W>::of(second.x + i, exists)};
+  }
+  template <int W>
+  HD void put(int64_t row, int c, const Operands<W>& o, const OfChannels<W>& k) const {
+    const int64_t i = row * channels + c;
+    const Floats<W> g = o.dz.of_existing();
+    // Both before either is stored: a result may take the place of an operand.
+    const Floats<W> a = k.first(g, o.first.of_existing()), b = k.second(g, o.second.of_existing());
     store(first.dx + i, a);
     store(second.dx + i, b);
+  }
+
+private:
+  template <int W>
+  HD BnGradient<W> of(const Branch& b, int c) const {
+    return BnGradient<W>::of(b.coef, channels, b.dgamma, b.dbeta, inverse_rows, c);
   }
 };
 
@@ -210,8 +229,9 @@ void batch_norm_pair_backward(Stream s, const PairBackwardArgs& args) {
   const float inverse_rows = 1.F / static_cast<float>(rows_of(args.dz));
   dispatch_float(args.dz.dtype, "batch_norm_pair_backward", [&](auto t) {
     using T = decltype(t);
-    const auto branch = [](const PairBackwardArgs::Branch& b) {
-      return typename PairBackward<T>::Branch{b.x.as<const T>(), b.coef, b.dgamma, b.dbeta, b.dx.as<T>()};
+    const auto branch = [&](const PairBackwardArgs::Branch& b) {
+      const auto dx = result_of<T>(s, b.dx, {args.dz.data, args.branch[0].x.data, args.branch[1].x.data});
+      return typename PairBackward<T>::Branch{b.x.as<const T>(), b.coef, b.dgamma, b.dbeta, dx};
     };
     for_each_channel_packet<T>(s, rows_of(args.dz), channels_of(args.dz),
                                PairBackward<T>{args.dz.as<const T>(), branch(args.branch[0]), branch(args.branch[1]),

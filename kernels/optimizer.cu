@@ -64,7 +64,7 @@ struct WholeTile : ForPackets<F> {
 template <class F>
 void for_each_packet_of_tiles(Stream s, int64_t tiles, F f) {
   if (s.cuda)
-    for_each(s, tiles * kQuads, OneQuad<F>{f}, 4);
+    for_each_on_cuda(s, tiles * kQuads, OneQuad<F>{f});
   else
     for_each_on_cpu(tiles, WholeTile<F>{{f}}, kOptimizerTile);
 }

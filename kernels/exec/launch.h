@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "device/device.h"
-#include "exec/types.h"
+#include "exec/lanes.h"
 
 namespace convolt {
 
@@ -95,18 +95,21 @@ void for_each_on_cpu(int64_t n, F f, [[maybe_unused]] int64_t elements) {
   }
 }
 
-// f(i) for i in [0, n), in any order. `elements`: about how many element operations one call does.
+// f(i) for i in [0, n), in any order, on a CUDA stream. What runs only there is not compiled for the CPU.
+template <class F>
+void for_each_on_cuda([[maybe_unused]] Stream s, [[maybe_unused]] int64_t n, [[maybe_unused]] const F& f) {
+#if defined(__CUDACC__)
+  if (n <= 0) return;
+  grid_stride_kernel<<<grid_for(n, 256), 256, 0, static_cast<cudaStream_t>(s.handle)>>>(n, f);
+  check_launch("kernel launch");
+#endif
+}
+
+// The same wherever it runs. `elements`: about how many element operations one call does.
 template <class F>
 void for_each(Stream s, int64_t n, F f, int64_t elements = 4) {
   if (n <= 0) return;
-#if defined(__CUDACC__)
-  if (s.cuda) {
-    grid_stride_kernel<<<grid_for(n, 256), 256, 0, static_cast<cudaStream_t>(s.handle)>>>(n, f);
-    return check_launch("kernel launch");
-  }
-#else
-  (void)s;
-#endif
+  if (s.cuda) return for_each_on_cuda(s, n, f);
   for_each_on_cpu(n, f, elements);
 }
 
@@ -132,11 +135,8 @@ constexpr int kPacket = static_cast<int>(16 / sizeof(T));
 // T the largest type that f reads or writes. Pointers start on 16 bytes.
 template <class T, class F>
 void for_each_packet(Stream s, int64_t n, F f) {
-#if defined(__CUDACC__)
   constexpr int kWidth = kPacket<T>;
-  if (s.cuda) return for_each(s, (n + kWidth - 1) / kWidth, RunPackets<kWidth, F>{f, n});
-#endif
-  (void)s;
+  if (s.cuda) return for_each_on_cuda(s, (n + kWidth - 1) / kWidth, RunPackets<kWidth, F>{f, n});
   for_each_on_cpu((n + 7) / 8, RunPackets<8, F>{f, n}, 8);
 }
 
@@ -161,11 +161,23 @@ struct RunChannelPackets {
 };
 
 // A functor may make what it needs of W channels from c on once for all rows: f.of_channels<W>(c), which its
-// run<W>(place, c, of_channels) is then given.
+// run<W>(place, c, of_channels) is then given. Or put<W>(place, c, operands, of_channels), with f.operands<W>(place, c,
+// exists), which a GPU reads of two rows at once: beside what it knows of channels a thread has registers for no more.
 template <int W, class F>
 constexpr bool kKnowsChannels = requires(const F& f) {
   f.template of_channels<W>(0);
 };
+template <int W, class F>
+constexpr bool kReadsFirst = requires(const F& f) {
+  f.template operands<W>(int64_t{0}, 0, true);
+};
+template <int W, class F, class Place, class Known>
+HD void run_known(const F& f, const Place& place, int c, const Known& known) {
+  if constexpr (kReadsFirst<W, F>)
+    f.template put<W>(place, c, f.template operands<W>(place, c, true), known);
+  else
+    f.template run<W>(place, c, known);
+}
 
 #if defined(__CUDACC__)
 // The threads go down the rows, each with channels of its own. There are at least as many as packets in a row.
@@ -176,9 +188,16 @@ __global__ void __launch_bounds__(256) channels_kernel(int64_t rows, int packets
   if (first >= rows_at_once * packets) return;
   const int64_t row_of_first = first / packets;
   const int c = static_cast<int>(first - row_of_first * packets) * W;
-  const auto of_channels = f.template of_channels<W>(c);
+  const auto known = f.template of_channels<W>(c);
+  if constexpr (kReadsFirst<W, F>) {
+    read_ahead<2>(
+        row_of_first, rows, rows_at_once,
+        [&](int64_t row, bool exists) { return f.template operands<W>(row, c, exists); },
+        [&](int64_t row, const auto& operands) { f.template put<W>(row, c, operands, known); });
+  } else {
 #pragma unroll 1
-  for (int64_t row = row_of_first; row < rows; row += rows_at_once) f.template run<W>(place_of(f, row), c, of_channels);
+    for (int64_t row = row_of_first; row < rows; row += rows_at_once) run_known<W>(f, place_of(f, row), c, known);
+  }
 }
 
 template <int W, class F>
@@ -190,7 +209,7 @@ void channel_packets_on_cuda(Stream s, int64_t rows, int channels, F f) {
         <<<grid_for(rows * packets, 256), 256, 0, static_cast<cudaStream_t>(s.handle)>>>(rows, packets, f);
     check_launch("kernel launch");
   } else {
-    for_each(s, rows * packets, RunChannelPackets<W, F>{f, Divisor(packets), packets});
+    for_each_on_cuda(s, rows * packets, RunChannelPackets<W, F>{f, Divisor(packets), packets});
   }
 }
 #endif
@@ -205,7 +224,7 @@ void channel_packets_on_cpu(int64_t rows, int channels, F f) {
 #pragma omp for schedule(static) nowait
       for (int64_t row = 0; row < rows; ++row) {
         const auto place = place_of(f, row);
-        for (int c = 0; c < channels; c += W) f.template run<W>(place, c, known[static_cast<size_t>(c / W)]);
+        for (int c = 0; c < channels; c += W) run_known<W>(f, place, c, known[static_cast<size_t>(c / W)]);
       }
     } else {
 #pragma omp for schedule(static) nowait

@@ -290,7 +290,9 @@ void reduce_chunks_here(int64_t rows, int channels, int64_t per_chunk, P* partia
     P* out = partials + chunk * K * channels;
     for (int c = 0, packets = 0; c < channels; c += packets * W) {
       packets = std::min((channels - c) / W, 256);
-      if (packets >= 64) {
+      if constexpr (W == 1) {  // few networks have such channels: one loop for them
+        reduce_tile<K, W, 32>(f, first, last, c, packets = std::min(packets, 32), channels, out);
+      } else if (packets >= 64) {
         reduce_tile<K, W, 256>(f, first, last, c, packets, channels, out);
       } else if (packets >= 8) {
         reduce_tile<K, W, 32>(f, first, last, c, packets = std::min(packets, 32), channels, out);

@@ -37,8 +37,8 @@ void Operands::prepare(const Work& work) {
 
 std::vector<KernelRow> kernel_rows() {
   std::vector<KernelRow> all;
-  for (const auto& family : {batch_norm_rows(), activation_rows(), pool_rows(), norm_rows(), channel_rows(),
-                             resample_rows(), loss_rows(), optimizer_rows(), augment_rows()})
+  for (const auto& family : {batch_norm_rows(), block_rows(), activation_rows(), pool_rows(), norm_rows(),
+                             channel_rows(), resample_rows(), loss_rows(), optimizer_rows(), augment_rows()})
     all.insert(all.end(), family.begin(), family.end());
   return all;
 }

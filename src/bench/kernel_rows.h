@@ -84,6 +84,7 @@ struct KernelRow {
 // By the headers of kernels/.
 std::vector<KernelRow> activation_rows();
 std::vector<KernelRow> batch_norm_rows();
+std::vector<KernelRow> block_rows();
 std::vector<KernelRow> norm_rows();
 std::vector<KernelRow> pool_rows();
 std::vector<KernelRow> channel_rows();

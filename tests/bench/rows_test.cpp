@@ -57,6 +57,13 @@ TEST(KernelRows, CountTheBytesThatTheHeadersState) {
   EXPECT_EQ(bytes_of("bn_backward_reduce add relu"), 3 * kPicture * 4);
   EXPECT_EQ(bytes_of("bn_backward_apply relu"), 3 * kPicture * 4);
   EXPECT_EQ(bytes_of("bn_backward_apply add relu"), 5 * kPicture * 4);
+  EXPECT_EQ(bytes_of("block_end relu"), 4 * kPicture * 3 * 4 + 4 * kPicture / 8);
+  EXPECT_EQ(bytes_of("gradient_join", DType::f16), 4 * kPicture * 4 * 2 + 4 * kPicture / 8);
+  EXPECT_EQ(bytes_of("gradient_join two branches"), 4 * kPicture * 5 * 4 + 4 * kPicture / 8);
+  EXPECT_EQ(bytes_of("bn_pair_backward"), 5 * 4 * kPicture * 4);
+  EXPECT_EQ(bytes_of("branch_end"), 3 * int64_t{56 * 56 * 96} * 4);
+  EXPECT_EQ(bytes_of("bn_max_pool 3x3 s2"), 4 * kPicture * 4 + kPicture * (4 + 1));
+  EXPECT_EQ(bytes_of("bn_max_pool_backward_apply 3x3 s2"), 2 * 4 * kPicture * 4 + kPicture * (4 + 1));
   EXPECT_EQ(bytes_of("add"), 3 * kPicture * 4);
   EXPECT_EQ(bytes_of("cast f32 to f16"), 2000 * (4 + 2));
   EXPECT_EQ(bytes_of("max_pool 2x2"), kPicture * 4 + kPicture / 4 * (4 + 1));

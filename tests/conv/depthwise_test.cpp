@@ -142,6 +142,7 @@ TEST_P(DepthwiseTest, ReadsAhead) {
   all.push_back(of(2, 40, 37, 40, 3, 1, 1, 1));
   all.push_back(of(3, 33, 18, 72, 7, 2, 2, 3));
   all.push_back(of(70, 3, 1, 8, 3, 1, 1, 1));  // several pictures between two rows of a thread
+  all.push_back(of(1, 67, 5, 8, 3, 1, 1, 1));  // a chunk of fewer rows than the one before
   int made = 0;
   for (const ConvGeometry& g : all)
     for (const ConvPass pass : kPasses) {

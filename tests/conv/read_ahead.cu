@@ -12,12 +12,37 @@ struct alignas(16) Words {
   unsigned char bytes[16];
 };
 
+// Whose memory is whose: on a GPU threads write it at the same time.
+class Owners {
+public:
+  explicit Owners(std::vector<Words>& memory) : memory_(memory), owner_(memory.size() * sizeof(Words), -1) {}
+  void begin() { std::fill(memory_.begin(), memory_.end(), kUntouched); }
+  void end(int thread) {
+    for (size_t i = 0; i < owner_.size(); ++i) {
+      if (memory_[i / 16].bytes[i % 16] == kUntouched.bytes[0]) continue;
+      if (owner_[i] != -1 && owner_[i] != thread) throw Error("two threads have one place in shared memory");
+      owner_[i] = thread;
+    }
+  }
+
+private:
+  static constexpr Words kUntouched = {0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5,
+                                       0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5};
+  std::vector<Words>& memory_;
+  std::vector<int> owner_;  // of each byte
+};
+
 template <template <class, int, int, int, int, Reads> class F, int K, int S, int W, int D, class T>
 void walk(int64_t pictures, const Operands<T>& o, bool early) {
   const auto f = laid_out<F<T, K, S, W, D, Reads::ahead>>(o, W, true);
   std::vector<Words> memory(f.kMemory / sizeof(Words));
-  for (int64_t i = 0; i < f.layout.threads(pictures); ++i)
-    f(i, Spot{memory.data()->bytes, static_cast<int>(i % kWalkers), early});
+  Owners owners(memory);
+  for (int64_t i = 0; i < f.layout.threads(pictures); ++i) {
+    const int thread = static_cast<int>(i % kWalkers);
+    if (i < 16) owners.begin();
+    f(i, Spot{memory.data()->bytes, thread, early});
+    if (i < 16) owners.end(thread);
+  }
 }
 
 template <class T, int K, int S, int W, int D>

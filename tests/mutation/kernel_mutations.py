@@ -130,7 +130,7 @@ KERNELS = {
         ("constant", "(a.raw_sums ? 0. : static_cast<double>(a.stats[c]))", "static_cast<double>(a.stats[c])"),
     ]),
     "kernels/batch_norm_backward.cu": (BATCH_NORM, [
-        ("sign", "z[j] = v[j] * a[j] + b[j];", "z[j] = v[j] * a[j] - b[j];"),
+        ("sign", "z[j] = v[j] * k.scale[j] + k.bias[j];", "z[j] = v[j] * k.scale[j] - k.bias[j];"),
         ("sign", "* k.invstd[j]);\n      sums[1][j] += g[j];", "* k.invstd[j]);\n      sums[1][j] -= g[j];"),
         ("index", "store(dresidual + i, g);", "store(dresidual + i, v);"),
         ("constant", "frozen ? 0.F : 1.F /", "frozen ? 1.F : 1.F /"),
@@ -308,8 +308,8 @@ KERNELS = {
         ("index", "mask[i / 8] =", "mask[i / 8 + 1] ="),
         ("constant", "sums[0][j] += v[j] * scale;", "sums[0][j] += v[j];"),
         ("index", "of.template value<W>(i, c);", "of.template value<W>(i, 0);"),
-        ("index", "b.dbeta, inverse_rows, c)(g, v);", "b.dbeta, inverse_rows, c)(v, g);"),
-        ("index", "b = gradient(second, i, c, g);", "b = gradient(first, i, c, g);"),
+        ("index", "k.first(g, o.first.of_existing())", "k.first(o.first.of_existing(), g)"),
+        ("index", "b = k.second(g, o.second", "b = k.first(g, o.second"),
         ("index", "store(second.dx + i, b);", "store(second.dx + i, a);"),
     ]),
     "kernels/exec/gradient_join.h": (BLOCK_END + ":" + POINTWISE, [

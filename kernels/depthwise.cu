@@ -53,10 +53,8 @@ struct Transpose {
 
 template <template <class, int, int, int, int, Reads> class F, int K, int S, class T>
 void walk(Stream s, int64_t pictures, const Operands<T>& o) {
-  constexpr int kDeviceLanes = depthwise_lanes<T>(K);
-  if (s.cuda) return run_on_cuda<F, K, S, kDeviceLanes, 1>(s, pictures, o);
-  if (o.out.channels % 8 == 0) return run_on_cpu<F, K, S, 8, 1>(pictures, o);
-  run_on_cpu<F, K, S, kDeviceLanes, 1>(pictures, o);
+  if (s.cuda) return run_on_cuda<F, K, S, depthwise_lanes<T>(K), 1>(s, pictures, o);
+  run_on_cpu<F, K, S, 8, 1>(pictures, o);
 }
 template <template <class, int, int, int, int, Reads> class F, int S, class T>
 void walk(Stream s, int64_t pictures, const Operands<T>& o) {
@@ -66,8 +64,9 @@ void walk(Stream s, int64_t pictures, const Operands<T>& o) {
 }
 
 template <class T>
-bool walks(const Operands<T>& o) {
-  return o.window.stride_h == o.window.stride_w && o.out.channels % depthwise_lanes<T>(o.window.kernel) == 0;
+bool walks(Stream s, const Operands<T>& o) {
+  const int lanes = s.cuda ? depthwise_lanes<T>(o.window.kernel) : 8;
+  return o.window.stride_h == o.window.stride_w && o.out.channels % lanes == 0;
 }
 
 template <bool kSpread, class T>
@@ -90,7 +89,7 @@ void depthwise(Stream s, const Tensor& x, const float* taps, const Tensor& y, co
                const ConvFinish& finish) {
   dispatch_float(x.dtype, "depthwise", [&](auto t) {
     const auto o = operands<decltype(t)>(x, taps, y, 1, window, finish);
-    if (!walks(o)) return pixelwise<false>(s, x.shape[0], o);
+    if (!walks(s, o)) return pixelwise<false>(s, x.shape[0], o);
     if (window.stride_h == 1) return walk<Correlate, 1>(s, x.shape[0], o);
     walk<Correlate, 2>(s, x.shape[0], o);
   });
@@ -99,7 +98,7 @@ void depthwise(Stream s, const Tensor& x, const float* taps, const Tensor& y, co
 void depthwise_dgrad(Stream s, const Tensor& dy, const float* taps, const Tensor& dx, const ConvWindow& window) {
   dispatch_float(dy.dtype, "depthwise_dgrad", [&](auto t) {
     const auto o = operands<decltype(t)>(dy, taps, dx, 1, window, {});
-    if (!walks(o)) return pixelwise<true>(s, dy.shape[0], o);
+    if (!walks(s, o)) return pixelwise<true>(s, dy.shape[0], o);
     if (window.stride_h == 1) return walk<Correlate, 1>(s, dy.shape[0], reversed(o));
     walk<Spread, 2>(s, dy.shape[0], o);
   });

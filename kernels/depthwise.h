@@ -10,8 +10,8 @@
 // cost more time than their bytes (a warp still reads 128 bytes or more in a row). Each pixel is then read once by each
 // strip of 2 or 4 rows, and the k - 1 rows that strips share come from cache. A GPU reads several columns ahead of
 // their use, in shared memory (exec/ring.h): its registers have no room for as much as must be on the way. Where the
-// channels do not fill packets, or the strides differ, each pixel of the result is made by itself, with k * k reads
-// from cache.
+// channels do not fill packets (on the CPU eights), or the strides differ, each pixel of the result is made by itself,
+// with k * k reads from cache.
 #pragma once
 
 #include "conv_window.h"

@@ -78,9 +78,9 @@ void grouped_wgrad(Stream s, const Tensor& x, const Tensor& dy, float* scratch, 
     const auto sum = [&](auto stride) {
       constexpr int S = decltype(stride)::value;
       if (group == 4)
-        sum_rows<kKernel, S, kGroupedLanes<T, 4>, 4, T>(s, x, dy, chunks, scratch, window);
+        sum_rows(s, chunks, scratch, RowSums<T, kKernel, S, kGroupedLanes<T, 4>, 4>(x, dy, window));
       else
-        sum_rows<kKernel, S, kGroupedLanes<T, 8>, 8, T>(s, x, dy, chunks, scratch, window);
+        sum_rows(s, chunks, scratch, RowSums<T, kKernel, S, kGroupedLanes<T, 8>, 8>(x, dy, window));
     };
     window.stride_w == 1 ? sum(std::integral_constant<int, 1>{}) : sum(std::integral_constant<int, 2>{});
     join<T>(s, chunks, scratch, dw);

@@ -130,19 +130,22 @@ void for_each_block_on_cpu(int64_t blocks, K k) {
   }
 }
 
+// What runs only there is not compiled for the CPU.
+template <int B, class K>
+void for_each_block_on_cuda([[maybe_unused]] Stream s, [[maybe_unused]] int64_t blocks, [[maybe_unused]] const K& k) {
+#if defined(__CUDACC__)
+  if (blocks <= 0) return;
+  block_kernel<B><<<static_cast<unsigned>(blocks), B, 0, static_cast<cudaStream_t>(s.handle)>>>(k);
+  check_launch("block kernel launch");
+#endif
+}
+
 // k(Block<B>, K::Shared&) for each of `blocks` blocks; Shared is uninitialised on entry, but for what a kernel keeps
 // there on the CPU.
 template <int B, class K>
 void for_each_block(Stream s, int64_t blocks, K k) {
   if (blocks <= 0) return;
-#if defined(__CUDACC__)
-  if (s.cuda) {
-    block_kernel<B><<<static_cast<unsigned>(blocks), B, 0, static_cast<cudaStream_t>(s.handle)>>>(k);
-    return check_launch("block kernel launch");
-  }
-#else
-  (void)s;
-#endif
+  if (s.cuda) return for_each_block_on_cuda<B>(s, blocks, k);
   for_each_block_on_cpu<B>(blocks, k);
 }
 
@@ -150,15 +153,16 @@ void for_each_block(Stream s, int64_t blocks, K k) {
 // by the block that ends last.
 template <int B, class K, class L>
 void for_each_block_then(Stream s, int64_t blocks, K k, L last) {
-#if defined(__CUDACC__)
-  if (s.cuda && blocks > 0) {
-    block_then_kernel<B>
-        <<<static_cast<unsigned>(blocks), B, 0, static_cast<cudaStream_t>(s.handle)>>>(k, last, s.counters);
-    return check_launch("block kernel launch");
+  if (!s.cuda) {
+    for_each_block_on_cpu<B>(blocks, k);
+    return for_each_block_on_cpu<B>(1, last);
   }
+  if (blocks <= 0) return for_each_block_on_cuda<B>(s, 1, last);
+#if defined(__CUDACC__)
+  block_then_kernel<B>
+      <<<static_cast<unsigned>(blocks), B, 0, static_cast<cudaStream_t>(s.handle)>>>(k, last, s.counters);
+  check_launch("block kernel launch");
 #endif
-  for_each_block<B>(s, blocks, k);
-  for_each_block<B>(s, 1, last);
 }
 
 }  // namespace convolt

@@ -257,24 +257,16 @@ void sum_rows_on_cpu(const Chunks& chunks, float* partials, RowSums<T, K, S, W, 
   }
 }
 
+template <class T, int K, int S, int W, int D>
+void sum_rows_on_cuda(Stream s, const Chunks& chunks, float* partials, const RowSums<T, K, S, W, D>& f) {
+  const SumChunk<T, K, S, W, D> sum(f, chunks, partials);
+  for_each_block_on_cuda<sum.kThreads>(s, chunks.count * sum.slabs, sum);
+}
+
 // partials [chunks.count, K * K * D, C].
-template <int K, int S, int W, int D, class T>
-void sum_rows(Stream s, const Tensor& x, const Tensor& dy, const Chunks& chunks, float* partials,
-              const ConvWindow& window) {
-  const RowSums<T, K, S, W, D> f(x, dy, window);
-#if defined(__CUDACC__)
-  if constexpr (W * sizeof(T) <= 16)  // more is the CPU's
-    if (s.cuda) {
-      const SumChunk<T, K, S, W, D> sum(f, chunks, partials);
-      block_kernel<sum.kThreads>
-          <<<static_cast<unsigned>(chunks.count * sum.slabs), sum.kThreads, 0, static_cast<cudaStream_t>(s.handle)>>>(
-              sum);
-      return check_launch("weight gradient launch");
-    }
-#else
-  (void)s;
-#endif
-  sum_rows_on_cpu(chunks, partials, f);
+template <class T, int K, int S, int W, int D>
+void sum_rows(Stream s, const Chunks& chunks, float* partials, const RowSums<T, K, S, W, D>& f) {
+  s.cuda ? sum_rows_on_cuda(s, chunks, partials, f) : sum_rows_on_cpu(chunks, partials, f);
 }
 
 // Where the sums [taps, channels] of a gradient lie.

@@ -96,6 +96,7 @@ function(convolt_configure_cuda)
   target_include_directories(convolt_data SYSTEM PRIVATE ${CONVOLT_NVJPEG_INCLUDE})
   set_source_files_properties(src/device/dynamic_library.cpp PROPERTIES COMPILE_DEFINITIONS CONVOLT_DEPS="${CONVOLT_DEPS}")
   set_source_files_properties(src/conv/conv_cudnn.cpp PROPERTIES
+    COMPILE_OPTIONS -Os # the frontend's headers are a twelfth of a program's code; what a step runs of them is captured once
     COMPILE_DEFINITIONS "NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING;CUDNN_FRONTEND_SKIP_JSON_LIB")
 
   # ptxas reports registers, stack and spills of each kernel; the launcher keeps the report beside the object file, where

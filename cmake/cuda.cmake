@@ -73,6 +73,8 @@ if(CONVOLT_WITH_CUDA)
   set_target_properties(CUDA::cudart_static PROPERTIES IMPORTED_LOCATION ${CONVOLT_CUDART}
     INTERFACE_SYSTEM_INCLUDE_DIRECTORIES ${CONVOLT_CUDART_INCLUDE} INTERFACE_LINK_LIBRARIES "Threads::Threads;${CMAKE_DL_LIBS};rt")
   find_package(Python3 REQUIRED COMPONENTS Interpreter) # for the kernel budget
+  # nvcc takes one level, for the host's half of a kernel, and hands on -Xcompiler before it: CMakeLists.txt says it file by file.
+  set(CMAKE_CUDA_FLAGS_RELEASE -DNDEBUG)
   message(STATUS "CUDA: on, nvcc ${CMAKE_CUDA_COMPILER_VERSION} for sm_${CMAKE_CUDA_ARCHITECTURES}")
 endif()
 

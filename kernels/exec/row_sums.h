@@ -107,8 +107,9 @@ private:
       const int of_x = h * of.stride_h - of.top + r;
       w = -kWarm;
       column = w * S + K - S - of.left;
-      columns = row < count ? of.dy.w : 0;
-      pixels = row < count && of_x >= 0 && of_x < of.x.h ? of.x.w : 0;
+      const bool exists = row < count && of_x >= 0 && of_x < of.x.h;
+      columns = exists ? of.dy.w : 0;
+      pixels = exists ? of.x.w : 0;
       pixel = of.x.at(n, of_x, column, D == 1 ? c : c / D * D);
       gradient = of.dy.at(n, h, w, c);
     }
@@ -145,7 +146,7 @@ struct Chunks {
   Chunks(const Shape& dy, DType dtype) : rows(dy[0] * dy[1]) {
     const int64_t slabs = (dy[3] * size_of(dtype) + 127) / 128;
     const int64_t wanted = std::max<int64_t>(1, std::min((528 + slabs - 1) / slabs, rows / 32));
-    per_chunk = (rows + wanted - 1) / wanted;
+    per_chunk = std::max<int64_t>(1, (rows + wanted - 1) / wanted);
     count = (rows + per_chunk - 1) / per_chunk;
     per_run = std::max<int64_t>(1, (256 << 10) / (dy[2] * dy[3] * size_of(dtype)));
   }

@@ -39,9 +39,10 @@ void walk(int64_t pictures, const Operands<T>& o, bool early) {
   Owners owners(memory);
   for (int64_t i = 0; i < f.layout.threads(pictures); ++i) {
     const int thread = static_cast<int>(i % kWalkers);
-    if (i < 16) owners.begin();
+    const bool watched = i < kWalkers && (thread < 8 || thread >= kWalkers - 8);
+    if (watched) owners.begin();
     f(i, Spot{memory.data()->bytes, thread, early});
-    if (i < 16) owners.end(thread);
+    if (watched) owners.end(thread);
   }
 }
 

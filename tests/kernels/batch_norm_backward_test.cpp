@@ -89,6 +89,35 @@ TEST_P(BatchNormBackwardTest, FrozenBackward) {
     }
 }
 
+// A thread of a GPU takes several rows of so many, two at once, and one of fewer.
+TEST_P(BatchNormBackwardTest, ManyRowsAreAsFew) {
+  const int channels = 64;
+  const int64_t rows = 140'001, few = 30'000;
+  const Shape shape{rows, channels};
+  const DeviceTensor x(ctx(), dtype(), shape, random_values(rows * channels, 1)),
+      dy(ctx(), dtype(), shape, random_values(rows * channels, 2)), in_parts(ctx(), dtype(), shape),
+      whole(ctx(), dtype(), shape);
+  const Norm norm(ctx(), rows, channels);
+  const auto apply = [&](Stream s, int64_t first, int64_t n, const Tensor& to) {
+    const auto part = [&](const Tensor& t) {
+      return Tensor{dtype(), {n, channels}, static_cast<char*>(t.data) + first * channels * size_of(dtype())};
+    };
+    bn_backward_apply(s, part(dy), part(x), Tensor{}, norm.coef.as<float>(), Activation::relu, norm.dgamma.as<float>(),
+                      norm.dbeta.as<float>(), part(to), Tensor{}, true);
+  };
+  run(ctx(), [&](Stream s) {
+    norm.statistics(s, x);
+    bn_backward_reduce(s, dy, x, Tensor{}, norm.coef.as<float>(), Activation::relu, norm.scratch.as<float>(),
+                       norm.dgamma.as<float>(), norm.dbeta.as<float>());
+    for (int64_t first = 0; first < rows; first += few) apply(s, first, std::min(few, rows - first), in_parts);
+    apply(s, 0, rows, whole);
+    apply(s, 0, rows, dy);  // in place
+  });
+  const Vector expected = in_parts.values();
+  EXPECT_EQ(whole.values(), expected);
+  EXPECT_EQ(dy.values(), expected);
+}
+
 TEST_P(BatchNormBackwardTest, BackwardInPlace) {
   const int64_t rows = 50;
   for (const int channels : {3, 16}) {

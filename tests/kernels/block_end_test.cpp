@@ -283,6 +283,17 @@ TEST_P(BlockEndTest, APairIsTwoGradients) {
       });
       expect_same(dx, expected, case_of(rows, channels));
       expect_same(dx2, expected2, case_of(rows, channels) + ", second");
+      for (const bool second : {false, true}) {  // in the place of dz
+        const DeviceTensor place = values(shape, 1), other = empty(shape);
+        run(ctx(), [&](Stream s) {
+          PairBackwardArgs args{.dz = place, .branch = {}};
+          args.branch[0] = {x, coef.as<float>(), f, f + channels, second ? other : place};
+          args.branch[1] = {x2, coef2.as<float>(), f + 2 * channels, f + 3 * channels, second ? place : other};
+          batch_norm_pair_backward(s, args);
+        });
+        expect_same(second ? other : place, expected, case_of(rows, channels) + ", in place");
+        expect_same(second ? place : other, expected2, case_of(rows, channels) + ", second in place");
+      }
     }
 }
 

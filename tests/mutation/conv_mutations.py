@@ -65,7 +65,7 @@ CONV = {
         ("index", "take_pixels(i + K - kWarm);", "take_pixels(i);"),
         ("index", "if (turn > 0 && w + turn >= dy.w) return;", ""),
         ("index", "static_cast<unsigned>(column + e) <", "static_cast<unsigned>(column) <"),
-        ("index", "pixels = row < count && of_x >= 0 &&", "pixels = row < count &&"),
+        ("index", "const bool exists = row < count && of_x >= 0 &&", "const bool exists = row < count &&"),
         ("index", "for (h += step; h >= of.dy.h; h -= of.dy.h) ++n;", "h += step;"),
         ("index", "? per_chunk : rows - first);", "? per_chunk : per_chunk);"),
         ("index", "t + slice * lanes * K];", "t];"),

@@ -7,11 +7,11 @@
 //
 // Threads walk along rows. A packet of W channels meets k * k taps and the sums that its pixels are still to be added
 // to, which fill the registers of a GPU: W is 16 bytes of channels for 3x3, but 2 channels for 5x5 and 7x7, whose sums
-// cost more time than their bytes (a warp still reads 128 bytes or more in a row). Each pixel is then read once by each
-// strip of 2 or 4 rows, and the k - 1 rows that strips share come from cache. A GPU reads several columns ahead of
-// their use, in shared memory (exec/ring.h): its registers have no room for as much as must be on the way. Where the
-// channels do not fill packets (on the CPU eights), or the strides differ, each pixel of the result is made by itself,
-// with k * k reads from cache.
+// cost more time than their bytes (a warp still reads 128 bytes or more in a row); on the CPU it is 8. Each pixel is
+// then read once by each strip of 1, 2 or 4 rows, and the k - 1 rows that strips share come from cache. A GPU reads
+// several columns ahead of their use, in shared memory (exec/ring.h): its registers have no room for as much as must be
+// on the way. Where the channels do not fill packets, or the strides differ, each pixel of the result is made by
+// itself, with k * k reads from cache.
 #pragma once
 
 #include "conv_window.h"

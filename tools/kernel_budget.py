@@ -23,7 +23,7 @@ REPORT_SUFFIX = ".resources"
 
 # Threads of a block, by the kernel's template; "B": its first argument (kernels/exec/).
 THREADS = {"grid_stride_kernel": 256, "product_kernel": 512, "reduce_channels_kernel": "B", "reduce_then_kernel": "B",
-           "row_sums_kernel": 256, "picture_kernel": 256, "walk_kernel": 128, "channels_kernel": 256, "block_kernel": "B",
+           "picture_kernel": 256, "walk_kernel": 128, "channels_kernel": 256, "block_kernel": "B",
            "block_then_kernel": "B"}
 
 

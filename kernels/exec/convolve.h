@@ -8,9 +8,9 @@
 
 namespace convolt {
 
-// Channels that a thread walks with on a GPU. Depthwise: 16 bytes of them for 3x3 taps, but of 25 or 49 taps and their
-// sums the registers hold no more than for two. Grouped: of 144 taps, or of 72 beside pixels of 32 bytes, which need
-// registers too.
+// Channels that a thread walks with. Depthwise, on a GPU: 16 bytes of them for 3x3 taps, but of 25 or 49 taps and their
+// sums the registers hold no more than for two. Grouped, wherever: of 144 taps, or of 72 beside pixels of 32 bytes,
+// which need registers too.
 template <class T>
 constexpr int depthwise_lanes(int kernel) {
   return kernel == 3 ? 16 / sizeof(T) : 2;
@@ -113,9 +113,10 @@ template <Reads kReads, class T, int W, int kRows, int kColumns>
 using Columns =
     std::conditional_t<kReads == Reads::ahead, ReadAhead<T, W, kRows, kColumns>, InPlace<T, W, kRows, kColumns>>;
 
-// The sums of a window's columns of out, of which each step begins S and ends S. Either they move on by S places at a
-// step; or they stay in their registers and the steps are unrolled to where they are in their first places again. A CPU
-// renames registers, and wants the shorter code; a GPU would move each of them, but not hold the code of wide windows.
+// The sums of a window's columns of out, some of which each step ends and as many begins. Either the others move on to
+// their places; or they stay in their registers and the steps are unrolled to where all are in their first places
+// again. A CPU renames registers, and wants the shorter code; a GPU would move each of them, but not hold the code of
+// wide windows.
 constexpr int turns(Reads reads, int open) { return reads == Reads::ahead && open <= 5 ? open : 1; }
 
 // out(h, w) = the sum of in(h * S - top + r, w * S - left + s) * tap(r, s). A thread walks along kHeight rows of out.

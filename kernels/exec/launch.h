@@ -160,24 +160,13 @@ struct RunChannelPackets {
   }
 };
 
-// A functor may make what it needs of W channels from c on once for all rows: f.of_channels<W>(c), which its
-// run<W>(place, c, of_channels) is then given. Or put<W>(place, c, operands, of_channels), with f.operands<W>(place, c,
-// exists), which a GPU reads of two rows at once: beside what it knows of channels a thread has registers for no more.
+// A functor may make what it needs of W channels from c on once for all rows: f.of_channels<W>(c). In place of run it
+// then has put<W>(row, c, operands, of_channels), of f.operands<W>(row, c, exists), which a GPU reads of two rows at
+// once: beside what it knows of channels a thread has registers for no more.
 template <int W, class F>
 constexpr bool kKnowsChannels = requires(const F& f) {
   f.template of_channels<W>(0);
 };
-template <int W, class F>
-constexpr bool kReadsFirst = requires(const F& f) {
-  f.template operands<W>(int64_t{0}, 0, true);
-};
-template <int W, class F, class Place, class Known>
-HD void run_known(const F& f, const Place& place, int c, const Known& known) {
-  if constexpr (kReadsFirst<W, F>)
-    f.template put<W>(place, c, f.template operands<W>(place, c, true), known);
-  else
-    f.template run<W>(place, c, known);
-}
 
 #if defined(__CUDACC__)
 // The threads go down the rows, each with channels of its own. There are at least as many as packets in a row.
@@ -189,15 +178,10 @@ __global__ void __launch_bounds__(256) channels_kernel(int64_t rows, int packets
   const int64_t row_of_first = first / packets;
   const int c = static_cast<int>(first - row_of_first * packets) * W;
   const auto known = f.template of_channels<W>(c);
-  if constexpr (kReadsFirst<W, F>) {
-    read_ahead<2>(
-        row_of_first, rows, rows_at_once,
-        [&](int64_t row, bool exists) { return f.template operands<W>(row, c, exists); },
-        [&](int64_t row, const auto& operands) { f.template put<W>(row, c, operands, known); });
-  } else {
-#pragma unroll 1
-    for (int64_t row = row_of_first; row < rows; row += rows_at_once) run_known<W>(f, place_of(f, row), c, known);
-  }
+  read_ahead<2>(
+      row_of_first, rows, rows_at_once,
+      [&](int64_t row, bool exists) { return f.template operands<W>(row, c, exists); },
+      [&](int64_t row, const auto& operands) { f.template put<W>(row, c, operands, known); });
 }
 
 template <int W, class F>
@@ -222,10 +206,9 @@ void channel_packets_on_cpu(int64_t rows, int channels, F f) {
       std::vector<decltype(f.template of_channels<W>(0))> known;
       for (int c = 0; c < channels; c += W) known.push_back(f.template of_channels<W>(c));
 #pragma omp for schedule(static) nowait
-      for (int64_t row = 0; row < rows; ++row) {
-        const auto place = place_of(f, row);
-        for (int c = 0; c < channels; c += W) run_known<W>(f, place, c, known[static_cast<size_t>(c / W)]);
-      }
+      for (int64_t row = 0; row < rows; ++row)
+        for (int c = 0; c < channels; c += W)
+          f.template put<W>(row, c, f.template operands<W>(row, c, true), known[static_cast<size_t>(c / W)]);
     } else {
 #pragma omp for schedule(static) nowait
       for (int64_t row = 0; row < rows; ++row) {
@@ -246,10 +229,10 @@ void for_each_channel_packet_of([[maybe_unused]] Stream s, int64_t rows, int cha
   channel_packets_on_cpu<W>(rows, channels, f);
 }
 
-// For [rows, channels] tensors with per-channel operands: f.run<W>(row, c), or f.run<W>(f.at(row), c), or either with
-// f.of_channels<W>(c), for each packet of W channels from c. W is as for packets of elements where the channels divide
-// into packets (then row * channels + c is a multiple of W too), else 1. `steps`: other extents and offsets that must
-// divide so too, all joined by |.
+// For [rows, channels] tensors with per-channel operands: f.run<W>(row, c), or f.run<W>(f.at(row), c), or what a
+// functor that knows channels has in their place, for each packet of W channels from c. W is as for packets of elements
+// where the channels divide into packets (then row * channels + c is a multiple of W too), else 1. `steps`: other
+// extents and offsets that must divide so too, all joined by |.
 template <class T, class F>
 void for_each_channel_packet([[maybe_unused]] Stream s, int64_t rows, int channels, F f, int64_t steps = 0) {
 #if defined(__CUDACC__)

@@ -2,6 +2,7 @@
 // channel and never to memory as they are.
 #pragma once
 
+#include "exec/copies.h"
 #include "exec/lanes.h"
 #include "exec/product_tiles.h"
 #include "exec/reduce.h"

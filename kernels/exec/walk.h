@@ -63,6 +63,7 @@ template <class T, int W, int kRows, int kColumns>
 class InPlace {
 public:
   static constexpr bool kPadded = false;
+  static constexpr int kMemory = 0;
   HD InPlace(const Pictures<const T>& x, int64_t n, int c, int top, int left, const Spot&)
       : next_(x.at(n, top, left, c)),
         line_(x.line()),
@@ -143,6 +144,7 @@ __global__ void __launch_bounds__(kWalkers) walk_kernel(int64_t n, F f) {
 template <class F>
 void walk_on_cuda([[maybe_unused]] Stream s, [[maybe_unused]] int64_t n, [[maybe_unused]] const F& f) {
 #if defined(__CUDACC__)
+  if (n <= 0) return;
   walk_kernel<<<static_cast<unsigned>((n + kWalkers - 1) / kWalkers), kWalkers, 0,
                 static_cast<cudaStream_t>(s.handle)>>>(n, f);
   check_launch("walk kernel launch");

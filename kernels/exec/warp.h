@@ -4,7 +4,6 @@
 #pragma once
 
 #include "exec/block.h"
-#include "exec/copies.h"
 
 namespace convolt {
 

@@ -8,10 +8,9 @@ namespace {
 template <int K, int S, class T>
 void sum_rows_of(Stream s, const Tensor& x, const Tensor& dy, const Chunks& chunks, float* partials,
                  const ConvWindow& k) {
-  constexpr int kDeviceLanes = 16 / sizeof(T);
   const int64_t channels = x.shape[3];
-  if (s.cuda && channels % kDeviceLanes == 0)
-    return sum_rows_on_cuda(s, chunks, partials, RowSums<T, K, S, kDeviceLanes, 1>(x, dy, k));
+  if (s.cuda && channels % kPacket<T> == 0)
+    return sum_rows_on_cuda(s, chunks, partials, RowSums<T, K, S, kPacket<T>, 1>(x, dy, k));
   if (!s.cuda && channels % 8 == 0) return sum_rows_on_cpu(chunks, partials, RowSums<T, K, S, 8, 1>(x, dy, k));
   sum_rows(s, chunks, partials, RowSums<T, K, S, 1, 1>(x, dy, k));
 }

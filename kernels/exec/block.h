@@ -130,7 +130,7 @@ void for_each_block_on_cpu(int64_t blocks, K k) {
   }
 }
 
-// What runs only there is not compiled for the CPU.
+// The same blocks on a CUDA stream: what runs on GPUs alone is not compiled for the CPU.
 template <int B, class K>
 void for_each_block_on_cuda([[maybe_unused]] Stream s, [[maybe_unused]] int64_t blocks, [[maybe_unused]] const K& k) {
 #if defined(__CUDACC__)

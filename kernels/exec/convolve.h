@@ -13,7 +13,7 @@ namespace convolt {
 // which need registers too.
 template <class T>
 constexpr int depthwise_lanes(int kernel) {
-  return kernel == 3 ? 16 / sizeof(T) : 2;
+  return kernel == 3 ? kPacket<T> : 2;
 }
 template <class T, int D>
 constexpr int kGroupedLanes = sizeof(T) * D > 16 ? 1 : 16 / D;

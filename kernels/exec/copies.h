@@ -6,8 +6,8 @@
 namespace convolt {
 
 // A thread's copies from device memory to shared memory that it does not wait for (PTX: cp.async), at most kCopies of
-// them in each group and kGroups groups at once. On the CPU they are made where they are waited for, or at
-// once where `early`: tests that do both see a wait that is missing, and a place that is written too soon.
+// them in each group and kGroups groups at once. On the CPU they are made where they are waited for, or at once where
+// `early`: tests that do both see a wait that is missing, and a place that is written too soon.
 template <int kGroups, int kCopies>
 class Copies {
 public:

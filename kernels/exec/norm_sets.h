@@ -146,20 +146,17 @@ private:
   }
 };
 
-template <int W, int L, int R, class F>
-SumSets<W, L, R, F> sums_of(const NormLayout& l, int64_t sets, const F& f) {
-  const int packets = l.width / W;
-  return {f, l, sets, Divisor(l.groups), Divisor(packets), packets};
-}
-template <int W, int L, int R, class F>
-void sum_sets_on_cuda(Stream s, const NormLayout& l, int64_t sets, const F& f) {
-  constexpr int kSets = SumSets<W, L, R, F>::kSets;
-  for_each_block_on_cuda<256>(s, (sets + kSets - 1) / kSets, sums_of<W, L, R>(l, sets, f));
-}
-template <int W, int L, int R, class F>
+// kOnCuda: there alone.
+template <int W, int L, int R, bool kOnCuda = false, class F>
 void sum_sets_of(Stream s, const NormLayout& l, int64_t sets, const F& f) {
-  constexpr int kSets = SumSets<W, L, R, F>::kSets;
-  for_each_block<256>(s, (sets + kSets - 1) / kSets, sums_of<W, L, R>(l, sets, f));
+  using Sums = SumSets<W, L, R, F>;
+  const int packets = l.width / W;
+  const int64_t blocks = (sets + Sums::kSets - 1) / Sums::kSets;
+  const Sums sums{f, l, sets, Divisor(l.groups), Divisor(packets), packets};
+  if constexpr (kOnCuda)
+    for_each_block_on_cuda<256>(s, blocks, sums);
+  else
+    for_each_block<256>(s, blocks, sums);
 }
 
 // On a GPU, the sums of large sets whose channels are few: a block reads whole lines of some groups of one picture,
@@ -253,9 +250,9 @@ void sum_sets(Stream s, const NormLayout& l, int64_t sets, F f) {
   if (s.cuda && large && sets > 0 && sum_pictures(s, l, sets, f)) return;
   if (s.cuda && !large && l.width % 8 == 0) {
     const int64_t packets = l.pixels * l.width / 8;
-    if (packets <= 16) return sum_sets_on_cuda<8, 4, 4>(s, l, sets, f);
-    if (packets <= 48) return sum_sets_on_cuda<8, 8, 8>(s, l, sets, f);
-    return sum_sets_on_cuda<8, 32, 8>(s, l, sets, f);
+    if (packets <= 16) return sum_sets_of<8, 4, 4, true>(s, l, sets, f);
+    if (packets <= 48) return sum_sets_of<8, 8, 8, true>(s, l, sets, f);
+    return sum_sets_of<8, 32, 8, true>(s, l, sets, f);
   }
 #endif
   if (l.width % 8 == 0)

@@ -19,8 +19,8 @@ struct Spot {
 // Nobody else reads them, so that there is no barrier; the kThreads threads lie side by side, so that no two want the
 // same bank at once.
 //
-// A thread that reads ahead in registers has as much on its way as its registers hold beside all else: for a
-// convolution, whose taps and sums fill them, a third of what the memory of an H200 needs.
+// A thread that reads ahead in registers has no more on its way than its registers hold beside all else: of a
+// convolution, whose taps and sums fill them, little.
 template <int kThreads, int kSteps, int kParts, int kBytes>
 class Ring {
   static constexpr int kPiece = kBytes < 16 ? kBytes : 16, kPieces = kBytes / kPiece, kLine = kThreads * kPiece;

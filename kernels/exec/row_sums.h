@@ -43,7 +43,8 @@ struct RowSums {
 
   // The same of rows begin, begin + step, ... of the `count` from `first` on, read ahead of their use as if they were
   // one: for a GPU, whose memory is far when rows are short. A row begins with kWarm steps that only fill the window.
-  static constexpr int kThreads = 256, kWarm = (K - 1) / S;  // threads of a block
+  static constexpr int kWarm = (K - 1) / S;
+  static constexpr int kThreads = 256;  // of a block
   static constexpr int kBytes = (kRead > W ? kRead : W) * sizeof(T);
   using Steps = Ring<kThreads, ring_steps(kThreads, (S + 1) * kBytes, 8), S + 1, kBytes>;
 

@@ -6,10 +6,13 @@ or `skipped`. Prints "N passed, N failed, N skipped"; exit code 1 when any faile
 """
 import json
 import pathlib
+import re
 import sys
 import xml.etree.ElementTree
 
 OUTPUT_LINES = 80  # of a program that failed without a report
+REPORT_LINES = 120  # of a sanitizer
+REPORTS = 3
 
 
 def google_tests(report):
@@ -19,6 +22,23 @@ def google_tests(report):
             messages = [failure["failure"] for failure in case.get("failures", [])]
             ran = case["result"] == "COMPLETED"
             yield f"{suite['name']}.{case['name']}", "failed" if messages else "passed" if ran else "skipped", messages
+
+
+def sanitizer_reports(lines):
+    """The first reports among those lines; a program goes on after some, so that they lie far from its end."""
+    reports = []
+    inside = False
+    for line in lines:
+        if not inside and re.search(r"(ERROR|WARNING): \w+Sanitizer|: runtime error: ", line):
+            if len(reports) == REPORTS:
+                break
+            reports.append([])
+            inside = True
+        if inside and len(reports[-1]) < REPORT_LINES:
+            reports[-1].append(line)
+        if line.startswith("SUMMARY: "):
+            inside = False
+    return [line for report in reports for line in report]
 
 
 def program(folder, test):
@@ -32,7 +52,9 @@ def program(folder, test):
         yield name, "skipped", []
     elif status != "run" and not any(outcome == "failed" for _, outcome, _ in cases):
         lines = (test.findtext("system-out") or "").splitlines()
-        yield name, "failed", ["The program failed without a failed test; the end of its output:", *lines[-OUTPUT_LINES:]]
+        told = [line for line in lines if not line.startswith(("[       OK ]", "[  SKIPPED ]"))]
+        yield name, "failed", [*sanitizer_reports(lines), "The program failed without a failed test; the end of its output:",
+                               *told[-OUTPUT_LINES:]]
     elif not report.exists():  # no GoogleTest program
         yield name, "passed", []
 

@@ -23,7 +23,10 @@ struct CloseFile {
 };
 using Handle = std::unique_ptr<zip_t, Discard>;
 
+// One at a time: libzip asks for the time zone, which ThreadSanitizer cannot see to be safe.
 Handle open_handle(const fs::path& path) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
   int code = 0;
   Handle zip(zip_open(path.c_str(), ZIP_RDONLY, &code));
   if (zip) return zip;
@@ -39,8 +42,7 @@ class Handles {
 public:
   explicit Handles(const fs::path& path) : path_(path), bytes_(InputFile(path).bytes()) {}
 
-  // Waits for an idle one. They are opened one at a time: libzip asks for the time zone, which ThreadSanitizer cannot
-  // see to be safe.
+  // Waits for an idle one.
   Handle take() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return !idle_.empty() || count_ < kMost; });

@@ -25,7 +25,10 @@ public:
     changed_.notify_all();
   }
   // Nobody opened it.
-  bool timed_out() const { return timed_out_; }
+  bool timed_out() {
+    const std::lock_guard lock(mutex_);
+    return timed_out_;
+  }
 
 private:
   std::mutex mutex_;

@@ -67,7 +67,6 @@ if(CONVOLT_WITH_CUDA)
   endif()
   set(CMAKE_CUDA_STANDARD 20)
   set(CMAKE_CUDA_EXTENSIONS OFF)
-  set(CMAKE_CUDA_FLAGS_RELEASE "-O3")
   # By hand: FindCUDAToolkit of CMake 3.25.1 stops at a toolkit without nvToolsExt, which CUDA 13 no longer has.
   add_library(CUDA::cudart_static STATIC IMPORTED)
   set_target_properties(CUDA::cudart_static PROPERTIES IMPORTED_LOCATION ${CONVOLT_CUDART}
@@ -82,8 +81,9 @@ endif()
 function(convolt_configure_cuda)
   # The host half of a .cu is the CPU's kernel, so it gets the same code quality as under g++. Device code is packed as
   # small as can be: an eighth of what nvcc makes of it by default.
+  list(JOIN CONVOLT_CPU "," cpu)
   target_compile_options(convolt_flags INTERFACE
-    "$<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size;--expt-relaxed-constexpr;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers,-Werror,-march=x86-64-v3,-ffp-contract=off>")
+    "$<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size;--expt-relaxed-constexpr;-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers,-Werror,${cpu},-ffp-contract=off>")
   if(CONVOLT_OPENMP)
     target_compile_options(convolt_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-fopenmp>)
   else()

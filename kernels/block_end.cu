@@ -10,7 +10,7 @@ template <class T, class A, bool kScaled, bool kMask>
 struct End {
   const T *x, *residual;
   const float *coef, *residual_coef;
-  T* y;
+  Result<T> y;
   uint8_t* mask;
   int channels;
   template <int W>
@@ -57,8 +57,13 @@ struct EndMean {
 template <class T, class A, bool kScaled, bool kMask>
 void run_end(Stream s, const BlockEndArgs& a) {
   const int channels = channels_of(a.x);
-  const End<T, A, kScaled, kMask> end{
-      a.x.as<const T>(), a.residual.as<const T>(), a.coef, a.residual_coef, a.y.as<T>(), a.mask, channels};
+  const End<T, A, kScaled, kMask> end{a.x.as<const T>(),
+                                      a.residual.as<const T>(),
+                                      a.coef,
+                                      a.residual_coef,
+                                      result_of<T>(s, a.y, {a.x.data, a.residual.data}),
+                                      a.mask,
+                                      channels};
   if (a.mean_over > 0) {
     const EndMean<T, End<T, A, kScaled, kMask>> mean{end, 1.F / static_cast<float>(a.mean_over)};
     if constexpr (kMask)
@@ -129,9 +134,9 @@ void run_join(Stream s, const GradientJoinArgs& a) {
   const int channels = channels_of(a.x);
   if constexpr (kGate != Gate::recomputed)
     if (a.x2.data != nullptr)
-      return reduce_channels_then<3>(s, rows_of(a.x), channels, a.scratch, arriving<T>(a, Join<T, kGate, true>(a)),
+      return reduce_channels_then<3>(s, rows_of(a.x), channels, a.scratch, arriving<T>(a, Join<T, kGate, true>(s, a)),
                                      StorePair(a));
-  reduce_channels_then<2>(s, rows_of(a.x), channels, a.scratch, arriving<T>(a, Join<T, kGate, false>(a)),
+  reduce_channels_then<2>(s, rows_of(a.x), channels, a.scratch, arriving<T>(a, Join<T, kGate, false>(s, a)),
                           StoreSums<2>{{a.dgamma, a.dbeta}});
 }
 

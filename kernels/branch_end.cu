@@ -27,7 +27,7 @@ struct Factors {
 template <class T>
 struct End {
   const T *x, *residual;
-  T* y;
+  Result<T> y;
   Factors factors;
   int channels;
   template <int W>
@@ -46,7 +46,7 @@ template <class T, bool kScaled>
 struct Backward {
   static constexpr int kBytes = (kScaled ? 2 : 1) * sizeof(T);
   const T *dy, *x;
-  T* dx;
+  Result<T> dx;
   Factors factors;
   int channels;
   template <int W>
@@ -80,7 +80,7 @@ struct Backward {
         g[j] *= scale[j];
       });
     }
-    store(dx + row * channels + c, g);
+    store(dx + (row * channels + c), g);
     g = rounded<T>(g);
     for_lanes<W>([&](int j) { sums[1][j] += g[j]; });
   }
@@ -100,9 +100,9 @@ struct StoreWanted {
 void branch_end(Stream s, const Tensor& x, const Tensor& residual, const BranchScale& scale, const Tensor& y) {
   dispatch_float(x.dtype, "branch_end", [&](auto t) {
     using T = decltype(t);
-    for_each_channel_packet<T>(
-        s, rows_of(x), channels_of(x),
-        End<T>{x.as<const T>(), residual.as<const T>(), y.as<T>(), Factors(scale, x), channels_of(x)});
+    for_each_channel_packet<T>(s, rows_of(x), channels_of(x),
+                               End<T>{x.as<const T>(), residual.as<const T>(),
+                                      result_of<T>(s, y, {x.data, residual.data}), Factors(scale, x), channels_of(x)});
   });
 }
 
@@ -118,7 +118,8 @@ void branch_end_backward(Stream s, const BranchEndBackwardArgs& a) {
     const auto reduce = [&]<bool kScaled>() {
       reduce_channels_then<2>(
           s, rows, channels, a.scratch,
-          Backward<T, kScaled>{a.dy.as<const T>(), a.x.as<const T>(), a.dx.as<T>(), Factors(a.scale, a.dy), channels},
+          Backward<T, kScaled>{a.dy.as<const T>(), a.x.as<const T>(), result_of<T>(s, a.dx, {a.dy.data, a.x.data}),
+                               Factors(a.scale, a.dy), channels},
           StoreWanted{a.dgamma, a.dbias});
     };
     a.scale.gamma != nullptr ? reduce.template operator()<true>() : reduce.template operator()<false>();

@@ -108,7 +108,7 @@ void run_stats(Stream s, const Tensor& x, const L& rows_of_x, const Tensor& w, c
 
 template <class T, Gate kGate, bool kSecond, class G>
 void run_dgrad(Stream s, const Tensor& dy, const Tensor& w, const GradientJoinArgs& end, const G& finish) {
-  const ProductJoin<T, kGate, kSecond> join{Join<T, kGate, kSecond>(end)};
+  const ProductJoin<T, kGate, kSecond> join{Join<T, kGate, kSecond>(s, end)};
   const int channels = join.join.channels;
   dispatch_width(dy.shape[-1], channels, [&](auto width) {
     const int64_t depth = dy.shape[-1];

@@ -35,19 +35,19 @@ struct Join {
   const T *dy2, *x, *x2;
   const float *coef, *coef2;
   const void* gate;
-  T* dz;
+  Result<T> dz;
   int channels;
   bool thin;  // dy2 has every second pixel of every second line
   Grid grid;  // then of x
 
-  explicit Join(const GradientJoinArgs& a)
+  Join(Stream s, const GradientJoinArgs& a)
       : dy2(a.dy2.as<const T>()),
         x(a.x.as<const T>()),
         x2(a.x2.as<const T>()),
         coef(a.coef),
         coef2(a.coef2),
         gate(a.gate_data),
-        dz(a.dz.as<T>()),
+        dz(result_of<T>(s, a.dz, {a.dy.data, a.dy2.data, a.x.data, a.x2.data, a.gate_data})),
         channels(channels_of(a.x)),
         thin(is_thin(a)),
         grid(thin ? Grid(a.x) : Grid(1, 1)) {}
@@ -149,7 +149,7 @@ struct Join {
         for_lanes<W>([&](int j) { g[j] += other[j]; });
       }
     g = gated<W>(of_gate, affine, rounded<T>(g), v);
-    store(dz + row * channels + c, g);
+    store(dz + (row * channels + c), g);
     return g;
   }
   template <int W>

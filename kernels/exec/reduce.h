@@ -284,26 +284,30 @@ void reduce_tile(const F& f, int64_t first, int64_t last, int c, int packets, in
 template <int K, int W, class P, class F>
 void reduce_chunks_here(int64_t rows, int channels, int64_t per_chunk, P* partials, F f) {
   const int64_t chunks = (rows + per_chunk - 1) / per_chunk;
-#pragma omp parallel for schedule(static) if (rows * channels > kParallelElements)
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const int64_t first = chunk * per_chunk, last = std::min(rows, first + per_chunk);
-    P* out = partials + chunk * K * channels;
-    for (int c = 0, packets = 0; c < channels; c += packets * W) {
-      packets = std::min((channels - c) / W, 256);
-      if constexpr (W == 1) {  // few networks have such channels: one loop for them
-        reduce_tile<K, W, 32>(f, first, last, c, packets = std::min(packets, 32), channels, out);
-      } else if (packets >= 64) {
-        reduce_tile<K, W, 256>(f, first, last, c, packets, channels, out);
-      } else if (packets >= 8) {
-        reduce_tile<K, W, 32>(f, first, last, c, packets = std::min(packets, 32), channels, out);
-      } else if (packets >= 4) {
-        reduce_tile<K, W, 4>(f, first, last, c, packets = 4, channels, out);
-      } else if (packets >= 2) {
-        reduce_tile<K, W, 2>(f, first, last, c, packets = 2, channels, out);
-      } else {
-        reduce_tile<K, W, 1>(f, first, last, c, packets, channels, out);
+#pragma omp parallel firstprivate(f) if (rows * channels > kParallelElements)
+  {
+#pragma omp for schedule(static) nowait
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const int64_t first = chunk * per_chunk, last = std::min(rows, first + per_chunk);
+      P* out = partials + chunk * K * channels;
+      for (int c = 0, packets = 0; c < channels; c += packets * W) {
+        packets = std::min((channels - c) / W, 256);
+        if constexpr (W == 1) {  // few networks have such channels: one loop for them
+          reduce_tile<K, W, 32>(f, first, last, c, packets = std::min(packets, 32), channels, out);
+        } else if (packets >= 64) {
+          reduce_tile<K, W, 256>(f, first, last, c, packets, channels, out);
+        } else if (packets >= 8) {
+          reduce_tile<K, W, 32>(f, first, last, c, packets = std::min(packets, 32), channels, out);
+        } else if (packets >= 4) {
+          reduce_tile<K, W, 4>(f, first, last, c, packets = 4, channels, out);
+        } else if (packets >= 2) {
+          reduce_tile<K, W, 2>(f, first, last, c, packets = 2, channels, out);
+        } else {
+          reduce_tile<K, W, 1>(f, first, last, c, packets, channels, out);
+        }
       }
     }
+    wait_for_stores();
   }
 }
 

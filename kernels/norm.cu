@@ -24,9 +24,10 @@ struct Stats {
       sums[1][j] += d * d;
     });
   }
-  HD Floats<8> centres(const NormLayout& l, int64_t picture, int c) const {
-    Floats<8> r;
-    for (int j = 0; j < 8; ++j) r[j] = kept(0, picture * l.pixels * l.channels + l.by_width.quotient(c + j) * l.width);
+  template <int W>
+  HD Floats<W> centres(const NormLayout& l, int64_t picture, int c) const {
+    Floats<W> r;
+    for (int j = 0; j < W; ++j) r[j] = kept(0, picture * l.pixels * l.channels + l.by_width.quotient(c + j) * l.width);
     return r;
   }
   template <int W>
@@ -160,8 +161,9 @@ struct BackwardMeans {
     });
   }
   // By channels gamma and invstd are common factors.
-  HD Floats<8> centres(const NormLayout& l, int64_t picture, int c) const {
-    return OfSets<8>(l, stats, 2 * picture * l.groups, c).first;
+  template <int W>
+  HD Floats<W> centres(const NormLayout& l, int64_t picture, int c) const {
+    return OfSets<W>(l, stats, 2 * picture * l.groups, c).first;
   }
   template <int W>
   HD void add_centred(const Operands<W>& o, const Floats<W>& mean, Floats<W> (&sums)[2]) const {
@@ -223,11 +225,16 @@ struct Backward {
 };
 
 // The whole gradient of a layer norm: a block goes through the rows of a chunk a tile at a time. Eight threads for each
-// row find its two means, as SumSets does; then each thread has one packet of channels, of every slices-th row, whose
-// dy and x the first cache still holds.
+// row find its two means, on the CPU one, as SumSets does; then each thread has one packet of channels, of every
+// slices-th row, whose dy and x the first cache still holds.
 template <class T>
 struct BackwardRows {
-  static constexpr int kThreads = 256, kLanes = 8, kMostRows = 64;
+#if defined(__CUDA_ARCH__)
+  static constexpr int kLanes = 8;
+#else
+  static constexpr int kLanes = 1;
+#endif
+  static constexpr int kThreads = 256, kMostRows = 64;
   struct Shared {
     float sums[2][kMostRows * kLanes];
     float means[2][kMostRows];

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <numeric>
+#include <vector>
 
 #include "exec/reduce.h"
 #include "norm.h"
@@ -160,8 +161,9 @@ void sum_sets_of(Stream s, const NormLayout& l, int64_t sets, const F& f) {
 }
 
 // On a GPU, the sums of large sets whose channels are few: a block reads whole lines of some groups of one picture,
-// each thread one packet of channels, of every slices-th pixel. F: centres(picture, c) is read once, add_centred(
-// operands, centres, sums) adds what a packet has, and weigh(set, c, sums) makes what a channel adds to its set.
+// each thread one packet of channels, of every slices-th pixel. F: centres<W>(layout, picture, c) is read once,
+// add_centred(operands, centres, sums) adds what a packet has, and weigh(set, c, sums) makes what a channel adds to its
+// set.
 template <class F>
 struct SumPictures {
   static constexpr int kThreads = 256;
@@ -209,7 +211,7 @@ struct SumPictures {
 private:
   HD void sum_slice(int picture, int c, int slice, int step, Floats<8> (&sums)[2]) const {
     const int64_t begin = picture * l.pixels * l.channels + c;
-    const Floats<8> centres = f.centres(l, picture, c);
+    const Floats<8> centres = f.template centres<8>(l, picture, c);
     read_ahead<packets_ahead<F, 8>()>(
         slice, l.pixels, step,
         [&](int64_t pixel, bool exists) { return f.template operands<8>(begin + pixel * l.channels, exists); },
@@ -241,26 +243,114 @@ bool sum_pictures(Stream s, const NormLayout& l, int64_t sets, F f) {
 }
 #endif
 
-// Few threads for each small set, so that few of them idle (a row of 96 channels is 12 packets); a block for each large
-// one.
+// On the CPU, the sums of sets that lie in several pixels: pixel after pixel of a picture, by channels, so that memory
+// is read in long runs; then the channels of a set are joined, in order and in double. F as for SumPictures.
 template <class F>
-void sum_sets(Stream s, const NormLayout& l, int64_t sets, F f) {
-  const bool large = l.pixels * l.width > 4096;
+struct PictureRows {
+  F f;
+  NormLayout l;
+  const float* centres;  // [pictures, channels]
+  template <int W>
+  HD void run(int64_t row, int c, Floats<W> (&sums)[2]) const {
+    const Floats<W> centre = load<W>(centres + l.by_pixels.quotient(row) * l.channels + c);
+    f.template add_centred<W>(f.template operands<W>(row * l.channels + c, true), centre, sums);
+  }
+};
+
+template <class F>
+void sum_pictures_here(const NormLayout& l, int64_t sets, const F& f) {
+  const int64_t pictures = sets / l.groups, numbers = pictures * l.channels;
+  int parts = 8;  // of a picture, whatever the number of threads
+  while (parts > 1 && (l.pixels % parts != 0 || l.pixels / parts < 64)) --parts;
+  const int64_t rows_of_part = l.pixels / parts;
+  std::vector<float> centres(static_cast<size_t>(numbers)), sums(static_cast<size_t>(2 * parts * numbers));
+  for_each_on_cpu(
+      pictures,
+      [f, l, out = centres.data()](int64_t picture) {
+        for (int c = 0; c < l.channels; ++c) out[picture * l.channels + c] = f.template centres<1>(l, picture, c)[0];
+      },
+      l.channels);
+  const PictureRows<F> rows{f, l, centres.data()};
+  if (l.channels % 8 == 0)
+    reduce_chunks_here<2, 8>(pictures * l.pixels, l.channels, rows_of_part, sums.data(), rows);
+  else
+    reduce_chunks_here<2, 1>(pictures * l.pixels, l.channels, rows_of_part, sums.data(), rows);
+  for_each_on_cpu(
+      sets,
+      [f, l, parts, sums = sums.data()](int64_t set) {
+        const int64_t picture = set / l.groups, first = (set - picture * l.groups) * l.width;
+        double total[2] = {};
+        for (int64_t c = first; c < first + l.width; ++c) {
+          double of_channel[2] = {};
+          for (int64_t part = picture * parts; part < (picture + 1) * parts; ++part)
+            for (int k = 0; k < 2; ++k) of_channel[k] += static_cast<double>(sums[(2 * part + k) * l.channels + c]);
+          f.weigh(set, static_cast<int>(c), of_channel);
+          for (int k = 0; k < 2; ++k) total[k] += of_channel[k];
+        }
+        f.finish(set, picture * l.pixels * l.channels + first, total);
+      },
+      l.width);
+}
+
+// The same of sets that lie in one pixel each: a thread has whole ones, since to join lanes takes longer than to sum.
+template <int W, class F>
+void sum_rows_here(const NormLayout& l, int64_t sets, const F& f) {
+  for_each_on_cpu(
+      sets,
+      [f, l](int64_t set) {
+        const int64_t picture = set / l.groups;
+        const int first = static_cast<int>(set - picture * l.groups) * l.width;
+        const int64_t begin = picture * l.channels + first;
+        const auto kept = f.kept(set, begin);
+        Floats<W> sums[2] = {zeros<W>(), zeros<W>()};
+        for (int c = 0; c < l.width; c += W)
+          f.template add<W>(f.template operands<W>(begin + c, true), kept, first + c, sums);
+        double total[2];
+        for (int k = 0; k < 2; ++k) {
+          float sum = 0;
+          for (int j = 0; j < W; ++j) sum += sums[k][j];
+          total[k] = static_cast<double>(sum);
+        }
+        f.finish(set, begin, total);
+      },
+      l.width);
+}
+
+template <class F>
+void sum_sets_here(const NormLayout& l, int64_t sets, const F& f) {
+  if (l.pixels > 1) return sum_pictures_here(l, sets, f);
+  if (l.width % 8 == 0) return sum_rows_here<8>(l, sets, f);
+  if (l.width % 2 == 0) return sum_rows_here<2>(l, sets, f);
+  sum_rows_here<1>(l, sets, f);
+}
+
 #if defined(__CUDACC__)
-  if (s.cuda && large && sets > 0 && sum_pictures(s, l, sets, f)) return;
-  if (s.cuda && !large && l.width % 8 == 0) {
-    const int64_t packets = l.pixels * l.width / 8;
-    if (packets <= 16) return sum_sets_of<8, 4, 4, true>(s, l, sets, f);
-    if (packets <= 48) return sum_sets_of<8, 8, 8, true>(s, l, sets, f);
-    return sum_sets_of<8, 32, 8, true>(s, l, sets, f);
+template <int W, class F>
+void sum_sets_on_cuda(Stream s, const NormLayout& l, int64_t sets, bool large, const F& f) {
+  large ? sum_sets_of<W, 256, 1, true>(s, l, sets, f) : sum_sets_of<W, 8, 1, true>(s, l, sets, f);
+}
+#endif
+
+// On a GPU few threads for each small set, so that few of them idle (a row of 96 channels is 12 packets); a block for
+// each large one.
+template <class F>
+void sum_sets([[maybe_unused]] Stream s, const NormLayout& l, int64_t sets, F f) {
+#if defined(__CUDACC__)
+  if (s.cuda) {
+    const bool large = l.pixels * l.width > 4096;
+    if (large && sets > 0 && sum_pictures(s, l, sets, f)) return;
+    if (!large && l.width % 8 == 0) {
+      const int64_t packets = l.pixels * l.width / 8;
+      if (packets <= 16) return sum_sets_of<8, 4, 4, true>(s, l, sets, f);
+      if (packets <= 48) return sum_sets_of<8, 8, 8, true>(s, l, sets, f);
+      return sum_sets_of<8, 32, 8, true>(s, l, sets, f);
+    }
+    if (l.width % 8 == 0) return sum_sets_of<8, 256, 1, true>(s, l, sets, f);
+    if (l.width % 2 == 0) return sum_sets_on_cuda<2>(s, l, sets, large, f);  // 64 channels in the usual 32 groups
+    return sum_sets_on_cuda<1>(s, l, sets, large, f);
   }
 #endif
-  if (l.width % 8 == 0)
-    large ? sum_sets_of<8, 256, 1>(s, l, sets, f) : sum_sets_of<8, 8, 1>(s, l, sets, f);
-  else if (l.width % 2 == 0)  // 64 channels in the usual 32 groups
-    large ? sum_sets_of<2, 256, 1>(s, l, sets, f) : sum_sets_of<2, 8, 1>(s, l, sets, f);
-  else
-    large ? sum_sets_of<1, 256, 1>(s, l, sets, f) : sum_sets_of<1, 8, 1>(s, l, sets, f);
+  sum_sets_here(l, sets, f);
 }
 
 // On a GPU, what is found element by element: a thread has one packet of channels of one picture, whose numbers it

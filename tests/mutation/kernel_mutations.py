@@ -20,7 +20,7 @@ LOSS = of("LossTest", "AnyLossTest")
 OPTIMIZER = of("OptimizerTest", "LossScaleTest")
 MUON = of("MuonTest")
 POOL = of("PoolTest")
-NORM = of("NormTest")
+NORM = of("NormTest") + ":NormSets.*"
 RESAMPLE = of("ResampleTest")
 
 # file: (filter of the tests; mutations)
@@ -208,6 +208,12 @@ KERNELS = {
         ("index", "first[j] = four[j / 2 * 2];", "first[j] = four[0];"),
         ("index", "next < count; next += kAtOnce * L)", "next < count; next += kAtOnce * L + 1)"),
         ("constant", "lane < L; ++lane", "lane < L - 1; ++lane"),
+        ("index", "const int of_block = t / L * R + i;", "const int of_block = t / L + i;"),
+        ("index", "centres + l.by_pixels.quotient(row) * l.channels + c", "centres + c"),
+        ("index", "for (int64_t c = first; c < first + l.width; ++c)", "for (int64_t c = first; c < first + 1; ++c)"),
+        ("index", "rows_of_part = l.pixels / parts;", "rows_of_part = l.pixels;"),
+        ("index", "const int64_t begin = picture * l.channels + first;", "const int64_t begin = picture * l.channels;"),
+        ("index", "f.finish(set, picture * l.pixels * l.channels + first, total);", "f.finish(set, picture * l.pixels * l.channels, total);"),
     ]),
     "kernels/norm.cu": (NORM, [
         ("sign", "const float d = v[j] - shift;", "const float d = v[j] + shift;"),

@@ -29,7 +29,7 @@ def sanitizer_reports(lines):
     reports = []
     inside = False
     for line in lines:
-        if not inside and re.search(r"(ERROR|WARNING): \w+Sanitizer|: runtime error: ", line):
+        if re.search(r"(ERROR|WARNING): \w+Sanitizer|: runtime error: ", line):
             if len(reports) == REPORTS:
                 break
             reports.append([])

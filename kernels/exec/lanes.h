@@ -91,9 +91,9 @@ HD void add_product(Lanes<W>& sum, const Lanes<W>& a, const Lanes<W>& b) {
 #endif
 
 // W channels of a pixel that are used later, zeros where the pixel does not exist. A GPU reads them at once, as stored,
-// so that many reads are under way while sums are made; the CPU, which has few registers, then.
-// Its caches look ahead, but not across pages of 4 KB, and too little for all of the memory's speed: what lies a page
-// on is asked for.
+// so that many reads are under way while sums are made; the CPU, which has few registers, where
+// they are used. It asks its caches for what lies 4 KB on, if anything does: left to themselves they look ahead too
+// little for all of the memory's speed.
 #if defined(__CUDA_ARCH__)
 template <int kBytes>
 struct Words {
@@ -136,7 +136,7 @@ struct Ahead {
   const T* p;
   HD static Ahead of(const T* p, bool exists) {
     if constexpr (W == 8)
-      _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(p) + 4096), _MM_HINT_T0);
+      if (exists) _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(p) + 4096), _MM_HINT_T0);
     return {exists ? p : nullptr};
   }
   HD Lanes<W> lanes() const { return p ? load_lanes<W>(p) : Lanes<W>{}; }

@@ -294,14 +294,14 @@ void reduce_chunks_here(int64_t rows, int channels, int64_t per_chunk, P* partia
         packets = std::min((channels - c) / W, 256);
         if constexpr (W == 1) {  // few networks have such channels: one loop for them
           reduce_tile<K, W, 32>(f, first, last, c, packets = std::min(packets, 32), channels, out);
-        } else if (packets >= 64) {
+        } else if (packets > 32) {
           reduce_tile<K, W, 256>(f, first, last, c, packets, channels, out);
-        } else if (packets >= 8) {
-          reduce_tile<K, W, 32>(f, first, last, c, packets = std::min(packets, 32), channels, out);
-        } else if (packets >= 4) {
-          reduce_tile<K, W, 4>(f, first, last, c, packets = 4, channels, out);
-        } else if (packets >= 2) {
-          reduce_tile<K, W, 2>(f, first, last, c, packets = 2, channels, out);
+        } else if (packets > 4 || packets == 3) {
+          reduce_tile<K, W, 32>(f, first, last, c, packets, channels, out);
+        } else if (packets == 4) {
+          reduce_tile<K, W, 4>(f, first, last, c, packets, channels, out);
+        } else if (packets == 2) {
+          reduce_tile<K, W, 2>(f, first, last, c, packets, channels, out);
         } else {
           reduce_tile<K, W, 1>(f, first, last, c, packets, channels, out);
         }

@@ -78,6 +78,8 @@ constexpr int packets_ahead() {
 // after the other. The sums of the threads are joined in order and in double. F: kept(set, first) is read once,
 // operands<W>(element, exists) before its turn, and add<W>(operands, kept, channel, sums) adds what a packet has;
 // finish(set, first, sums) takes the result. first: the set's first element.
+//
+// The CPU has L = 1 and no blocks: to join lanes takes longer there than to sum.
 template <int W, int L, int R, class F>
 struct SumSets {
   static constexpr int kSets = 256 / L * R;
@@ -90,6 +92,24 @@ struct SumSets {
   Divisor by_groups, by_packets;
   int packets;  // of one pixel
 
+  SumSets(const NormLayout& layout, int64_t count, const F& functor)
+      : f(functor),
+        l(layout),
+        sets(count),
+        by_groups(layout.groups),
+        by_packets(layout.width / W),
+        packets(layout.width / W) {}
+  int64_t blocks() const { return (sets + kSets - 1) / kSets; }
+
+  // A set by one thread.
+  HD void sum_whole(int64_t set) const {
+    static_assert(L == 1);
+    Floats<W> sums[2] = {zeros<W>(), zeros<W>()};
+    sum_set(set, 0, sums);
+    const double of_set[2] = {static_cast<double>(joined(sums[0])), static_cast<double>(joined(sums[1]))};
+    f.finish(set, first_element(set), of_set);
+  }
+
   HD void operator()(Block<256> block, Shared& shared) const {
     block.phase([&](int t) {
 #if defined(__CUDA_ARCH__)
@@ -100,11 +120,7 @@ struct SumSets {
         const int64_t set = block.index * kSets + of_block;
         Floats<W> sums[2] = {zeros<W>(), zeros<W>()};
         if (set < sets) sum_set(set, t % L, sums);
-        unrolled<2>([&](int k) {
-          float sum = 0;
-          unrolled<W>([&](int j) { sum += sums[k][j]; });
-          shared.sums[k][of_block * (L + 1) + t % L] = sum;
-        });
+        unrolled<2>([&](int k) { shared.sums[k][of_block * (L + 1) + t % L] = joined(sums[k]); });
       }
     });
     block.phase([&](int t) {
@@ -118,6 +134,11 @@ struct SumSets {
   }
 
 private:
+  HD static float joined(const Floats<W>& sums) {
+    float sum = 0;
+    unrolled<W>([&](int j) { sum += sums[j]; });
+    return sum;
+  }
   HD int64_t picture_of(int64_t set) const { return l.groups == 1 ? set : by_groups.quotient(set); }
   HD int first_channel(int64_t set) const { return static_cast<int>(set - picture_of(set) * l.groups) * l.width; }
   HD int64_t first_element(int64_t set) const { return picture_of(set) * l.pixels * l.channels + first_channel(set); }
@@ -146,19 +167,6 @@ private:
     }
   }
 };
-
-// kOnCuda: there alone.
-template <int W, int L, int R, bool kOnCuda = false, class F>
-void sum_sets_of(Stream s, const NormLayout& l, int64_t sets, const F& f) {
-  using Sums = SumSets<W, L, R, F>;
-  const int packets = l.width / W;
-  const int64_t blocks = (sets + Sums::kSets - 1) / Sums::kSets;
-  const Sums sums{f, l, sets, Divisor(l.groups), Divisor(packets), packets};
-  if constexpr (kOnCuda)
-    for_each_block_on_cuda<256>(s, blocks, sums);
-  else
-    for_each_block<256>(s, blocks, sums);
-}
 
 // On a GPU, the sums of large sets whose channels are few: a block reads whole lines of some groups of one picture,
 // each thread one packet of channels, of every slices-th pixel. F: centres<W>(layout, picture, c) is read once,
@@ -292,28 +300,10 @@ void sum_pictures_here(const NormLayout& l, int64_t sets, const F& f) {
       l.width);
 }
 
-// The same of sets that lie in one pixel each: a thread has whole ones, since to join lanes takes longer than to sum.
 template <int W, class F>
 void sum_rows_here(const NormLayout& l, int64_t sets, const F& f) {
   for_each_on_cpu(
-      sets,
-      [f, l](int64_t set) {
-        const int64_t picture = set / l.groups;
-        const int first = static_cast<int>(set - picture * l.groups) * l.width;
-        const int64_t begin = picture * l.channels + first;
-        const auto kept = f.kept(set, begin);
-        Floats<W> sums[2] = {zeros<W>(), zeros<W>()};
-        for (int c = 0; c < l.width; c += W)
-          f.template add<W>(f.template operands<W>(begin + c, true), kept, first + c, sums);
-        double total[2];
-        for (int k = 0; k < 2; ++k) {
-          float sum = 0;
-          for (int j = 0; j < W; ++j) sum += sums[k][j];
-          total[k] = static_cast<double>(sum);
-        }
-        f.finish(set, begin, total);
-      },
-      l.width);
+      sets, [sums = SumSets<W, 1, 1, F>(l, sets, f)](int64_t set) { sums.sum_whole(set); }, l.width);
 }
 
 template <class F>
@@ -325,30 +315,34 @@ void sum_sets_here(const NormLayout& l, int64_t sets, const F& f) {
 }
 
 #if defined(__CUDACC__)
-template <int W, class F>
-void sum_sets_on_cuda(Stream s, const NormLayout& l, int64_t sets, bool large, const F& f) {
-  large ? sum_sets_of<W, 256, 1, true>(s, l, sets, f) : sum_sets_of<W, 8, 1, true>(s, l, sets, f);
+template <int W, int L, int R, class F>
+void sum_sets_on_cuda(Stream s, const NormLayout& l, int64_t sets, const F& f) {
+  const SumSets<W, L, R, F> sums(l, sets, f);
+  for_each_block_on_cuda<256>(s, sums.blocks(), sums);
+}
+
+// Few threads for each small set, so that few of them idle (a row of 96 channels is 12 packets); a block for each large
+// one.
+template <class F>
+void sum_sets_on_cuda(Stream s, const NormLayout& l, int64_t sets, const F& f) {
+  const int64_t elements = l.pixels * l.width;
+  const bool large = elements > 4096;
+  if (large && sets > 0 && sum_pictures(s, l, sets, f)) return;
+  if (l.width % 8 == 0) {
+    if (elements <= 16 * 8) return sum_sets_on_cuda<8, 4, 4>(s, l, sets, f);
+    if (elements <= 48 * 8) return sum_sets_on_cuda<8, 8, 8>(s, l, sets, f);
+    return large ? sum_sets_on_cuda<8, 256, 1>(s, l, sets, f) : sum_sets_on_cuda<8, 32, 8>(s, l, sets, f);
+  }
+  if (l.width % 2 == 0)  // 64 channels in the usual 32 groups
+    return large ? sum_sets_on_cuda<2, 256, 1>(s, l, sets, f) : sum_sets_on_cuda<2, 8, 1>(s, l, sets, f);
+  large ? sum_sets_on_cuda<1, 256, 1>(s, l, sets, f) : sum_sets_on_cuda<1, 8, 1>(s, l, sets, f);
 }
 #endif
 
-// On a GPU few threads for each small set, so that few of them idle (a row of 96 channels is 12 packets); a block for
-// each large one.
 template <class F>
-void sum_sets([[maybe_unused]] Stream s, const NormLayout& l, int64_t sets, F f) {
+void sum_sets([[maybe_unused]] Stream s, const NormLayout& l, int64_t sets, const F& f) {
 #if defined(__CUDACC__)
-  if (s.cuda) {
-    const bool large = l.pixels * l.width > 4096;
-    if (large && sets > 0 && sum_pictures(s, l, sets, f)) return;
-    if (!large && l.width % 8 == 0) {
-      const int64_t packets = l.pixels * l.width / 8;
-      if (packets <= 16) return sum_sets_of<8, 4, 4, true>(s, l, sets, f);
-      if (packets <= 48) return sum_sets_of<8, 8, 8, true>(s, l, sets, f);
-      return sum_sets_of<8, 32, 8, true>(s, l, sets, f);
-    }
-    if (l.width % 8 == 0) return sum_sets_of<8, 256, 1, true>(s, l, sets, f);
-    if (l.width % 2 == 0) return sum_sets_on_cuda<2>(s, l, sets, large, f);  // 64 channels in the usual 32 groups
-    return sum_sets_on_cuda<1>(s, l, sets, large, f);
-  }
+  if (s.cuda) return sum_sets_on_cuda(s, l, sets, f);
 #endif
   sum_sets_here(l, sets, f);
 }

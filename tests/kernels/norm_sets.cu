@@ -46,7 +46,8 @@ void check(const Shape& shape, const NormSets& sets) {
   tensor.shape = shape;
   const auto sum = [&] {
     std::vector<double> sums(expected.size(), -1);
-    sum_sets_of<W, L, R>(Stream{}, NormLayout(tensor, sets), count, Plain{x.data(), sums.data()});
+    const SumSets<W, L, R, Plain> of_sets(NormLayout(tensor, sets), count, {x.data(), sums.data()});
+    for_each_block_on_cpu<256>(of_sets.blocks(), of_sets);
     return sums;
   };
   EXPECT_EQ(sum(), expected) << W << " wide, " << L << " lanes, " << R << " sets";

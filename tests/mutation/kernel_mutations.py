@@ -86,7 +86,11 @@ KERNELS = {
         ("sign", "(x[j] - mean[j]) * of_x[j]", "(x[j] + mean[j]) * of_x[j]"),
         ("sign", "scale[j] * g[j] + (", "scale[j] * g[j] - ("),
     ]),
-    "kernels/exec/launch.h": (ACTIVATION + ":" + CHANNELS + ":" + BATCH_NORM, [
+    "kernels/exec/launch.h": (ACTIVATION + ":" + CHANNELS + ":" + BATCH_NORM + ":ResultOf.*", [
+        ("constant", "return {static_cast<T*>(data), !s.cuda && aligned && !in_place && bytes > from};", "return {static_cast<T*>(data), false};"),
+        ("constant", "&& aligned && !in_place && bytes > from", "&& aligned && bytes > from"),
+        ("constant", "&& aligned && !in_place && bytes > from", "&& aligned && !in_place"),
+        ("constant", "% 32 == 0;", "% 16 == 0;"),
         ("index", "for (int64_t j = i; j < n; ++j) f.template run<1>(j);", "for (int64_t j = i + 1; j < n; ++j) f.template run<1>(j);"),
         ("constant", "for_each_on_cpu((n + 7) / 8,", "for_each_on_cpu(n / 8,"),
         ("index", "c < channels; c += W) f.template run<W>(place, c);", "c < channels - W; c += W) f.template run<W>(place, c);"),
@@ -201,7 +205,7 @@ KERNELS = {
         ("index", "for (int64_t j = 0; j < count; ++j) f(j);", "for (int64_t j = 1; j < count; ++j) f(j);"),
     ]),
     "kernels/exec/norm_sets.h": (NORM, [
-        ("barrier", "shared.sums[k][of_block * (L + 1) + t % L] = sum;"),
+        ("barrier", "shared.sums[k][of_block * (L + 1) + t % L] = joined(sums[k]);"),
         ("index", "2 * by_pixels.quotient(row) * groups", "2 * by_pixels.quotient(row)"),
         ("index", "of_group += last ? 2 : 0;", "of_group += 2;"),
         ("index", "table + sets + 2 * group", "table + sets"),
@@ -212,7 +216,7 @@ KERNELS = {
         ("index", "centres + l.by_pixels.quotient(row) * l.channels + c", "centres + c"),
         ("index", "for (int64_t c = first; c < first + l.width; ++c)", "for (int64_t c = first; c < first + 1; ++c)"),
         ("index", "rows_of_part = l.pixels / parts;", "rows_of_part = l.pixels;"),
-        ("index", "const int64_t begin = picture * l.channels + first;", "const int64_t begin = picture * l.channels;"),
+        ("index", "unrolled<W>([&](int j) { sum += sums[j]; });", "unrolled<W>([&](int j) { sum += sums[0] + 0 * j; });"),
         ("index", "f.finish(set, picture * l.pixels * l.channels + first, total);", "f.finish(set, picture * l.pixels * l.channels, total);"),
     ]),
     "kernels/norm.cu": (NORM, [

@@ -15,7 +15,7 @@ struct Forward {
   A act;
   template <int W>
   HD void run(int64_t i) const {
-    Floats<W> v = load<W>(x + i);
+    Floats<W> v = load_ahead<W>(x + i);
     act.forward(v);
     store(y + i, v);
   }
@@ -28,8 +28,8 @@ struct Backward {
   A act;
   template <int W>
   HD void run(int64_t i) const {
-    Floats<W> g = load<W>(dy + i);
-    act.backward(load<W>(kept + i), g);
+    Floats<W> g = load_ahead<W>(dy + i);
+    act.backward(load_ahead<W>(kept + i), g);
     store(dx + i, g);
   }
 };
@@ -103,8 +103,8 @@ struct Add {
   Result<T> y;
   template <int W>
   HD void run(int64_t i) const {
-    Floats<W> p = load<W>(a + i);
-    const Floats<W> q = load<W>(b + i);
+    Floats<W> p = load_ahead<W>(a + i);
+    const Floats<W> q = load_ahead<W>(b + i);
     for_lanes<W>([&](int j) { p[j] += q[j]; });
     store(y + i, p);
   }
@@ -116,7 +116,7 @@ struct Cast {
   Result<B> y;
   template <int W>
   HD void run(int64_t i) const {
-    store(y + i, load<W>(x + i));
+    store(y + i, load_ahead<W>(x + i));
   }
 };
 
@@ -126,7 +126,7 @@ struct Load {
   Result<T> y;
   template <int W>
   HD void run(int64_t i) const {
-    store(y + i, load<W>(input->images + i));
+    store(y + i, load_ahead<W>(input->images + i));
   }
 };
 
@@ -179,7 +179,7 @@ struct Dropout {
     uint32_t bits[32];
     philox_of_eight(keys, low, high, bits);
     for (int q = 0; q < 32; q += 8) {
-      Floats<8> v = load<8>(x + i + q);
+      Floats<8> v = load_ahead<8>(x + i + q);
       for_lanes<8>([&](int j) { v[j] = drop(bits[q + j], v[j]); });
       store(y + i + q, v);
     }

@@ -80,7 +80,7 @@ struct FoldWeights {
   template <int W>
   HD void run(int64_t row, int c) const {
     const int64_t i = row * elements + c;
-    Floats<W> v = load<W>(w + i);
+    Floats<W> v = load_ahead<W>(w + i);
     const float factor = scale[row];
     for_lanes<W>([&](int j) { v[j] *= factor; });
     store(folded + i, v);
@@ -104,11 +104,11 @@ struct Apply {
   template <int W>
   HD void run(int64_t row, int c) const {
     const int64_t i = row * channels + c;
-    Floats<W> v = load<W>(x + i);
+    Floats<W> v = load_ahead<W>(x + i);
     const Floats<W> a = load<W>(scale + c), b = load<W>(bias + c);
     for_lanes<W>([&](int j) { v[j] = v[j] * a[j] + b[j]; });
     if constexpr (kResidual) {
-      const Floats<W> r = load<W>(residual + i);
+      const Floats<W> r = load_ahead<W>(residual + i);
       for_lanes<W>([&](int j) { v[j] += r[j]; });
     }
     act.forward(v);

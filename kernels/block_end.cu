@@ -15,7 +15,7 @@ struct End {
   int channels;
   template <int W>
   HD Floats<W> value(int64_t i, int c) const {
-    Floats<W> v = load<W>(x + i), r = load<W>(residual + i);
+    Floats<W> v = load_ahead<W>(x + i), r = load_ahead<W>(residual + i);
     normalise(v, coef, channels, c);
     if constexpr (kScaled) normalise(r, residual_coef, channels, c);
     for_lanes<W>([&](int j) { v[j] += r[j]; });

@@ -34,7 +34,7 @@ struct Arriving {
   HD Floats<W> at(const Covering& over, int c, Floats<W>& v) const {
     const int channels = gather.p.channels;
     Floats<W> g = gather.template at<W>(over, c), z;
-    v = load<W>(x + over.in + c);
+    v = load_ahead<W>(x + over.in + c);
     const Floats<W> a = load<W>(coef + 2 * channels + c), b = load<W>(coef + 3 * channels + c);
     for_lanes<W>([&](int j) { z[j] = v[j] * a[j] + b[j]; });
     Relu{}.backward(z, g);

@@ -33,8 +33,8 @@ struct End {
   template <int W>
   HD void run(int64_t row, int c) const {
     const int64_t i = row * channels + c;
-    Floats<W> v = load<W>(x + i);
-    const Floats<W> r = load<W>(residual + i);
+    Floats<W> v = load_ahead<W>(x + i);
+    const Floats<W> r = load_ahead<W>(residual + i);
     factors.scale(c, v);
     factors.keep(row, v);
     for_lanes<W>([&](int j) { v[j] += r[j]; });

@@ -35,7 +35,7 @@ struct AddBias {
   int channels;
   template <int W>
   HD void run(int64_t row, int c) const {
-    Floats<W> v = load<W>(x + row * channels + c);
+    Floats<W> v = load_ahead<W>(x + row * channels + c);
     const Floats<W> b = load<W>(bias + c);
     for_lanes<W>([&](int j) { v[j] += b[j]; });
     store(y + row * channels + c, v);

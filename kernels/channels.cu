@@ -12,29 +12,45 @@ struct CopyChannels {
   int from_channels, to_channels;
   template <int W>
   HD void run(int64_t row, int c) const {
-    Floats<W> v = {};
-    if (from) v = load<W>(from + row * from_channels + c);
+    Floats<W> v = zeros<W>();
+    if (from) v = load_ahead<W>(from + row * from_channels + c);
     store(to + row * to_channels + c, v);
   }
 };
 
+// Where W channels in a row come from is found once for all rows.
 template <class T>
 struct Shuffle {
   const T* x;
   Result<T> y;
   int channels, groups, per_group;
-  Divisor by_groups;
   template <int W>
-  HD void run(int64_t row, int c) const {
-    Floats<W> v;
+  struct Sources {
+    int channel[W];
+  };
+  template <int W>
+  HD Sources<W> of_channels(int c) const {
+    Sources<W> sources;
+    for (int j = 0; j < W; ++j) sources.channel[j] = (c + j) % groups * per_group + (c + j) / groups;
+    return sources;
+  }
+  template <int W>
+  HD Nothing operands(int64_t, int, bool) const {
+    return {};
+  }
+  template <int W>
+  HD void put(int64_t row, int c, Nothing, const Sources<W>& sources) const {
     const T* const from = x + row * channels;
-    int place = static_cast<int>(by_groups.quotient(c)), group = c - place * groups;
-    for (int j = 0; j < W; ++j) {
-      v[j] = static_cast<float>(from[group * per_group + place]);
-      const bool last = ++group == groups;
-      place += last ? 1 : 0;
-      group = last ? 0 : group;
-    }
+    if constexpr (W == 8) ask_ahead(from + c);  // the channels of a row come from all over it
+    const auto value = [&](int j) { return static_cast<float>(from[sources.channel[j]]); };
+    Floats<W> v;
+#if !defined(__CUDA_ARCH__)
+    if constexpr (W == 8)  // in a register: eight floats stored one by one would have to arrive before they are loaded
+      _mm256_storeu_ps(v.v,
+                       _mm256_setr_ps(value(0), value(1), value(2), value(3), value(4), value(5), value(6), value(7)));
+    else
+#endif
+      for (int j = 0; j < W; ++j) v[j] = value(j);
     store(y + row * channels + c, v);
   }
 };
@@ -54,7 +70,7 @@ struct Mul {
   HD Place at(int64_t row) const { return {row * channels, by_pixels.quotient(row) * channels}; }
   template <int W>
   HD void run(const Place& place, int c) const {
-    Floats<W> p = load<W>(a + place.a + c);
+    Floats<W> p = load_ahead<W>(a + place.a + c);
     const Floats<W> q = load<W>(b + place.b + c);
     for_lanes<W>([&](int j) { p[j] *= q[j]; });
     store(y + place.a + c, p);
@@ -97,9 +113,8 @@ void channel_shuffle(Stream s, const Tensor& x, const Tensor& y, int64_t groups)
   dispatch_float(x.dtype, "channel_shuffle", [&](auto t) {
     using T = decltype(t);
     const int channels = channels_of(x), g = static_cast<int>(groups);
-    for_each_channel_packet<T>(
-        s, rows_of(x), channels,
-        Shuffle<T>{x.as<const T>(), result_of<T>(s, y, {}), channels, g, channels / g, Divisor(g)});
+    for_each_channel_packet<T>(s, rows_of(x), channels,
+                               Shuffle<T>{x.as<const T>(), result_of<T>(s, y, {}), channels, g, channels / g});
   });
 }
 

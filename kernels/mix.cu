@@ -77,7 +77,7 @@ struct MixPair {
   HD void run(const Place& p, int i) const {
     const bool first = changes(p.of_first), last = changes(p.of_last);
     if (!first && !last) return;
-    const Floats<W> a = load<W>(p.first + i), b = load<W>(p.last + i);
+    const Floats<W> a = load_ahead<W>(p.first + i), b = load_ahead<W>(p.last + i);
     if (first) store(p.first + i, mixed(p.of_first, a, b, i));
     if (last) store(p.last + i, mixed(p.of_last, b, a, i));
   }

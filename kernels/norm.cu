@@ -304,8 +304,8 @@ struct BackwardRows {
 #endif
     for (int r = slice; r < count; r += slices) {
       const int64_t i = (row + r) * channels + c;
-      const Floats<8> v = load<8>(row_sums.x + i);
-      Floats<8> g = load<8>(row_sums.dy + i);
+      const Floats<8> v = load_ahead<8>(row_sums.x + i);
+      Floats<8> g = load_ahead<8>(row_sums.dy + i);
       const float mean = row_sums.stats[2 * (row + r)], invstd = row_sums.stats[2 * (row + r) + 1];
       const float mean_g = shared.means[0][r], mean_g_xhat = shared.means[1][r];
       for_lanes<8>([&](int j) {

@@ -87,7 +87,7 @@ struct Accumulate {
     if (!t.gradient) return;
     const Floats<W> g = load_as<W>(t.gradient, t.gradient_dtype, i);
     auto sum = zeros<W>();
-    if (!p.first) sum = load<W>(t.gradient_sum + i);
+    if (!p.first) sum = load_ahead<W>(t.gradient_sum + i);
     for_lanes<W>([&](int j) { sum[j] += p.weight * g[j]; });
     store(t.gradient_sum + i, sum);
   }
@@ -142,7 +142,7 @@ struct Update {
   template <int W>
   HD void run(const Place& p, int64_t i) const {
     const OptimizerTensor& t = p.tensor;
-    Floats<W> w = load<W>(t.weight + i);
+    Floats<W> w = load_ahead<W>(t.weight + i);
     if (t.gradient) {
       auto g = zeros<W>();
       if constexpr (K != OptimizerKind::lamb) {  // whose moments know the gradient already
@@ -155,7 +155,7 @@ struct Update {
       if (t.copy) store_as(t.copy, t.copy_dtype, i, w);
     }
     if (t.average) {
-      Floats<W> average = load<W>(t.average + i);
+      Floats<W> average = load_ahead<W>(t.average + i);
       for_lanes<W>([&](int j) { average[j] += average_rest * (w[j] - average[j]); });
       store(t.average + i, average);
     }
@@ -182,7 +182,7 @@ struct Update {
     } else if constexpr (K == OptimizerKind::rmsprop) {
       rmsprop(t, i, rate, w, g);
     } else if constexpr (K == OptimizerKind::lars) {
-      Floats<W> v = load<W>(t.moments[0] + i);
+      Floats<W> v = load_ahead<W>(t.moments[0] + i);
       const float local = rate * p.factor;
       for_lanes<W>([&](int j) {
         v[j] = momentum * v[j] + local * (g[j] + decay * w[j]);
@@ -190,12 +190,12 @@ struct Update {
       });
       store(t.moments[0] + i, v);
     } else if constexpr (K == OptimizerKind::lamb) {
-      const Floats<W> m = load<W>(t.moments[0] + i), s = load<W>(t.moments[1] + i);
+      const Floats<W> m = load_ahead<W>(t.moments[0] + i), s = load_ahead<W>(t.moments[1] + i);
       const Floats<W> d = lamb_direction(p.correction1, p.correction2, eps, decay, m, s, w);
       const float local = rate * p.factor;
       for_lanes<W>([&](int j) { w[j] -= local * d[j]; });
     } else {
-      Floats<W> m = load<W>(t.moments[0] + i);
+      Floats<W> m = load_ahead<W>(t.moments[0] + i);
       for_lanes<W>([&](int j) {
         const float c = beta1 * m[j] + rest1 * g[j];
         const float sign = c > 0 ? 1.F : c < 0 ? -1.F : c;  // NaN stays NaN
@@ -210,7 +210,7 @@ struct Update {
   HD void sgd(const OptimizerTensor& t, int64_t i, float rate, Floats<W>& w, Floats<W>& g) const {
     const float decay = t.weight_decay, ahead = nesterov ? 1.F : 0.F, kept = nesterov ? momentum : 1.F;
     auto v = zeros<W>();
-    if (t.moments[0]) v = load<W>(t.moments[0] + i);
+    if (t.moments[0]) v = load_ahead<W>(t.moments[0] + i);
     for_lanes<W>([&](int j) {
       g[j] += decay * w[j];
       v[j] = momentum * v[j] + g[j];
@@ -225,7 +225,7 @@ struct Update {
     constexpr bool decoupled = K == OptimizerKind::adamw;
     const float into_gradient = decoupled ? 0.F : t.weight_decay, shrink = decoupled ? 1 - rate * t.weight_decay : 1.F;
     const float step_size = rate * p.correction1, correction2 = p.correction2;
-    Floats<W> m = load<W>(t.moments[0] + i), s = load<W>(t.moments[1] + i);
+    Floats<W> m = load_ahead<W>(t.moments[0] + i), s = load_ahead<W>(t.moments[1] + i);
     for_lanes<W>([&](int j) {
       const float d = g[j] + into_gradient * w[j];
       m[j] += rest1 * (d - m[j]);
@@ -240,8 +240,8 @@ struct Update {
   template <int W>
   HD void rmsprop(const OptimizerTensor& t, int64_t i, float rate, Floats<W>& w, const Floats<W>& g) const {
     const float decay = t.weight_decay;
-    Floats<W> s = load<W>(t.moments[0] + i), v = zeros<W>(), d;
-    if (t.moments[1]) v = load<W>(t.moments[1] + i);
+    Floats<W> s = load_ahead<W>(t.moments[0] + i), v = zeros<W>(), d;
+    if (t.moments[1]) v = load_ahead<W>(t.moments[1] + i);
     for_lanes<W>([&](int j) {
       d[j] = g[j] + decay * w[j];
       s[j] = alpha * s[j] + rest_alpha * d[j] * d[j];

@@ -56,7 +56,7 @@ struct MaxPoolBackwardApart {
   HD void run(const Inside& part, int c) const {
     const PoolWindow& k = p.window;
     const int64_t line = int64_t{p.in.w} * p.channels;
-    const Floats<W> g = load<W>(dy + part.out + c), where = load<W>(index + part.out + c);
+    const Floats<W> g = load_ahead<W>(dy + part.out + c), where = load<W>(index + part.out + c);
     const Result<T> first = dx + part.in + c;
     float position = 0;
     for (int r = 0; r < k.kernel_h; ++r)

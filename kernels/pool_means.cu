@@ -136,8 +136,8 @@ struct SlicePad {
   template <int W>
   HD void run(const Place& place, int c) const {
     const int source = c - shift;
-    Floats<W> v = {};
-    if (place.from >= 0 && source >= 0 && source < from_c) v = load<W>(from + place.from + source);
+    Floats<W> v = zeros<W>();
+    if (place.from >= 0 && source >= 0 && source < from_c) v = load_ahead<W>(from + place.from + source);
     store(to + place.to + c, v);
   }
 };

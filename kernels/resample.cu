@@ -25,7 +25,7 @@ struct Shift {
   HD void run(const Place& place, int c) const {
     Floats<W> v;
     if (place.from >= 0)
-      v = load<W>(x + place.from + c);
+      v = load_ahead<W>(x + place.from + c);
     else
       for_lanes<W>([&](int j) { v[j] = value; });
     store(y + place.to + c, v);
@@ -86,7 +86,7 @@ struct Resample {
   template <int W>
   HD void add(Floats<W>& sum, const T* from, float weight) const {
     if (weight == 0) return;
-    const Floats<W> v = load<W>(from);
+    const Floats<W> v = load_ahead<W>(from);
     for_lanes<W>([&](int j) { sum[j] += v[j] * weight; });
   }
   template <int W>
@@ -153,7 +153,7 @@ struct ResampleBackward {
       for (int w = place.columns.first; w < place.columns.last; ++w, from += channels) {
         const float weight = weight_of(columns, place.columns, w);
         if (weight == 0) continue;
-        const Floats<W> g = load<W>(from);
+        const Floats<W> g = load_ahead<W>(from);
         for_lanes<W>([&](int j) { line[j] += g[j] * weight; });
       }
       for_lanes<W>([&](int j) { sum[j] += line[j] * of_row; });

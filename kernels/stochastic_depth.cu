@@ -22,7 +22,7 @@ struct KeepRows {
   HD void run(const Place& place, int c) const {
     auto v = zeros<W>();  // what is dropped is 0 even where it is not finite
     if (place.keep) {
-      v = load<W>(x + place.first + c);
+      v = load_ahead<W>(x + place.first + c);
       for_lanes<W>([&](int j) { v[j] *= keeper.scale; });
     }
     store(y + place.first + c, v);

@@ -51,8 +51,8 @@ struct LambMoments {
 
   template <int W>
   HD void step(const OptimizerTensor& t, const UpdateScalars& scalars, int64_t i, GrowingSums& sums) const {
-    const Floats<W> g = load_gradient<W>(t, i), w = load<W>(t.weight + i);
-    Floats<W> m = load<W>(t.moments[0] + i), s = load<W>(t.moments[1] + i);
+    const Floats<W> g = load_gradient<W>(t, i), w = load_ahead<W>(t.weight + i);
+    Floats<W> m = load_ahead<W>(t.moments[0] + i), s = load_ahead<W>(t.moments[1] + i);
     for_lanes<W>([&](int j) {
       const float d = scalars.gradient_scale * g[j];
       m[j] += rest1 * (d - m[j]);

@@ -90,10 +90,23 @@ HD void add_product(Lanes<W>& sum, const Lanes<W>& a, const Lanes<W>& b) {
 }
 #endif
 
+// Asks the CPU's caches for what lies 4 KB on: left to themselves they look ahead too little for all of the memory's
+// speed.
+HD void ask_ahead([[maybe_unused]] const void* p) {
+#if !defined(__CUDA_ARCH__)
+  _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(p) + 4096), _MM_HINT_T0);
+#endif
+}
+// Of memory that is read from its beginning to its end.
+template <int W, class T>
+HD Floats<W> load_ahead(const T* p) {
+  if constexpr (W == 8) ask_ahead(p);
+  return load<W>(p);
+}
+
 // W channels of a pixel that are used later, zeros where the pixel does not exist. A GPU reads them at once, as stored,
 // so that many reads are under way while sums are made; the CPU, which has few registers, where
-// they are used. It asks its caches for what lies 4 KB on, if anything does: left to themselves they look ahead too
-// little for all of the memory's speed.
+// they are used, and asks ahead.
 #if defined(__CUDA_ARCH__)
 template <int kBytes>
 struct Words {
@@ -136,7 +149,7 @@ struct Ahead {
   const T* p;
   HD static Ahead of(const T* p, bool exists) {
     if constexpr (W == 8)
-      if (exists) _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(p) + 4096), _MM_HINT_T0);
+      if (exists) ask_ahead(p);
     return {exists ? p : nullptr};
   }
   HD Lanes<W> lanes() const { return p ? load_lanes<W>(p) : Lanes<W>{}; }

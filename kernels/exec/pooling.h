@@ -148,7 +148,7 @@ struct MaxPoolGather {
 #pragma unroll 1  // few windows cover a pixel, and more of them at once would spill
 #endif
       for (int j = 0; j < extents.columns; ++j, o += p.channels, position -= right) {
-        Floats<W> g = load<W>(dy + o);
+        Floats<W> g = load_ahead<W>(dy + o);
         const Floats<W> where = load<W>(index + o);
         if constexpr (kTwo) {
           const Floats<W> other = load<W>(dy2 + o);

@@ -11,14 +11,14 @@ namespace convolt {
 
 template <int W>
 HD Floats<W> load_as(const void* p, DType dtype, int64_t i) {
-  if (dtype == DType::bf16) return load<W>(static_cast<const bf16*>(p) + i);
-  if (dtype == DType::f16) return load<W>(static_cast<const f16*>(p) + i);
-  return load<W>(static_cast<const float*>(p) + i);
+  if (dtype == DType::bf16) return load_ahead<W>(static_cast<const bf16*>(p) + i);
+  if (dtype == DType::f16) return load_ahead<W>(static_cast<const f16*>(p) + i);
+  return load_ahead<W>(static_cast<const float*>(p) + i);
 }
 
 template <int W>
 HD Floats<W> load_gradient(const OptimizerTensor& t, int64_t i) {
-  if (t.gradient_sum) return load<W>(t.gradient_sum + i);
+  if (t.gradient_sum) return load_ahead<W>(t.gradient_sum + i);
   return load_as<W>(t.gradient, t.gradient_dtype, i);
 }
 

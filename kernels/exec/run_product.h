@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(2 * P::kThreads, 1)
     product.copy_weights(self, weights, column * width, team, teams);
     __syncthreads();
   } else {
-    weights += team * P::kStages * P::kStepOfB;
+    weights += team * P::kStagesOfB * P::kStepOfB;
   }
   product.template run<kWarpGroups>(self, own[team], weights);
   __threadfence();
@@ -47,7 +47,7 @@ ProductBlock product_block(const P& product) {
   const bool few = int64_t{product.chunks} * product.columns_of_tiles <= kMultiprocessors;
   for (const bool kept : {true, false})
     for (int teams = few ? 1 : 2; teams >= 1; --teams) {
-      const int steps = kept ? product.steps() : teams * P::kStages;
+      const int steps = kept ? product.steps() : teams * P::kStagesOfB;
       const ProductBlock block{teams, static_cast<int>(teams * sizeof(typename P::Own)) + steps * P::kStepOfB * 2, most,
                                kept};
       if (block.bytes <= most && (!kept || product.kept)) return block;

@@ -64,6 +64,7 @@ public:
     const auto begin = Trace::Clock::now();
     changed_.wait(lock, [&] { return stopped_ || slot.state() == SlotState::ready; });
     times_.waited += seconds_between(begin, Trace::Clock::now());
+    if (failure_) std::rethrow_exception(failure_);
     if (stopped_) throw Error("the loader was stopped");
     rows_.count_bad(slot);
     if (slot.error) std::rethrow_exception(slot.error);
@@ -143,10 +144,23 @@ private:
     thread.scratch.resize(static_cast<size_t>(rows_.scratch_bytes()));
     if (decoder_) thread.on_device = on_device_[static_cast<size_t>(number)].get();
     if (options_.trace != nullptr) thread.track = &options_.trace->track("decode thread " + std::to_string(number + 1));
-    while (const std::optional<Claim> claim = take_rows(thread)) {
+    while (const std::optional<Claim> claim = take_rows_or_stop(thread)) {
       if (claim->first == 0) rows_.announce(claim->sequence);
       for (int row = claim->first; row < claim->end; ++row) fill_row_or_note_error(*claim, row, thread);
       finish(*claim, thread);
+    }
+  }
+
+  // A device that has failed says so to whoever asks it next, a decode thread among them.
+  std::optional<Claim> take_rows_or_stop(DecodeThread& thread) {
+    try {
+      return take_rows(thread);
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!failure_) failure_ = std::current_exception();
+      stopped_ = true;
+      changed_.notify_all();
+      return std::nullopt;
     }
   }
 
@@ -289,7 +303,8 @@ private:
   int64_t taken_ = 0;    // the batch that next() gives next
   int active_ = 0;       // claims in work
   bool paused_ = false, stopped_ = false;
-  bool copy_awaited_ = false;  // by one of the threads
+  std::exception_ptr failure_;  // why it stopped by itself
+  bool copy_awaited_ = false;   // by one of the threads
   LoaderTimes times_;
 
   std::vector<std::jthread> threads_;  // last: they use all of the above

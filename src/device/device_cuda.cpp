@@ -2,6 +2,7 @@
 #include <cuda_runtime_api.h>
 
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -210,13 +211,19 @@ public:
   void synchronize() override {
     use_device(pool_->device());
     cudaError_t status = cudaSuccess;
+    std::optional<CudaEvent> end;
     {
-      const std::lock_guard lock(mutex_);  // a query would break off what another thread records
+      // A query would break off what another thread records, and so would waiting for the stream itself.
+      const std::lock_guard lock(mutex_);
       status = asked(cudaStreamQuery(stream_));
+      if (status == cudaErrorNotReady) {
+        end.emplace(pool_);
+        status = cudaEventRecord(end->handle(), stream_);
+      }
     }
-    if (status == cudaErrorNotReady) {
+    if (end && status == cudaSuccess) {
       ++pool_->counters().host_waits;
-      status = cudaStreamSynchronize(stream_);
+      status = cudaEventSynchronize(end->handle());
     }
     {
       const std::lock_guard lock(mutex_);

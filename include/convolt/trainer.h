@@ -166,7 +166,9 @@ struct EpochSummary {
 };
 // Whom train() tells, on its own thread; each may be empty.
 struct TrainObserver {
-  // Every log_every steps; after each epoch; what should be known and ends nothing.
+  // Once, when everything is made and before the first step; every log_every steps; after each epoch; what should be
+  // known and ends nothing.
+  std::function<void()> begin;
   std::function<void(const TrainProgress&)> progress;
   std::function<void(const EpochSummary&)> epoch;
   std::function<void(const std::string&)> warning;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <numeric>
 #include <optional>
+#include <set>
 
 #include "convolt/error.h"
 #include "data/index_cache.h"
@@ -27,6 +28,14 @@ struct ClassListing {
   };
   std::vector<Folder> folders;
   std::vector<std::string> files;  // below the class folder
+  std::set<fs::path> linked;       // folders that links have led to
+
+  // Whether a link in `folder` to another leads on, and not in a circle.
+  bool goes_on_at(const fs::path& folder, const fs::path& link) {
+    const fs::path here = fs::canonical(folder), to = fs::canonical(link);
+    const bool is_above = std::mismatch(to.begin(), to.end(), here.begin(), here.end()).first == to.end();
+    return !is_above && linked.insert(to).second;
+  }
 };
 
 // Adds what lies in `folder` itself, and returns the names of the folders there.
@@ -37,12 +46,17 @@ std::vector<std::string> list_one(const fs::path& folder, const std::string& pre
     const std::string& path = entry.path().native();
     std::string name = path.substr(path.rfind('/') + 1);
     if (name.starts_with('.')) continue;
-    if (entry.is_regular_file())
+    std::error_code unknown;
+    const fs::file_type type = entry.status(unknown).type();
+    if (type == fs::file_type::regular) {
       listing.files.push_back(prefix + name);
-    else if (entry.is_symlink())
-      self.changed = kUnsettled;  // what it leads to may become a file, which changes nothing here
-    else if (entry.is_directory())
-      deeper.push_back(std::move(name));
+    } else if (type == fs::file_type::directory) {
+      if (!entry.is_symlink() || listing.goes_on_at(folder, entry.path())) deeper.push_back(std::move(name));
+    } else if (entry.is_symlink()) {
+      listing.files.push_back(prefix + name);  // it leads nowhere: a picture that cannot be read, and is told of
+    }
+    if (entry.is_symlink())
+      self.changed = kUnsettled;  // what it leads to may become another, which changes nothing here
   }
   return deeper;
 }

@@ -220,7 +220,7 @@ std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options) {
     const Format& format = format_of(path, options.format);
     auto dataset = format.open(path, options);
     if (!dataset && options.split == Split::train)
-      throw DataError(options.path + ": has no training split; expected " + std::string(format.training));
+      throw NoTrainingSplit(options.path + ": has no training split; expected " + std::string(format.training));
     return dataset;
   } catch (const fs::filesystem_error& failure) {
     throw DataError(options.path + ": cannot be looked at (" + failure.code().message() + ")");

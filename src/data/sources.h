@@ -9,9 +9,15 @@
 #include <vector>
 
 #include "convolt/dataset.h"
+#include "convolt/error.h"
 #include "io/descriptor.h"
 
 namespace convolt {
+
+// Of open_dataset(), where a data set has pictures for validation alone.
+class NoTrainingSplit : public DataError {
+  using DataError::DataError;
+};
 
 // Each returns nullptr when the path has no such split (for a validation split only) and throws DataError or
 // FormatError.

@@ -386,6 +386,8 @@ void load_optimizer(const SafeTensors& file, const std::string& path, Optimizer&
 
 TrainingState load_training(const std::string& path, Params& params, Optimizer& optimizer) {
   const SafeTensors file = SafeTensors::read(path);
+  if (file.metadata().count("convolt.card") > 0 && file.metadata().count("convolt.state") == 0)
+    throw FormatError(path + ": holds a network, not a training to go on from; resume from last.safetensors");
   const std::string& state_text = metadata(file, path, "convolt.state");
   const TrainingState state = reading(path, "convolt.state", [&] { return state_from(json::parse(state_text)); });
   load_weights(file, path, params, {});

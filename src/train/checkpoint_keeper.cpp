@@ -106,6 +106,11 @@ void CheckpointKeeper::save_last(const Params& params, const Optimizer& optimize
   if (options_.keep > 0) remove_surplus();
 }
 
+void CheckpointKeeper::forget() const {
+  remove_files(options_.output_dir, R"((last|best(-\d+-\d+\.\d+)?)\.safetensors|bad\.jsonl|report\.html)", {});
+  remove_files(path("tensorboard"), R"(events\.out\.tfevents\..*)", {});
+}
+
 void CheckpointKeeper::remove_surplus() const {
   std::set<std::string> wanted;
   for (const KeptCheckpoint& k : state_.kept) wanted.insert(file_of(k));

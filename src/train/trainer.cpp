@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -52,6 +53,7 @@ public:
     if (!o_.resume.empty()) resume();
     total_steps_ = o_.steps > 0 ? o_.steps : per_epoch_ * o_.epochs;
     plan_schedule();
+    if (!o_.output_dir.empty() && o_.resume.empty()) keeper_->forget();
     if (!o_.output_dir.empty())
       log_.emplace(o_.output_dir, o_.resume.empty() ? std::nullopt : std::optional(state_.step), o_.tensorboard);
   }
@@ -70,6 +72,7 @@ public:
 
 private:
   TrainResult run_steps(const std::atomic<int>* interrupt) {
+    if (observer_.begin) observer_.begin();
     start_ = epoch_start_ = report_time_ = Clock::now();
     first_step_ = report_step_ = state_.step;
     while (state_.step < total_steps_ && !keeper_->out_of_patience()) {
@@ -190,15 +193,23 @@ private:
     if (o_.dtype == DType::f16) p.loss_scale = static_cast<double>(r.loss_scale);
     p.overflows = r.skipped_steps;
     if (clips()) p.gradient_norm = static_cast<double>(r.gradient_norm);
-    const double elapsed = seconds_since(report_time_);
-    if (elapsed > 0)
-      p.images_per_second = static_cast<double>((r.step - report_step_) * o_.batch * o_.accumulate) / elapsed;
+    p.images_per_second = rate_up_to(r.step);
     p.seconds_left =
         seconds_since(start_) / static_cast<double>(r.step - first_step_) * static_cast<double>(total_steps_ - r.step);
-    report_time_ = Clock::now();
-    report_step_ = r.step;
     if (log_) log_->progress(p);
     if (observer_.progress) observer_.progress(p);
+  }
+
+  // Over a while: readings may arrive several at once.
+  double rate_up_to(int64_t step) {
+    constexpr double kWhile = 0.1;
+    const double elapsed = seconds_since(report_time_);
+    if (elapsed < kWhile && images_per_second_ > 0) return images_per_second_;
+    images_per_second_ =
+        static_cast<double>((step - report_step_) * o_.batch * o_.accumulate) / std::max(elapsed, 1e-6);
+    report_time_ = Clock::now();
+    report_step_ = step;
+    return images_per_second_;
   }
 
   bool clips() const { return clip_norm_of(o_.optimizer) > 0 || o_.optimizer.clip_adaptive > 0; }
@@ -224,6 +235,7 @@ private:
     follow_plateau(s);
     s.seconds = seconds_since(epoch_start_);
     epoch_start_ = report_time_ = Clock::now();
+    report_step_ = state_.step;
     if (state_.step % per_epoch_ == 0) epoch_base_ = reading.values;
     if (log_) {
       log_->epoch(s);
@@ -243,6 +255,9 @@ private:
       throw DataError(fmt::format("{}: {}, and none of the {} other pictures for validation can be read either",
                                   first.name, first.reason, result.skipped - 1));
     }
+    if (!std::isfinite(result.loss) && observer_.warning)
+      observer_.warning(fmt::format(
+          "the loss of the validation after step {} is not finite: the network's outputs are of no use", state_.step));
     return result;
   }
 
@@ -364,6 +379,7 @@ private:
   int64_t per_epoch_ = 0, total_steps_ = 0, first_step_ = 0, report_step_ = 0;
   MeterValues reported_, epoch_base_;
   Clock::time_point start_, epoch_start_, report_time_;
+  double images_per_second_ = 0;
 };
 
 }  // namespace

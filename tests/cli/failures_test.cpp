@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <future>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "cli/program.h"
@@ -28,6 +30,11 @@ protected:
   std::string train(const std::string& run) const {
     return "train --data-path '" + at("shapes") + "' --model resnet20 -b 8 --quiet --output-dir '" + run + "' ";
   }
+  // With redirections of its own.
+  static int code_of(const std::string& arguments) {
+    const int status = std::system(("'" CONVOLT_PROGRAM "' " + arguments).c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
   static void expect_one_sentence(const Outcome& o, const std::string& says) {
     EXPECT_THAT(o.error, HasSubstr(says));
     EXPECT_TRUE(o.error.starts_with("convolt: ")) << o.error;
@@ -47,6 +54,77 @@ TEST_F(Failures, ALossThatIsNotFiniteLeavesItsPictures) {
   ASSERT_EQ(batch.at("pictures").size(), 8U);
   for (const auto& picture : batch.at("pictures"))
     EXPECT_TRUE(text_of(saved + std::string(picture.at("file"))) == text_of(picture.at("name"))) << picture;
+}
+
+// Nobody reads what it says: a terminal that was closed, a log on a full disk.
+TEST_F(Failures, WhatCannotBeSaidEndsNothing) {
+  const std::string train = "train --data-path '" + at("shapes") + "' --model resnet20 -b 8 --epochs 2 --output-dir '";
+  EXPECT_EQ(code_of(train + at("full") + "' >/dev/null 2>/dev/full"), 0);
+  EXPECT_EQ(code_of(train + at("closed") + "' >/dev/null 2>&-"), 0);
+  EXPECT_EQ(text_of(at("full/metrics.jsonl")), text_of(at("closed/metrics.jsonl")));
+  EXPECT_EQ(code_of("predict --checkpoint '" + at("full/best.safetensors") + "' none.jpg 2>/dev/full"), 3);
+}
+
+TEST_F(Failures, ResultsThatCannotBeWrittenAreAFailure) {
+  ASSERT_EQ(convolt(train(at("run")) + "--steps 1").code, 0);
+  const std::string network = "--checkpoint '" + at("run/best.safetensors") + "' ",
+                    data = "--data-path '" + at("shapes") + "' ";
+  for (const std::string& command :
+       std::vector<std::string>{"predict --json " + network + "'" + at("shapes/val") + "'",
+                                "predict " + network + "'" + at("shapes/val") + "'", "eval --json " + network + data,
+                                "eval " + network + data, "verify " + data, "verify --json " + data,
+                                "train --dry-run --model resnet20 " + data, "models", "train --help"}) {
+    EXPECT_EQ(code_of(command + " >/dev/full 2>'" + at("error") + "'"), 1) << command;
+    EXPECT_THAT(text_of(at("error")), HasSubstr("convolt: standard output cannot be written")) << command;
+  }
+  EXPECT_EQ(code_of("models >&- 2>/dev/null"), 1);
+}
+
+TEST_F(Failures, ANetworkWithoutFiniteOutputsPredictsNothing) {
+  const Outcome trained =
+      convolt("train --data-path '" + at("shapes") +
+              "' --model resnet20 -b 16 --epochs 1 --lr 1e25 --wd 0 --output-dir '" + at("run") + "'");
+  ASSERT_EQ(trained.code, 0) << trained.error;
+  EXPECT_THAT(trained.error, HasSubstr("warning: the loss of the validation after step 1 is not finite"));
+  const Outcome o = convolt("predict --checkpoint '" + at("run/best.safetensors") + "' '" + at("shapes/val") + "'");
+  EXPECT_EQ(o.code, 3);
+  EXPECT_EQ(o.out, "");
+  EXPECT_THAT(o.error, HasSubstr("the network's outputs for it are not finite"));
+}
+
+TEST_F(Failures, AMistakeLeavesNoFolderBehind) {
+  const std::string train =
+      "train --data-path '" + at("shapes") + "' --model resnet20 --steps 1 --quiet --output-dir '" + at("run") + "' ";
+  EXPECT_EQ(convolt(train + "-b 800").code, 3);
+  EXPECT_EQ(convolt(train + "-b 8 --freeze nosuch").code, 2);
+  EXPECT_EQ(convolt(train + "-b 8").code, 0);
+}
+
+TEST_F(Failures, StartingAnewLeavesNothingOfTheOldRun) {
+  ASSERT_EQ(convolt(train(at("run")) + "--epochs 3 --keep 2 --tensorboard --bad-images skip").code, 0);
+  std::ofstream(at("run/bad.jsonl")) << "{}\n";
+  std::ofstream(at("run/notes.txt")) << "mine\n";
+  ASSERT_EQ(convolt(train(at("run")) + "--epochs 1 --overwrite").code, 0);
+  std::set<std::string> left;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(at("run")))
+    if (entry.is_regular_file()) left.insert(entry.path().filename());
+  EXPECT_EQ(left, (std::set<std::string>{"best.safetensors", "config.toml", "last.safetensors", "metrics.csv",
+                                         "metrics.jsonl", "notes.txt", "times.jsonl"}));
+  EXPECT_EQ(convolt(train(at("run")) + "--overwrite --resume auto").code, 2);
+}
+
+TEST_F(Failures, GoingOnOtherwiseIsToldOf) {
+  ASSERT_EQ(convolt(train(at("run")) + "--epochs 1").code, 0);
+  const Outcome longer = convolt(train(at("run")) + "--epochs 2 --resume auto");
+  EXPECT_EQ(longer.code, 0);
+  EXPECT_EQ(longer.error, "");
+  const Outcome other = convolt(train(at("run")) + "--epochs 3 --resume auto --seed 7 --mixup 0.5");
+  EXPECT_EQ(other.code, 0);
+  EXPECT_THAT(other.error,
+              HasSubstr("the training goes on otherwise than it began: --seed 7 (was 0), --mixup 0.5 (was 0"));
+  const Outcome best = convolt(train(at("other")) + "--epochs 2 --resume '" + at("run/best.safetensors") + "'");
+  EXPECT_EQ(best.code, 3);
+  expect_one_sentence(best, "resume from last.safetensors");
 }
 
 // In a file system of its own, which only this process and its children see.

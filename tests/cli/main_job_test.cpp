@@ -76,6 +76,44 @@ TEST_F(MainJob, TrainEvalPredict) {
   EXPECT_THAT(std::string(json::parse(line).at("error")), HasSubstr("not a picture"));
 }
 
+// How pictures are decoded and viewed is the training's, unless a flag says otherwise.
+TEST_F(MainJob, IsEvaluatedAsItWasValidated) {
+  ASSERT_EQ(convolt(train("seen") + "--epochs 1 --lr 0.01 --quiet --max-side 16 --views 2").code, 0);
+  std::istringstream lines(text_of(at("seen/metrics.jsonl")));
+  json epoch;
+  for (std::string line; std::getline(lines, line);) epoch = json::parse(line);
+  const std::string checkpoint = "--checkpoint '" + at("seen/best.safetensors") + "' ";
+  const std::string eval = "eval " + checkpoint + "--data-path '" + at("shapes") + "' --json -b 4 ";
+  EXPECT_NEAR(json::parse(convolt(eval).out).at("loss"), epoch.at("val_loss"), 1e-5);
+  EXPECT_GT(std::abs(json::parse(convolt(eval + "--views 1").out).at("loss").get<double>() -
+                     epoch.at("val_loss").get<double>()),
+            1e-4);
+  EXPECT_GT(std::abs(json::parse(convolt(eval + "--max-side 0").out).at("loss").get<double>() -
+                     epoch.at("val_loss").get<double>()),
+            1e-4);
+  const std::string predict = "predict " + checkpoint + "'" + at("shapes/val") + "' --json ";
+  const Outcome as_trained = convolt(predict), otherwise = convolt(predict + "--views 1 --max-side 0");
+  EXPECT_EQ(as_trained.out, convolt(predict + "--views 2 --max-side 16 -j 0").out);
+  EXPECT_NE(as_trained.out, otherwise.out);
+}
+
+// The validation set may lie elsewhere, and a file of flags names the network beside the checkpoint.
+TEST_F(MainJob, TheSavedConfigurationServesItsCheckpoint) {
+  std::filesystem::rename(at("shapes/val"), at("val"));
+  const Outcome t = convolt(train("apart") + "--epochs 1 --json --quiet --val-data-path '" + at("val") + "'");
+  const std::string flags =
+      " --checkpoint '" + at("apart/best.safetensors") + "' --config '" + at("apart/config.toml") + "' --json";
+  const Outcome e = convolt("eval" + flags), p = convolt("predict '" + at("val") + "'" + flags);
+  const Outcome r = convolt("report '" + at("apart") + "'");
+  std::filesystem::rename(at("val"), at("shapes/val"));
+  ASSERT_EQ(e.code, 0) << e.error;
+  EXPECT_EQ(json::parse(e.out).at("samples"), 15);
+  EXPECT_NEAR(json::parse(e.out).at("top1"), json::parse(t.out).at("best_top1"), 1e-9);
+  EXPECT_EQ(p.code, 0) << p.error;
+  EXPECT_EQ(r.code, 0) << r.error;
+  EXPECT_THAT(text_of(at("apart/report.html")), HasSubstr("the validation pictures of " + at("val")));
+}
+
 TEST_F(MainJob, LossesAndATeacher) {
   ASSERT_EQ(convolt(train("teacher") + "--steps 2 --quiet --class-weights balanced --label-smoothing 0.1").code, 0);
   std::ofstream(at("weights.txt")) << "1 2\n0.5";

@@ -83,6 +83,11 @@ TEST_F(Verify, APartByItselfWillDo) {
   EXPECT_EQ(o.code, 0) << o.error;
   EXPECT_THAT(o.out, AllOf(HasSubstr("validation: 12 pictures"), Not(HasSubstr("training"))));
   EXPECT_EQ(convolt("verify --data-path '" + at("nowhere") + "'").code, 3);
+  // A training part that is broken is none that is missing.
+  fs::create_directories(at("set/train/ell"));
+  const Outcome broken = verify();
+  EXPECT_EQ(broken.code, 3);
+  EXPECT_THAT(broken.error, HasSubstr("the training split lacks"));
   EXPECT_EQ(convolt("verify --data-path '" + at("set") + "' --html '" + at("none/page.html") + "'").code, 1);
 }
 

@@ -125,8 +125,8 @@ TEST_F(FolderIndexTest, DoesNotRelyOnWhatHasJustChanged) {
   for (const IndexedFolder& folder : fresh.folders()) EXPECT_EQ(folder.changed, kUnsettled);
 }
 
-TEST_F(FolderIndexTest, FollowsLinksToFilesAndSeesThemComeToLife) {
-  const TemporaryFolder elsewhere, far;
+TEST_F(FolderIndexTest, FollowsLinksAndSeesThemComeToLife) {
+  const TemporaryFolder elsewhere, far, more;
   fs::create_symlink(far.path() / "later.ppm", folder_.path() / "a/link.ppm");
   fs::create_directory_symlink(elsewhere.path(), folder_.path() / "linked");  // a class
   fs::create_directory_symlink("..", folder_.path() / "a/circle");
@@ -135,6 +135,13 @@ TEST_F(FolderIndexTest, FollowsLinksToFilesAndSeesThemComeToLife) {
   far.write("later.ppm", numbered_ppm(8, 9, 4));
   EXPECT_EQ(lines(scan()), true_lines());
   EXPECT_EQ(scan().files().size(), 11U);
+  // To a folder, which leads to itself, and to one that is led to already.
+  more.write("deep/two.ppm", numbered_ppm(2, 3, 5));
+  fs::create_directory_symlink(more.path(), more.path() / "deep/again");
+  fs::create_directory_symlink(more.path(), folder_.path() / "a/more");
+  fs::create_directory_symlink(more.path() / "deep", folder_.path() / "linked/deep");
+  EXPECT_EQ(lines(scan()), true_lines());
+  EXPECT_EQ(scan().files().size(), 13U);
 }
 
 TEST_F(FolderIndexTest, OfAnyDamageIsMadeAgain) {

@@ -6,6 +6,7 @@
 
 #include "device/device.h"
 #include "io/atomic_file.h"
+#include "say.h"
 
 namespace convolt::cli {
 
@@ -54,7 +55,10 @@ int BenchReport::finish(const Record& record, const std::string& table) const {
   if (before_->device != record.device)
     warn(fmt::format("'{}' was recorded on {}, this is {}", flags_.compare, before_->device, record.device));
   const Comparison comparison = bench::compare(*before_, record);
-  fmt::print(flags_.json || flags_.csv ? stderr : stdout, "{}", comparison_text(comparison));
+  if (flags_.json || flags_.csv)
+    say("{}", comparison_text(comparison));
+  else
+    fmt::print("{}", comparison_text(comparison));
   return flags_.fail_if_slower && !comparison.slower.empty() ? kFailure : 0;
 }
 

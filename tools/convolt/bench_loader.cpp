@@ -29,7 +29,7 @@ struct LoaderCommand {
 std::vector<int> thread_counts(const LoaderCommand& c) {
   std::vector<int> counts;
   for (const double w : c.workers) counts.push_back(static_cast<int>(w));
-  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const int cores = threads_or_cores(0);
   for (int n = 1; c.workers.empty() && n <= cores; n *= 2) counts.push_back(n);
   return counts;
 }

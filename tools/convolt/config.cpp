@@ -71,6 +71,9 @@ public:
     for (const ConfigEntry& entry : parse_config(text, path_)) {
       const CLI::Option* option = option_of(entry);
       if (option == nullptr) continue;
+      if (names_network(given) &&
+          (entry.key == "model" || entry.key == "weights" || flag_of(entry.key) == "--num-classes"))
+        continue;
       const auto names_it = [&](const std::string& word) { return names(*option, word); };
       if (std::none_of(given.begin(), given.end(), names_it)) append(found, *option, entry);
     }
@@ -78,6 +81,13 @@ public:
   }
 
 private:
+  // A checkpoint names network, weights and classes itself, whatever the training said that the file is of.
+  bool names_network(const std::vector<std::string>& given) const {
+    const CLI::Option* checkpoint = find_flag(command_, "checkpoint");
+    return checkpoint != nullptr &&
+           std::ranges::any_of(given, [&](const std::string& word) { return names(*checkpoint, word); });
+  }
+
   [[noreturn]] void refuse(const ConfigEntry& entry, const std::string& what) const {
     throw UsageError(fmt::format("{}:{}: {}", path_, entry.line, what));
   }

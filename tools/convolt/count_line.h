@@ -1,11 +1,12 @@
 // "evaluating 1280/50000" on one line of a terminal, a few times a second.
 #pragma once
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <string>
+
+#include "say.h"
 
 namespace convolt::cli {
 
@@ -14,7 +15,7 @@ public:
   CountLine(std::string verb, int64_t total, bool quiet)
       : verb_(std::move(verb)), total_(total), shown_(!quiet && isatty(STDERR_FILENO) != 0) {}
   ~CountLine() {
-    if (shown_) fmt::print(stderr, "\r\x1b[K");
+    if (shown_) say("\r\x1b[K");
   }
   CountLine(const CountLine&) = delete;
   CountLine& operator=(const CountLine&) = delete;
@@ -23,7 +24,7 @@ public:
     const auto now = std::chrono::steady_clock::now();
     if (!shown_ || now - last_ < std::chrono::milliseconds(100)) return;
     last_ = now;
-    fmt::print(stderr, "\r\x1b[K{} {}/{}", verb_, done, total_);
+    say("\r\x1b[K{} {}/{}", verb_, done, total_);
     std::fflush(stderr);
   }
 

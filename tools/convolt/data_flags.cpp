@@ -63,14 +63,14 @@ void DataFlags::add(FlagSet& flags, bool training) {
               "(CSV, TSV, JSON lines), CIFAR-10 records, "
               "or IDX files; found out by looking")
       .required();
-  if (training) flags.option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere");
+  flags.option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere");
   Flag split = flags
                    .option("--val-split", validation_split,
                            "part of the training pictures, of each class alike, that is kept for validation; a "
                            "validation set of the data's own is then not used")
                    .check(between(0, 1))
                    .hide_default();
-  if (training) split.excludes(flags.find("--val-data-path"));
+  split.excludes(flags.find("--val-data-path"));
   flags.option("--val-split-seed", split_seed, "which of them");
   flags
       .option("--limit", limit,
@@ -90,9 +90,7 @@ void DataFlags::add(FlagSet& flags, bool training) {
   flags.toggle("--resident", resident, "decode all pictures once and keep them in device memory");
 }
 
-int DataFlags::worker_count() const {
-  return workers > 0 ? workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-}
+int DataFlags::worker_count() const { return threads_or_cores(workers); }
 
 // The parts that --val-split makes of the training set.
 DataParts DataFlags::split() const {
@@ -109,6 +107,10 @@ DataParts DataFlags::split() const {
 }
 
 std::unique_ptr<Dataset> DataFlags::open(Split part) const {
+  if (part == Split::validation && !validation_path.empty()) {
+    auto set = open_whole(validation_path, Split::validation);
+    return set ? std::move(set) : open_whole(validation_path, Split::train);
+  }
   if (validation_split <= 0) return open_whole(path, part);
   DataParts parts = split();
   return std::move(part == Split::train ? parts.training : parts.validation);
@@ -116,10 +118,7 @@ std::unique_ptr<Dataset> DataFlags::open(Split part) const {
 
 DataParts DataFlags::open_parts() const {
   if (validation_split > 0) return split();
-  DataParts parts{open_whole(path, Split::train),
-                  open_whole(validation_path.empty() ? path : validation_path, Split::validation)};
-  if (!parts.validation && !validation_path.empty()) parts.validation = open_whole(validation_path, Split::train);
-  return parts;
+  return {open(Split::train), open(Split::validation)};
 }
 
 std::unique_ptr<Dataset> DataFlags::open_whole(const std::string& from, Split part) const {
@@ -167,6 +166,13 @@ DecodeOptions DecodeFlags::options() const {
   }
   options.background = colour;
   return options;
+}
+
+void DecodeFlags::follow(const FlagSet& flags, const ModelCard& card) {
+  take_from_run(flags, card, "max-side", options_.max_side);
+  take_from_run(flags, card, "max-pixels", options_.max_pixels);
+  take_from_run(flags, card, "full-decode", options_.full_decode);
+  take_from_run(flags, card, "background", background_);
 }
 
 void add_max_pixels(FlagSet& flags, int64_t& max_pixels) {

@@ -116,14 +116,13 @@ Json json_of(const Scores& s, const std::vector<std::string>& names, bool per_cl
   return j;
 }
 
-int run_eval(const EvalCommand& c) {
+int run_eval(const FlagSet& flags, const EvalCommand& c) {
   for (const std::string& path : c.confusion) check_confusion_path(path, 0);
   const auto data = open_for_evaluation(c.data);
   const auto context = c.device.make_context();
   const Network n = load_network(c.network, c.pictures, *context, data.get());
   for (const std::string& path : c.confusion) check_confusion_path(path, n.card.classes);
-  EvalOptions options = eval_options(c.device, c.data, n);
-  options.views = c.views;
+  const EvalOptions options = eval_options(flags, c.device, c.data, c.views, n);
   const Scores s = score(n, *data, c.data.path, options, c.top_k, c.quiet);
   report_bad_samples(s.bad_samples);
   if (s.evaluation.samples == 0) throw DataError("'" + c.data.path + "': no picture could be read");
@@ -174,7 +173,7 @@ Subcommand add_eval(CLI::App& program) {
       "Intervals are Wilson's at 95 %. ECE: expected calibration error of 15 bins. The temperature is the one whose "
       "softmax fits these pictures best.\n\n"
       "Example:\n  convolt eval --checkpoint run/best.safetensors --data-path DATA --per-class --confusion matrix.png");
-  return {flags, [c] { return run_eval(*c); }};
+  return {flags, [flags, c] { return run_eval(flags, *c); }};
 }
 
 }  // namespace convolt::cli

@@ -138,6 +138,7 @@ Flag FlagSet::toggle(const std::string& names, bool& value, const std::string& h
 }
 
 Flag FlagSet::find(const std::string& name) const { return Flag(app_->get_option(name)); }
+bool FlagSet::has(const std::string& name) const { return app_->get_option_no_throw(name) != nullptr; }
 bool FlagSet::given(const std::string& name) const { return app_->get_option(name)->count() > 0; }
 void FlagSet::footer(const std::string& text) { app_->footer(text); }
 

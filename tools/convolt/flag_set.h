@@ -75,6 +75,7 @@ public:
   Flag toggle(const std::string& names, bool& value, const std::string& help);
 
   Flag find(const std::string& name) const;
+  bool has(const std::string& name) const;
   bool given(const std::string& name) const;
   void footer(const std::string& text);
 

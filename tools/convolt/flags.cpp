@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <thread>
 
 #include "conv/described_device.h"
 #include "data/decode.h"
+#include "say.h"
 #include "word_table.h"
 
 namespace convolt::cli {
@@ -130,6 +132,8 @@ void PictureFlags::apply_to(AugmentOptions& o) const {
     o.resize = *val_resize;
     o.geometry = AugmentOptions::Geometry::resize_centre_crop;
   }
+  for (const float level : mean)
+    if (!(level >= 0 && level <= 1)) throw UsageError(fmt::format("--mean: expected levels in 0..1, found {}", level));
   take_three(mean, o.mean, "--mean");
   take_three(std, o.std, "--std");
   take_three(fill, o.fill, "--fill");
@@ -328,6 +332,27 @@ void resolve(const Pipeline& pipeline, Resolved& r) {
   resolve_policy(t, r);
 }
 
+template <class T>
+void take_from_run(const FlagSet& flags, const ModelCard& card, const std::string& flag, T& value) {
+  if (flags.has("--" + flag) && flags.given("--" + flag)) return;
+  const auto run = nlohmann::json::parse(card.configuration, nullptr, /*allow_exceptions=*/false);
+  std::string key = flag;
+  std::replace(key.begin(), key.end(), '-', '_');
+  if (!run.is_object() || !run.contains(key)) return;
+  try {
+    value = run.at(key).get<T>();
+  } catch (const nlohmann::json::exception&) {  // of another version
+  }
+}
+template void take_from_run(const FlagSet&, const ModelCard&, const std::string&, bool&);
+template void take_from_run(const FlagSet&, const ModelCard&, const std::string&, int&);
+template void take_from_run(const FlagSet&, const ModelCard&, const std::string&, int64_t&);
+template void take_from_run(const FlagSet&, const ModelCard&, const std::string&, std::vector<float>&);
+
+int threads_or_cores(int threads) {
+  return threads > 0 ? threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
 void NetworkFlags::add(FlagSet& flags) {
   flags.group("Network");
   flags.option("--checkpoint", checkpoint,
@@ -342,6 +367,10 @@ void NetworkFlags::add(FlagSet& flags) {
 Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Context& context, const Dataset* data) {
   if (f.checkpoint.empty() == (f.model.empty() || f.weights.empty()))
     throw UsageError("give either --checkpoint FILE, or --model NAME and --weights FILE.safetensors");
+  if (!f.checkpoint.empty() && (!f.model.empty() || !f.weights.empty() || f.classes > 0))
+    throw UsageError(
+        "--checkpoint names network, weights and classes itself; leave out --model, --weights and "
+        "--num-classes");
   ModelCard card;
   if (!f.checkpoint.empty()) {
     card = read_card(f.checkpoint);
@@ -365,15 +394,14 @@ Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Contex
   return convolt::load_network(context, card, f.checkpoint.empty() ? f.weights : f.checkpoint);
 }
 
-void warn(const std::string& message) { fmt::print(stderr, "warning: {}\n", message); }
+void warn(const std::string& message) { say("warning: {}\n", message); }
 
 void report_bad_samples(const std::vector<BadSample>& bad) {
   if (bad.empty()) return;
-  fmt::print(stderr, "{} {} could not be used:\n", bad.size(), bad.size() == 1 ? "picture" : "pictures");
+  say("{} {} could not be used:\n", bad.size(), bad.size() == 1 ? "picture" : "pictures");
   constexpr size_t kShown = 10;
-  for (size_t i = 0; i < std::min(kShown, bad.size()); ++i)
-    fmt::print(stderr, "  {}: {}\n", bad[i].name, bad[i].reason);
-  if (bad.size() > kShown) fmt::print(stderr, "  and {} more\n", bad.size() - kShown);
+  for (size_t i = 0; i < std::min(kShown, bad.size()); ++i) say("  {}: {}\n", bad[i].name, bad[i].reason);
+  if (bad.size() > kShown) say("  and {} more\n", bad.size() - kShown);
 }
 
 }  // namespace convolt::cli

@@ -49,6 +49,8 @@ struct MemoryFlags {
 
 struct DecodeFlags {
   void add(FlagSet& flags);
+  // What is not given becomes that of the training that left the checkpoint: its validation saw pictures so.
+  void follow(const FlagSet& flags, const ModelCard& card);
   DecodeOptions options() const;
 
 private:
@@ -142,6 +144,14 @@ struct RampFlags {
 
 // --views of evaluation, prediction and validation.
 void add_views(FlagSet& flags, int& views);
+
+// A flag that is not given takes its value from the training that left a checkpoint, where that says it. T: bool, int,
+// int64_t or std::vector<float>.
+template <class T>
+void take_from_run(const FlagSet& flags, const ModelCard& card, const std::string& flag, T& value);
+
+// 0 stands for as many as there are cores.
+int threads_or_cores(int threads);
 
 struct AugmentFlags {
   bool none = false, alternating_flip = false;

@@ -1,4 +1,5 @@
 // convolt: the command line.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -7,11 +8,13 @@
 #include <cstdlib>
 #include <iostream>
 #include <new>
+#include <system_error>
 
 #include "commands.h"
 #include "config.h"
 #include "convolt/error.h"
 #include "io/names.h"
+#include "say.h"
 
 namespace convolt::cli {
 namespace {
@@ -22,6 +25,14 @@ void restart_with_sleeping_threads(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   setenv("OMP_WAIT_POLICY", "passive", 1);
   execv("/proc/self/exe", argv);  // returns only on failure: then go on as we are
+}
+
+// A file that is opened must not become standard output or standard error where those are closed: what is said would be
+// written into it. For reading alone, so that writing results still fails.
+void open_standard_streams() {
+  int descriptor = 0;
+  while (descriptor >= 0 && descriptor <= STDERR_FILENO) descriptor = open("/dev/null", O_RDONLY);
+  if (descriptor > STDERR_FILENO) close(descriptor);
 }
 
 // The long flags and aliases of an app and the names of its subcommands.
@@ -49,12 +60,12 @@ int usage_error(const CLI::App& program, const CLI::ParseError& error) {
     message = fmt::format("unknown {} '{}'{}", word.starts_with("-") ? "flag" : "word", word,
                           near.empty() ? "" : fmt::format(", did you mean '{}'?", near));
   }
-  fmt::print(stderr, "convolt: {}\nsee convolt {}--help\n", message, names);
+  say("convolt: {}\nsee convolt {}--help\n", message, names);
   return kUsage;
 }
 
 int fail(const char* message, int code) {
-  fmt::print(stderr, "convolt: {}\n", message);
+  say("convolt: {}\n", message);
   return code;
 }
 
@@ -96,7 +107,11 @@ int run(int argc, char** argv) {
 
 int guarded_run(int argc, char** argv) {
   try {
-    return run(argc, argv);
+    const int code = run(argc, argv);
+    flush_output();
+    return code;
+  } catch (const std::system_error& e) {  // of fmt, printing
+    return fail(std::ferror(stdout) != 0 ? "standard output cannot be written; is it closed, or its disk full?" : e.what(), kFailure);
   } catch (const std::bad_alloc&) {
     return fail("out of host memory; try a smaller batch (-b)", kOutOfMemory);
   } catch (const std::exception& e) {
@@ -105,9 +120,16 @@ int guarded_run(int argc, char** argv) {
 }
 
 }  // namespace
+
+void flush_output() {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    throw Error("standard output cannot be written; is it closed, or its disk full?");
+}
+
 }  // namespace convolt::cli
 
 int main(int argc, char** argv) {
+  convolt::cli::open_standard_streams();
   convolt::cli::restart_with_sleeping_threads(argv);
   return convolt::cli::guarded_run(argc, argv);
 }

@@ -9,11 +9,12 @@
 #include "commands.h"
 #include "flags.h"
 #include "progress.h"
+#include "say.h"
 
 namespace convolt::cli {
 namespace {
 
-int all_cores() { return static_cast<int>(std::max(1U, std::thread::hardware_concurrency())); }
+int all_cores() { return threads_or_cores(0); }
 
 // A line on a terminal that changes; elsewhere a line now and then.
 class PackProgress {
@@ -27,7 +28,7 @@ public:
     if (terminal)
       show_progress(text);
     else
-      fmt::print(stderr, "{}\n", text);
+      say("{}\n", text);
   }
 
 private:

@@ -1,12 +1,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
 #include "flags.h"
+#include "say.h"
+#include "text_table.h"
 
 namespace convolt::cli {
 namespace {
@@ -27,8 +30,10 @@ std::vector<std::string> expand(const std::vector<std::string>& inputs) {
   std::vector<std::string> paths;
   for (const std::string& input : inputs) {
     if (input == "-") {
-      for (std::string line; std::getline(std::cin, line);)
+      for (std::string line; std::getline(std::cin, line);) {
+        if (line.ends_with('\r')) line.pop_back();  // a list made elsewhere
         if (!line.empty()) paths.push_back(line);
+      }
     } else if (fs::is_directory(input)) {
       std::vector<std::string> found;
       for (const auto& entry : fs::recursive_directory_iterator(input))
@@ -46,12 +51,15 @@ class Printer {
 public:
   Printer(const ModelCard& card, int top_k, bool json) : card_(card), top_k_(top_k), json_(json) {}
 
-  void prediction(const std::string& path, const Prediction& prediction) const {
+  // False where there is none.
+  bool prediction(const std::string& path, const Prediction& prediction) const {
     if (!prediction.error.empty()) return error(path, prediction.error);
+    if (!std::ranges::all_of(prediction.logits, [](float v) { return std::isfinite(v); }))
+      return error(path, "the network's outputs for it are not finite; its weights are of no use");
     const std::vector<double> p = prediction.probabilities();
     const std::vector<int> order = prediction.top(top_k_);
     nlohmann::ordered_json line{{"path", path}, {"top", nlohmann::ordered_json::array()}};
-    std::string text = path + ":";
+    std::string text = printable(path) + ":";
     for (const int c : order) {
       const auto i = static_cast<size_t>(c);
       const std::string label = i < card_.class_names.size() ? card_.class_names[i] : std::to_string(i);
@@ -59,14 +67,16 @@ public:
       text += fmt::format("{}{} {:.1f} %", c == order[0] ? " " : ", ", label, 100 * p[i]);
     }
     print(json_ ? dump(line) : text);
+    return true;
   }
 
 private:
-  void error(const std::string& path, const std::string& reason) const {
+  bool error(const std::string& path, const std::string& reason) const {
     if (json_)
       print(dump({{"path", path}, {"error", reason}}));
     else
-      fmt::print(stderr, "{}: {}\n", path, reason);
+      say("{}: {}\n", printable(path), reason);
+    return false;
   }
   // File names may hold any bytes: those that are not UTF-8 are replaced.
   static std::string dump(const nlohmann::ordered_json& j) {
@@ -74,32 +84,34 @@ private:
   }
   static void print(const std::string& line) {
     fmt::print("{}\n", line);
-    std::fflush(stdout);
+    flush_output();
   }
   const ModelCard& card_;
   int top_k_;
   bool json_;
 };
 
-int run_predict(const PredictCommand& c) {
+int run_predict(const FlagSet& flags, const PredictCommand& c) {
   const auto pictures = picture_files(expand(c.inputs));
   if (pictures->size() == 0) throw DataError("there are no pictures to predict");
   const auto context = c.device.make_context();
   const Network n = load_network(c.network, c.pictures, *context, nullptr);
   PredictorOptions options;
   options.batch = static_cast<int>(std::min<int64_t>(c.batch, pictures->size()));
-  options.workers = c.workers;
+  options.workers = threads_or_cores(c.workers);
   options.dtype = c.device.type();
   options.tf32 = c.device.tf32();
   options.kernels = c.device.kernels.options();
-  options.decode = c.decode.options();
+  DecodeFlags decode = c.decode;
+  decode.follow(flags, n.card);
+  options.decode = decode.options();
   options.views = c.views;
+  take_from_run(flags, n.card, "views", options.views);
   Predictor predictor(*n.graph, *n.params, n.card, options);
   const Printer printer(n.card, c.top_k, c.json);
   bool failed = false;
   predictor.predict(*pictures, [&](int64_t i, const Prediction& prediction) {
-    printer.prediction(pictures->name(i), prediction);
-    failed = failed || !prediction.error.empty();
+    failed |= !printer.prediction(pictures->name(i), prediction);
   });
   return failed ? kData : 0;
 }
@@ -114,7 +126,7 @@ Subcommand add_predict(CLI::App& program) {
   flags.group("Options");
   flags.option("--topk", c->top_k, "classes to name").check(at_least(1));
   flags.option("-b,--batch-size", c->batch, "pictures in a batch").check(at_least(1));
-  flags.option("-j,--workers", c->workers, "decode threads").check(at_least(1));
+  flags.option("-j,--workers", c->workers, "decode threads, 0 for as many as cores").check(at_least(0));
   c->decode.add(flags);
   c->pictures.add(flags, false);
   add_views(flags, c->views);
@@ -123,9 +135,10 @@ Subcommand add_predict(CLI::App& program) {
   flags.toggle("--json", c->json, "one JSON object a line: path and top, or path and error");
   add_config(flags);
   flags.footer(
-      "Exit code 3 when a picture could not be read; the others are predicted all the same.\n\nExample:\n"
+      "Exit code 3 when a picture could not be read, or a network gives no finite answer to it; the others are "
+      "predicted all the same.\n\nExample:\n"
       "  convolt predict --checkpoint run/best.safetensors picture.jpg folder/ --json");
-  return {flags, [c] { return run_predict(*c); }};
+  return {flags, [flags, c] { return run_predict(flags, *c); }};
 }
 
 }  // namespace convolt::cli

@@ -1,4 +1,5 @@
 #include "progress.h"
+#include "say.h"
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>
@@ -23,9 +24,25 @@ int terminal_width() {
   return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-std::string figures(const TrainProgress& p) {
-  return fmt::format("loss {:.4f}  top-1 {:5.2f} %  lr {:.4g}  {:.0f} img/s  ETA {}", p.loss, 100 * p.top1,
-                     p.learning_rate, p.images_per_second, duration(p.seconds_left));
+// What fits into so many columns; the rest of the figures is left out, whole, the least telling first.
+std::string figures(const TrainProgress& p, size_t room = std::string::npos) {
+  std::array<std::string, 5> all{fmt::format("loss {:.4f}", p.loss), fmt::format("top-1 {:5.2f} %", 100 * p.top1),
+                                 fmt::format("lr {:.4g}", p.learning_rate),
+                                 fmt::format("{:.0f} img/s", p.images_per_second),
+                                 fmt::format("ETA {}", duration(p.seconds_left))};
+  std::string line;
+  const auto join = [&] {
+    line.clear();
+    for (const std::string& figure : all)
+      if (!figure.empty()) line += (line.empty() ? "" : "  ") + figure;
+  };
+  join();
+  for (const size_t left_out : {2, 3, 1, 4, 0}) {
+    if (line.size() <= room) break;
+    all[left_out].clear();
+    join();
+  }
+  return line;
 }
 
 }  // namespace
@@ -45,11 +62,11 @@ std::string data_line(const DataTimes& t) {
 
 void show_progress(const std::string& text) {
   if (isatty(STDERR_FILENO) == 0) return;
-  fmt::print(stderr, "\r\x1b[K{}", text);
+  say("\r\x1b[K{}", text);
   std::fflush(stderr);
 }
 void clear_progress() {
-  if (isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\x1b[K");
+  if (isatty(STDERR_FILENO) != 0) say("\r\x1b[K");
 }
 
 ProgressPrinter::ProgressPrinter(bool quiet)
@@ -59,12 +76,14 @@ ProgressPrinter::ProgressPrinter(bool quiet)
       last_line_(std::chrono::steady_clock::now()) {}
 
 void ProgressPrinter::clear_line() const {
-  if (terminal_) fmt::print(stderr, "\r\x1b[K");
+  if (terminal_) say("\r\x1b[K");
 }
 
 void ProgressPrinter::bar(const TrainProgress& p) {
-  const std::string left = fmt::format("epoch {}/{} ", p.epoch + 1, p.epochs), right = fmt::format(" {}", figures(p));
-  const int room = std::clamp(terminal_width() - static_cast<int>(left.size() + right.size()) - 3, 0, 40);
+  const std::string left = fmt::format("epoch {}/{} ", p.epoch + 1, p.epochs);
+  std::string right = figures(p);
+  const int width = terminal_width() - 1;  // so that the line never wraps
+  const int room = std::clamp(width - static_cast<int>(left.size() + right.size()) - 3, 0, 40);
   const int full = static_cast<int>(room * p.step_in_epoch / std::max<int64_t>(1, p.steps_per_epoch));
   std::string line = left;
   if (room >= 8) {
@@ -73,10 +92,9 @@ void ProgressPrinter::bar(const TrainProgress& p) {
     line += fmt::format("{}{}{}", colour_ ? "\x1b[36m" : "", blocks, colour_ ? "\x1b[0m" : "");
   } else {
     line += fmt::format("{}/{}", p.step_in_epoch, p.steps_per_epoch);
+    right = figures(p, static_cast<size_t>(std::max(0, width - static_cast<int>(line.size()) - 1)));
   }
-  // On a narrow terminal the figures are cut, so that the line never wraps.
-  const int figures_room = terminal_width() - 1 - static_cast<int>(left.size()) - (room >= 8 ? room : 10);
-  fmt::print(stderr, "\r\x1b[K{}{}", line, right.substr(0, static_cast<size_t>(std::max(0, figures_room))));
+  say("\r\x1b[K{} {}", line, right);
   std::fflush(stderr);
 }
 
@@ -87,7 +105,7 @@ void ProgressPrinter::progress(const TrainProgress& p) {
   const auto now = std::chrono::steady_clock::now();
   if (now - last_line_ < std::chrono::seconds(10)) return;
   last_line_ = now;
-  fmt::print(stderr, "epoch {}/{}  step {}/{}  {}\n", p.epoch + 1, p.epochs, p.step, p.total_steps, figures(p));
+  say("epoch {}/{}  step {}/{}  {}\n", p.epoch + 1, p.epochs, p.step, p.total_steps, figures(p));
 }
 
 void ProgressPrinter::epoch(const EpochSummary& s) {
@@ -100,7 +118,7 @@ void ProgressPrinter::epoch(const EpochSummary& s) {
     if (s.validation->skipped > 0) line += fmt::format("  ({} skipped)", s.validation->skipped);
     if (s.best) line += "  best";
   }
-  fmt::print(stderr, "{}  [{}]\n", line, duration(s.seconds));
+  say("{}  [{}]\n", line, duration(s.seconds));
   last_line_ = std::chrono::steady_clock::now();
 }
 

@@ -118,7 +118,7 @@ std::string picture_url(const cv::Mat& picture, bool small) {
 }
 
 std::vector<Mistake> worst_mistakes(const ReportCommand& c, Context& context, const ModelCard& card,
-                                    const Dataset& data, const Scores& s) {
+                                    const Dataset& data, const Scores& s, const DecodeOptions& decode) {
   std::vector<int64_t> wrong;
   for (int64_t i = 0; i < data.size(); ++i) {
     const auto at = static_cast<size_t>(i);
@@ -137,7 +137,7 @@ std::vector<Mistake> worst_mistakes(const ReportCommand& c, Context& context, co
     const std::vector<double> p =
         softmax(std::span(s.logits).subspan(at * static_cast<size_t>(card.classes), static_cast<size_t>(card.classes)));
     const int32_t label = s.labels[at], guess = s.evaluation.predicted[at];
-    const auto pixels = render(context, decode_sample(data, i, o, c.data.decode.options()), o, 0, i, {&epoch, 1});
+    const auto pixels = render(context, decode_sample(data, i, o, decode), o, 0, i, {&epoch, 1});
     Mistake m{fs::path(data.name(i)).filename().string(), class_name(card, label), class_name(card, guess)};
     m.label_probability = p[static_cast<size_t>(label)];
     m.guess_probability = p[static_cast<size_t>(guess)];
@@ -148,11 +148,13 @@ std::vector<Mistake> worst_mistakes(const ReportCommand& c, Context& context, co
   return mistakes;
 }
 
-Measured measure(const ReportCommand& c, Context& context, const Network& n, const DataFlags& flags) {
+Measured measure(const FlagSet& given, const ReportCommand& c, Context& context, const Network& n,
+                 const DataFlags& flags) {
   bool validation = true;
-  const std::string& path = flags.path;
+  const std::string& path = flags.validation_path.empty() ? flags.path : flags.validation_path;
   const auto data = open_for_evaluation(flags, &validation);
-  const Scores s = score(n, *data, path, eval_options(c.device, c.data, n), 5, c.quiet);
+  const EvalOptions options = eval_options(given, c.device, c.data, 1, n);
+  const Scores s = score(n, *data, path, options, 5, c.quiet);
   report_bad_samples(s.bad_samples);
   if (s.evaluation.samples == 0) throw DataError("'" + path + "': no picture could be read");
   Measured m;
@@ -160,7 +162,7 @@ Measured measure(const ReportCommand& c, Context& context, const Network& n, con
   m.evaluation = s.evaluation;
   m.skipped = s.result.skipped;
   m.confusion = {confusion_matrix(s.labels, s.evaluation.predicted, n.card.classes), class_names(n.card)};
-  m.mistakes = worst_mistakes(c, context, n.card, *data, s);
+  m.mistakes = worst_mistakes(c, context, n.card, *data, s, options.decode);
   return m;
 }
 
@@ -172,12 +174,13 @@ std::string weights_of(const fs::path& run) {
 }
 
 // The data of the run may be gone: then the report says so and does without. What --data-path names must be there.
-void measure_if_possible(const ReportCommand& c, Context& context, const Network& n, const Json& configuration,
-                         Report& r) {
+void measure_if_possible(const FlagSet& flags, const ReportCommand& c, Context& context, const Network& n,
+                         const Json& configuration, Report& r) {
   const bool given = !c.data.path.empty();
   DataFlags data = c.data;
   if (!given) {
-    data.path = configuration.value("val_data_path", configuration.value("data_path", ""));
+    data.path = configuration.value("data_path", "");
+    data.validation_path = configuration.value("val_data_path", "");
     data.format = configuration.value("data_format", data.format);
     data.validation_split = configuration.value("val_split", data.validation_split);
     data.split_seed = configuration.value("val_split_seed", data.split_seed);
@@ -189,7 +192,7 @@ void measure_if_possible(const ReportCommand& c, Context& context, const Network
     return;
   }
   try {
-    r.measured = measure(c, context, n, data);
+    r.measured = measure(flags, c, context, n, data);
   } catch (const DataError& error) {
     if (given) throw;
     r.notes.push_back(
@@ -199,7 +202,7 @@ void measure_if_possible(const ReportCommand& c, Context& context, const Network
   }
 }
 
-int run_report(const ReportCommand& c) {
+int run_report(const FlagSet& set, const ReportCommand& c) {
   const fs::path run(c.run);
   const fs::path out = c.out.empty() ? run / "report.html" : fs::path(c.out);
   const std::string weights = weights_of(run);
@@ -220,7 +223,7 @@ int run_report(const ReportCommand& c) {
     r.metrics = read_metrics((run / "metrics.jsonl").string());
   else
     r.notes.emplace_back("There is no metrics.jsonl in the folder of the run, so there are no curves.");
-  measure_if_possible(c, *context, n, configuration, r);
+  measure_if_possible(set, c, *context, n, configuration, r);
 
   file.write(report_html(r));
   file.commit();
@@ -247,7 +250,7 @@ Subcommand add_report(CLI::App& program) {
   flags.footer(
       "The file needs nothing else: it can be mailed, and opened without a network.\n\n"
       "Example:\n  convolt report run --out report.html");
-  return {flags, [c] { return run_report(*c); }};
+  return {flags, [flags, c] { return run_report(flags, *c); }};
 }
 
 }  // namespace convolt::cli

@@ -40,9 +40,10 @@ void add_checkpoints(FlagSet& flags, RunFlags& f) {
   flags.option(
       "--output-dir,--output", f.output_dir,
       "folder for last.safetensors, best.safetensors, metrics.jsonl, metrics.csv, times.jsonl and config.toml");
-  flags.option("--resume", f.resume,
-               "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one");
-  flags.toggle("--overwrite", f.overwrite, "start anew in a folder that is not empty");
+  const Flag resume = flags.option(
+      "--resume", f.resume, "go on from this checkpoint, or 'auto': from --output-dir's last one if there is one");
+  flags.toggle("--overwrite", f.overwrite, "start anew in a folder that is not empty, without what a run left there")
+      .excludes(resume);
   flags.option("--checkpoint-every", f.checkpoint_every, "steps between checkpoints, besides those after each epoch")
       .check(at_least(1))
       .hide_default();

@@ -29,14 +29,19 @@ std::unique_ptr<Dataset> open_for_evaluation(const DataFlags& flags, bool* valid
   return flags.limited(data ? std::move(data) : flags.open(Split::train));
 }
 
-EvalOptions eval_options(const DeviceFlags& device, const DataFlags& data, const Network& network) {
+EvalOptions eval_options(const FlagSet& flags, const DeviceFlags& device, const DataFlags& data, int views,
+                         const Network& network) {
   EvalOptions options;
   options.batch = data.batch;
   options.workers = data.worker_count();
   options.dtype = device.type();
   options.tf32 = device.tf32();
   options.kernels = device.kernels.options();
-  options.decode = data.decode.options();
+  DecodeFlags decode = data.decode;
+  decode.follow(flags, network.card);
+  options.decode = decode.options();
+  options.views = views;
+  take_from_run(flags, network.card, "views", options.views);
   options.decoder = data.decoder.decoder();
   options.loader_memory = data.memory.bytes();
   options.preprocessing = network.card.preprocessing;

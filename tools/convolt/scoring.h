@@ -22,7 +22,10 @@ std::unique_ptr<Dataset> open_for_evaluation(const DataFlags& data, bool* valida
 Scores score(const Network& network, const Dataset& data, const std::string& path, const EvalOptions& options,
              int top_k, bool quiet);
 
-EvalOptions eval_options(const DeviceFlags& device, const DataFlags& data, const Network& network);
+// Pictures are decoded and viewed as in the validation of the training that left the checkpoint, where no flag says
+// otherwise.
+EvalOptions eval_options(const FlagSet& flags, const DeviceFlags& device, const DataFlags& data, int views,
+                         const Network& network);
 
 // The name of a class, printable; its number where it has none.
 std::string class_name(const ModelCard& card, int64_t index);

@@ -1,14 +1,18 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "commands.h"
 #include "flags.h"
 #include "optimizer_flags.h"
 #include "progress.h"
 #include "run_flags.h"
+#include "say.h"
+#include "text_table.h"
 
 namespace convolt::cli {
 namespace {
@@ -155,7 +159,7 @@ void check_validation(const TrainCommand& c, const Dataset& training, const Data
 
 int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& card) {
   report_bad_samples(r.bad_samples);
-  if (!c.quiet) fmt::print(stderr, "{}\n", data_line(r.data));
+  if (!c.quiet) say("{}\n", data_line(r.data));
   if (c.json) {
     nlohmann::ordered_json j{{"model", card.model},
                              {"steps", r.steps},
@@ -168,15 +172,13 @@ int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& c
     fmt::print("{}\n", j.dump());
   } else if (!r.interrupted) {
     if (r.stopped_early && !c.quiet)
-      fmt::print(stderr, "stopped early at step {}: {} epochs without a better {}\n", r.steps, c.run.early_stop,
-                 c.run.best_metric);
+      say("stopped early at step {}: {} epochs without a better {}\n", r.steps, c.run.early_stop, c.run.best_metric);
     if (r.best_top1 >= 0) fmt::print("best top-1 {:.2f} %\n", 100 * r.best_top1);
     if (!c.run.output_dir.empty())
       fmt::print("{}\n", (std::filesystem::path(c.run.output_dir) / "best.safetensors").string());
   }
   if (!r.interrupted) return 0;
-  fmt::print(stderr, "stopped at step {}{}\n", r.steps,
-             c.run.output_dir.empty() ? "" : "; saved: go on with --resume auto");
+  say("stopped at step {}{}\n", r.steps, c.run.output_dir.empty() ? "" : "; saved: go on with --resume auto");
   return interrupt_signal == SIGTERM ? kRequeue : kInterrupted;
 }
 
@@ -192,6 +194,40 @@ void load_initial_weights(const TrainCommand& c, Params& params) {
   tell(r.unexpected, "in the file but not in the network, passed over");
 }
 
+// A training that goes on otherwise than it began goes on; but silently it should not.
+void warn_of_changes(const std::string& checkpoint, const nlohmann::ordered_json& now) {
+  // What prolongs a training, where its files and its work lie, and what only its beginning reads.
+  static const std::set<std::string> free{"epochs",        "steps",
+                                          "data_path",     "val_data_path",
+                                          "weights",       "finetune",
+                                          "whiten",        "keep",
+                                          "early_stop",    "tensorboard",
+                                          "threads",       "workers",
+                                          "device",        "decoder",
+                                          "no_index",      "resident",
+                                          "loader_memory", "memory_budget",
+                                          "autotune",      "workspace_limit",
+                                          "no_cuda_graph", "checkpoint_every",
+                                          "teacher",       "convolt"};
+  const auto before = nlohmann::ordered_json::parse(read_card(checkpoint).configuration, nullptr, false);
+  if (!before.is_object()) return;
+  std::vector<std::string> changes;
+  const auto text = [](const nlohmann::ordered_json& from, const std::string& key) {
+    return from.contains(key) ? from.at(key).dump() : "not given";
+  };
+  const auto compare = [&](const std::string& key) {
+    const std::string was = text(before, key), is = text(now, key);
+    if (was == is || free.count(key) > 0) return;
+    std::string flag = key;
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    changes.push_back(fmt::format("--{} {} (was {})", flag, is, was));
+  };
+  for (const auto& [key, value] : now.items()) compare(key);
+  for (const auto& [key, value] : before.items())
+    if (!now.contains(key)) compare(key);
+  if (!changes.empty()) warn(fmt::format("the training goes on otherwise than it began: {}", fmt::join(changes, ", ")));
+}
+
 int run_train(const FlagSet& flags, const TrainCommand& c) {
   const ModelInfo model = find_model(c.model);
   TrainOptions ignored;
@@ -204,6 +240,9 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   const auto found = static_cast<int64_t>(data->class_names().size());
   if (c.classes > 0 && c.classes < found)
     throw UsageError(fmt::format("--num-classes {} is fewer than the {} classes of the data set", c.classes, found));
+
+  if (found == 1)
+    warn(fmt::format("the data set has one class, '{}': there is nothing to learn", printable(data->class_names()[0])));
 
   const Pipeline pipeline = make_pipeline(model, *data, c.pictures, c.augment);
   ModelCard card;
@@ -230,6 +269,7 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   nlohmann::ordered_json configuration = to_json(config);
   configuration["convolt"] = CONVOLT_VERSION;
   card.configuration = configuration.dump();
+  if (!options.resume.empty()) warn_of_changes(options.resume, configuration);
 
   Graph graph;
   build_model(graph, model, {card.classes, card.height, card.width, card.channels, c.drop_path});
@@ -237,15 +277,17 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   load_initial_weights(c, params);
   if (c.whiten > 0 && options.resume.empty()) whiten(graph, params, *data, pipeline.evaluation, c.whiten);
   if (!c.quiet)
-    fmt::print(stderr, "{}: {} parameters, {}x{}x{}, {}\n{}: {} pictures for training, {} for validation, {} classes\n",
-               c.model, graph.parameter_count(), card.height, card.width, card.channels, context->describe(),
-               data->describe(), data->size(), validation ? validation->size() : 0, found);
+    say("{}: {} parameters, {}x{}x{}, {}\n{}: {} pictures for training, {} for validation, {} classes\n", c.model,
+        graph.parameter_count(), card.height, card.width, card.channels, context->describe(), data->describe(),
+        data->size(), validation ? validation->size() : 0, found);
 
-  if (!c.run.output_dir.empty()) save_config(c.run.output_dir, config);
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
   ProgressPrinter printer(c.quiet);
   TrainObserver observer;
+  observer.begin = [&] {
+    if (!c.run.output_dir.empty()) save_config(c.run.output_dir, config);
+  };
   observer.progress = [&](const TrainProgress& p) { printer.progress(p); };
   observer.epoch = [&](const EpochSummary& s) { printer.epoch(s); };
   observer.warning = warn;

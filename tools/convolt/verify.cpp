@@ -2,10 +2,10 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "commands.h"
 #include "count_line.h"
+#include "data/sources.h"
 #include "flags.h"
 #include "io/atomic_file.h"
 #include "verification.h"
@@ -31,7 +31,7 @@ std::vector<Opened> open_parts(const VerifyCommand& c) {
   // A set may have a validation part alone.
   try {
     parts.push_back({"training", open_dataset({c.path, c.format, Split::train, {.use = false}})});
-  } catch (const DataError&) {
+  } catch (const NoTrainingSplit&) {
     if (!validation) throw;
   }
   if (!c.validation_path.empty()) {
@@ -46,7 +46,7 @@ int run_verify(const VerifyCommand& c) {
   std::unique_ptr<AtomicFile> page;
   if (!c.page.empty()) page = std::make_unique<AtomicFile>(c.page);  // complains before the work begins
   const std::vector<Opened> opened = open_parts(c);
-  const int threads = c.workers > 0 ? c.workers : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const int threads = threads_or_cores(c.workers);
   int64_t total = 0, before = 0;
   for (const Opened& o : opened) total += o.data->size();
   Verification v;

@@ -190,7 +190,8 @@ struct TrainResult {
 // validated and saved as best. Data sets must outlive the call; validation may be null (then best = last).
 //
 // Writes into output_dir, each file whole or not at all: last.safetensors, best.safetensors, best-<step>-<value>.
-// safetensors (`keep`), metrics.jsonl, metrics.csv (a row for each epoch), times.jsonl and tensorboard/.
+// safetensors (`keep`), metrics.jsonl, metrics.csv (a row for each epoch), times.jsonl and tensorboard/. One that does
+// not resume removes the checkpoints, bad.jsonl, report.html and events that an earlier training left there.
 //
 // Throws whatever the parts throw, the last checkpoint being intact; NonFiniteError naming step and layer where a loss
 // is not finite and the optimizer's policy is to stop, or after 10 bad steps in a row with another one: then

@@ -189,8 +189,8 @@ void channel_packets_on_cuda(Stream s, int64_t rows, int channels, F f) {
   const int packets = channels / W;
   if constexpr (kKnowsChannels<W, F>) {
     if (rows <= 0) return;
-    channels_kernel<W>
-        <<<grid_for(rows * packets, 256), 256, 0, static_cast<cudaStream_t>(s.handle)>>>(rows, packets, f);
+    const unsigned blocks = std::max(grid_for(rows * packets, 256), static_cast<unsigned>((packets + 255) / 256));
+    channels_kernel<W><<<blocks, 256, 0, static_cast<cudaStream_t>(s.handle)>>>(rows, packets, f);
     check_launch("kernel launch");
   } else {
     for_each_on_cuda(s, rows * packets, RunChannelPackets<W, F>{f, Divisor(packets), packets});

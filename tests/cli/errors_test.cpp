@@ -51,6 +51,7 @@ const Case kCases[] = {
     {"augment --data-path @shapes --model resnet20 --explain --jpeg 0.5,90,20", 2, "jpeg_quality"},
     {"augment --data-path @shapes --model resnet20 --explain --gaussian-blur 0.5,0.1,20", 2, "blur_sigma"},
     {"train --recipe nothing --dry-run", 2, "expected airbench94"},
+    {"train --data-path @shapes --model resnet20 --checkpoint-every 5", 2, "--checkpoint-every needs --output-dir"},
     {"train --data-path @shapes --model resnet20 --mean 123,117,104", 2, "--mean: expected levels in 0..1, found 123"},
     {"train --data-path @shapes --max-bad 120%", 2, "--max-bad: expected a part of all, as 1% or 0.01, found '120%'"},
     {"train --data-path @shapes --limit 0", 2, "--limit: expected at least 1, found 0"},

@@ -152,7 +152,7 @@ TEST(Checkpoint, ComplainsInOneSentence) {
   EXPECT_THAT(fit, HasSubstr("conv1.weight [8, 1, 3, 3] for [4, 1, 3, 3]"));
 
   Optimizer sgd(*net.params);
-  EXPECT_THAT(message_of([&] { load_training(path, *net.params, sgd); }), HasSubstr("no 'convolt.state' metadata"));
+  EXPECT_THAT(message_of([&] { load_training(path, *net.params, sgd); }), HasSubstr("resume from last.safetensors"));
   const std::vector<float> one{1};
   write_safetensors(path, {{"a", "F32", {1}, std::as_bytes(std::span(one))}});
   EXPECT_THAT(message_of([&] { read_card(path); }), HasSubstr("not a Convolt checkpoint"));

@@ -100,8 +100,10 @@ std::string RunFlags::resume_path() const {
 }
 
 void RunFlags::apply_to(TrainOptions& o) const {
-  if (output_dir.empty() && (keep > 0 || tensorboard))
-    throw UsageError(std::string(keep > 0 ? "--keep" : "--tensorboard") + " needs --output-dir");
+  if (output_dir.empty())
+    for (const auto& [given, flag] :
+         {std::pair(keep > 0, "--keep"), {tensorboard, "--tensorboard"}, {checkpoint_every > 0, "--checkpoint-every"}})
+      if (given) throw UsageError(std::string(flag) + " needs --output-dir");
   o.output_dir = output_dir;
   o.resume = resume_path();
   o.checkpoint_every = checkpoint_every;

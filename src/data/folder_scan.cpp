@@ -41,7 +41,6 @@ struct ClassListing {
 // Adds what lies in `folder` itself, and returns the names of the folders there.
 std::vector<std::string> list_one(const fs::path& folder, const std::string& prefix, ClassListing& listing) {
   std::vector<std::string> deeper;
-  ClassListing::Folder& self = listing.folders.back();
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const std::string& path = entry.path().native();
     std::string name = path.substr(path.rfind('/') + 1);
@@ -53,10 +52,8 @@ std::vector<std::string> list_one(const fs::path& folder, const std::string& pre
     } else if (type == fs::file_type::directory) {
       if (!entry.is_symlink() || listing.goes_on_at(folder, entry.path())) deeper.push_back(std::move(name));
     } else if (entry.is_symlink()) {
-      listing.files.push_back(prefix + name);  // it leads nowhere: a picture that cannot be read, and is told of
+      listing.files.push_back(prefix + name);  // it leads nowhere yet: a picture that cannot be read, and is told of
     }
-    if (entry.is_symlink())
-      self.changed = kUnsettled;  // what it leads to may become another, which changes nothing here
   }
   return deeper;
 }

@@ -120,7 +120,8 @@ DATA = {
         ("index", "if (!part.empty())", "if (false)"),
     ]),
     "src/data/folder_scan.cpp": (INDEX, [
-        ("index", "self.changed = kUnsettled;", "self.changed += 0;"),
+        ("index", "} else if (entry.is_symlink()) {", "} else if (entry.is_fifo()) {"),
+        ("sign", "return !is_above && linked.insert(to).second;", "return linked.insert(to).second;"),
         ("index", "reliable && state.changed < settled_before(now) ?", "reliable || state.changed < settled_before(now) ?"),
         ("sign", "if (folder.changed >= settled_before(now))", "if (folder.changed < 0)"),
         ("sign", "if (!can_keep_index(index)) return walk;", "if (can_keep_index(index) && index.empty()) return walk;"),

@@ -32,8 +32,7 @@ protected:
   }
   // With redirections of its own.
   static int code_of(const std::string& arguments) {
-    const int status = std::system(("'" CONVOLT_PROGRAM "' " + arguments).c_str());
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return code_of_status(std::system(("'" CONVOLT_PROGRAM "' " + arguments).c_str()));
   }
   static void expect_one_sentence(const Outcome& o, const std::string& says) {
     EXPECT_THAT(o.error, HasSubstr(says));

@@ -27,12 +27,15 @@ inline std::string text_of(const std::string& path) {
   return text.str();
 }
 
+// 128 + signal for a killed process.
+inline int code_of_status(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
+
 // `arguments` as a shell would read them.
 inline Outcome convolt(const std::string& arguments) {
   static const TempFolder folder;
   const std::string out = folder.path("out"), error = folder.path("error");
   const int status = std::system(("'" CONVOLT_PROGRAM "' " + arguments + " >'" + out + "' 2>'" + error + "'").c_str());
-  Outcome o{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), text_of(out), text_of(error)};
+  Outcome o{code_of_status(status), text_of(out), text_of(error)};
   return o;
 }
 
@@ -64,7 +67,7 @@ inline std::pair<int, int> png_size(const std::string& file) {
 inline int wait_for(pid_t child) {
   int status = 0;
   waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return code_of_status(status);
 }
 
 }  // namespace convolt::test

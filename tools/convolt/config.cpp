@@ -222,6 +222,40 @@ nlohmann::ordered_json to_json(const std::vector<ConfigEntry>& config) {
   return j;
 }
 
+nlohmann::ordered_json configuration_of(const ModelCard& card) {
+  auto j = nlohmann::ordered_json::parse(card.configuration, nullptr, /*allow_exceptions=*/false);
+  return j.is_object() ? j : nlohmann::ordered_json::object();
+}
+
+std::vector<std::string> changed_flags(const nlohmann::ordered_json& before, const nlohmann::ordered_json& now) {
+  // What prolongs a training, where its files and its work lie, and what only its beginning reads.
+  static const std::set<std::string> free{"epochs",        "steps",
+                                          "data_path",     "val_data_path",
+                                          "weights",       "finetune",
+                                          "whiten",        "keep",
+                                          "early_stop",    "tensorboard",
+                                          "threads",       "workers",
+                                          "device",        "decoder",
+                                          "no_index",      "resident",
+                                          "loader_memory", "memory_budget",
+                                          "autotune",      "workspace_limit",
+                                          "no_cuda_graph", "checkpoint_every",
+                                          "teacher",       "convolt"};
+  std::vector<std::string> changes;
+  if (before.empty()) return changes;
+  const auto text = [](const nlohmann::ordered_json& from, const std::string& key) {
+    return from.contains(key) ? from.at(key).dump() : "not given";
+  };
+  const auto compare = [&](const std::string& key) {
+    const std::string was = text(before, key), is = text(now, key);
+    if (was != is && free.count(key) == 0) changes.push_back(fmt::format("{} {} (was {})", flag_of(key), is, was));
+  };
+  for (const auto& [key, value] : now.items()) compare(key);
+  for (const auto& [key, value] : before.items())
+    if (!now.contains(key)) compare(key);
+  return changes;
+}
+
 void save_config(const std::string& folder, const std::vector<ConfigEntry>& config) {
   make_output_folder(folder);
   AtomicFile file((std::filesystem::path(folder) / "config.toml").string());

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "convolt/checkpoint.h"
 #include "flag_set.h"
 #include "io/config_file.h"
 
@@ -33,6 +34,12 @@ std::vector<ConfigEntry> resolved_config(const FlagSet& flags, const Resolved& r
 
 // The same as a JSON object, with underscores in the keys.
 nlohmann::ordered_json to_json(const std::vector<ConfigEntry>& config);
+
+// That object again from a checkpoint; empty where there is none.
+nlohmann::ordered_json configuration_of(const ModelCard& card);
+
+// What a resumed training does otherwise than it began, as "--lr 0.5 (was 0.1)".
+std::vector<std::string> changed_flags(const nlohmann::ordered_json& before, const nlohmann::ordered_json& now);
 
 // Writes FOLDER/config.toml, and the folder where there is none. Throws Error.
 void save_config(const std::string& folder, const std::vector<ConfigEntry>& config);

@@ -335,10 +335,10 @@ void resolve(const Pipeline& pipeline, Resolved& r) {
 template <class T>
 void take_from_run(const FlagSet& flags, const ModelCard& card, const std::string& flag, T& value) {
   if (flags.has("--" + flag) && flags.given("--" + flag)) return;
-  const auto run = nlohmann::json::parse(card.configuration, nullptr, /*allow_exceptions=*/false);
+  const nlohmann::ordered_json run = configuration_of(card);
   std::string key = flag;
   std::replace(key.begin(), key.end(), '-', '_');
-  if (!run.is_object() || !run.contains(key)) return;
+  if (!run.contains(key)) return;
   try {
     value = run.at(key).get<T>();
   } catch (const nlohmann::json::exception&) {  // of another version

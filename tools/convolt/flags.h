@@ -150,6 +150,15 @@ void add_views(FlagSet& flags, int& views);
 template <class T>
 void take_from_run(const FlagSet& flags, const ModelCard& card, const std::string& flag, T& value);
 
+// Decoding and views of an evaluation or prediction: as the flags say, else as in the validation of that training.
+template <class Options>
+void see_as_trained(const FlagSet& flags, const ModelCard& card, DecodeFlags decode, int views, Options& options) {
+  decode.follow(flags, card);
+  options.decode = decode.options();
+  options.views = views;
+  take_from_run(flags, card, "views", options.views);
+}
+
 // 0 stands for as many as there are cores.
 int threads_or_cores(int threads);
 

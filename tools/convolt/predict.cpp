@@ -102,11 +102,7 @@ int run_predict(const FlagSet& flags, const PredictCommand& c) {
   options.dtype = c.device.type();
   options.tf32 = c.device.tf32();
   options.kernels = c.device.kernels.options();
-  DecodeFlags decode = c.decode;
-  decode.follow(flags, n.card);
-  options.decode = decode.options();
-  options.views = c.views;
-  take_from_run(flags, n.card, "views", options.views);
+  see_as_trained(flags, n.card, c.decode, c.views, options);
   Predictor predictor(*n.graph, *n.params, n.card, options);
   const Printer printer(n.card, c.top_k, c.json);
   bool failed = false;

@@ -79,11 +79,6 @@ void flatten(const Json& j, const std::string& prefix, Facts& facts) {
   }
 }
 
-Json configuration_of(const ModelCard& card) {
-  Json j = Json::parse(card.configuration, nullptr, /*allow_exceptions=*/false);
-  return j.is_object() ? j : Json::object();
-}
-
 // What the run was trained on, as its last checkpoint remembers; empty where there is none.
 std::string trained_on(const fs::path& run) {
   try {

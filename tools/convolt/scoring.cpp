@@ -37,11 +37,7 @@ EvalOptions eval_options(const FlagSet& flags, const DeviceFlags& device, const 
   options.dtype = device.type();
   options.tf32 = device.tf32();
   options.kernels = device.kernels.options();
-  DecodeFlags decode = data.decode;
-  decode.follow(flags, network.card);
-  options.decode = decode.options();
-  options.views = views;
-  take_from_run(flags, network.card, "views", options.views);
+  see_as_trained(flags, network.card, data.decode, views, options);
   options.decoder = data.decoder.decoder();
   options.loader_memory = data.memory.bytes();
   options.preprocessing = network.card.preprocessing;

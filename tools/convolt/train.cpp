@@ -1,10 +1,8 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "commands.h"
 #include "flags.h"
@@ -194,40 +192,6 @@ void load_initial_weights(const TrainCommand& c, Params& params) {
   tell(r.unexpected, "in the file but not in the network, passed over");
 }
 
-// A training that goes on otherwise than it began goes on; but silently it should not.
-void warn_of_changes(const std::string& checkpoint, const nlohmann::ordered_json& now) {
-  // What prolongs a training, where its files and its work lie, and what only its beginning reads.
-  static const std::set<std::string> free{"epochs",        "steps",
-                                          "data_path",     "val_data_path",
-                                          "weights",       "finetune",
-                                          "whiten",        "keep",
-                                          "early_stop",    "tensorboard",
-                                          "threads",       "workers",
-                                          "device",        "decoder",
-                                          "no_index",      "resident",
-                                          "loader_memory", "memory_budget",
-                                          "autotune",      "workspace_limit",
-                                          "no_cuda_graph", "checkpoint_every",
-                                          "teacher",       "convolt"};
-  const auto before = nlohmann::ordered_json::parse(read_card(checkpoint).configuration, nullptr, false);
-  if (!before.is_object()) return;
-  std::vector<std::string> changes;
-  const auto text = [](const nlohmann::ordered_json& from, const std::string& key) {
-    return from.contains(key) ? from.at(key).dump() : "not given";
-  };
-  const auto compare = [&](const std::string& key) {
-    const std::string was = text(before, key), is = text(now, key);
-    if (was == is || free.count(key) > 0) return;
-    std::string flag = key;
-    std::replace(flag.begin(), flag.end(), '_', '-');
-    changes.push_back(fmt::format("--{} {} (was {})", flag, is, was));
-  };
-  for (const auto& [key, value] : now.items()) compare(key);
-  for (const auto& [key, value] : before.items())
-    if (!now.contains(key)) compare(key);
-  if (!changes.empty()) warn(fmt::format("the training goes on otherwise than it began: {}", fmt::join(changes, ", ")));
-}
-
 int run_train(const FlagSet& flags, const TrainCommand& c) {
   const ModelInfo model = find_model(c.model);
   TrainOptions ignored;
@@ -269,7 +233,10 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   nlohmann::ordered_json configuration = to_json(config);
   configuration["convolt"] = CONVOLT_VERSION;
   card.configuration = configuration.dump();
-  if (!options.resume.empty()) warn_of_changes(options.resume, configuration);
+  if (!options.resume.empty())
+    if (const auto changes = changed_flags(configuration_of(read_card(options.resume)), configuration);
+        !changes.empty())
+      warn(fmt::format("the training goes on otherwise than it began: {}", fmt::join(changes, ", ")));
 
   Graph graph;
   build_model(graph, model, {card.classes, card.height, card.width, card.channels, c.drop_path});

@@ -61,6 +61,7 @@ struct Reduce {
 
 template <class T, bool kTwo>
 struct ApplyBackward {
+  static constexpr int kBlocksPerProcessor = blocks_elsewhere(sizeof(T) == 2 ? 3 : 0);
   Arriving<T, kTwo> in;
   const float *dgamma, *dbeta;
   float inverse_rows;

@@ -37,6 +37,7 @@ struct LabelPair {
 // one has better uses for.
 template <class T, bool kMixed>
 struct LossRow {
+  static constexpr int kBlocksPerProcessor = blocks_elsewhere(9);
   struct Shared {
     RowShared row;
     float weight_sum, divisor;  // of the batch: what its mean is of, and what this loss divides by

@@ -134,6 +134,7 @@ struct BackwardParams {
 // mean(g) and mean(g xhat).
 template <class T>
 struct BackwardMeans {
+  static constexpr int kBlocksPerProcessor = blocks_elsewhere(sizeof(T) == 2 ? 2 : 0);
   const T *dy, *x;
   const float *stats, *gamma;
   float* means;

@@ -39,6 +39,7 @@ struct ForPackets {
 constexpr int kQuads = kOptimizerTile / 4;
 template <class F>
 struct OneQuad {
+  static constexpr int kBlocksPerProcessor = blocks_elsewhere(3);
   F f;
   HD void operator()(int64_t k) const {
     if (!f.active()) return;

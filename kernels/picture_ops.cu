@@ -365,6 +365,7 @@ struct Canvas {
 
 template <int C>
 struct RunProgramme {
+  static constexpr int kBlocksPerProcessor = blocks_elsewhere(2);
   using Shared = OpsShared;
   const StepInput* input;
   int height, width;

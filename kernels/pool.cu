@@ -35,6 +35,7 @@ struct Elements {
 
 template <class T>
 struct MaxPoolBackward {
+  static constexpr int kBlocksPerProcessor = blocks_elsewhere(6);
   MaxPoolGather<T> gather;
   Result<T> dx;
   HD Covering at(int64_t row) const { return covering_of(gather.p, row); }

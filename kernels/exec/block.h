@@ -94,7 +94,7 @@ __device__ inline bool is_last_block(int32_t* counter, unsigned blocks) {
 }
 
 template <int B, class K, class L>
-__global__ void __launch_bounds__(B) block_then_kernel(K k, L last, int32_t* counter) {
+__global__ void __launch_bounds__(B, blocks_per_processor<K>()) block_then_kernel(K k, L last, int32_t* counter) {
   __shared__ union {
     typename K::Shared first;
     typename L::Shared second;
@@ -103,12 +103,6 @@ __global__ void __launch_bounds__(B) block_then_kernel(K k, L last, int32_t* cou
   if (is_last_block(counter, gridDim.x)) last(Block<B>{0, false}, shared.second);
 }
 
-// How many blocks a multiprocessor is to have at once at least, where K says so; 0: as the compiler likes.
-template <class K>
-constexpr int blocks_per_processor() {
-  if constexpr (requires { K::kBlocksPerProcessor; }) return K::kBlocksPerProcessor;
-  return 0;
-}
 template <int B, class K>
 __global__ void __launch_bounds__(B, blocks_per_processor<K>()) block_kernel(K k) {
   __shared__ typename K::Shared shared;

@@ -119,6 +119,7 @@ struct PoolStrips {
 // blocks sum over windows, in which each pixel's part is found by its position, and not over pixels.
 template <class T, int K, bool kTwo>
 struct SumStrips {
+  static constexpr int kBlocksPerProcessor = blocks_elsewhere(sizeof(T) == 4 ? 4 : 0);
   static constexpr int kThreads = 128, W = kStored<T>;
   struct Shared {
     float tree[2][W][kThreads];

@@ -46,4 +46,21 @@ HD int unknown(int t) {
   return t;
 }
 
+// For __launch_bounds__: how many blocks of K a multiprocessor is to have at once at least, where K says so; 0: as the
+// compiler likes.
+template <class K>
+constexpr int blocks_per_processor() {
+  if constexpr (requires { K::kBlocksPerProcessor; }) return K::kBlocksPerProcessor;
+  return 0;
+}
+
+// In code for other GPUs than those that kernels were tuned on: its compilers spill for more threads at once.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ != 900
+constexpr bool kElsewhere = true;
+#else
+constexpr bool kElsewhere = false;
+#endif
+// kBlocksPerProcessor of a kernel that would spill there, were there more.
+constexpr int blocks_elsewhere(int blocks) { return kElsewhere ? blocks : 0; }
+
 }  // namespace convolt

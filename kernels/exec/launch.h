@@ -47,7 +47,7 @@ inline unsigned grid_for(int64_t n, int block) {
 }
 
 template <class F>
-__global__ void __launch_bounds__(256) grid_stride_kernel(int64_t n, F f) {
+__global__ void __launch_bounds__(256, blocks_per_processor<F>()) grid_stride_kernel(int64_t n, F f) {
 #pragma unroll 1  // unrolling gains nothing across the stores of f, and begins with a division of 64 bits
   for (int64_t i = blockIdx.x * int64_t{256} + threadIdx.x; i < n; i += int64_t{gridDim.x} * 256) f(i);
 }
@@ -151,6 +151,7 @@ HD auto place_of(const F& f, int64_t row) {
 
 template <int W, class F>
 struct RunChannelPackets {
+  static constexpr int kBlocksPerProcessor = blocks_per_processor<F>();
   F f;
   Divisor by_packets;
   int packets;  // per row

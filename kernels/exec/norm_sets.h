@@ -174,7 +174,8 @@ private:
 // set.
 template <class F>
 struct SumPictures {
-  static constexpr int kThreads = 256;
+  static constexpr int kThreads = 256, kOwnBlocks = blocks_per_processor<F>();
+  static constexpr int kBlocksPerProcessor = kOwnBlocks > 0 ? kOwnBlocks : 3;
   struct Shared {
     float sums[2][8][kThreads];
     double of_channel[2][kThreads];
@@ -229,7 +230,7 @@ private:
 
 #if defined(__CUDACC__)
 template <class K>
-__global__ void __launch_bounds__(256, 3) picture_kernel(K k) {
+__global__ void __launch_bounds__(256, K::kBlocksPerProcessor) picture_kernel(K k) {
   __shared__ typename K::Shared shared;
   k(Block<256>{static_cast<int64_t>(blockIdx.x)}, shared);
 }

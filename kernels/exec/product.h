@@ -207,8 +207,9 @@ struct Product {
 #endif
     for (int step = 0; step < kK / 16; ++step) {
       unrolled<kPiecesN / 2>([&](int p) { load_b(warp, f, b_step, step * 2, p); });
-      unrolled<kPiecesM>([&](int p) { load_a(warp, f, a_step, step * 2, p); });
+      load_a(warp, f, a_step, step * 2, 0);
       unrolled<kPiecesM>([&](int m) {
+        if (m + 1 < kPiecesM) load_a(warp, f, a_step, step * 2, m + 1);
         unrolled<kPiecesN>([&](int n) {
           multiply<T>(
               warp, [&](int t) { return state[t].v[m * kPiecesN + n]; },

@@ -95,11 +95,7 @@ constexpr int threads_at_once() {
 // this was tuned on spill where there are to be so many; how rows are divided stays the same, and so do the sums.
 template <int B, int K, int W, class F>
 constexpr int blocks_at_once() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ != 900
-  return 512 / B;
-#else
-  return threads_at_once<K, W, F>() / B;
-#endif
+  return (kElsewhere ? 512 : threads_at_once<K, W, F>()) / B;
 }
 
 // How blocks divide a matrix: chunks of rows, tiles of `lanes` packets of channels.
@@ -186,7 +182,7 @@ __device__ void join_partials(const float* partials, int64_t chunks, int channel
                               Joined<K, V, B>& joined, const G& finish) {
   const int t = threadIdx.x, lanes = width / V, lane = t % lanes, slice = t / lanes, slices = B / lanes;
   const int c = first + lane * V;
-  constexpr int kAtOnce = K == 1 ? 8 : 4;
+  constexpr int kAtOnce = K == 1 ? 8 : K == 3 && kElsewhere ? 2 : 4;
   double sums[K][V] = {};
   if (slice < slices && c < channels)
 #pragma unroll 1

@@ -157,6 +157,9 @@ struct Chunks {
 // dy at a time; the slices are joined in order.
 template <class T, int K, int S, int W, int D>
 struct SumChunk {
+  static constexpr int kBlocksPerProcessor = blocks_elsewhere(K * W * D == 12                      ? 3
+                                                              : K * W * D == 20 || K * W * D == 24 ? 2
+                                                                                                   : 0);
   using Rows = RowSums<T, K, S, W, D>;
   static constexpr int kThreads = Rows::kThreads;
   static constexpr bool kReadsAhead = W * sizeof(T) >= 4;  // what is copied beside the computation

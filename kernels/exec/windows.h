@@ -28,6 +28,7 @@ struct Unknown {
 // of its lines, f.finish(part, c, sums). f.address(i) is where element i lies.
 template <class F>
 struct ReduceWindow {
+  static constexpr int kBlocksPerProcessor = blocks_per_processor<F>();
   F f;
   HD Inside at(int64_t row) const { return f.at(row); }
   template <int W>
@@ -76,6 +77,7 @@ struct LineSums {
 // The means of windows. Geometry: at(row) with Inside::scale, channels(), line_elements().
 template <class T, class Geometry>
 struct WindowMean {
+  static constexpr int kBlocksPerProcessor = blocks_elsewhere(5);
   const T* x;
   Result<T> y;
   Geometry geometry;

@@ -4,7 +4,7 @@
 # NVIDIA's libraries but the static runtime is linked: cuDNN, cuBLASLt, nvJPEG and the driver are loaded when they are
 # first used.
 set(CONVOLT_WITH_CUDA OFF)
-set(CONVOLT_DEPS ${CMAKE_SOURCE_DIR}/.deps CACHE PATH "Where tools/fetch_cuda_deps.sh put its things")
+set(CONVOLT_DEPS ${PROJECT_SOURCE_DIR}/.deps CACHE PATH "Where tools/fetch_cuda_deps.sh put its things")
 set(CONVOLT_CUDA_MISSING "")
 
 if(NOT CONVOLT_CUDA STREQUAL "OFF")

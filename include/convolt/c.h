@@ -7,6 +7,8 @@
 
 #include <stddef.h>
 
+#include "convolt/version.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -21,6 +23,9 @@ typedef enum convolt_status {
   CONVOLT_OUT_OF_MEMORY = 5 /* of the device or of the host */
 } convolt_status;
 
+/* CONVOLT_VERSION of the library that is linked. */
+const char* convolt_version(void);
+
 /* A network with its weights on a device. */
 typedef struct convolt_predictor convolt_predictor;
 
@@ -33,7 +38,7 @@ typedef struct convolt_options {
   int threads;        /* compute threads on the CPU; 0: all cores */
 } convolt_options;
 
-/* A picture in memory: an encoded file (JPEG, PNG, BMP, WebP, TIFF, PNM) when `height` is 0, else raw pixels, u8
+/* A picture in memory: an encoded file (JPEG, PNG, GIF, BMP, WebP, TIFF, PNM) when `height` is 0, else raw pixels, u8
    [height, width, channels], rows packed, RGB or grey (channels 3 or 1). Read during the call alone. */
 typedef struct convolt_picture {
   const void* bytes; /* the file, or the pixels */
@@ -53,13 +58,14 @@ void convolt_close(convolt_predictor* predictor);
 size_t convolt_class_count(const convolt_predictor* predictor);
 /* What a class is called, UTF-8, good until convolt_close(); NULL for one without a name or out of range. */
 const char* convolt_class_name(const convolt_predictor* predictor, size_t class_index);
-/* Height, width and channels of the network's input. Pictures of any size are made to fit; this is for callers who
-   want to know. Each pointer may be NULL. */
+/* Height, width and channels of what the network reads once pictures of any size are made to fit; for callers who want
+   to know. Each pointer may be NULL. */
 convolt_status convolt_input_size(const convolt_predictor* predictor, int* height, int* width, int* channels);
 
 /* The class probabilities (softmax) of `count` pictures into `probabilities`, float [count, class count]. A picture
-   that cannot be read gets NaN in its row and the others their answers; the status is then CONVOLT_DATA and the error
-   names the first of them. After any other failure `probabilities` holds nothing of use. */
+   that cannot be read, or whose outputs are not finite, gets NaN in its row and the others their answers; the status is
+   then CONVOLT_DATA and the error names the first of them. After any other failure `probabilities` holds nothing of
+   use. */
 convolt_status convolt_predict(convolt_predictor* predictor, const convolt_picture* pictures, size_t count,
                                float* probabilities);
 /* The same for picture files. */

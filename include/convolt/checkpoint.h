@@ -29,6 +29,14 @@ struct ModelCard {
   std::string configuration;             // JSON: the options of the run
 };
 
+// Of a network of one's own, which its checkpoints then hold (write_network()): sizes and outputs are the graph's. The
+// names may be fewer than the classes. Throws UsageError for a layer that has no description, and where preprocessing
+// and graph do not fit.
+ModelCard card_of(const Graph& graph, const AugmentOptions& preprocessing, std::vector<std::string> class_names = {});
+// Throws UsageError where a card says other classes or channels than the graph has, or has more names than classes;
+// classes of 0 become the graph's.
+void fit_card(ModelCard& card, const Graph& graph);
+
 // The model of a card, without the file that it may have come from. Throws UsageError for an unknown name.
 ModelInfo model_of(const ModelCard& card);
 
@@ -69,7 +77,9 @@ struct TrainingState {
 };
 
 // Weights and card; with an optimizer also its moments ("optim.<moment>.<parameter>"), its average ("ema.<parameter>")
-// and the state. Written to a temporary file, then renamed. Synchronises.
+// and the state. Written to a temporary file, then renamed. Synchronises. Throws NonFiniteError for weights or an
+// average that are not finite, UsageError for a card without a network or a state without an optimizer, and DataError
+// where the file cannot be written. Class names that are not UTF-8 are kept as far as they are.
 void save_checkpoint(const std::string& path, const Params& params, const ModelCard& card,
                      const Optimizer* optimizer = nullptr, const TrainingState* state = nullptr);
 
@@ -87,7 +97,8 @@ struct LoadReport {
   std::vector<std::string> kept;                 // of the head
 };
 // Reads the weights of any safetensors file by name (f32, f16, bf16, f64). Throws FormatError that lists missing,
-// unexpected and mis-shaped names; "num_batches_tracked", "optim.", "ema." and what the options say is optional.
+// unexpected and mis-shaped names, or names a tensor that is not finite; "num_batches_tracked", "optim.", "ema." and
+// what the options say is optional. Parameters are set when all has been looked at.
 LoadReport load_weights(const std::string& path, Params& params, const LoadOptions& options = {});
 
 // A network with its weights, ready to be compiled into plans.

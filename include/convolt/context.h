@@ -18,6 +18,8 @@
 namespace convolt {
 
 // Which device: the CPU, or a CUDA device by its number.
+constexpr int kMostThreads = 1024;  // of a context, or that decode: more would be a mistake
+
 struct Device {
   // The kinds of devices.
   enum class Type : uint8_t { cpu, cuda };
@@ -132,10 +134,11 @@ public:
   // What create() is asked for.
   struct Options {
     Device device = Device::cpu();  // must exist
-    // CPU compute threads, 0 for all cores. Results on the CPU are bitwise repeatable for one number of threads.
+    // CPU compute threads, at most kMostThreads; 0 for all cores. Results on the CPU are bitwise repeatable for one
+    // number of threads.
     int threads = 0;
   };
-  // Throws DeviceError (with what is missing) when the device cannot be used.
+  // Throws DeviceError (with what is missing) when the device cannot be used, UsageError for options out of range.
   static std::unique_ptr<Context> create(const Options& options);
   static std::unique_ptr<Context> create(Device device) { return create(Options{device, 0}); }
   virtual ~Context() = default;

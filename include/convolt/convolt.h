@@ -27,6 +27,7 @@
 #include "convolt/synth.h"
 #include "convolt/tensor.h"
 #include "convolt/trainer.h"
+#include "convolt/version.h"
 #include "convolt/whitening.h"
 
 // Everything of Convolt.

@@ -90,7 +90,8 @@ struct Evaluation {
 Evaluation evaluate(std::span<const float> logits, std::span<const int32_t> labels, int64_t classes,
                     const EvaluationOptions& options = {});
 
-// [K, K], row: label, column: prediction. Rows with a negative label do not count.
+// [K, K], row: label, column: prediction. Rows with a negative label do not count. Throws UsageError where sizes differ
+// or a label or prediction is no class.
 std::vector<int64_t> confusion_matrix(std::span<const int32_t> labels, std::span<const int32_t> predicted,
                                       int64_t classes);
 

@@ -17,7 +17,7 @@ class Graph;
 struct Value {
   Graph* graph = nullptr;  // that it belongs to
   int layer = -1;          // in Graph::layers()
-  // Without the batch.
+  // Without the batch. Throws UsageError for a Value that no layer has made.
   Shape shape() const;  // by value: the graph grows
 };
 

@@ -49,6 +49,7 @@ struct LoaderOptions {
   // shows that part of the samples (repeated augmentation: E. Hoffer et al., arXiv 1901.09335).
   int repeats = 1;
   BadSamplePolicy bad_samples = BadSamplePolicy::replace;  // what becomes of those that cannot be read
+  int64_t classes = 0;  // a sample whose label is no smaller is one of them; 0: labels are not looked at
   // A data set with a larger part of bad samples ends with an error, whatever becomes of each; 0: the first one does.
   double max_bad = 1;
   uint64_t seed = 0;  // of order, replacements and augmentation
@@ -80,6 +81,7 @@ struct Batch {
   int64_t epoch = 0;                      // from 0
   int64_t index = 0;                      // of the batch in its epoch
   int64_t first_row = 0;                  // of the rank's part of the global batch, as StepInput's
+  int size = 0;                           // rows of the arrays: LoaderOptions::batch
   int rows = 0;                           // rows with a sample (the others are padding)
   float weight_sum = 0;                   // of `weights`
   const SampleRecord* records = nullptr;  // device [batch]

@@ -78,7 +78,7 @@ public:
     int rate = 0;  // which learning rate: 0 the common one, 1 + i that of own_epochs()[i] (StepInput::own_rates)
   };
   // Of parameter i.
-  const Settings& settings(int i) const { return settings_[static_cast<size_t>(i)]; }
+  const Settings& settings(int i) const;
   // A trainable parameter that is not frozen.
   bool updates(int i) const;
 

@@ -12,7 +12,8 @@
 
 namespace convolt {
 
-// Named tensors in device memory. All calls from one thread.
+// Named tensors in device memory. All calls from one thread. Optimizers and plans keep its address: it may be moved
+// before they are made and no more. An index that no parameter has is a UsageError wherever one is taken.
 class Params {
 public:
   // Allocates and initialises from `seed`: each element is a pure function of (seed, parameter index, element). Context
@@ -39,8 +40,11 @@ public:
   std::vector<float> values(int i) const;
   void set_values(int i, const std::vector<float>& values);
 
-  // Host values of the size of parameter i, from memory layout to file layout.
+  // Host values of the size of parameter i, from memory layout to file layout. Throws ShapeError for another size.
   std::vector<float> to_file_layout(int i, const std::vector<float>& memory) const;
+
+  // The name of a parameter with a value that is not finite; empty where there is none. Synchronises.
+  std::string find_non_finite() const;
 
   // Moves with every change of the values; plans that derive something from them compare it.
   int64_t version() const { return version_; }
@@ -56,11 +60,14 @@ public:
   int64_t bytes_with_copy(DType dtype) const;
   int64_t trainable_bytes() const { return trainable_bytes_; }
   // Byte offset of parameter i in the f32 slab.
-  int64_t offset(int i) const { return offsets_[static_cast<size_t>(i)]; }
+  int64_t offset(int i) const { return offsets_[place(i)]; }
+  // specs()[i] of an index that one has.
+  const ParamSpec& spec(int i) const { return specs_[place(i)]; }
 
 private:
   explicit Params(Context& context) : context_(&context) {}
   Params(Context& context, const Graph& graph);
+  size_t place(int i) const;
   Context* context_;
   std::vector<ParamSpec> specs_;
   std::vector<int64_t> offsets_;

@@ -106,7 +106,8 @@ struct MeterReading {
 class Plan {
 public:
   // Compiles and allocates everything, after timing kernels where the options ask for it. Throws UsageError, ShapeError
-  // or DeviceError for what cannot be done, and OutOfMemoryError. The graph need not outlive it.
+  // or DeviceError for what cannot be done, ShapeError for Params of another graph, and OutOfMemoryError. The graph
+  // need not outlive it.
   Plan(const Graph& graph, Params& params, const PlanOptions& options);
   ~Plan();
   Plan(const Plan&) = delete;
@@ -114,6 +115,10 @@ public:
 
   // Queues one step; returns at once, but waits for step n-2 when it is still running. In a training plan with an
   // optimizer it ends with the update. What the input points to must stay until the compute queue has passed the step.
+  // It wants records and pixels (with an augmentation) or images; in training also labels and weights, or the targets
+  // or teacher that the loss is of. Throws UsageError where one is null, for another number of rows than the plan's
+  // batch where the input says it, and for a learning rate that is negative or not finite; the error of an earlier step
+  // of the same queue may come to light here.
   void run(const StepInput& input);
   // Goes on where another plan of the same Params has got to: with its meters and status, and from here on with its
   // memory where they share it; the other one may then not run before it has taken over itself. Readings that were
@@ -121,12 +126,16 @@ public:
   void take_over(Plan& other);
   // Waits, as run() would, until the next step may be handed over: the one before the last has ended.
   void wait_for_place();
-  // For callers without a loader: host pictures f32 [batch, H, W, C] (normalised) and labels [batch] (may be null),
-  // copied in before the step; synchronises. Rows from `rows` on count for nothing. For losses of labels without a
-  // teacher.
-  void run(const float* images, const int32_t* labels, int rows, int64_t step = 0, float learning_rate = 0);
+  // For callers without a loader: host pictures f32 [rows, H, W, C] (normalised; finite: on the CPU a convolution's
+  // ReLU makes 0 of NaN) and labels [rows], which may be null but in training; copied in before the step; synchronises.
+  // Rows from `rows` on count for nothing; where batch norms would see them, in training, UsageError. So is a label
+  // that is no class. `step` and `seed` are those of dropout, whose masks repeat where both do. For losses of labels
+  // without a teacher.
+  void run(const float* images, const int32_t* labels, int rows, int64_t step = 0, float learning_rate = 0,
+           uint64_t seed = 0);
 
-  // The logits of the last step, f32 [batch, K]; synchronises.
+  // The logits of the last step, f32 [batch, K], of rows that it was not given as they may be; synchronises. UsageError
+  // before the first.
   std::vector<float> logits();
   // With PlanOptions::expose_logits: where each step leaves them, f32 [batch, K] in device memory, good until the next
   // step; the plan's own.
@@ -146,7 +155,7 @@ public:
   void set_status(const StepStatus& status);
 
   // Gradient of trainable parameter i after a step without optimizer, file layout, the loss scale (f16) divided out;
-  // synchronises.
+  // synchronises. UsageError for a parameter that gets none, and before the first step.
   std::vector<float> gradient(int i);
 
   // Runs the step again op by op and names the layer and op whose output is first not finite, or before that a row

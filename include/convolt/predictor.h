@@ -47,7 +47,9 @@ public:
   // DataError or FormatError for the file, UsageError for options out of range.
   Predictor(Context& context, const std::string& checkpoint, const PredictorOptions& options = {});
   // A network in memory, such as one that is being trained: its weights are shared, not copied. Params must outlive it,
-  // and must not be trained while predict() runs.
+  // and must not be trained while predict() runs. UsageError where the card has other classes or channels than the
+  // graph; classes of 0 are the graph's. The card's preprocessing must be what the network was trained with: nothing
+  // else can tell.
   Predictor(const Graph& graph, Params& params, const ModelCard& card, const PredictorOptions& options = {});
   ~Predictor();
   Predictor(const Predictor&) = delete;
@@ -56,7 +58,7 @@ public:
   // Classes, their names and the size of the network's input.
   const ModelCard& card() const;
 
-  // Called on the thread of predict(), in the order of the pictures.
+  // Called on the thread of predict(), in the order of the pictures; must not ask this predictor again (UsageError).
   using Answer = std::function<void(int64_t i, const Prediction& prediction)>;
   // Answers all samples of a data set; labels are not looked at. A sample whose read() or decoding throws DataError
   // gets an error in place of logits and keeps no other from its answer.

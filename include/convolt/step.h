@@ -36,6 +36,7 @@ struct StepInput {
   // the picture or its border), then mirrored.
   int32_t view_of_mirror_image = 0, view_column = 0, view_row = 0;
   int32_t view_x = 0, view_y = 0, view_mirrored = 0;
+  int32_t rows = 0;  // N of the arrays below, for the plan to compare with its batch; 0: whoever made it does not say
   // Where the batch lies, all in device memory.
   const SampleRecord* records = nullptr;  // [N], for the augment op
   const uint8_t* pixels = nullptr;        // base of SampleRecord::offset

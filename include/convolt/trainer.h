@@ -185,9 +185,10 @@ struct TrainResult {
   DataTimes data;                      // what the steps waited for
 };
 
-// Trains `graph` (as `card` describes it) from initialised Params. `interrupt`, when it becomes non-zero, ends the
-// training after the step in flight, with a checkpoint. Steps are updates. With ema_decay it is the average that is
-// validated and saved as best. Data sets must outlive the call; validation may be null (then best = last).
+// Trains `graph` (as `card` describes it; one that names no network is made by card_of() where checkpoints are written)
+// from initialised Params. `interrupt`, when it becomes non-zero, ends the training after the steps that are queued
+// (two at most beyond the one last reported), with a checkpoint. Steps are updates. With ema_decay it is the average
+// that is validated and saved as best. Data sets must outlive the call; validation may be null (then best = last).
 //
 // Writes into output_dir, each file whole or not at all: last.safetensors, best.safetensors, best-<step>-<value>.
 // safetensors (`keep`), metrics.jsonl, metrics.csv (a row for each epoch), times.jsonl and tensorboard/. One that does
@@ -195,8 +196,9 @@ struct TrainResult {
 //
 // Throws whatever the parts throw, the last checkpoint being intact; NonFiniteError naming step and layer where a loss
 // is not finite and the optimizer's policy is to stop, or after 10 bad steps in a row with another one: then
-// <output_dir>/non_finite-step-<n>/ holds the pictures of the batch and batch.json their names. DataError when no
-// picture of the validation set can be read.
+// <output_dir>/non_finite-step-<n>/ holds the pictures of the batch and batch.json their names; NonFiniteError too for
+// weights that are not finite when they are saved, or at the end. DataError when no picture of the validation set can
+// be read. UsageError for options out of range, and for a card that says other classes or channels than the graph.
 TrainResult train(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation,
                   const ModelCard& card, const TrainOptions& options, const TrainObserver& observer = {},
                   const std::atomic<int>* interrupt = nullptr);

@@ -47,6 +47,11 @@ Context::Context(Device device, int threads)
       synchronous_(environment_flag("CONVOLT_SYNC")) {}
 
 std::unique_ptr<Context> Context::create(const Options& options) {
+  if (options.threads < 0 || options.threads > kMostThreads)
+    throw UsageError("a context has 1 to " + std::to_string(kMostThreads) +
+                     " compute threads, 0 for all cores; found " + std::to_string(options.threads));
+  if (!options.device.is_cuda() && options.device.index != 0)
+    throw UsageError("there is one CPU, of index 0; found " + std::to_string(options.device.index));
   return options.device.is_cuda() ? make_cuda_context(options) : make_cpu_context(options);
 }
 

@@ -328,6 +328,7 @@ StepInput input_of(const Batch& batch) {
   input.epoch = batch.epoch;
   input.first_row = batch.first_row;
   input.weight_sum = batch.weight_sum;
+  input.rows = batch.size;
   input.records = batch.records;
   input.pixels = batch.pixels;
   input.mixes = batch.mixes;

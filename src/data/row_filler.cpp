@@ -135,7 +135,11 @@ std::optional<RowFiller::Decoded> RowFiller::show_resident(int64_t sample, const
 }
 
 int32_t RowFiller::label_of(const RawSample& raw, int64_t sample) const {
-  return raw.label ? *raw.label : dataset_.label(sample);
+  const int32_t label = raw.label ? *raw.label : dataset_.label(sample);
+  if (options_.classes > 0 && label >= options_.classes)
+    throw DataError(dataset_.name(sample) + ": its label is " + std::to_string(label) + ", but the network has " +
+                    std::to_string(options_.classes) + " classes, from 0 on");
+  return label;
 }
 
 // decode(raw sample, its name), or nothing, and the sample is noted as bad.

@@ -75,6 +75,7 @@ void Slot::discard() {
 }
 
 void Slot::point_to_device(Batch& batch) const {
+  batch.size = layout_.batch;
   batch.records = device_.as<const SampleRecord>();
   batch.labels = at<const int32_t>(device_, layout_.labels);
   batch.weights = at<const float>(device_, layout_.weights);

@@ -149,6 +149,7 @@ void check(const SynthOptions& o) {
           o.max_side);
   require(o.jpeg_quality >= 1 && o.jpeg_quality <= 100, "the JPEG quality", "1 to 100", o.jpeg_quality);
   require(o.threads >= 1, "the number of threads", "at least 1", o.threads);
+  if (o.output.empty()) throw UsageError("synth: the name of the output folder is empty");
   if (fs::exists(o.output) && !(fs::is_directory(o.output) && fs::is_empty(o.output)))
     throw UsageError(o.output + ": is not an empty folder; choose another output or remove it");
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "conv/autotune.h"
@@ -26,6 +27,8 @@ CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& 
     throw UsageError("a plan accumulates at least 1 micro-batch, and more only with an optimizer; found " +
                      std::to_string(options.accumulate));
   program = lower(graph, options);
+  batch_statistics =
+      options.training && std::ranges::any_of(graph.params(), [](const ParamSpec& p) { return !p.trainable; });
   const Shape image = program[program.step[0].out[0]].shape;  // a copy: values grow below
   height = static_cast<int>(image[1]);
   width = static_cast<int>(image[2]);
@@ -63,6 +66,19 @@ CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& 
   for (Op& op : program.step)
     if (op.def == &ops::flatten || op.def == &ops::flatten_backward)
       op.view = place(op.in[0]).group == place(op.out[0]).group;
+}
+
+void check_params(const Graph& graph, const Params& params) {
+  const auto text = [](const ParamSpec& p) { return fmt::format("'{}' {}", p.name, p.file_shape().to_string()); };
+  const std::vector<ParamSpec>&wanted = graph.params(), &found = params.specs();
+  for (size_t i = 0; i < std::max(wanted.size(), found.size()); ++i) {
+    const std::string w = i < wanted.size() ? text(wanted[i]) : "none", f = i < found.size() ? text(found[i]) : "none";
+    if (w != f)
+      throw ShapeError(
+          fmt::format("the Params are not this graph's: as parameter {} it wants {}, they have {}; make "
+                      "Params of the finished graph",
+                      i, w, f));
+  }
 }
 
 void CompiledPlan::belong_to(const Params& params) {

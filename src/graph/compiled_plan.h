@@ -11,6 +11,9 @@
 
 namespace convolt {
 
+// Throws ShapeError where they are of another graph.
+void check_params(const Graph& graph, const Params& params);
+
 struct CompiledPlan {
   // `free_bytes`: of the device, for the slab. Throws UsageError, ShapeError or DeviceError for what cannot be done,
   // and OutOfMemoryError where the slab fits neither in them nor in the budget. The graph need not outlive it.
@@ -20,6 +23,7 @@ struct CompiledPlan {
   void belong_to(const Params& params);
 
   PlanOptions options;
+  bool batch_statistics;  // whether a step's rows make some
   Program program;
   MemoryPlan memory;
   KernelChoices kernels;

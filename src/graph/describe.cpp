@@ -130,6 +130,7 @@ struct PlanOutline::Impl {
                 .deterministic = options.kernels.deterministic},
         tuner(params.context(), *provider, kernels, options.training),
         plan(graph, options, tuner) {
+    check_params(graph, params);
     plan.belong_to(params);
   }
 };

@@ -1,12 +1,17 @@
 #include "convolt/graph.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "graph/layer.h"
 
 namespace convolt {
 
-Shape Value::shape() const { return graph->layers()[static_cast<size_t>(layer)].shape; }
+Shape Value::shape() const {
+  if (graph == nullptr || layer < 0 || static_cast<size_t>(layer) >= graph->layers().size())
+    throw UsageError("a Value that no layer has made");
+  return graph->layers()[static_cast<size_t>(layer)].shape;
+}
 
 Shape ParamSpec::file_shape() const {
   if (file == File::oihw) return {shape[0], shape[3], shape[1], shape[2]};
@@ -17,6 +22,15 @@ Shape ParamSpec::file_shape() const {
 
 void layer_error(const Layer& layer, const std::string& message) {
   throw ShapeError(std::string(layer.def->kind) + " '" + layer.name + "': " + message);
+}
+
+Graph& graph_of(const Value& value) {
+  if (value.graph == nullptr) throw UsageError("a layer takes a Value that no layer has made");
+  return *value.graph;
+}
+
+void check_eps(const Layer& layer, float eps) {
+  if (!(eps >= 0) || std::isinf(eps)) layer_error(layer, "eps must be at least 0, found " + std::to_string(eps));
 }
 
 namespace {
@@ -89,6 +103,7 @@ Value Graph::append(const LayerDef& def, std::string name, std::vector<Value> in
   if (def.params != nullptr)
     for (ParamSpec& p : def.params(layer, shapes, *this)) {
       p.name = p.name.empty() ? layer.name : layer.name + "." + p.name;
+      if (!std::isfinite(p.init.gain)) layer_error(layer, "the gain of '" + p.name + "' is not finite");
       layer.params.push_back(static_cast<int>(params_.size()));
       params_.push_back(std::move(p));
     }

@@ -12,6 +12,9 @@
 
 namespace convolt {
 
+// The graph of a layer's operand; throws UsageError where it has none.
+Graph& graph_of(const Value& value);
+
 // What lowering offers to a layer.
 struct LoweringContext {
   Program& program;
@@ -64,5 +67,7 @@ const LayerDef* find_layer_kind(std::string_view kind);
 
 // "conv2d 'layer1.0.conv1': kernel 7 exceeds padded input 5x5"
 [[noreturn]] void layer_error(const Layer& layer, const std::string& message);
+// Throws so where a norm's eps is negative or not finite.
+void check_eps(const Layer& layer, float eps);
 
 }  // namespace convolt

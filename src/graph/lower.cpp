@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "augment/policy.h"
 #include "conv/autotune.h"
 #include "graph/layer.h"
 
@@ -59,13 +60,28 @@ ParamValues param_values(Program& program, const Graph& graph, const Layer& laye
   return v;
 }
 
+// That the augmentation makes what the network reads.
+void check_pictures(const AugmentOptions& made, const Shape& read) {
+  check(made);
+  if (made.height != read[0] || made.width != read[1] || made.channels != read[2])
+    throw UsageError(
+        fmt::format("the augmentation makes pictures of {} x {} x {}, but the plan reads {} x {} x {}: "
+                    "AugmentOptions and PlanOptions must agree on height and width, the graph on channels",
+                    made.height, made.width, made.channels, read[0], read[1], read[2]));
+}
+
 }  // namespace
 
 Program lower(const Graph& graph, const PlanOptions& options) {
+  if (graph.layers().empty()) throw UsageError("the graph has no layers: begin with Graph::input()");
   Program program;
   const Shape& declared = graph.layers()[0].shape;
   const int height = options.height > 0 ? options.height : static_cast<int>(declared[0]);
   const int width = options.width > 0 ? options.width : static_cast<int>(declared[1]);
+  if (options.height < 0 || options.width < 0)
+    throw UsageError(fmt::format("a plan's pictures are of at least 1 x 1, or 0 for the graph's size; found {} x {}",
+                                 options.height, options.width));
+  if (options.augment) check_pictures(*options.augment, {height, width, declared[2]});
   graph.shapes_for(height, width);  // throws the layer's own error for a size that does not fit
 
   std::vector<ValueId> values(graph.layers().size(), kNoValue);

@@ -31,6 +31,7 @@ void require(bool good, const std::string& message) {
 void check(const OptimizerOptions& o) {
   using Kind = OptimizerKind;
   const auto in_range = [](double v, double low, double high) { return v >= low && v < high; };
+  require(static_cast<size_t>(o.kind) < kNames.size(), "a kind that there is none of");
   const std::string kind(name_of(o.kind));
   require(in_range(o.momentum, 0, 1.0001), fmt::format("momentum is {}: expected 0 to 1", o.momentum));
   require(!o.nesterov || (o.kind == Kind::sgd && o.momentum > 0),
@@ -204,25 +205,31 @@ Optimizer::Optimizer(Params& params, OptimizerOptions options) : params_(&params
   if (options_.ema_decay > 0) average_ = std::make_unique<Params>(params.clone());
 }
 
-bool Optimizer::updates(int i) const {
-  return params_->specs()[static_cast<size_t>(i)].trainable && !settings(i).frozen;
+const Optimizer::Settings& Optimizer::settings(int i) const {
+  params_->spec(i);  // that there is one
+  return settings_[static_cast<size_t>(i)];
 }
 
+bool Optimizer::updates(int i) const { return params_->spec(i).trainable && !settings(i).frozen; }
+
 bool Optimizer::is_matrix(int i) const {
-  return options_.kind == OptimizerKind::muon && params_->specs()[static_cast<size_t>(i)].file == ParamSpec::File::oihw;
+  return options_.kind == OptimizerKind::muon && params_->spec(i).file == ParamSpec::File::oihw;
 }
 
 Tensor Optimizer::moment(size_t which, int i) const {
+  if (which >= moments_.size() || !params_->spec(i).trainable)
+    throw UsageError(fmt::format("there is no moment {} of '{}': {} keeps {} of each trainable parameter", which,
+                                 params_->spec(i).name, name_of(options_.kind), moments_.size()));
   return {DType::f32, params_->tensor(i).shape,
           slab_.as<char>() + static_cast<int64_t>(which) * params_->trainable_bytes() + params_->offset(i)};
 }
 
 std::vector<float> Optimizer::moment_values(size_t which, int i) const {
-  return read_file_layout(params_->context(), moment(which, i), params_->specs()[static_cast<size_t>(i)]);
+  return read_file_layout(params_->context(), moment(which, i), params_->spec(i));
 }
 
 void Optimizer::set_moment_values(size_t which, int i, const std::vector<float>& values) {
-  write_file_layout(params_->context(), moment(which, i), params_->specs()[static_cast<size_t>(i)], values);
+  write_file_layout(params_->context(), moment(which, i), params_->spec(i), values);
 }
 
 int64_t Optimizer::update_count() const {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numbers>
@@ -81,6 +82,12 @@ std::vector<float> to_file(const ParamSpec& spec, const std::vector<float>& memo
   return file;
 }
 
+void check_size(const ParamSpec& spec, size_t found) {
+  if (static_cast<int64_t>(found) != spec.shape.elements())
+    throw ShapeError(fmt::format("parameter '{}' has {} elements {}, found {}", spec.name, spec.shape.elements(),
+                                 spec.file_shape().to_string(), found));
+}
+
 }  // namespace
 
 std::vector<float> read_file_layout(Context& context, const Tensor& tensor, const ParamSpec& spec) {
@@ -91,9 +98,7 @@ std::vector<float> read_file_layout(Context& context, const Tensor& tensor, cons
 }
 
 void write_file_layout(Context& context, const Tensor& tensor, const ParamSpec& spec, const std::vector<float>& file) {
-  if (static_cast<int64_t>(file.size()) != tensor.elements())
-    throw ShapeError(fmt::format("parameter '{}' has {} elements {}, found {}", spec.name, tensor.elements(),
-                                 spec.file_shape().to_string(), file.size()));
+  check_size(spec, file.size());
   std::vector<float> memory(file.size());
   for_each_element(spec, context.threads(),
                    [&](int64_t f, int64_t m) { memory[static_cast<size_t>(m)] = file[static_cast<size_t>(f)]; });
@@ -151,27 +156,45 @@ int Params::find(const std::string& name) const {
   return -1;
 }
 
-Tensor Params::tensor(int i) const {
-  return {DType::f32, specs_[static_cast<size_t>(i)].shape, slab_.as<char>() + offsets_[static_cast<size_t>(i)]};
+size_t Params::place(int i) const {
+  if (i < 0 || static_cast<size_t>(i) >= specs_.size())
+    throw UsageError(
+        fmt::format("there is no parameter {}: there are {}, from 0 on (find() answers -1 for a name that "
+                    "none has)",
+                    i, specs_.size()));
+  return static_cast<size_t>(i);
 }
+
+Tensor Params::tensor(int i) const { return {DType::f32, spec(i).shape, slab_.as<char>() + offset(i)}; }
 
 Tensor Params::copy(int i, DType dtype) {
   auto [copy, fresh] = copies_.try_emplace(dtype);
   if (fresh) copy->second = Buffer(*context_, trainable_bytes_ / 2);
-  return {dtype, specs_[static_cast<size_t>(i)].shape, copy->second.as<char>() + offsets_[static_cast<size_t>(i)] / 2};
+  return {dtype, spec(i).shape, copy->second.as<char>() + offset(i) / 2};
 }
 
-std::vector<float> Params::values(int i) const {
-  return read_file_layout(*context_, tensor(i), specs_[static_cast<size_t>(i)]);
-}
+std::vector<float> Params::values(int i) const { return read_file_layout(*context_, tensor(i), spec(i)); }
 
 void Params::set_values(int i, const std::vector<float>& values) {
-  write_file_layout(*context_, tensor(i), specs_[static_cast<size_t>(i)], values);
+  write_file_layout(*context_, tensor(i), spec(i), values);
   touch();
 }
 
 std::vector<float> Params::to_file_layout(int i, const std::vector<float>& memory) const {
-  return to_file(specs_[static_cast<size_t>(i)], memory, context_->threads());
+  check_size(spec(i), memory.size());
+  return to_file(spec(i), memory, context_->threads());
+}
+
+std::string Params::find_non_finite() const {
+  std::vector<float> host;
+  for (int i = 0; i < static_cast<int>(specs_.size()); ++i) {
+    const Tensor from = tensor(i);
+    host.resize(static_cast<size_t>(from.elements()));
+    context_->compute().copy(host.data(), from.data, from.bytes());
+    context_->compute().synchronize();
+    if (!std::ranges::all_of(host, [](float x) { return std::isfinite(x); })) return spec(i).name;
+  }
+  return {};
 }
 
 int64_t Params::bytes() const {

@@ -26,7 +26,7 @@ void Plan::take_over(Plan& other) {
   set_status(state);
 }
 
-void Plan::run(const float* images, const int32_t* labels, int rows, int64_t step, float learning_rate) {
+void Plan::run(const float* images, const int32_t* labels, int rows, int64_t step, float learning_rate, uint64_t seed) {
   Impl& p = *impl_;
   if (p.images == kNoValue)
     throw UsageError("this plan begins with augmentation: give it a StepInput with records, or compile it without");
@@ -36,6 +36,15 @@ void Plan::run(const float* images, const int32_t* labels, int rows, int64_t ste
     throw UsageError("this plan's loss reads dense targets or a teacher's logits: give it a StepInput with them");
   if (rows < 0 || rows > p.options.batch)
     throw UsageError("a plan of batch " + std::to_string(p.options.batch) + " got " + std::to_string(rows) + " rows");
+  if (rows > 0 && images == nullptr) throw UsageError("a step needs pictures, found a null pointer");
+  if (p.options.training && labels == nullptr) throw UsageError("a training step needs labels, found a null pointer");
+  if (p.batch_statistics && rows < p.options.batch)
+    throw UsageError("a training plan of batch " + std::to_string(p.options.batch) + " got " + std::to_string(rows) +
+                     " rows: its batch norms would take the rest for pictures; compile a plan of that batch, or leave "
+                     "such rows out");
+  if (labels != nullptr)
+    if (const std::string bad = p.bad_label({labels, static_cast<size_t>(rows)}, {}); !bad.empty())
+      throw UsageError("a step got " + bad);
   p.wait_for_place();  // before anything is queued that refers to the caller's memory
   const Tensor staged = p.tensor(p.images), staged_labels = p.tensor(p.labels), staged_weights = p.tensor(p.weights);
   const int64_t row_bytes = staged.bytes() / p.options.batch;
@@ -47,6 +56,7 @@ void Plan::run(const float* images, const int32_t* labels, int rows, int64_t ste
   queue.copy(staged_weights.data, weights.data(), staged_weights.bytes());
   StepInput input;
   input.step = step;
+  input.seed = seed;
   input.learning_rate = learning_rate;
   input.weight_sum = labels != nullptr ? static_cast<float>(rows) : 0.F;
   input.images = staged.as<float>();
@@ -58,6 +68,7 @@ void Plan::run(const float* images, const int32_t* labels, int rows, int64_t ste
 
 std::vector<float> Plan::logits() {
   Impl& p = *impl_;
+  if (p.steps == 0) throw UsageError("this plan has run no step yet, so it has no logits");
   const Tensor t = p.tensor(p.program.logits);
   std::vector<char> raw(static_cast<size_t>(t.bytes()));
   p.read_back(raw.data(), t.data, t.bytes());
@@ -152,9 +163,10 @@ void Plan::set_meters(const MeterValues& values) {
 
 std::vector<float> Plan::gradient(int i) {
   Impl& p = *impl_;
-  const ValueId id = p.program.gradients.at(static_cast<size_t>(i));
-  if (id == kNoValue)
-    throw UsageError("parameter '" + p.params.specs()[static_cast<size_t>(i)].name + "' has no gradient in this plan");
+  const std::string& name = p.params.spec(i).name;
+  const ValueId id = p.program.gradients[static_cast<size_t>(i)];
+  if (id == kNoValue) throw UsageError("parameter '" + name + "' has no gradient in this plan");
+  if (p.steps == 0) throw UsageError("this plan has run no step yet, so '" + name + "' has no gradient");
   const Tensor t = p.tensor(id);
   std::vector<char> raw(static_cast<size_t>(t.bytes()));
   p.read_back(raw.data(), t.data, t.bytes());

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -30,6 +31,10 @@ PlanOptions within_lent_slab(PlanOptions o) {
   o.memory_budget = std::min(*o.memory_budget, others + o.in_slab_of->predicted_bytes());
   return o;
 }
+const Graph& of_params(const Graph& graph, const Params& params) {
+  check_params(graph, params);
+  return graph;
+}
 int64_t available_bytes(const Context& context, const PlanOptions& o) {
   const int64_t free = context.free_bytes();
   return o.in_slab_of == nullptr ? free : std::max(free, o.in_slab_of->predicted_bytes());
@@ -37,10 +42,13 @@ int64_t available_bytes(const Context& context, const PlanOptions& o) {
 }  // namespace
 
 Plan::Impl::Impl(const Graph& graph, Params& p, const PlanOptions& o)
-    : CompiledPlan(graph, within_lent_slab(o), *tuner_of(p.context(), o), available_bytes(p.context(), o)),
+    : CompiledPlan(of_params(graph, p), within_lent_slab(o), *tuner_of(p.context(), o),
+                   available_bytes(p.context(), o)),
       context(p.context()),
       params(p) {
   belong_to(params);
+  if (options.in_slab_of != nullptr && &options.in_slab_of->impl_->params != &params)
+    throw UsageError("a plan lies in the slab of another of the same Params; they belong to two");
   allocate();
   bind_all();
   if (!lent) occupy();
@@ -291,7 +299,32 @@ void Plan::Impl::launch_step() {
   context.compute().launch(*recorded_step);
 }
 
+void Plan::Impl::check_input(const StepInput& values) const {
+  const auto need = [](const void* pointer, const char* what) {
+    if (pointer == nullptr) throw UsageError(std::string("a step's input has no ") + what + ": found a null pointer");
+  };
+  if (values.rows != 0 && values.rows != options.batch)
+    throw UsageError(fmt::format("a plan of batch {} got a batch of {} rows", options.batch, values.rows));
+  if (!(values.learning_rate >= 0) || std::isinf(values.learning_rate))
+    throw UsageError(
+        fmt::format("a step's learning rate is {}: expected a number of at least 0", values.learning_rate));
+  if (options.augment) {
+    need(values.records, "records");
+    need(values.pixels, "pixels");
+  } else {
+    need(values.images, "images");
+  }
+  if (!options.training) return;
+  need(values.weights, "weights");
+  if (options.loss.target == LossOptions::Target::dense)
+    need(values.targets, "targets, and this plan's loss is of dense ones");
+  else
+    need(values.labels, "labels");
+  if (options.loss.distill_alpha > 0) need(values.teacher, "teacher's logits, which this plan's loss reads");
+}
+
 void Plan::Impl::submit(const StepInput& values) {
+  check_input(values);
   wait_for_place();
   run_prepare_if_needed();
   StepInput* place = pinned_inputs.as<StepInput>() + steps % kRing;
@@ -312,14 +345,21 @@ void Plan::Impl::submit(const StepInput& values) {
 
 std::string Plan::Impl::find_bad_label(const StepInput& values) {
   if (options.loss.target == LossOptions::Target::dense) return {};
-  const int64_t classes = program[program.logits].shape[1];
   std::vector<int32_t> row_labels(static_cast<size_t>(options.batch));
   std::vector<float> row_weights(row_labels.size());
   read_back(row_labels.data(), values.labels, options.batch * int64_t{4});
   read_back(row_weights.data(), values.weights, options.batch * int64_t{4});
+  return bad_label(row_labels, row_weights);
+}
+
+std::string Plan::Impl::bad_label(std::span<const int32_t> row_labels, std::span<const float> row_weights) const {
+  if (options.loss.target == LossOptions::Target::dense) return {};
+  const int64_t classes = program[program.logits].shape[1];
   for (size_t n = 0; n < row_labels.size(); ++n) {
     const int32_t label = row_labels[n];
-    if (!(row_weights[n] > 0) || options.loss.ignore_index == label || (label >= 0 && label < classes)) continue;
+    if ((!row_weights.empty() && !(row_weights[n] > 0)) || options.loss.ignore_index == label ||
+        (label >= 0 && label < classes))
+      continue;
     return "row " + std::to_string(n) + ", whose label is " + std::to_string(label) + " (the network has " +
            std::to_string(classes) + " classes)";
   }

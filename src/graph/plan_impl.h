@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 
 #include "graph/compiled_plan.h"
 #include "loss.h"
@@ -34,6 +35,10 @@ struct Plan::Impl final : CompiledPlan, Binding {
   DeviceError failure(const Op& op, const std::exception& e) const;
   // Names the first row that counts and whose label is no class.
   std::string find_bad_label(const StepInput& input_values);
+  // The same of labels on the host; without weights all rows count.
+  std::string bad_label(std::span<const int32_t> labels, std::span<const float> weights) const;
+  // Throws UsageError for what no step can run on.
+  void check_input(const StepInput& input_values) const;
   // Under AddressSanitizer: makes only what is alive at op i accessible.
   void open_memory(size_t i) const;
   void close_memory(size_t i) const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 
 #include "convolt/error.h"
 #include "convolt/predictor.h"
@@ -38,6 +39,11 @@ void require(bool given, const char* what) {
   if (!given) throw UsageError(std::string(what) + " is NULL");
 }
 
+void require_count(size_t count) {
+  if (count > static_cast<size_t>(std::numeric_limits<int32_t>::max()))
+    throw UsageError("a call takes at most 2^31 - 1 pictures, found " + std::to_string(count));
+}
+
 Context::Options context_options(const convolt_options& o) {
   return {o.device != nullptr ? Device::parse(o.device) : Device::best(), o.threads};
 }
@@ -61,12 +67,14 @@ convolt_status predict(convolt_predictor& p, const Dataset& pictures, float* pro
   const int64_t classes = p.predictor.card().classes;
   p.predictor.predict(pictures, [&](int64_t i, const Prediction& prediction) {
     float* row = probabilities + i * classes;
-    if (prediction.error.empty()) {
+    std::string error = prediction.error;
+    if (error.empty()) {
       std::ranges::transform(prediction.probabilities(), row, [](double x) { return static_cast<float>(x); });
-      return;
+      if (!std::isnan(row[0])) return;
+      error = "the outputs of the network are not finite";
     }
     std::fill_n(row, classes, std::nanf(""));
-    if (status == CONVOLT_OK) status = fail(CONVOLT_DATA, (pictures.name(i) + ": " + prediction.error).c_str());
+    if (status == CONVOLT_OK) status = fail(CONVOLT_DATA, (pictures.name(i) + ": " + error).c_str());
   });
   return status;
 }
@@ -87,6 +95,8 @@ private:
 }  // namespace convolt
 
 using namespace convolt;
+
+const char* convolt_version(void) { return CONVOLT_VERSION; }
 
 convolt_status convolt_open(const char* checkpoint, const convolt_options* options, convolt_predictor** predictor) {
   return guarded([&] {
@@ -129,6 +139,7 @@ convolt_status convolt_predict(convolt_predictor* predictor, const convolt_pictu
   return guarded([&] {
     require(predictor != nullptr, "the predictor");
     require(count == 0 || (pictures != nullptr && probabilities != nullptr), "the pictures or the probabilities");
+    require_count(count);
     return predict(*predictor, CallersPictures({pictures, count}), probabilities);
   });
 }
@@ -138,6 +149,7 @@ convolt_status convolt_predict_files(convolt_predictor* predictor, const char* c
   return guarded([&] {
     require(predictor != nullptr, "the predictor");
     require(count == 0 || (paths != nullptr && probabilities != nullptr), "the paths or the probabilities");
+    require_count(count);
     std::vector<std::string> files;
     for (size_t i = 0; i < count; ++i) {
       require(paths[i] != nullptr, "a path");

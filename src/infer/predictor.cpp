@@ -1,8 +1,10 @@
 #include "convolt/predictor.h"
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <numeric>
+#include <thread>
 
 #include "augment/policy.h"
 #include "convolt/error.h"
@@ -44,7 +46,9 @@ struct Group {
 };
 
 DecodeLimits limits_of(const ModelCard& card, const PredictorOptions& o) {
-  if (o.workers < 1) throw UsageError("a predictor needs at least 1 decode thread, found " + std::to_string(o.workers));
+  if (o.workers < 1 || o.workers > kMostThreads)
+    throw UsageError("a predictor has 1 to " + std::to_string(kMostThreads) + " decode threads, found " +
+                     std::to_string(o.workers));
   if (o.decode.max_side < 0)
     throw UsageError("a predictor's max_side is a length in pixels, or 0; found " + std::to_string(o.decode.max_side));
   if (o.decode.max_pixels < 1)
@@ -57,11 +61,16 @@ DecodeLimits limits_of(const ModelCard& card, const PredictorOptions& o) {
   return decode_limits(loader);
 }
 
+ModelCard fitting(ModelCard card, const Graph& graph) {
+  fit_card(card, graph);
+  return card;
+}
+
 }  // namespace
 
 struct Predictor::Impl {
   Impl(const Graph& graph, Params& params, const ModelCard& c, const PredictorOptions& o)
-      : card(c),
+      : card(fitting(c, graph)),
         context(params.context()),
         limits(limits_of(c, o)),
         workers(o.workers),
@@ -72,7 +81,11 @@ struct Predictor::Impl {
   Impl(Network n, const PredictorOptions& o) : Impl(*n.graph, *n.params, n.card, o) { network = std::move(n); }
 
   void predict(const Dataset& pictures, const Answer& answer) {
+    if (!answer) throw UsageError("a prediction needs a function that takes the answers, found an empty one");
+    if (at_work == std::this_thread::get_id())
+      throw UsageError("a predictor was asked while it answers: ask when predict() has returned, or use another one");
     const std::lock_guard lock(turn);
+    const AtWork mark(at_work);
     Group running;
     for (int64_t first = 0; first < pictures.size(); first += plan.options().batch) {
       Group next = decode_group(pictures, first);  // while the device works on the one before
@@ -84,6 +97,18 @@ struct Predictor::Impl {
   }
 
 private:
+  // Notes which thread has the turn.
+  class AtWork {
+  public:
+    explicit AtWork(std::atomic<std::thread::id>& who) : who_(who) { who_ = std::this_thread::get_id(); }
+    ~AtWork() { who_ = std::thread::id(); }
+    AtWork(const AtWork&) = delete;
+    AtWork& operator=(const AtWork&) = delete;
+
+  private:
+    std::atomic<std::thread::id>& who_;
+  };
+
   Group decode_group(const Dataset& pictures, int64_t first) const {
     const int64_t count = std::min<int64_t>(plan.options().batch, pictures.size() - first);
     Group group{first, std::vector<Picture>(static_cast<size_t>(count))};
@@ -165,6 +190,7 @@ private:
   Plan plan;
   std::unique_ptr<Slot> slot;
   std::mutex turn;
+  std::atomic<std::thread::id> at_work;
 };
 
 std::vector<double> Prediction::probabilities() const { return softmax(logits); }

@@ -78,7 +78,9 @@ Launch bind_dropout(const Op& op, const Binding& b) {
 
 Value activation(Value x, Activation a, float slope) {
   if (a == Activation::none) return x;
-  return x.graph->append(kind_of(a), "", {x}, Act(a, slope));
+  if (static_cast<size_t>(a) >= activation_kinds().size())
+    throw UsageError("there is no activation " + std::to_string(static_cast<int>(a)));
+  return graph_of(x).append(kind_of(a), "", {x}, Act(a, slope));
 }
 Value relu(Value x) { return activation(x, Activation::relu); }
 Value relu6(Value x) { return activation(x, Activation::relu6); }
@@ -90,8 +92,8 @@ Value hardsigmoid(Value x) { return activation(x, Activation::hardsigmoid); }
 Value mish(Value x) { return activation(x, Activation::mish); }
 Value sigmoid(Value x) { return activation(x, Activation::sigmoid); }
 Value tanh(Value x) { return activation(x, Activation::tanh); }
-Value add(Value a, Value b) { return a.graph->append(kAdd, "", {a, b}, {}); }
-Value dropout(Value x, float p) { return x.graph->append(kDropout, "", {x}, p); }
+Value add(Value a, Value b) { return graph_of(a).append(kAdd, "", {a, b}, {}); }
+Value dropout(Value x, float p) { return graph_of(x).append(kDropout, "", {x}, p); }
 
 std::vector<const LayerDef*> elementwise_kinds() {
   std::vector<const LayerDef*> kinds{&kAdd, &kDropout};

@@ -12,7 +12,13 @@
 namespace convolt {
 namespace {
 
-Shape bn_shape(const Layer&, const std::vector<Shape>& inputs) { return inputs[0]; }
+Shape bn_shape(const Layer& layer, const std::vector<Shape>& inputs) {
+  const auto& o = std::any_cast<const BatchNormOptions&>(layer.attributes);
+  check_eps(layer, o.eps);
+  if (!(o.momentum >= 0 && o.momentum <= 1))
+    layer_error(layer, "momentum must be 0 to 1, found " + std::to_string(o.momentum));
+  return inputs[0];
+}
 
 std::vector<ParamSpec> bn_params(const Layer& layer, const std::vector<Shape>& inputs, const Graph&) {
   const int64_t c = inputs[0][-1];
@@ -112,7 +118,7 @@ Launch bind_apply(const Op& op, const Binding& b) {
 
 Value batch_norm(Value x, BatchNormOptions options) {
   std::string name = options.name;
-  return x.graph->append(kBatchNorm, std::move(name), {x}, std::move(options));
+  return graph_of(x).append(kBatchNorm, std::move(name), {x}, std::move(options));
 }
 
 std::vector<const LayerDef*> batch_norm_kinds() { return {&kBatchNorm}; }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "graph/cost.h"
@@ -153,6 +154,8 @@ const LayerDef kMul{.kind = "mul",
 Shape layer_scale_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   if (!has_channels(inputs[0]))
     layer_error(layer, "expected [H, W, C] or a vector [C], found " + inputs[0].to_string());
+  if (const float init = std::any_cast<const LayerScaleOptions&>(layer.attributes).init; !std::isfinite(init))
+    layer_error(layer, "its factors must start as a number, found " + std::to_string(init));
   return inputs[0];
 }
 std::vector<ParamSpec> layer_scale_params(const Layer& layer, const std::vector<Shape>& inputs, const Graph&) {
@@ -254,23 +257,23 @@ void scale_channels_gradient(const Op& op, GradientBuilder& b) {
 
 Value concat(const std::vector<Value>& values) {
   if (values.empty()) throw UsageError("concat needs at least one value, found none");
-  return values[0].graph->append(kConcat, "", values, {});
+  return graph_of(values[0]).append(kConcat, "", values, {});
 }
 Value slice_channels(Value x, int64_t first, int64_t count) {
-  return x.graph->append(kSliceChannels, "", {x}, ChannelSlice{first, count});
+  return graph_of(x).append(kSliceChannels, "", {x}, ChannelSlice{first, count});
 }
 std::vector<Value> split(Value x, const std::vector<int64_t>& channels) {
-  const Value whole = x.graph->append(kSplit, "", {x}, channels);
+  const Value whole = graph_of(x).append(kSplit, "", {x}, channels);
   std::vector<Value> parts;
   for (size_t i = 0; i < channels.size(); ++i)
-    parts.push_back(x.graph->append(kSplitPart, "", {whole}, SplitPart{.place = static_cast<int64_t>(i)}));
+    parts.push_back(graph_of(x).append(kSplitPart, "", {whole}, SplitPart{.place = static_cast<int64_t>(i)}));
   return parts;
 }
-Value channel_shuffle(Value x, int64_t groups) { return x.graph->append(kChannelShuffle, "", {x}, groups); }
-Value mul(Value a, Value b) { return a.graph->append(kMul, "", {a, b}, {}); }
+Value channel_shuffle(Value x, int64_t groups) { return graph_of(x).append(kChannelShuffle, "", {x}, groups); }
+Value mul(Value a, Value b) { return graph_of(a).append(kMul, "", {a, b}, {}); }
 Value layer_scale(Value x, LayerScaleOptions options) {
   std::string name = options.name;
-  return x.graph->append(kLayerScale, std::move(name), {x}, std::move(options));
+  return graph_of(x).append(kLayerScale, std::move(name), {x}, std::move(options));
 }
 
 std::vector<const LayerDef*> channel_kinds() {

@@ -231,18 +231,18 @@ const LayerDef kLinear{.kind = "linear",
 
 Value conv2d(Value x, int64_t channels, Conv2dOptions options) {
   std::string name = options.name;
-  return x.graph->append(kConv2d, std::move(name), {x}, ConvLayer{std::move(options), channels});
+  return graph_of(x).append(kConv2d, std::move(name), {x}, ConvLayer{std::move(options), channels});
 }
 
 Value conv_transpose2d(Value x, int64_t channels, ConvTranspose2dOptions options) {
   std::string name = options.name;
-  return x.graph->append(kConvTranspose2d, std::move(name), {x}, ConvTransposeLayer{std::move(options), channels});
+  return graph_of(x).append(kConvTranspose2d, std::move(name), {x}, ConvTransposeLayer{std::move(options), channels});
 }
 
 Value linear(Value x, int64_t units, LinearOptions options) {
   std::string name = options.name;
   const int64_t features = x.shape()[-1];
-  return x.graph->append(kLinear, std::move(name), {x}, LinearLayer{std::move(options), units, features});
+  return graph_of(x).append(kLinear, std::move(name), {x}, LinearLayer{std::move(options), units, features});
 }
 
 std::vector<const LayerDef*> convolution_kinds() { return {&kConv2d, &kConvTranspose2d, &kLinear}; }

@@ -21,6 +21,7 @@ ValueId emit_norm(LoweringContext& c, const NormAttrs& attrs) {
 
 Shape group_shape(const Layer& layer, const std::vector<Shape>& inputs) {
   const auto& o = std::any_cast<const GroupNormOptions&>(layer.attributes);
+  check_eps(layer, o.eps);
   if (o.groups < 1 || inputs[0][-1] % o.groups != 0)
     layer_error(layer, fmt::format("the channels of {} do not divide into {} groups", inputs[0].to_string(), o.groups));
   return inputs[0];
@@ -44,7 +45,11 @@ ValueId lower_layer_norm(LoweringContext& c) {
   return emit_norm(c, {.eps = std::any_cast<const LayerNormOptions&>(c.layer.attributes).eps});
 }
 const LayerDef kLayerNorm{.kind = "layer_norm",
-                          .shape = [](const Layer&, const std::vector<Shape>& inputs) { return inputs[0]; },
+                          .shape =
+                              [](const Layer& layer, const std::vector<Shape>& inputs) {
+                                check_eps(layer, std::any_cast<const LayerNormOptions&>(layer.attributes).eps);
+                                return inputs[0];
+                              },
                           .params = norm_params,
                           .lower = lower_layer_norm,
                           .attributes = [](std::any& any) -> Attributes {
@@ -83,11 +88,11 @@ int64_t norm_backward_bytes(const Op& op, const Program& p) { return 2 * bytes_o
 
 Value group_norm(Value x, GroupNormOptions options) {
   std::string name = options.name;
-  return x.graph->append(kGroupNorm, std::move(name), {x}, std::move(options));
+  return graph_of(x).append(kGroupNorm, std::move(name), {x}, std::move(options));
 }
 Value layer_norm(Value x, LayerNormOptions options) {
   std::string name = options.name;
-  return x.graph->append(kLayerNorm, std::move(name), {x}, std::move(options));
+  return graph_of(x).append(kLayerNorm, std::move(name), {x}, std::move(options));
 }
 
 std::vector<const LayerDef*> norm_kinds() { return {&kGroupNorm, &kLayerNorm}; }

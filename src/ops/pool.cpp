@@ -150,17 +150,17 @@ int64_t slice_bytes(const Op& op, const Program& p) {
 
 Value max_pool(Value x, PoolOptions options) {
   std::string name = options.name;
-  return x.graph->append(kMaxPool, std::move(name), {x}, std::move(options));
+  return graph_of(x).append(kMaxPool, std::move(name), {x}, std::move(options));
 }
 Value avg_pool(Value x, PoolOptions options) {
   std::string name = options.name;
-  return x.graph->append(kAvgPool, std::move(name), {x}, std::move(options));
+  return graph_of(x).append(kAvgPool, std::move(name), {x}, std::move(options));
 }
-Value global_avg_pool(Value x) { return x.graph->append(kGlobalAvgPool, "", {x}, {}); }
-Value adaptive_avg_pool(Value x, Size2 size) { return x.graph->append(kAdaptiveAvgPool, "", {x}, size); }
-Value flatten(Value x) { return x.graph->append(kFlatten, "", {x}, {}); }
+Value global_avg_pool(Value x) { return graph_of(x).append(kGlobalAvgPool, "", {x}, {}); }
+Value adaptive_avg_pool(Value x, Size2 size) { return graph_of(x).append(kAdaptiveAvgPool, "", {x}, size); }
+Value flatten(Value x) { return graph_of(x).append(kFlatten, "", {x}, {}); }
 Value slice_pad(Value x, int stride, int64_t channels, int64_t channels_before) {
-  return x.graph->append(kSlicePad, "", {x}, SliceLayer{stride, channels, channels_before});
+  return graph_of(x).append(kSlicePad, "", {x}, SliceLayer{stride, channels, channels_before});
 }
 
 std::vector<const LayerDef*> pooling_kinds() {

@@ -86,9 +86,9 @@ void gradient_like_input(const Op& op, GradientBuilder& b) {
 
 }  // namespace
 
-Value pad(Value x, Padding padding, float value) { return x.graph->append(kPad, "", {x}, PadLayer{padding, value}); }
+Value pad(Value x, Padding padding, float value) { return graph_of(x).append(kPad, "", {x}, PadLayer{padding, value}); }
 Value upsample(Value x, Size2 size, Upsampling mode) {
-  return x.graph->append(kUpsample, "", {x}, UpsampleLayer{size, mode});
+  return graph_of(x).append(kUpsample, "", {x}, UpsampleLayer{size, mode});
 }
 
 std::vector<const LayerDef*> resample_kinds() { return {&kPad, &kUpsample}; }

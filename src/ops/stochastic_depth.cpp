@@ -25,7 +25,7 @@ const LayerDef kStochasticDepth{
 
 }  // namespace
 
-Value stochastic_depth(Value x, float p) { return x.graph->append(kStochasticDepth, "", {x}, p); }
+Value stochastic_depth(Value x, float p) { return graph_of(x).append(kStochasticDepth, "", {x}, p); }
 
 std::vector<const LayerDef*> stochastic_depth_kinds() { return {&kStochasticDepth}; }
 

@@ -176,6 +176,10 @@ std::string moment_name(const Optimizer& optimizer, size_t which, const ParamSpe
   return "optim." + optimizer.moments()[which] + "." + spec.name;
 }
 
+bool are_finite(const std::vector<float>& values) {
+  return std::ranges::all_of(values, [](float x) { return std::isfinite(x); });
+}
+
 // Tensors of a file to be, with the values that they point to.
 class Contents {
 public:
@@ -184,8 +188,14 @@ public:
     tensors_.push_back({name, "F32", extents(shape), std::as_bytes(std::span(values_.back()))});
   }
   void add_params(const Params& params, const std::string& prefix) {
-    for (size_t i = 0; i < params.specs().size(); ++i)
-      add(prefix + params.specs()[i].name, params.specs()[i].file_shape(), params.values(static_cast<int>(i)));
+    for (size_t i = 0; i < params.specs().size(); ++i) {
+      const ParamSpec& spec = params.specs()[i];
+      std::vector<float> values = params.values(static_cast<int>(i));
+      if (!are_finite(values))
+        throw NonFiniteError("the values of '" + prefix + spec.name +
+                             "' are not finite: no checkpoint is written of them; try a lower learning rate");
+      add(prefix + spec.name, spec.file_shape(), std::move(values));
+    }
   }
   void add_batches_tracked(const Params& params) {
     for (const ParamSpec& spec : params.specs())
@@ -218,11 +228,17 @@ json optimizer_json(const Optimizer& optimizer) {
 
 void save_checkpoint(const std::string& path, const Params& params, const ModelCard& card, const Optimizer* optimizer,
                      const TrainingState* state) {
+  if (card.model.empty() && card.network.empty())
+    throw UsageError("the card of a checkpoint names no network: give it a model's name, or make it by card_of()");
+  if (state != nullptr && optimizer == nullptr)
+    throw UsageError("a checkpoint with the state of a training needs its optimizer too");
   Contents contents;
   contents.add_params(params, "");
   contents.add_batches_tracked(params);
   std::map<std::string, std::string> meta{
-      {"format", "pt"}, {"convolt.card", to_json(card).dump()}, {"convolt.configuration", card.configuration}};
+      {"format", "pt"},
+      {"convolt.card", to_json(card).dump(-1, ' ', false, json::error_handler_t::replace)},
+      {"convolt.configuration", card.configuration}};
   if (optimizer != nullptr) {
     contents.add_moments(*optimizer);
     if (optimizer->average() != nullptr) contents.add_params(*optimizer->average(), kAverage);
@@ -230,6 +246,42 @@ void save_checkpoint(const std::string& path, const Params& params, const ModelC
   }
   if (state != nullptr) meta["convolt.state"] = to_json(*state).dump();
   write_safetensors(path, contents.tensors(), meta);
+}
+
+void fit_card(ModelCard& card, const Graph& graph) {
+  if (card.classes == 0) card.classes = graph.classes();
+  const int64_t channels = graph.layers()[0].shape[2];
+  if (card.classes != graph.classes())
+    throw UsageError(
+        fmt::format("the card says {} classes, the network has {} outputs", card.classes, graph.classes()));
+  if (card.preprocessing.channels != channels)
+    throw UsageError(fmt::format("the preprocessing makes pictures of {} channels, the network reads {}",
+                                 card.preprocessing.channels, channels));
+  if (static_cast<int64_t>(card.class_names.size()) > card.classes)
+    throw UsageError(fmt::format("the card has {} names for {} classes", card.class_names.size(), card.classes));
+}
+
+ModelCard card_of(const Graph& graph, const AugmentOptions& preprocessing, std::vector<std::string> class_names) {
+  ModelCard card;
+  card.model = "network";
+  card.class_names = std::move(class_names);
+  card.preprocessing = preprocessing;
+  card.channels = preprocessing.channels;
+  card.height = preprocessing.height;
+  card.width = preprocessing.width;
+  fit_card(card, graph);
+  graph.shapes_for(card.height, card.width);  // throws where it takes no such pictures
+  ModelInfo info;
+  info.name = card.model;
+  info.size = static_cast<int>(graph.layers()[0].shape[0]);
+  info.resize = std::max(preprocessing.resize, 1);
+  info.mean = preprocessing.mean;
+  info.std = preprocessing.std;
+  info.interpolation = preprocessing.interpolation;
+  info.classes = card.classes;
+  info.channels = card.channels;
+  card.network = write_network(graph, info);
+  return card;
 }
 
 ModelCard read_card(const std::string& path) {
@@ -317,6 +369,10 @@ LoadReport load_weights(const SafeTensors& file, const std::string& path, Params
   if (m.found.empty() && parts.empty()) parts.emplace_back("no name agrees");
   if (!parts.empty())
     throw FormatError(fmt::format("{}: its weights do not fit this network: {}", path, fmt::join(parts, "; ")));
+  for (const auto& [i, t] : m.found)
+    if (!are_finite(t->to_floats()))
+      throw FormatError(
+          fmt::format("{}: the values of '{}' are not finite; a training that diverged made them", path, t->name));
   for (const auto& [i, t] : m.found) params.set_values(i, t->to_floats());
   for (const SafeTensor& t : file.tensors())
     if (t.name.ends_with(kTracked) && t.dtype == "I64" && t.bytes.size() == 8)

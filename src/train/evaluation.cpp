@@ -228,7 +228,16 @@ Evaluation evaluate(std::span<const float> logits, std::span<const int32_t> labe
 
 std::vector<int64_t> confusion_matrix(std::span<const int32_t> labels, std::span<const int32_t> predicted,
                                       int64_t classes) {
+  if (classes < 1 || labels.size() != predicted.size())
+    throw UsageError("a confusion matrix is of at least 1 class and as many labels as predictions, found " +
+                     std::to_string(classes) + ", " + std::to_string(labels.size()) + " and " +
+                     std::to_string(predicted.size()));
   std::vector<int64_t> matrix(static_cast<size_t>(classes * classes));
+  for (size_t i = 0; i < labels.size(); ++i)
+    if (labels[i] >= classes || (labels[i] >= 0 && (predicted[i] < 0 || predicted[i] >= classes)))
+      throw UsageError("row " + std::to_string(i) + " of a confusion matrix has label " + std::to_string(labels[i]) +
+                       " and prediction " + std::to_string(predicted[i]) + ", but there are " +
+                       std::to_string(classes) + " classes");
   for (size_t i = 0; i < labels.size(); ++i)
     if (labels[i] >= 0) ++matrix[static_cast<size_t>(labels[i] * classes + predicted[i])];
   return matrix;

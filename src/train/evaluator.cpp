@@ -8,8 +8,9 @@
 namespace convolt {
 namespace {
 
-LoaderOptions loader_options(const EvalOptions& o) {
+LoaderOptions loader_options(const EvalOptions& o, int64_t classes) {
   LoaderOptions l;
+  l.classes = classes;
   l.batch = o.batch;
   l.threads = o.workers;
   l.training = false;
@@ -31,7 +32,7 @@ Evaluator::Evaluator(const Graph& graph, Params& params, const Dataset& data, co
       threads_(options.workers),
       plan_(graph, params,
             inference_plan(options.preprocessing, options.batch, options.dtype, options.tf32, options.kernels)),
-      loader_(Loader::create(params.context(), data, loader_options(options))) {}
+      loader_(Loader::create(params.context(), data, loader_options(options, graph.classes()))) {}
 
 // The device's meters count every view by itself.
 void Evaluator::count_host(EvalResult& result) const {

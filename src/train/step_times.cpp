@@ -7,7 +7,9 @@
 namespace convolt {
 
 StepTimes::StepTimes(std::string profile, int workers) : profile_(std::move(profile)), workers_(workers) {
-  if (!profile_.empty()) steps_ = &trace_.emplace().track("training");
+  if (profile_.empty()) return;
+  const AtomicFile probe(profile_);  // where none can be written, the training is not to find out at its end
+  steps_ = &trace_.emplace().track("training");
 }
 
 DataTimes StepTimes::since_last(const LoaderTimes& loader) {

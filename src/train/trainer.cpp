@@ -26,6 +26,14 @@ MeterValues operator-(const MeterValues& a, const MeterValues& b) {
   return {a.loss - b.loss, a.weight - b.weight, a.top1 - b.top1, a.top5 - b.top5};
 }
 
+// A card that names no network gets the graph itself, where checkpoints are to be written.
+ModelCard completed(ModelCard card, const Graph& graph, const Dataset& data, const TrainOptions& o) {
+  if (!card.model.empty() || !card.network.empty() || o.output_dir.empty()) return card;
+  ModelCard made = card_of(graph, o.preprocessing, card.class_names.empty() ? data.class_names() : card.class_names);
+  made.configuration = std::move(card.configuration);
+  return made;
+}
+
 class Training {
 public:
   Training(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation, const ModelCard& card,
@@ -33,7 +41,7 @@ public:
       : graph_(graph),
         params_(params),
         data_(data),
-        card_(card),
+        card_(completed(card, graph, data, options)),
         o_(options),
         observer_(observer),
         optimizer_(params, options.optimizer),
@@ -42,6 +50,7 @@ public:
         times_(o_.profile, o_.workers) {
     keeper_.emplace(o_, card_, state_, validation != nullptr);
     LoaderOptions loading = training_loader(o_, state_.step);
+    if (!o_.loss.ignore_index) loading.classes = graph.classes();
     loading.trace = times_.trace();
     loader_ = Loader::create(params.context(), data, loading);
     if (validation != nullptr) {
@@ -85,6 +94,7 @@ private:
       if (stop || (o_.checkpoint_every > 0 && state_.step % o_.checkpoint_every == 0 && !epoch_ends)) save_last();
       if (stop && state_.step < total_steps_) return result(true);
     }
+    if (o_.output_dir.empty()) check_weights();
     return result(false);
   }
 
@@ -286,6 +296,15 @@ private:
     keeper_->save_last(params_, optimizer_);
   }
 
+  // A loss stays finite where a ReLU makes 0 of what is not (docs/numerics.md); checkpoints look for themselves.
+  void check_weights() {
+    if (const std::string bad = trained().find_non_finite(); !bad.empty())
+      throw NonFiniteError(
+          fmt::format("the values of '{}' are not finite after step {}; try a lower --lr, warm-up "
+                      "(--lr-warmup-epochs) or --dtype f32",
+                      bad, state_.step));
+  }
+
   std::string device_text() const {
     return params_.context().device().to_string() + ": " + params_.context().conv().describe() +
            (o_.decoder == Decoder::nvjpeg ? ", JPEGs by nvJPEG" : "");
@@ -384,16 +403,47 @@ private:
 
 }  // namespace
 
+namespace {
+
+// No comparison holds for NaN.
+void check(const TrainOptions& o, const Graph& graph, const ModelCard& card) {
+  const auto require = [](bool good, const char* name, const char* flag, const char* expected, auto found) {
+    if (!good) throw UsageError(fmt::format("{} ({}) must be {}, found {}", name, flag, expected, found));
+  };
+  const auto amount = [](double x) { return x >= 0 && std::isfinite(x); };
+  const char* const any = "at least 0";
+  require(o.log_every >= 1, "log_every", "--log-every", "at least 1", o.log_every);
+  require(o.steps > 0 || o.epochs >= 1, "epochs", "--epochs", "at least 1", o.epochs);
+  require(o.steps >= 0, "steps", "--steps", any, o.steps);
+  require(o.keep >= 0, "keep", "--keep", any, o.keep);
+  require(o.early_stop >= 0, "early_stop", "--early-stop", any, o.early_stop);
+  require(o.accumulate >= 1, "accumulate", "--accum", "at least 1", o.accumulate);
+  require(o.checkpoint_every >= 0, "checkpoint_every", "--checkpoint-every", any, o.checkpoint_every);
+  require(o.workers >= 1 && o.workers <= kMostThreads, "workers", "-j", "1 to 1024", o.workers);
+  require(amount(o.warmup_epochs), "warmup_epochs", "--lr-warmup-epochs", any, o.warmup_epochs);
+  require(amount(o.cooldown_epochs), "cooldown_epochs", "--lr-cooldown-epochs", any, o.cooldown_epochs);
+  require(o.step_epochs > 0 && std::isfinite(o.step_epochs), "step_epochs", "--lr-step-size", "above 0", o.step_epochs);
+  const ScheduleOptions& s = o.schedule;
+  require(amount(s.base), "schedule.base", "--lr", any, s.base);
+  require(amount(s.minimum), "schedule.minimum", "--lr-min", any, s.minimum);
+  require(amount(s.gamma), "schedule.gamma", "--lr-gamma", any, s.gamma);
+  require(amount(s.power), "schedule.power", "--lr-power", any, s.power);
+  require(amount(s.warmup_factor), "schedule.warmup_factor", "--lr-warmup-decay", any, s.warmup_factor);
+  require(s.kind <= ScheduleOptions::Kind::plateau, "schedule.kind", "--lr-scheduler", "a schedule",
+          static_cast<int>(s.kind));
+  if (o.loss.target == LossOptions::Target::dense)
+    throw UsageError("train() has labels and no dense targets: run a Plan with StepInput::targets for those");
+  ModelCard fits = card;
+  fits.preprocessing = o.preprocessing;
+  fit_card(fits, graph);
+}
+
+}  // namespace
+
 TrainResult train(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation,
                   const ModelCard& card, const TrainOptions& options, const TrainObserver& observer,
                   const std::atomic<int>* interrupt) {
-  if (options.log_every < 1)
-    throw UsageError("--log-every must be at least 1, found " + std::to_string(options.log_every));
-  if (options.steps == 0 && options.epochs < 1)
-    throw UsageError("--epochs must be at least 1, found " + std::to_string(options.epochs));
-  if (options.keep < 0 || options.early_stop < 0) throw UsageError("--keep and --early-stop must be at least 0");
-  if (options.accumulate < 1)
-    throw UsageError("--accum must be at least 1, found " + std::to_string(options.accumulate));
+  check(options, graph, card);
   return Training(graph, params, data, validation, card, options, observer).run(interrupt);
 }
 

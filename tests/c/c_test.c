@@ -64,6 +64,7 @@ static void pictures_in_memory(convolt_predictor* p) {
   EXPECT(strncmp(convolt_last_error(), "picture 1: ", 11) == 0);
   EXPECT(best(probabilities) == 0 && isnan(probabilities[4]) && best(probabilities + 8) == 2);
   EXPECT(convolt_predict(p, NULL, 0, NULL) == CONVOLT_OK);
+  EXPECT(convolt_predict(p, pictures, (size_t)-1, probabilities) == CONVOLT_USAGE);
 }
 
 static void pictures_in_files(convolt_predictor* p, const char* folder) {
@@ -82,6 +83,16 @@ static void pictures_in_files(convolt_predictor* p, const char* folder) {
   EXPECT(convolt_predict_files(p, paths, 2, probabilities) == CONVOLT_DATA);
   EXPECT(strncmp(convolt_last_error(), "/nowhere.jpg: cannot be opened", 30) == 0);
   remove(path);
+}
+
+static void too_many_threads(const char* checkpoint) {
+  convolt_predictor* p = NULL;
+  convolt_options options = on_cpu;
+  options.threads = 100000;
+  EXPECT(convolt_open(checkpoint, &options, &p) == CONVOLT_USAGE);
+  options.threads = 1;
+  options.workers = -2;
+  EXPECT(convolt_open(checkpoint, &options, &p) == CONVOLT_USAGE);
 }
 
 static void errors(const char* checkpoint) {
@@ -106,6 +117,8 @@ static void errors(const char* checkpoint) {
   EXPECT(convolt_predict(NULL, NULL, 1, probabilities) == CONVOLT_USAGE);
   EXPECT(convolt_class_count(NULL) == 0);
   convolt_close(NULL);
+  too_many_threads(checkpoint);
+  EXPECT(strcmp(convolt_version(), CONVOLT_VERSION) == 0);
 }
 
 int main(int argc, char** argv) {

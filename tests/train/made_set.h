@@ -18,7 +18,7 @@ public:
     class_names_ = {"left", "middle", "right"};
   }
   int64_t size() const override { return size_; }
-  int32_t label(int64_t i) const override { return mislabelled_.count(i) > 0 ? 9 : static_cast<int32_t>(i % 3); }
+  int32_t label(int64_t i) const override { return mislabelled_.count(i) > 0 ? -1 : static_cast<int32_t>(i % 3); }
   std::string name(int64_t i) const override { return "made[" + std::to_string(i) + "]"; }
   std::string describe() const override { return "made"; }
   int channels() const override { return 1; }

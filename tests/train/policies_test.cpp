@@ -256,12 +256,12 @@ protected:
 TEST_F(BadSteps, StopNamesTheRowAndSavesTheBatch) {
   const TrainOptions o = options(BadStepPolicy::stop);
   const std::string message = message_of<NonFiniteError>([&] { Trial().train(data, &validation, o); });
-  EXPECT_THAT(message, HasSubstr("whose label is 9 (the network has 3 classes)"));
+  EXPECT_THAT(message, HasSubstr("whose label is -1 (the network has 3 classes)"));
   const size_t at = message.find(o.output_dir + "/non_finite-step-");
   ASSERT_NE(at, std::string::npos) << message;
   const std::string saved = message.substr(at, message.find(';', at) - at);
   const json batch = json::parse(contents(saved + "/batch.json"));
-  EXPECT_THAT(std::string(batch.at("where")), HasSubstr("whose label is 9"));
+  EXPECT_THAT(std::string(batch.at("where")), HasSubstr("whose label is -1"));
   EXPECT_EQ(batch.at("pictures").size(), 16U);
   bool found = false;
   for (const json& picture : batch.at("pictures")) {
@@ -269,8 +269,8 @@ TEST_F(BadSteps, StopNamesTheRowAndSavesTheBatch) {
     EXPECT_EQ(file.substr(1, 3), "PNG");
     if (picture.at("name") != "made[7]") continue;
     found = true;
-    EXPECT_EQ(picture.at("label"), 9);
-    EXPECT_THAT(std::string(picture.at("file")), HasSubstr("-9-made[7].png"));
+    EXPECT_EQ(picture.at("label"), -1);
+    EXPECT_THAT(std::string(picture.at("file")), HasSubstr("--1-made[7].png"));
   }
   EXPECT_TRUE(found);
 }

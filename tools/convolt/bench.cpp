@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "convolt/version.h"
 #include "device/device.h"
 #include "io/atomic_file.h"
 #include "say.h"

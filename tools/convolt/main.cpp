@@ -13,6 +13,7 @@
 #include "commands.h"
 #include "config.h"
 #include "convolt/error.h"
+#include "convolt/version.h"
 #include "io/names.h"
 #include "say.h"
 
@@ -111,7 +112,9 @@ int guarded_run(int argc, char** argv) {
     flush_output();
     return code;
   } catch (const std::system_error& e) {  // of fmt, printing
-    return fail(std::ferror(stdout) != 0 ? "standard output cannot be written; is it closed, or its disk full?" : e.what(), kFailure);
+    return fail(
+        std::ferror(stdout) != 0 ? "standard output cannot be written; is it closed, or its disk full?" : e.what(),
+        kFailure);
   } catch (const std::bad_alloc&) {
     return fail("out of host memory; try a smaller batch (-b)", kOutOfMemory);
   } catch (const std::exception& e) {

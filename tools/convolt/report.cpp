@@ -9,6 +9,7 @@
 
 #include "commands.h"
 #include "conv/conv.h"
+#include "convolt/version.h"
 #include "data/opencv_codecs.h"
 #include "data/render.h"
 #include "drawing.h"

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
+#include "convolt/version.h"
 #include "flags.h"
 #include "optimizer_flags.h"
 #include "progress.h"

@@ -102,7 +102,8 @@ struct MeterReading {
   int32_t skipped_steps = 0;
 };
 
-// All calls from one thread. Params (and optimizer) must outlive the plan.
+// All calls from one thread. Params (and optimizer) must outlive the plan. One that was moved from can be destroyed or
+// assigned to, no more.
 class Plan {
 public:
   // Compiles and allocates everything, after timing kernels where the options ask for it. Throws UsageError, ShapeError
@@ -112,6 +113,8 @@ public:
   ~Plan();
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
+  Plan(Plan&&) noexcept;
+  Plan& operator=(Plan&&) noexcept;
 
   // Queues one step; returns at once, but waits for step n-2 when it is still running. In a training plan with an
   // optimizer it ends with the update. What the input points to must stay until the compute queue has passed the step.

@@ -54,6 +54,9 @@ public:
   ~Predictor();
   Predictor(const Predictor&) = delete;
   Predictor& operator=(const Predictor&) = delete;
+  // Not while predict() runs; one that was moved from can be destroyed or assigned to, no more.
+  Predictor(Predictor&&) noexcept;
+  Predictor& operator=(Predictor&&) noexcept;
 
   // Classes, their names and the size of the network's input.
   const ModelCard& card() const;

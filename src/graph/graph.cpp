@@ -46,6 +46,13 @@ Value Graph::input(std::string name, Shape shape) {
   return {this, 0};
 }
 
+Value Graph::find(const std::string& name) {
+  for (size_t i = 0; i < layers_.size(); ++i)
+    if (layers_[i].name == name) return {this, static_cast<int>(i)};
+  throw UsageError("the graph has no layer '" + name + "'" +
+                   (layers_.empty() ? "" : "; the last one is '" + layers_.back().name + "'"));
+}
+
 void Graph::output(Value logits) {
   if (logits.graph != this) throw UsageError("output() got a value of another graph");
   if (logits.shape().rank() != 1)

@@ -11,6 +11,8 @@ namespace convolt {
 Plan::Plan(const Graph& graph, Params& params, const PlanOptions& options)
     : impl_(std::make_unique<Impl>(graph, params, options)) {}
 Plan::~Plan() = default;
+Plan::Plan(Plan&&) noexcept = default;
+Plan& Plan::operator=(Plan&&) noexcept = default;
 
 void Plan::run(const StepInput& input) { impl_->submit(input); }
 

@@ -209,6 +209,8 @@ Predictor::Predictor(Context& context, const std::string& checkpoint, const Pred
 Predictor::Predictor(const Graph& graph, Params& params, const ModelCard& card, const PredictorOptions& options)
     : impl_(std::make_unique<Impl>(graph, params, card, options)) {}
 Predictor::~Predictor() = default;
+Predictor::Predictor(Predictor&&) noexcept = default;
+Predictor& Predictor::operator=(Predictor&&) noexcept = default;
 
 const ModelCard& Predictor::card() const { return impl_->card; }
 

@@ -91,6 +91,34 @@ TEST_F(Failures, ANetworkWithoutFiniteOutputsPredictsNothing) {
   EXPECT_THAT(o.error, HasSubstr("the network's outputs for it are not finite"));
 }
 
+// Class names may hold any bytes: here Latin-1.
+TEST_F(Failures, NamesThatAreNoUtf8CostNobodyAResult) {
+  namespace fs = std::filesystem;
+  const std::string data = at("caf\xe9");
+  fs::copy(at("shapes"), data, fs::copy_options::recursive);
+  const fs::path first = fs::directory_iterator(data + "/train")->path().filename();
+  for (const char* part : {"/train/", "/val/"}) fs::rename(data + part + first.string(), data + part + "caf\xe9");
+  const std::string given = "--data-path '" + data + "' ";
+  const Outcome trained =
+      convolt("train " + given + "--model resnet20 -b 8 --epochs 1 --json --output-dir '" + at("named") + "'");
+  ASSERT_EQ(trained.code, 0) << trained.error;
+  const std::string network = "--checkpoint '" + at("named/best.safetensors") + "' ";
+  for (const std::string& command :
+       {"eval " + network + given, "eval --json " + network + given, "predict --json " + network + "'" + data + "/val'",
+        "report '" + at("named") + "'", "verify --json " + given}) {
+    const Outcome o = convolt(command);
+    EXPECT_EQ(o.code, 0) << command << ": " << o.error;
+  }
+}
+
+TEST_F(Failures, FlagsThatDoNothingAreTold) {
+  const Outcome o = convolt("train --data-path '" + at("shapes") +
+                            "' --model resnet20 --dry-run --mixup-prob 0.5 --sampler weighted");
+  EXPECT_EQ(o.code, 0);
+  EXPECT_THAT(o.error, HasSubstr("--mixup-prob changes nothing: give --mixup or --cutmix too"));
+  EXPECT_THAT(o.error, HasSubstr("every picture has the same weight"));
+}
+
 TEST_F(Failures, AMistakeLeavesNoFolderBehind) {
   const std::string train =
       "train --data-path '" + at("shapes") + "' --model resnet20 --steps 1 --quiet --output-dir '" + at("run") + "' ";

@@ -256,6 +256,44 @@ TEST_F(Misuse, WeightsThatAreNotFinite) {
   EXPECT_EQ(loaded.values(0), before);
 }
 
+TEST_F(Misuse, PlansAndPredictorsMove) {
+  std::vector<Plan> plans;
+  for (const int batch : {1, 2}) plans.emplace_back(graph_, *params_, PlanOptions{.batch = batch});
+  const std::vector<float> images = pictures(2);
+  for (Plan& plan : plans) plan.run(images.data(), nullptr, 1);
+  const std::vector<float> two = plans[1].logits();
+  EXPECT_EQ(plans[0].logits(), std::vector<float>(two.begin(), two.begin() + 3));
+  plans[0] = std::move(plans[1]);
+  EXPECT_EQ(plans[0].logits(), two);
+
+  const std::vector<RawSample> picture{{std::vector<uint8_t>(64, 90), 8, 8, 1}};
+  Predictor first(graph_, *params_, card());
+  const std::vector<float> logits = first.predict(picture)[0].logits;
+  Predictor second = std::move(first);
+  EXPECT_EQ(second.predict(picture)[0].logits, logits);
+}
+
+// What a layer in the middle makes, of a network with weights.
+TEST_F(Misuse, FeaturesOfALayer) {
+  Graph whole, features;
+  plain_network(whole);
+  plain_network(features);
+  EXPECT_THAT(thrown_by<UsageError>([&] { features.find("relu9"); }),
+              HasSubstr("no layer 'relu9'; the last one is 'fc'"));
+  features.output(global_avg_pool(features.find("relu1")));
+  Plan logits(whole, *params_, {}), pooled(features, *params_, {});
+  std::vector<float> image(64);
+  for (size_t i = 0; i < image.size(); ++i) image[i] = static_cast<float>(i % 7) - 3;
+  logits.run(image.data(), nullptr, 1);
+  pooled.run(image.data(), nullptr, 1);
+  const std::vector<float> x = pooled.logits(), w = params_->values(params_->find("fc.weight")),
+                           bias = params_->values(params_->find("fc.bias"));
+  ASSERT_EQ(x.size(), 4U);
+  for (size_t k = 0; k < 3; ++k)
+    EXPECT_NEAR(logits.logits()[k],
+                bias[k] + w[4 * k] * x[0] + w[4 * k + 1] * x[1] + w[4 * k + 2] * x[2] + w[4 * k + 3] * x[3], 1e-5);
+}
+
 TEST_F(Misuse, ConfusionMatrices) {
   using Labels = std::vector<int32_t>;
   EXPECT_EQ(confusion_matrix(Labels{0, -1, 1}, Labels{1, 9, 1}, 2), (std::vector<int64_t>{0, 1, 0, 1}));

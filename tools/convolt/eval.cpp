@@ -6,6 +6,7 @@
 #include "commands.h"
 #include "confusion.h"
 #include "io/npy.h"
+#include "json_text.h"
 #include "scoring.h"
 #include "text_table.h"
 
@@ -131,7 +132,7 @@ int run_eval(const FlagSet& flags, const EvalCommand& c) {
   Confusion matrix;
   if (!c.confusion.empty()) matrix = {confusion_matrix(s.labels, s.evaluation.predicted, n.card.classes), names};
   if (c.json) {
-    fmt::print("{}\n", json_of(s, names, c.per_class, c.confusion.empty() ? nullptr : &matrix).dump());
+    fmt::print("{}\n", json_text(json_of(s, names, c.per_class, c.confusion.empty() ? nullptr : &matrix)));
   } else {
     print_summary(s, s.result.skipped);
     if (c.per_class) print_classes(s.evaluation, names);

@@ -8,6 +8,7 @@
 #include "data/loader_setup.h"
 #include "data/render.h"
 #include "data/shown_row.h"
+#include "json_text.h"
 #include "text_table.h"
 
 namespace convolt::cli {
@@ -79,7 +80,7 @@ void print_json(const Dataset& data, const LoaderOptions& o, const Explanation& 
     j["row"] = e.row->row;
     if (mixes(o.mixing)) j["mixing"] = mixing_json(data, *e.row);
   }
-  fmt::print("{}\n", j.dump());
+  fmt::print("{}\n", json_text(j));
 }
 
 void print_line(const std::string& what, const std::string& value) { fmt::print("  {:<20}{}\n", what, value); }

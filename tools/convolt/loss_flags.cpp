@@ -69,6 +69,8 @@ LossOptions LossFlags::options(const Dataset& data, int64_t classes) const {
   if (target_threshold && kind != "bce") throw UsageError("--bce-target-thresh is for --loss bce, not for " + kind);
   if (!class_weights.empty())
     o.class_weights = class_weights == "balanced" ? balanced(data, classes) : read_numbers(class_weights, classes);
+  if (focal_gamma != o.focal_gamma && kind != "focal")
+    throw UsageError("--focal-gamma is for --loss focal, not for " + kind);
   o.focal_gamma = focal_gamma;
   o.distill_alpha = teacher.empty() ? 0 : distill_alpha;
   o.temperature = temperature;

@@ -38,6 +38,14 @@ MixOptions MixFlags::options() const {
   o.switch_prob = switch_prob;
   o.mode = value_of(mode, kModes);
   o.off_epoch = off_epoch;
+  const MixOptions none;
+  const auto idle = [&](bool changed, const char* flag) {
+    if (changed && !mixes(o)) warn(std::string(flag) + " changes nothing: give --mixup or --cutmix too");
+  };
+  idle(o.prob != none.prob, "--mixup-prob");
+  idle(o.switch_prob != none.switch_prob, "--mixup-switch-prob");
+  idle(o.mode != none.mode, "--mixup-mode");
+  idle(o.off_epoch != none.off_epoch, "--mixup-off-epoch");
   return o;
 }
 

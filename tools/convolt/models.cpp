@@ -4,6 +4,7 @@
 
 #include "commands.h"
 #include "convolt/convolt.h"
+#include "json_text.h"
 
 namespace convolt::cli {
 namespace {
@@ -31,7 +32,7 @@ void print_json() {
                     {"classes", m.classes},
                     {"summary", m.summary}});
   }
-  fmt::print("{}\n", list.dump());
+  fmt::print("{}\n", json_text(list));
 }
 
 }  // namespace

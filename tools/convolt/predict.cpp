@@ -8,6 +8,7 @@
 
 #include "commands.h"
 #include "flags.h"
+#include "json_text.h"
 #include "say.h"
 #include "text_table.h"
 
@@ -66,21 +67,17 @@ public:
       line["top"].push_back({{"label", label}, {"index", i}, {"probability", p[i]}});
       text += fmt::format("{}{} {:.1f} %", c == order[0] ? " " : ", ", label, 100 * p[i]);
     }
-    print(json_ ? dump(line) : text);
+    print(json_ ? json_text(line) : text);
     return true;
   }
 
 private:
   bool error(const std::string& path, const std::string& reason) const {
     if (json_)
-      print(dump({{"path", path}, {"error", reason}}));
+      print(json_text<nlohmann::ordered_json>({{"path", path}, {"error", reason}}));
     else
       say("{}: {}\n", printable(path), reason);
     return false;
-  }
-  // File names may hold any bytes: those that are not UTF-8 are replaced.
-  static std::string dump(const nlohmann::ordered_json& j) {
-    return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
   static void print(const std::string& line) {
     fmt::print("{}\n", line);

@@ -16,6 +16,7 @@
 #include "html.h"
 #include "io/atomic_file.h"
 #include "io/safetensors.h"
+#include "json_text.h"
 #include "report_page.h"
 #include "scoring.h"
 
@@ -64,7 +65,7 @@ Metrics read_metrics(const std::string& path) {
 std::string text_of(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number_float()) return fmt::format("{:.7g}", value.get<double>());
-  if (!value.is_array()) return value.dump();
+  if (!value.is_array()) return json_text(value);
   std::string list;
   for (const Json& element : value) list += (list.empty() ? "" : ", ") + text_of(element);
   return list.empty() ? "none" : list;

@@ -4,9 +4,11 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "augment/policy.h"
 #include "commands.h"
 #include "convolt/version.h"
 #include "flags.h"
+#include "json_text.h"
 #include "optimizer_flags.h"
 #include "progress.h"
 #include "run_flags.h"
@@ -168,7 +170,7 @@ int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& c
                              {"bad_samples", r.bad_samples.size()},
                              {"data_wait", r.data.waited}};
     j["best_top1"] = r.best_top1 >= 0 ? nlohmann::ordered_json(r.best_top1) : nlohmann::ordered_json(nullptr);
-    fmt::print("{}\n", j.dump());
+    fmt::print("{}\n", json_text(j));
   } else if (!r.interrupted) {
     if (r.stopped_early && !c.quiet)
       say("stopped early at step {}: {} epochs without a better {}\n", r.steps, c.run.early_stop, c.run.best_metric);
@@ -191,6 +193,17 @@ void load_initial_weights(const TrainCommand& c, Params& params) {
   tell(r.kept, "left at their initial values, for another number of classes");
   tell(r.missing, "not in the file, left at their initial values");
   tell(r.unexpected, "in the file but not in the network, passed over");
+}
+
+// What else a training would refuse, or not do as it sounds.
+void look_over(const TrainOptions& options, Params& params, const Dataset& data) {
+  check(options.augment);
+  check(options.preprocessing);
+  const Optimizer optimizer(params, options.optimizer);  // groups that match nothing
+  if (options.sampler != Sampler::weighted) return;
+  for (int64_t i = 1; i < data.size(); ++i)
+    if (data.weight(i) != data.weight(0)) return;
+  warn("--sampler weighted: every picture has the same weight, so each is as likely as any other");
 }
 
 int run_train(const FlagSet& flags, const TrainCommand& c) {
@@ -227,21 +240,22 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
     options.teacher_params = teacher->params.get();
   }
   const std::vector<ConfigEntry> config = resolve(flags, c, pipeline, *context, card.classes);
+  Graph graph;
+  build_model(graph, model, {card.classes, card.height, card.width, card.channels, c.drop_path});
+  Params params(*context, graph, c.seed);
+  look_over(options, params, *data);
   if (c.dry_run) {
     for (const ConfigEntry& entry : config) fmt::print("{}\n", format_config(entry));
     return 0;
   }
   nlohmann::ordered_json configuration = to_json(config);
   configuration["convolt"] = CONVOLT_VERSION;
-  card.configuration = configuration.dump();
+  card.configuration = json_text(configuration);
   if (!options.resume.empty())
     if (const auto changes = changed_flags(configuration_of(read_card(options.resume)), configuration);
         !changes.empty())
       warn(fmt::format("the training goes on otherwise than it began: {}", fmt::join(changes, ", ")));
 
-  Graph graph;
-  build_model(graph, model, {card.classes, card.height, card.width, card.channels, c.drop_path});
-  Params params(*context, graph, c.seed);
   load_initial_weights(c, params);
   if (c.whiten > 0 && options.resume.empty()) whiten(graph, params, *data, pipeline.evaluation, c.whiten);
   if (!c.quiet)

@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "conv/tuning_file.h"
+#include "json_text.h"
 #include "plan_flags.h"
 #include "text_table.h"
 
@@ -57,7 +58,7 @@ void print_json(const TuningTable& table) {
                     {"description", printable(key.description)},
                     {"kernels", kernels}});
   }
-  fmt::print("{}\n", list.dump());
+  fmt::print("{}\n", json_text(list));
 }
 
 int list(const TuningCache& cache, bool json) {
@@ -101,7 +102,7 @@ int tune(const TuneCommand& c) {
                       {"seconds", seconds},
                       {"tuning_bytes", bytes},
                       {"kernels", plan.kernels()}};
-    fmt::print("{}\n", result.dump());
+    fmt::print("{}\n", json_text(result));
     return 0;
   }
   TextTable table;

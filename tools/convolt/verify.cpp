@@ -8,6 +8,7 @@
 #include "data/sources.h"
 #include "flags.h"
 #include "io/atomic_file.h"
+#include "json_text.h"
 #include "verification.h"
 
 namespace convolt::cli {
@@ -72,7 +73,7 @@ int run_verify(const VerifyCommand& c) {
     page->write(verification_page(v));
     page->commit();
   }
-  fmt::print("{}", c.json ? verification_json(v).dump() + "\n" : verification_text(v, c.most));
+  fmt::print("{}", c.json ? json_text(verification_json(v)) + "\n" : verification_text(v, c.most));
   return v.broken() > 0 ? kData : 0;
 }
 

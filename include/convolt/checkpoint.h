@@ -25,7 +25,7 @@ struct ModelCard {
   int channels = 3;                      // of the network's input
   int height = 0, width = 0;             // of training; linear layers after flatten() are tied to it
   std::vector<std::string> class_names;  // by index; may be fewer than `classes`
-  AugmentOptions preprocessing;          // of evaluation
+  AugmentOptions preprocessing;          // of evaluation: geometry none or resize_centre_crop
   std::string configuration;             // JSON: the options of the run
 };
 

@@ -109,7 +109,7 @@ struct TrainOptions {
   // step in the memory of the largest. For square pictures and networks that take any size.
   SizeRamp sizes;
   MixOptions mixing;                     // of training pictures and labels
-  AugmentOptions preprocessing;          // of validation, prediction
+  AugmentOptions preprocessing;          // of validation, prediction: geometry none or resize_centre_crop
   int views = 1;                         // of validation, as EvalOptions'
   DecodeOptions decode;                  // training and validation
   Decoder decoder = Decoder::automatic;  // training and validation

@@ -67,6 +67,11 @@ bool are_crops(int views) {
 }
 
 int checked_views(int views, const AugmentOptions& pictures) {
+  using Geometry = AugmentOptions::Geometry;
+  if (pictures.geometry != Geometry::none && pictures.geometry != Geometry::resize_centre_crop)
+    throw UsageError(
+        "the preprocessing of validation and prediction crops at random, as AugmentOptions do where nothing else is "
+        "said: expected Geometry::none or resize_centre_crop");
   if (!are_crops(views)) return views;
   const int side = std::max(pictures.height, pictures.width);
   if (pictures.geometry != AugmentOptions::Geometry::resize_centre_crop)

@@ -48,6 +48,20 @@ class KernelBudget(unittest.TestCase):
         self.assertEqual(self.run_tool("--record").returncode, 1)
         self.assert_fails_with("walk_kernel: spills 12 bytes")
 
+    # Where it is not tuned, a kernel may spill what is recorded and no more.
+    def test_a_spill_elsewhere_is_held_to_its_record(self):
+        self.plant(stores=8, loads=4, arch="sm_86")
+        self.assertEqual(self.run_tool("--record").returncode, 0)
+        self.assertEqual(self.run_tool().returncode, 0)
+        self.plant(stores=8, loads=8, arch="sm_86")
+        self.assert_fails_with("sm_86 copy.cu: walk_kernel: 16 spills, the budget is 12")
+        self.plant(registers=33)  # the other architecture keeps its record
+        self.assert_fails_with("33 registers, the budget is 32")
+
+    def test_an_architecture_without_a_record_is_no_success(self):
+        self.plant(arch="sm_120")
+        self.assert_fails_with("sm_120 has no budget")
+
     def test_more_registers_stack_or_shared_memory_fail(self):
         self.plant(registers=33)
         self.assert_fails_with("33 registers, the budget is 32")

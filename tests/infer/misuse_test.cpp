@@ -191,6 +191,9 @@ TEST_F(Misuse, CardsThatDoNotFit) {
   EXPECT_THAT(thrown_by<UsageError>([&] { Predictor(graph_, *params_, ModelCard{}); }),
               HasSubstr("makes pictures of 3 channels, the network reads 1"));
   ModelCard c = card();
+  c.preprocessing.geometry = AugmentOptions().geometry;
+  EXPECT_THAT(thrown_by<UsageError>([&] { Predictor(graph_, *params_, c); }), HasSubstr("crops at random"));
+  c = card();
   c.classes = 7;
   EXPECT_THAT(thrown_by<UsageError>([&] { Predictor(graph_, *params_, c); }), HasSubstr("7 classes"));
   c = card();

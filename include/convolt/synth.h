@@ -25,7 +25,7 @@ struct SynthOptions {
 
 // Writes the set; each file appears whole, by rename. Every pixel is a pure function of (seed, split, class, number),
 // apart from the rounding of the OpenCV build. Throws UsageError for options out of range and for an output folder that
-// is not empty, DataError when a file cannot be written.
+// is not empty, Error when a file cannot be written.
 void make_synthetic_dataset(const SynthOptions& options);
 
 }  // namespace convolt

@@ -35,7 +35,7 @@ PackedWriter::PackedWriter(std::string path, const PackedHeader& header, PackedT
       header_(header),
       texts_(std::move(texts)),
       file_(partial_, O_RDWR | O_CREAT, 0666) {
-  if (!file_.valid()) fail();
+  if (!file_.valid()) throw Error(fmt::format("cannot write {}: {}", path_, errno_reason()));
   if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0)
     throw Error(partial_ + ": another process is writing it; wait for it, or choose another --out");
   journal_ = Descriptor(journal_path_, O_RDWR | O_CREAT, 0666);

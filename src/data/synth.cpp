@@ -132,7 +132,7 @@ void write_whole(const fs::path& path, const std::vector<uint8_t>& bytes) {
   std::ofstream file(temporary, std::ios::binary);
   file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   file.close();
-  if (!file) throw DataError(path.string() + ": cannot be written; is the disk full?");
+  if (!file) throw Error(path.string() + ": cannot be written; is the disk full?");
   fs::rename(temporary, path);
 }
 
@@ -179,7 +179,7 @@ void make_synthetic_dataset(const SynthOptions& options) {
     write_split(options, shapes, true);
     write_split(options, shapes, false);
   } catch (const fs::filesystem_error& error) {
-    throw DataError(options.output + ": cannot be written (" + error.code().message() + ")");
+    throw Error(options.output + ": cannot be written (" + error.code().message() + ")");
   }
 }
 

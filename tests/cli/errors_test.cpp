@@ -143,6 +143,8 @@ const Case kCases[] = {
     {"train --config @nested.toml", 2, "nested.toml:1: 'config' belongs on the command line"},
     {"train --config", 2, "--config"},
     {"synth @shapes", 2, "is not an empty folder"},
+    {"pack --data-path @shapes --out @none/x.cvt", 1, "none/x.cvt: No such file or directory\n"},
+    {"synth /proc/none", 1, "/proc/none: cannot be written"},
     {"eval --data-path @shapes --checkpoint a --confusion @m.pdf", 2,
      "m.pdf': expected a name that ends in .txt, .csv"},
     {"eval --data-path @shapes --checkpoint a --topk 0", 2, "--topk: expected at least 1"},

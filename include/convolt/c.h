@@ -38,14 +38,19 @@ typedef struct convolt_options {
   int threads;        /* compute threads on the CPU; 0: all cores */
 } convolt_options;
 
+/* How the colours of a raw pixel follow each other. */
+typedef enum convolt_order { CONVOLT_RGB = 0, CONVOLT_BGR = 1 /* OpenCV's */ } convolt_order;
+
 /* A picture in memory: an encoded file (JPEG, PNG, GIF, BMP, WebP, TIFF, PNM) when `height` is 0, else raw pixels, u8
-   [height, width, channels], rows packed, RGB or grey (channels 3 or 1). Read during the call alone. */
+   [height, width, channels]. Read during the call alone. Begin it all zero. */
 typedef struct convolt_picture {
-  const void* bytes; /* the file, or the pixels */
-  size_t size;       /* of `bytes` */
-  int height;        /* of raw pixels; 0 for a file */
-  int width;         /* of raw pixels */
-  int channels;      /* of raw pixels: 3 or 1 */
+  const void* bytes;   /* the file, or the pixels */
+  size_t size;         /* of `bytes` */
+  int height;          /* of raw pixels; 0 for a file */
+  int width;           /* of raw pixels */
+  int channels;        /* of raw pixels: 1 (grey), 3, or 4, of which the last is left out */
+  convolt_order order; /* of raw pixels in colour */
+  size_t stride;       /* of raw pixels: bytes from one row to the next; 0: width * channels */
 } convolt_picture;
 
 /* Loads a checkpoint of `convolt train` (or save_checkpoint()) and stores the predictor at `predictor`; on failure that

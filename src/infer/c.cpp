@@ -56,8 +56,38 @@ PredictorOptions predictor_options(const convolt_options& o) {
   return p;
 }
 
-RawSample sample_of(const convolt_picture& picture) {
+// Raw pixels with rows apart, in another order or with a fourth channel, as others hold them, to packed RGB or grey.
+RawSample packed(const convolt_picture& p, const std::string& name) {
+  const auto height = static_cast<size_t>(p.height), width = static_cast<size_t>(p.width),
+             channels = static_cast<size_t>(p.channels), row = width * channels,
+             stride = p.stride == 0 ? row : p.stride;
+  if (p.width < 1 || (channels != 1 && channels != 3 && channels != 4) ||
+      (p.order != CONVOLT_RGB && p.order != CONVOLT_BGR))
+    throw DataError(name + ": expected raw pixels of 1, 3 or 4 channels, RGB or BGR, in rows of at least 1; found " +
+                    std::to_string(p.channels) + " channels, order " + std::to_string(p.order) + ", width " +
+                    std::to_string(p.width));
+  if (stride < row || p.size < row || (p.size - row) / stride < height - 1)
+    throw DataError(name + ": " + std::to_string(p.height) + " rows of " + std::to_string(row) + " bytes, " +
+                    std::to_string(stride) + " apart, do not fit in " + std::to_string(p.size) + " bytes");
+  const size_t made = channels == 1 ? 1 : 3, red = p.order == CONVOLT_BGR ? 2 : 0;
+  RawSample sample{std::vector<uint8_t>(height * width * made), p.height, p.width, static_cast<int>(made)};
+  uint8_t* to = sample.bytes.data();
+  for (size_t y = 0; y < height; ++y) {
+    const uint8_t* from = static_cast<const uint8_t*>(p.bytes) + y * stride;
+    for (size_t x = 0; x < width; ++x, from += channels, to += made) {
+      to[0] = from[made == 1 ? 0 : red];
+      if (made == 1) continue;
+      to[1] = from[1];
+      to[2] = from[2 - red];
+    }
+  }
+  return sample;
+}
+
+RawSample sample_of(const convolt_picture& picture, const std::string& name) {
   require(picture.bytes != nullptr || picture.size == 0, "the memory of a picture");
+  const bool plain = picture.stride == 0 && picture.order == CONVOLT_RGB && picture.channels != 4;
+  if (picture.height > 0 && !plain) return packed(picture, name);
   const auto* bytes = static_cast<const uint8_t*>(picture.bytes);
   return {{bytes, bytes + picture.size}, picture.height, picture.width, picture.channels};
 }
@@ -84,7 +114,7 @@ class CallersPictures final : public Dataset {
 public:
   explicit CallersPictures(std::span<const convolt_picture> pictures) : pictures_(pictures) {}
   int64_t size() const override { return static_cast<int64_t>(pictures_.size()); }
-  RawSample read(int64_t i) const override { return sample_of(pictures_[static_cast<size_t>(i)]); }
+  RawSample read(int64_t i) const override { return sample_of(pictures_[static_cast<size_t>(i)], name(i)); }
   std::string name(int64_t i) const override { return "picture " + std::to_string(i); }
 
 private:

@@ -46,6 +46,7 @@ static void pictures_in_memory(convolt_predictor* p) {
   float probabilities[6 * 4];
   int i;
   for (i = 0; i < 5; ++i) {
+    memset(&pictures[i], 0, sizeof pictures[i]);
     pictures[i].bytes = quarters[i];
     pictures[i].size = 4;
     pictures[i].height = pictures[i].width = 2;
@@ -65,6 +66,42 @@ static void pictures_in_memory(convolt_predictor* p) {
   EXPECT(best(probabilities) == 0 && isnan(probabilities[4]) && best(probabilities + 8) == 2);
   EXPECT(convolt_predict(p, NULL, 0, NULL) == CONVOLT_OK);
   EXPECT(convolt_predict(p, pictures, (size_t)-1, probabilities) == CONVOLT_USAGE);
+}
+
+/* As OpenCV and others hold them: rows apart, blue first, four channels. All of a pixel's channels are alike but in the
+   quarter that is looked for: grey of (255, 0, 0) is 76, of (0, 0, 255) 29. */
+static void pictures_of_others(convolt_predictor* p) {
+  unsigned char apart[2][8] = {{0, 255, 9, 9, 9, 9, 9, 9}, {0, 0, 9, 9, 9, 9, 9, 9}};
+  unsigned char four[2][2][4] = {{{255, 0, 0, 7}, {0, 0, 255, 7}}, {{0, 0, 0, 7}, {0, 0, 0, 7}}};
+  convolt_picture pictures[4];
+  float probabilities[4 * 4];
+  int i;
+  memset(pictures, 0, sizeof pictures);
+  for (i = 0; i < 4; ++i) pictures[i].height = pictures[i].width = 2;
+  pictures[0].bytes = apart;
+  pictures[0].size = 10; /* the last row ends with its pixels */
+  pictures[0].channels = 1;
+  pictures[0].stride = 8;
+  for (i = 1; i < 3; ++i) {
+    pictures[i].bytes = four;
+    pictures[i].size = sizeof four;
+    pictures[i].channels = 4;
+    pictures[i].order = i == 1 ? CONVOLT_RGB : CONVOLT_BGR;
+  }
+  EXPECT(convolt_predict(p, pictures, 3, probabilities) == CONVOLT_OK);
+  EXPECT(best(probabilities) == 1);
+  EXPECT(best(probabilities + 4) == 0 && best(probabilities + 8) == 1);
+  pictures[0].size = 9;
+  EXPECT(convolt_predict(p, pictures, 1, probabilities) == CONVOLT_DATA);
+  EXPECT(strstr(convolt_last_error(), "picture 0: 2 rows of 2 bytes, 8 apart, do not fit in 9 bytes") != NULL);
+  pictures[0].size = 10;
+  pictures[0].stride = 1;
+  EXPECT(convolt_predict(p, pictures, 1, probabilities) == CONVOLT_DATA);
+  pictures[0].stride = (size_t)-1;
+  EXPECT(convolt_predict(p, pictures, 1, probabilities) == CONVOLT_DATA);
+  pictures[1].channels = 5;
+  pictures[1].order = CONVOLT_BGR;
+  EXPECT(convolt_predict(p, pictures + 1, 1, probabilities) == CONVOLT_DATA);
 }
 
 static void pictures_in_files(convolt_predictor* p, const char* folder) {
@@ -132,6 +169,7 @@ int main(int argc, char** argv) {
   if (p != NULL) {
     what_it_knows(p);
     pictures_in_memory(p);
+    pictures_of_others(p);
     pictures_in_files(p, folder);
     convolt_close(p);
   }

@@ -9,7 +9,8 @@ channels-last, with autocast, fused SGD and cudnn.benchmark), each a process of 
 or is not ready in time is left out and named. Then in each round Convolt and every variant run three windows of the same
 number of steps, one program after the other, and give the median; the ratio of a round takes PyTorch's fastest variant of
 that round. Result: the median of the ratios and its bootstrap 95 % interval, PyTorch's peak memory in steps without
-tuning beside what Convolt planned, and the card's clocks and throttle reasons. The file is written after every round.
+tuning beside what Convolt planned (where that is more than three quarters, also what a step takes within them, by
+--memory-budget), and the card's clocks and throttle reasons. The file is written after every round.
 
 --device cpu runs small cases on the CPU, to prove this program where there is no GPU.
 """
@@ -28,6 +29,7 @@ from convolt_program import Failed, bench
 from recipes import RECIPES, step_flags
 from results import Results
 WINDOWS = 3  # of which a round takes the median
+MEMORY_PART = 0.75  # of PyTorch's: where a step takes more, what it costs to stay within that by recomputation
 VARIANTS = {"eager": None, "compiled": "default", "compiled, graphs": "reduce-overhead"}
 
 # name, network, batch, dtype, steps in a window
@@ -122,10 +124,21 @@ def serve(variant, case, device, threads):
         print(json.dumps({"error": f"{type(e).__name__}: {e}"[:600]}), file=out)
 
 
-def convolt_window(case, device, threads, limit):
+def convolt_window(case, device, threads, limit, budget=None):
     _, model, batch, dtype, steps = case
     return bench(["step", "--device", device, "--model", model, "-b", batch, "--dtype", dtype, "--steps", steps, "--samples", WINDOWS,
-                  "--threads", threads, *step_flags(model)], limit)
+                  "--threads", threads, *step_flags(model), *(["--memory-budget", budget] if budget else [])], limit)
+
+
+def within(part, memory, case, args, end):
+    """What a step takes in `part` of PyTorch's memory, beside one without a budget, which the program times in turn."""
+    budget = int(part * memory)
+    try:
+        rows = convolt_window(case, args.device, args.threads, max(1, end - time.monotonic()), budget)["rows"]
+    except Failed as e:
+        return {"budget_bytes": budget, "reason": str(e)}
+    plain, less = (row["timings"]["step"]["ms_median"] for row in rows)
+    return {"budget_bytes": budget, "planned_bytes": rows[1]["memory"], "ms": less, "ms_without": plain, "times_the_step": less / plain}
 
 
 def get_ready(case, device, threads, variants, limit):
@@ -196,6 +209,9 @@ def measure(case, args, end, save):
             take_rounds(case, peers, args.device, args.threads, args.rounds, end,
                         lambda *facts: (summarise(result, *facts, said), save(result)))
         result["card"] = watch.summary
+        if result.get("memory_ratio", 0) > MEMORY_PART:
+            memory = result["convolt_planned_bytes"] / result["memory_ratio"]
+            result["within_three_quarters"] = within(MEMORY_PART, memory, case, args, end)
         if not result.get("rounds"):
             raise Failed("no time was left for a round")
         result["status"] = "ok"

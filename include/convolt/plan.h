@@ -118,10 +118,11 @@ public:
 
   // Queues one step; returns at once, but waits for step n-2 when it is still running. In a training plan with an
   // optimizer it ends with the update. What the input points to must stay until the compute queue has passed the step.
-  // It wants records and pixels (with an augmentation) or images; in training also labels and weights, or the targets
-  // or teacher that the loss is of. Throws UsageError where one is null, for another number of rows than the plan's
-  // batch where the input says it, and for a learning rate that is negative or not finite; the error of an earlier step
-  // of the same queue may come to light here.
+  // It wants records and pixels (with an augmentation) or images; weights, and labels or the targets that the loss is
+  // of (of rows that do not count they may be anything); a teacher's logits where training reads them. Throws
+  // UsageError where one is null, for another number of rows than the plan's batch where the input says it, and for a
+  // learning rate that is negative or not finite; the error of an earlier step of the same queue may come to light
+  // here.
   void run(const StepInput& input);
   // Goes on where another plan of the same Params has got to: with its meters and status, and from here on with its
   // memory where they share it; the other one may then not run before it has taken over itself. Readings that were

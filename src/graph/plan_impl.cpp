@@ -314,13 +314,13 @@ void Plan::Impl::check_input(const StepInput& values) const {
   } else {
     need(values.images, "images");
   }
-  if (!options.training) return;
   need(values.weights, "weights");
   if (options.loss.target == LossOptions::Target::dense)
     need(values.targets, "targets, and this plan's loss is of dense ones");
   else
     need(values.labels, "labels");
-  if (options.loss.distill_alpha > 0) need(values.teacher, "teacher's logits, which this plan's loss reads");
+  if (options.training && options.loss.distill_alpha > 0)
+    need(values.teacher, "teacher's logits, which this plan's loss reads");
 }
 
 void Plan::Impl::submit(const StepInput& values) {

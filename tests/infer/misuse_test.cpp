@@ -96,7 +96,10 @@ TEST_F(Misuse, StepsOfDeviceMemory) {
   StepInput input;
   const std::vector<float> images = pictures(2), weights{1, 1};
   input.images = images.data();
+  Plan evaluation(graph_, *params_, {.batch = 2});
+  EXPECT_THAT(thrown_by<UsageError>([&] { evaluation.run(input); }), HasSubstr("no weights"));
   input.weights = weights.data();
+  EXPECT_THAT(thrown_by<UsageError>([&] { evaluation.run(input); }), HasSubstr("no labels"));
   EXPECT_THAT(thrown_by<UsageError>([&] { dense.run(input); }), HasSubstr("no targets"));
 
   const MadeSet data(20);

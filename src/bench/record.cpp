@@ -16,7 +16,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double per_second(double amount, double ms) { return ms > 0 ? amount * 1e3 / ms : 0; }
+double per_second(double amount, const Timing& t, double ms) { return ms > 0 && !t.part ? amount * 1e3 / ms : 0; }
 
 Json json_of(const Limit& limit, const std::string& unit) {
   return {{"how", limit.how}, {unit + "_best", limit.best / 1e9}, {unit + "_median", limit.median / 1e9}};
@@ -24,9 +24,9 @@ Json json_of(const Limit& limit, const std::string& unit) {
 
 Json json_of(const Row& row, const Timing& t) {
   Json j{{"n", t.ms.n}, {"ms_median", t.ms.median}, {"ms_p10", t.ms.p10}, {"ms_p90", t.ms.p90}, {"ms_min", t.ms.min}};
-  if (row.bytes > 0) j["gb_per_second"] = bytes_per_second(row, t) / 1e9;
-  if (row.flops > 0) j["gflop_per_second"] = flops_per_second(row, t) / 1e9;
-  if (row.images > 0) j["images_per_second"] = images_per_second(row, t);
+  if (row.bytes > 0 && !t.part) j["gb_per_second"] = bytes_per_second(row, t) / 1e9;
+  if (row.flops > 0 && !t.part) j["gflop_per_second"] = flops_per_second(row, t) / 1e9;
+  if (row.images > 0 && !t.part) j["images_per_second"] = images_per_second(row, t);
   if (t.fraction > 0) j["fraction"] = t.fraction;
   if (t.chosen) j["chosen"] = true;
   return j;
@@ -78,12 +78,17 @@ Record record_from(const Json& j) {
 }  // namespace
 
 double bytes_per_second(const Row& row, const Timing& t) {
-  return per_second(static_cast<double>(row.bytes), t.ms.min);
+  return per_second(static_cast<double>(row.bytes), t, t.ms.min);
 }
 double flops_per_second(const Row& row, const Timing& t) {
-  return per_second(static_cast<double>(row.flops), t.ms.min);
+  return per_second(static_cast<double>(row.flops), t, t.ms.min);
 }
-double images_per_second(const Row& row, const Timing& t) { return per_second(row.images, t.ms.median); }
+double images_per_second(const Row& row, const Timing& t) { return per_second(row.images, t, t.ms.median); }
+
+const Timing& chosen_of(const Row& row) {
+  const auto found = std::ranges::find_if(row.timings, [](const Timing& t) { return t.chosen; });
+  return found != row.timings.end() ? *found : row.timings.front();
+}
 
 std::string to_json(const Record& r) {
   Json j{{"convolt", r.version}, {"bench", r.benchmark}, {"device", r.device}};
@@ -107,8 +112,8 @@ std::string to_csv(const Record& r) {
   for (const Row& row : r.rows)
     for (const Timing& t : row.timings)
       text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", csv_field(row.name), row.dtype,
-                          csv_field(row.shape), t.name, row.bytes, row.flops, row.images, t.chosen ? 1 : 0, t.ms.n,
-                          t.ms.median, t.ms.p10, t.ms.p90, t.ms.min, bytes_per_second(row, t) / 1e9,
+                          csv_field(row.shape), csv_field(t.name), row.bytes, row.flops, row.images, t.chosen ? 1 : 0,
+                          t.ms.n, t.ms.median, t.ms.p10, t.ms.p90, t.ms.min, bytes_per_second(row, t) / 1e9,
                           flops_per_second(row, t) / 1e9, images_per_second(row, t), t.fraction);
   return text;
 }
@@ -128,6 +133,9 @@ Record read_record(const std::string& path) {
 
 Comparison compare(const Record& before, const Record& now) {
   constexpr double kSmallest = 1.05;
+  if (before.benchmark != now.benchmark)
+    throw UsageError(fmt::format("records of two benchmarks cannot be compared: the earlier is of '{}', this of '{}'",
+                                 before.benchmark, now.benchmark));
   std::map<std::tuple<std::string, std::string, std::string, std::string>, Summary> known;
   for (const Row& row : before.rows)
     for (const Timing& t : row.timings) known[{row.name, row.dtype, row.shape, t.name}] = t.ms;
@@ -144,6 +152,7 @@ Comparison compare(const Record& before, const Record& now) {
       if (change.now.p10 > change.before.p90 && change.ratio() > kSmallest) c.slower.push_back(change);
       if (change.now.p90 < change.before.p10 && change.ratio() < 1 / kSmallest) c.quicker.push_back(change);
     }
+  if (c.compared == 0) throw UsageError("the two records have no timing in common: nothing can be compared");
   std::sort(c.slower.begin(), c.slower.end(), [](const Change& a, const Change& b) { return a.ratio() > b.ratio(); });
   std::sort(c.quicker.begin(), c.quicker.end(), [](const Change& a, const Change& b) { return a.ratio() < b.ratio(); });
   return c;

@@ -14,6 +14,7 @@ struct Timing {
   Summary ms;           // milliseconds
   double fraction = 0;  // of the limit that the benchmark names, by the best times of both; 0: none
   bool chosen = false;  // of several ways to do the same, the one that plans take
+  bool part = false;    // of what the row does: it has no rates
 };
 
 struct Row {
@@ -41,11 +42,15 @@ struct Record {
   std::vector<Row> rows;
 };
 
-// Rates of a row in one timing, per second; 0 where the row does not tell. Bytes and FLOP by the best time, as STREAM
-// has it: what else the machine does makes a kernel slower, never quicker. Images by the median.
+// Rates of a row in one timing, per second; 0 where the row does not tell, or the timing is of a part. Bytes and FLOP
+// by the best time, as STREAM has it: what else the machine does makes a kernel slower, never quicker. Images by the
+// median.
 double bytes_per_second(const Row& row, const Timing& timing);
 double flops_per_second(const Row& row, const Timing& timing);
 double images_per_second(const Row& row, const Timing& timing);
+
+// The timing that plans take, of a row with at least one; the first where none is marked.
+const Timing& chosen_of(const Row& row);
 
 std::string to_json(const Record& record);
 // A line for each timing of each row under a line of names (RFC 4180).
@@ -66,7 +71,7 @@ struct Comparison {
 };
 
 // A timing is slower, or quicker, where the spreads (p10 to p90) lie apart and the medians by more than 5 %: what noise
-// explains is no change.
+// explains is no change. Throws UsageError where the records are of two benchmarks or share no timing.
 Comparison compare(const Record& before, const Record& now);
 
 }  // namespace convolt::bench

@@ -83,7 +83,7 @@ public:
             .flops = plan_->flops_per_step(),
             .images = static_cast<double>(o_.batch),
             .memory = plan_->slab_bytes() + params_->bytes() + optimizer_->bytes(),
-            .timings = {{"step", step}, {"host", host}}};
+            .timings = {{"step", step}, {.name = "host", .ms = host, .part = true}}};
   }
 
 private:

@@ -137,11 +137,19 @@ namespace {
 
 std::string text_of(int64_t bytes) { return readable(static_cast<double>(bytes), "B"); }
 
+// As a flag takes it, rounded up: "8637M" (MiB).
+std::string size_to_type(int64_t bytes) {
+  int64_t size = bytes;
+  size_t unit = 0;
+  for (; size >= 10000 && unit < 3; ++unit) size = (size + 1023) / 1024;
+  return std::to_string(size) + std::string(unit > 0 ? 1 : 0, " KMG"[unit]);
+}
+
 // The largest batch whose slab fits, if what is there once for each row grows with it.
 int64_t fitting_batch(const Program& program, int64_t slab, int64_t limit, int batch) {
   int64_t fixed = 0;
   for (const ValueInfo& v : program.values)
-    if (v.home == Home::slab && v.persistent) fixed += v.bytes();
+    if (v.home == Home::slab && v.persistent && (v.shape.rank() == 0 || v.shape[0] != batch)) fixed += v.bytes();
   const double row = static_cast<double>(slab - fixed) / batch;
   return limit <= fixed ? 0
                         : std::min<int64_t>(batch - 1, static_cast<int64_t>(static_cast<double>(limit - fixed) / row));
@@ -174,7 +182,7 @@ void CompiledPlan::fit(int64_t free_bytes, const DeviceRates& rates) {
       asked ? "the memory budget is " + text_of(*options.memory_budget)
             : text_of(free_bytes) + " of device memory are free",
       batch > 0 ? fmt::format("a batch of about {} fits", batch) : "not even a batch of 1 fits",
-      asked ? ", or a budget of " + text_of(memory.bytes + others) : ""));
+      asked ? "; a budget of " + size_to_type(memory.bytes + others) + " would do" : ""));
 }
 
 int CompiledPlan::recompute_within(int64_t limit, const DeviceRates& rates) {

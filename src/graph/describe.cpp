@@ -31,12 +31,12 @@ std::string shape_of_output(const Op& op, const Program& p) {
 }
 
 std::string ops_table(const CompiledPlan& p) {
-  std::string out = fmt::format("\n{:<4} {:<19} {:<28} {:<22} {:>9} {:>10} {:>9}  {}\n", "#", "op", "layer", "output",
+  std::string out = fmt::format("\n{:<4} {:<27} {:<28} {:<22} {:>9} {:>10} {:>9}  {}\n", "#", "op", "layer", "output",
                                 "bytes", "FLOP", "live", "kernel");
   for (size_t i = 0; i < p.program.step.size(); ++i) {
     const Op& op = p.program.step[i];
     const OpCost cost = cost_of(op, p.program);
-    out += fmt::format("{:<4} {:<19} {:<28} {:<22} {:>9} {:>10} {:>9}  {}\n", i, op.def->name, op.layer,
+    out += fmt::format("{:<4} {:<27} {:<28} {:<22} {:>9} {:>10} {:>9}  {}\n", i, op.def->name, op.layer,
                        shape_of_output(op, p.program), readable(static_cast<double>(cost.bytes), "B"),
                        cost.flops > 0 ? readable(static_cast<double>(cost.flops), "FLOP") : "",
                        readable(static_cast<double>(p.memory.live_bytes[i]), "B"), kernel_name(op));
@@ -57,9 +57,9 @@ std::string text_of(const CompiledPlan& p, const DeviceRates* rates) {
                      readable(static_cast<double>(cost.total.flops), "FLOP"),
                      readable(static_cast<double>(cost.total.bytes), "B"),
                      readable(static_cast<double>(p.memory.bytes), "B"), p.program.prepare.size());
-  out += fmt::format("memory: parameters {:.1f} MB, optimizer {:.1f} MB, slab {:.1f} MB\n",
-                     static_cast<double>(p.parameter_bytes) / 1e6, static_cast<double>(p.optimizer_bytes) / 1e6,
-                     static_cast<double>(p.memory.bytes) / 1e6);
+  out += fmt::format(
+      "memory: parameters {}, optimizer {}, slab {}\n", readable(static_cast<double>(p.parameter_bytes), "B"),
+      readable(static_cast<double>(p.optimizer_bytes), "B"), readable(static_cast<double>(p.memory.bytes), "B"));
   if (p.options.training)
     out += fmt::format("saved for the backward ops: {}\n",
                        readable(static_cast<double>(cost.saved_for_backward_bytes), "B"));

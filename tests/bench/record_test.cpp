@@ -155,9 +155,33 @@ TEST(Compare, RowsMatchByNameTypeAndShape) {
   Record now = sample();
   now.rows[0].shape = "[8, 3]";
   now.rows[1].dtype = "bf16";
+  now.rows.push_back(row("add", 2, 0.5));
   const Comparison c = compare(sample(), now);
-  EXPECT_EQ(c.compared, 0);
+  EXPECT_EQ(c.compared, 1);
   EXPECT_EQ(c.only_now, 3);
+}
+
+TEST(Compare, WhatCannotBeComparedIsNoSuccess) {
+  Record now = sample();
+  now.rows.resize(1);
+  now.rows[0].shape = "[8, 3]";
+  EXPECT_THROW(compare(sample(), now), UsageError);
+  now = sample();
+  now.benchmark = "conv";
+  EXPECT_THROW(compare(sample(), now), UsageError);
+}
+
+TEST(Record, TheChosenTimingIsTheOneThatIsMarked) {
+  EXPECT_EQ(chosen_of(sample().rows[0]).name, "cold");
+  EXPECT_EQ(chosen_of(sample().rows[1]).name, "warm");
+}
+
+// What the host spends on a step moves none of its bytes.
+TEST(Record, PartsHaveNoRates) {
+  Record r = sample();
+  r.rows[1].timings.push_back({.name = "host, alone", .ms = {3, 1, 1, 1, 1}, .part = true});
+  EXPECT_THAT(to_csv(r), HasSubstr(",\"host, alone\",6000000,8000000,16,0,3,1,1,1,1,0,0,0,0\n"));
+  EXPECT_THAT(to_json(r), HasSubstr(R"("host, alone":{"n":3,"ms_median":1.0,"ms_p10":1.0,"ms_p90":1.0,"ms_min":1.0})"));
 }
 
 TEST(Compare, TheLargestChangeComesFirst) {

@@ -114,6 +114,32 @@ TEST(Bench, StepOfANetwork) {
   EXPECT_THAT(std::string(j["provider"]), HasSubstr("oneDNN"));
 }
 
+TEST(Bench, WhatIsWrongIsSaidBeforeAnythingIsMeasured) {
+  const auto refusal = [](const std::string& arguments, int code, const char* text) {
+    const Outcome o = convolt("bench " + arguments + kSmall);
+    EXPECT_EQ(o.code, code) << arguments;
+    EXPECT_EQ(o.out, "") << arguments;
+    EXPECT_THAT(o.error, HasSubstr(text)) << arguments;
+  };
+  refusal("kernels --filter bn_fold --tensor-size 0.01 --output /nowhere/x.json", 1, "/nowhere/x.json");
+  refusal("kernels --filter bn_fold --tensor-size 1e-9", 2, "--tensor-size: expected 0.001 to");
+  refusal("kernels --autotune quick", 2, "--autotune");  // which only steps have a use for
+  refusal("step --model lenet --memory-budget 12XB", 2, "expected a size such as 64K, 512M or 2G");
+  refusal("step --model lenet --device h300", 2, "expected auto, cpu, cuda or cuda:N");
+  EXPECT_THAT(convolt("inspect --model lenet --device h300").error, HasSubstr("expected auto, cpu, cuda, h200"));
+}
+
+TEST(Bench, SizesAreTypedAsTheyAreShown) {
+  const auto shape = [](const std::string& budget) {
+    const Outcome o = convolt("bench step --model resnet20 -b 16 --steps 1 --json --memory-budget " + budget + kSmall);
+    EXPECT_EQ(o.code, 0) << o.error;
+    return o.code == 0 ? std::string(json::parse(o.out)["rows"][1]["shape"]) : "";
+  };
+  EXPECT_THAT(shape("16.5MB"), HasSubstr("within 16500000 bytes"));
+  EXPECT_THAT(shape("16.5MiB"), HasSubstr("within 17301504 bytes"));
+  EXPECT_THAT(shape("0.02G"), HasSubstr("within 21474836 bytes"));
+}
+
 TEST(Bench, StepOfAnotherOptimizer) {
   const auto row = [](const char* flags) {
     const Outcome o = convolt(std::string("bench step --model lenet -b 2 --steps 1 --json") + kSmall + flags);
@@ -164,7 +190,7 @@ TEST(Bench, ConvolutionsOfANetwork) {
     EXPECT_EQ(chosen, 1) << row;
   }
   const Outcome table = convolt(arguments + " --filter wgrad");
-  for (const char* word : {"conv2 wgrad", "chosen", "of roofline", "matrix product", "all of a step"})
+  for (const char* word : {"conv2 wgrad", "chosen", "of roofline", "matrix product", "of these, in a step"})
     EXPECT_THAT(table.out, HasSubstr(word));
   EXPECT_THAT(table.out, Not(HasSubstr("fprop")));
 }

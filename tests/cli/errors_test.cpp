@@ -171,7 +171,7 @@ const Case kCases[] = {
     {"bench kernels --sample 9", 2,
      "unknown flag '--sample', did you mean '--samples'?\nsee convolt bench kernels --help"},
     {"bench kernels --samples 2", 2, "--samples: expected 3 to"},
-    {"bench kernels --tensor-size 0", 2, "--tensor-size: expected above 0, found 0"},
+    {"bench kernels --tensor-size 0", 2, "--tensor-size: expected 0.001 to 1000000, found 0"},
     {"bench kernels --filter bnapply", 2, "no kernel's name has that in it, did you mean 'bn_apply'?"},
     {"bench kernels --json --csv", 2, "exclude"},
     {"bench kernels --output @k.txt", 2, "k.txt': expected a name that ends in .json or .csv"},

@@ -23,8 +23,9 @@ TEST_F(Recipes, ArePrintedInFull) {
     const Outcome text = convolt("train --recipe " + name + " --dry-run");
     ASSERT_EQ(text.code, 0) << text.error;
     EXPECT_EQ(text.out, text_of(entry.path().string()));
+    const std::string model = name == "airbench94" ? "" : "--model resnet20 ";  // its groups are of its own layers
     const Outcome all =
-        convolt("train --data-path '" + at("shapes") + "' --model resnet20 --recipe " + name + " --dry-run");
+        convolt("train --data-path '" + at("shapes") + "' " + model + "--recipe " + name + " --dry-run");
     ASSERT_EQ(all.code, 0) << all.error;
     std::ofstream(at("printed.toml")) << all.out;
     EXPECT_EQ(convolt("train --config '" + at("printed.toml") + "' --dry-run").out, all.out);

@@ -199,7 +199,7 @@ TEST_F(Budget, WhatCannotBeMetIsSaidWithWhatWouldFit) {
   const int batch = std::stoi(message.substr(message.find("about ") + 6));
   EXPECT_EQ(refusal(500'000'000, batch), "");
   EXPECT_NE(refusal(500'000'000, batch + 8), "");
-  EXPECT_THAT(refusal(1'000'000), HasSubstr("not even a batch of 1 fits, or a budget of "));
+  EXPECT_THAT(refusal(1'000'000), HasSubstr("not even a batch of 1 fits; a budget of "));
 }
 
 TEST_F(Budget, WithoutOneTheDevicesFreeMemoryDecides) {

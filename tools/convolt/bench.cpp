@@ -24,7 +24,7 @@ void BenchNetwork::add(FlagSet& flags) {
 }
 
 void BenchFlags::add(FlagSet& flags) {
-  device.add(flags);
+  device.add(flags, /*described=*/false, /*chooses=*/false);
   flags.group("Measuring");
   flags.option("--samples", sampling.samples, "timings of each thing, at most").check(between(3, 1e6));
   flags.option("--seconds", sampling.seconds, "after which there are no more of one thing").check(above(0));
@@ -42,19 +42,31 @@ BenchReport::BenchReport(const BenchFlags& flags) : flags_(flags) {
   const std::string end = std::filesystem::path(flags.output).extension().string();
   if (!flags.output.empty() && end != ".json" && end != ".csv")
     throw UsageError("--output '" + flags.output + "': expected a name that ends in .json or .csv");
+  if (!flags.output.empty()) const AtomicFile probe(flags.output);  // where none can be written, it is said now
   if (!flags.compare.empty()) before_ = bench::read_record(flags.compare);
 }
 
+namespace {
+
+// Before what says how they differ.
+void warn_of_machines(const Record& before, const Record& now, const std::string& name) {
+  if (before.device != now.device)
+    warn(fmt::format("'{}' was recorded on {}, this is {}", name, before.device, now.device));
+  else if (before.threads != now.threads)
+    warn(fmt::format("'{}' was recorded with {} compute threads, this is with {}", name, before.threads, now.threads));
+}
+
+}  // namespace
+
 int BenchReport::finish(const Record& record, const std::string& table) const {
+  fmt::print("{}", flags_.json ? to_json(record) : flags_.csv ? to_csv(record) : table);
   if (!flags_.output.empty()) {
     AtomicFile file(flags_.output);
     file.write(flags_.output.ends_with(".csv") ? to_csv(record) : to_json(record));
     file.commit();
   }
-  fmt::print("{}", flags_.json ? to_json(record) : flags_.csv ? to_csv(record) : table);
   if (!before_) return 0;
-  if (before_->device != record.device)
-    warn(fmt::format("'{}' was recorded on {}, this is {}", flags_.compare, before_->device, record.device));
+  warn_of_machines(*before_, record, flags_.compare);
   const Comparison comparison = bench::compare(*before_, record);
   if (flags_.json || flags_.csv)
     say("{}", comparison_text(comparison));
@@ -65,7 +77,7 @@ int BenchReport::finish(const Record& record, const std::string& table) const {
 
 void add_tensor_size(FlagSet& flags, double& megabytes) {
   flags.option("--tensor-size", megabytes, "MB of the largest tensor of each kernel [twice the last cache]")
-      .check(above(0))
+      .check(between(0.001, 1e6))
       .hide_default();
 }
 
@@ -119,7 +131,9 @@ struct CompareCommand {
 };
 
 int run_compare(const CompareCommand& c) {
-  const Comparison comparison = bench::compare(bench::read_record(c.before), bench::read_record(c.now));
+  const Record before = bench::read_record(c.before), now = bench::read_record(c.now);
+  warn_of_machines(before, now, c.before);
+  const Comparison comparison = bench::compare(before, now);
   fmt::print("{}", comparison_text(comparison));
   return c.fail_if_slower && !comparison.slower.empty() ? kFailure : 0;
 }

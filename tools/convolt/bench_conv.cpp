@@ -23,7 +23,7 @@ const Timing& quickest(const Row& row) {
 }
 
 // What a step spends in each pass, by the chosen candidates and by the quickest.
-std::string sums_of(const bench::Record& record) {
+std::string sums_of(const bench::Record& record, bool whole) {
   struct Sum {
     double chosen = 0, quickest = 0;
     int others = 0;  // shapes for which another than the chosen one was quicker than noise explains
@@ -32,20 +32,20 @@ std::string sums_of(const bench::Record& record) {
   for (const Row& row : record.rows) {
     if (row.timings.empty()) continue;
     Sum& sum = sums[row.name.substr(row.name.rfind(' ') + 1)];
-    const Timing &chosen = row.timings.front(), &best = quickest(row);
+    const Timing &chosen = bench::chosen_of(row), &best = quickest(row);
     sum.chosen += row.count * chosen.ms.median;
     sum.quickest += row.count * best.ms.median;
     sum.others += best.ms.p90 < chosen.ms.p10 ? 1 : 0;
   }
   TextTable table;
-  table.row({"all of a step", "chosen ms", "quickest ms", "shapes with a quicker one"});
+  table.row({whole ? "all of a step" : "of these, in a step", "chosen ms", "quickest ms", "shapes with a quicker one"});
   for (const char* pass : {"fprop", "dgrad", "wgrad"})
     if (const Sum& sum = sums[pass]; sum.chosen > 0)
       table.row({pass, ms_text(sum.chosen), ms_text(sum.quickest), std::to_string(sum.others)});
   return table.text();
 }
 
-std::string conv_table(const bench::Record& record) {
+std::string conv_table(const bench::Record& record, bool whole) {
   TextTable table;
   table.row({"layer", "shape", "times", "candidate", "", "ms", "spread", "GFLOP/s", "GB/s", "of roofline"});
   for (const Row& row : record.rows) {
@@ -60,7 +60,7 @@ std::string conv_table(const bench::Record& record) {
     }
   }
   return fmt::format("{}, {}\n{}\n\n{}\n{}", record.device, record.provider, limits_text(record), table.text(),
-                     sums_of(record));
+                     sums_of(record, whole));
 }
 
 int run_conv(const ConvCommand& c) {
@@ -81,7 +81,7 @@ int run_conv(const ConvCommand& c) {
     record.rows.push_back(time_candidates(stopwatch, cases[i], record.copy, record.matmul, c.flags.sampling));
   }
   clear_progress();
-  return report.finish(record, conv_table(record));
+  return report.finish(record, conv_table(record, c.filter.empty()));
 }
 
 }  // namespace

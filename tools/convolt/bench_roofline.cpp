@@ -5,6 +5,7 @@
 #include "bench.h"
 #include "bench/kernel_rows.h"
 #include "drawing.h"
+#include "io/atomic_file.h"
 #include "roofline.h"
 
 namespace convolt::cli {
@@ -59,7 +60,7 @@ cv::Mat drawn(const RooflineCommand& c, const bench::Record& record) {
   for (const Row& row : record.rows) {
     const std::string pass = row.name.substr(row.name.rfind(' ') + 1);
     const size_t series = pass == "fprop" ? 1 : pass == "dgrad" ? 2 : pass == "wgrad" ? 3 : 0;
-    const bench::Timing& t = row.timings[0];
+    const bench::Timing& t = bench::chosen_of(row);
     r.series[series].points.push_back({static_cast<double>(row.flops) / static_cast<double>(row.bytes),
                                        flops_per_second(row, t), series == 0 ? row.name : ""});
   }
@@ -69,6 +70,7 @@ cv::Mat drawn(const RooflineCommand& c, const bench::Record& record) {
 int run_roofline(const RooflineCommand& c) {
   if (std::filesystem::path(c.out).extension() != ".png")
     throw UsageError("--out '" + c.out + "': expected a name that ends in .png");
+  const AtomicFile probe(c.out);
   const BenchReport report(c.flags);
   const std::vector<bench::ConvCase> cases = conv_cases(c.network, c.flags.device);
   const auto context = c.flags.device.make_context();

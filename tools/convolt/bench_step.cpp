@@ -76,6 +76,8 @@ Subcommand add_bench_step(CLI::App& bench) {
   c->optimizer.add(flags);
   c->memory.add(flags, "what is free");
   c->flags.add(flags);
+  flags.group("Kernels");
+  c->flags.device.kernels.add(flags);
   flags.footer(
       "With --deterministic or --memory-budget the step without them is timed in turn, and the table says what they "
       "cost.\n\nOn the host: what handing a step to the device takes; the rest of the time the host is free.\n\n"

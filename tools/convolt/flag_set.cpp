@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <limits>
 
 namespace convolt::cli {
@@ -48,15 +49,21 @@ Rule size_rule() {
           }};
 }
 
+// As the program prints them too: KB is 1000, K and KiB are 1024.
 std::optional<int64_t> to_bytes(const std::string& text) {
-  int64_t value = 0;
-  const char* end = text.data() + text.size();
+  double value = 0;
+  const char* const end = text.data() + text.size();
   const auto [rest, error] = std::from_chars(text.data(), end, value);
-  const size_t unit = std::string_view("KMG").find(rest == end ? 'K' : *rest);
-  if (error != std::errc{} || value < 0 || unit == std::string_view::npos || end - rest > 1) return std::nullopt;
-  const int shift = rest == end ? 0 : 10 * (static_cast<int>(unit) + 1);
-  if (value > (std::numeric_limits<int64_t>::max() >> shift)) return std::nullopt;
-  return value << shift;
+  const std::string_view unit(rest, static_cast<size_t>(end - rest));
+  if (error != std::errc{} || !(value >= 0)) return std::nullopt;
+  if (!unit.empty()) {
+    const size_t power = std::string_view("KMGT").find(unit[0]);
+    const std::string_view more = unit.substr(1);
+    if (power == std::string_view::npos || (!more.empty() && more != "B" && more != "iB")) return std::nullopt;
+    value *= std::pow(more == "B" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
+  }
+  if (value > 0x1p62) return std::nullopt;
+  return std::llround(value);
 }
 
 std::optional<double> to_number(const std::string& text) {

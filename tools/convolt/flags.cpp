@@ -40,11 +40,22 @@ KernelOptions KernelFlags::options() const {
   return o;
 }
 
-void DeviceFlags::add(FlagSet& flags, bool described) {
+void DeviceFlags::add(FlagSet& flags, bool described, bool chooses) {
   flags.group("Device");
-  flags.option("--device", device,
-               described ? "auto, cpu, cuda or cuda:N; or the plan for an h200, h100 or a100 that need not be here"
-                         : "auto, cpu, cuda or cuda:N");
+  flags
+      .option("--device", device,
+              described ? "auto, cpu, cuda or cuda:N; or the plan for an h200, h100 or a100 that need not be here"
+                        : "auto, cpu, cuda or cuda:N")
+      .check({"", [described](const std::string& name) {
+                if (name == "auto" || (described && is_described_device(name))) return std::string();
+                try {
+                  Device::parse(name);
+                } catch (const UsageError&) {
+                  return fmt::format("unknown device '{}': expected auto, cpu, cuda{} or cuda:N", name,
+                                     described ? ", h200, h100, a100" : "");
+                }
+                return std::string();
+              }});
   flags.option("--dtype", dtype, "type of activations: f32, tf32, bf16 or f16")
       .check(one_of({"f32", "tf32", "bf16", "f16"}));
   flags.toggle("--amp", amp,
@@ -53,7 +64,7 @@ void DeviceFlags::add(FlagSet& flags, bool described) {
       .option("--threads", threads,
               "CPU compute threads, 0 for all cores; results on the CPU repeat for one number of threads")
       .check(at_least(0));
-  kernels.add(flags);
+  if (chooses) kernels.add(flags);
 }
 
 std::unique_ptr<Context> DeviceFlags::make_context() const {

@@ -30,8 +30,8 @@ struct DeviceFlags {
   int threads = 0;
   KernelFlags kernels;
 
-  // `described`: devices of conv/described_device.h may be named too.
-  void add(FlagSet& flags, bool described = false);
+  // `described`: devices of conv/described_device.h may be named too. `chooses`: with the flags of kernels.
+  void add(FlagSet& flags, bool described = false, bool chooses = true);
   bool is_described() const;
   bool on_cuda() const;  // or on a described device
   std::unique_ptr<Context> make_context() const;

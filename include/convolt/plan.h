@@ -192,17 +192,19 @@ private:
   std::unique_ptr<Impl> impl_;
 };
 
-// A plan for a CUDA device that need not be here, to be looked at and not run. Its kernels are those that the device's
-// libraries are known to offer, without their workspaces.
+// A plan to be looked at and not run: it takes no memory, so it need not fit. Of the device of the Params; or of a CUDA
+// device that need not be here, with the kernels that its libraries are known to offer, without their workspaces.
 class PlanOutline {
 public:
+  // Throws as Plan does, but for want of memory only where a budget is given.
+  PlanOutline(const Graph& graph, const Params& params, const PlanOptions& options);
   // Throws as Plan does, and UsageError for a device that is not described: h200, h100, a100.
   PlanOutline(const Graph& graph, const Params& params, const PlanOptions& options, std::string_view device);
   ~PlanOutline();
   PlanOutline(const PlanOutline&) = delete;
   PlanOutline& operator=(const PlanOutline&) = delete;
-  // As Plan's, and with the least time that the kernels can take, one after the other, each max(bytes / copy bandwidth,
-  // FLOPs / rate of matrix products).
+  // As Plan's, and of a described device with the least time that the kernels can take, one after the other, each
+  // max(bytes / copy bandwidth, FLOPs / rate of matrix products).
   std::string describe() const;
   std::string describe_json() const;
 

@@ -135,8 +135,9 @@ Row time_candidates(Stopwatch& stopwatch, const ConvCase& c, const Limit& copy, 
     takes.push_back([candidate = candidates.back().get()] { return candidate->time(); });
   }
   const auto times = in_turn(sampling, takes);
+  const bool tf32 = dtype == DType::f32 && std::visit([](const auto& d) { return d.tf32; }, c.desc);
   Row row{.name = fmt::format("{} {}", c.layer, name_of(c.pass())),
-          .dtype = std::string(convolt::name_of(dtype)),
+          .dtype = tf32 ? "tf32" : std::string(convolt::name_of(dtype)),
           .shape = c.shape(),
           .bytes = (c.x() + c.w() + c.y()) * size_of(dtype),
           .flops = c.flops(),

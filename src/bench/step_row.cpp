@@ -75,8 +75,9 @@ public:
     return {.name = model_.name,
             .dtype = o_.tf32 ? "tf32" : std::string(name_of(o_.dtype)),
             .shape = fmt::format(
-                "n{} {}x{}x{}{}{}{}", o_.batch, size_, size_, model_.channels,
+                "n{} {}x{}x{}{}{}{}{}{}", o_.batch, size_, size_, model_.channels,
                 o_.optimizer.kind == OptimizerKind::sgd ? "" : fmt::format(", {}", name_of(o_.optimizer.kind)),
+                o_.optimizer.ema_decay > 0 ? ", average" : "", clip_norm_of(o_.optimizer) > 0 ? ", clipped" : "",
                 o_.kernels.deterministic ? ", deterministic" : "",
                 o_.memory_budget ? fmt::format(", within {} bytes", *o_.memory_budget) : ""),
             .bytes = plan_->bytes_per_step(),

@@ -117,29 +117,44 @@ std::string Plan::describe() const { return text_of(*impl_, nullptr); }
 std::string Plan::describe_json() const { return json_of(*impl_, nullptr); }
 
 struct PlanOutline::Impl {
-  DescribedDevice device;
-  std::unique_ptr<ConvProvider> provider;
-  KernelOptions kernels;  // nothing can be timed
+  std::optional<DescribedDevice> described;
+  std::unique_ptr<ConvProvider> provider;  // of the described device
+  KernelOptions kernels;
   Autotuner tuner;
   CompiledPlan plan;
+  // Here nothing can be timed.
   Impl(const Graph& graph, const Params& params, const PlanOptions& options, std::string_view name)
-      : device(described_device(name)),
-        provider(make_described_provider(device)),
+      : described(described_device(name)),
+        provider(make_described_provider(*described)),
         kernels{.autotune = Autotune::off,
                 .workspace_limit = options.kernels.workspace_limit,
                 .deterministic = options.kernels.deterministic},
         tuner(params.context(), *provider, kernels, options.training),
-        plan(graph, options, tuner) {
-    check_params(graph, params);
+        plan(checked(graph, params), options, tuner) {
     plan.belong_to(params);
+  }
+  Impl(const Graph& graph, const Params& params, const PlanOptions& options)
+      : kernels(options.kernels),
+        tuner(params.context(), params.context().conv(), kernels, options.training),
+        plan(checked(graph, params), options, tuner) {
+    plan.belong_to(params);
+  }
+  const DeviceRates* rates() const { return described ? &described->rates : nullptr; }
+
+private:
+  static const Graph& checked(const Graph& graph, const Params& params) {
+    check_params(graph, params);
+    return graph;
   }
 };
 
 PlanOutline::PlanOutline(const Graph& graph, const Params& params, const PlanOptions& options, std::string_view device)
     : impl_(std::make_unique<Impl>(graph, params, options, device)) {}
+PlanOutline::PlanOutline(const Graph& graph, const Params& params, const PlanOptions& options)
+    : impl_(std::make_unique<Impl>(graph, params, options)) {}
 PlanOutline::~PlanOutline() = default;
-std::string PlanOutline::describe() const { return text_of(impl_->plan, &impl_->device.rates); }
-std::string PlanOutline::describe_json() const { return json_of(impl_->plan, &impl_->device.rates); }
+std::string PlanOutline::describe() const { return text_of(impl_->plan, impl_->rates()); }
+std::string PlanOutline::describe_json() const { return json_of(impl_->plan, impl_->rates()); }
 
 int64_t forward_multiply_adds(const Graph& graph) {
   const Program program = lower(graph, {.batch = 1});

@@ -85,7 +85,7 @@ std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes) {
 void make_output_folder(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
-  if (error) throw Error("cannot make the output folder '" + path + "': " + error.message());
+  if (error) throw Error("cannot make the folder '" + path + "': " + error.message());
 }
 
 }  // namespace convolt

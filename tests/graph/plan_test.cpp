@@ -318,6 +318,24 @@ TEST(PlanDescription, TellsOpsShapesKernelsAndMemory) {
 
 // 2 * 32*32 * 16 * 9*3 for the stem of resnet20 and so on: 40.55 M multiply-adds forward (the paper's 41 M), and two
 // more passes for training but for the gradient of the picture.
+// What is only looked at takes no memory of the device.
+TEST(PlanDescription, AnOutlineOfThisDeviceNeedNotFit) {
+  Context& context = context_of(Device::cpu());
+  Graph graph;
+  build_model(graph, "resnet20", {.classes = 10});
+  Params params(context, graph, 1);
+  Optimizer sgd(params);
+  PlanOptions options{.batch = 4, .training = true, .optimizer = &sgd};
+  EXPECT_EQ(PlanOutline(graph, params, options).describe(), Plan(graph, params, options).describe());
+  options.batch = 1'000'000;
+  const int64_t before = context.counters().device_bytes;
+  EXPECT_THAT(PlanOutline(graph, params, options).describe(), testing::HasSubstr("batch 1000000"));
+  EXPECT_EQ(context.counters().device_bytes, before);
+  Graph other;
+  build_model(other, "resnet20", {.classes = 11});
+  EXPECT_THROW(PlanOutline(other, params, options), ShapeError);
+}
+
 TEST(PlanDescription, CountsFlopsOfResnet20) {
   Graph graph;
   build_model(graph, "resnet20", {.classes = 10});

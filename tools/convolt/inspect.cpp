@@ -1,7 +1,5 @@
 #include <fmt/format.h>
 
-#include <limits>
-
 #include "commands.h"
 #include "io/atomic_file.h"
 #include "plan_flags.h"
@@ -25,8 +23,7 @@ int write_json(const InspectCommand& c, const ModelInfo& model, const ModelCard&
   return 0;
 }
 
-template <class AnyPlan>
-void print(const InspectCommand& c, const ModelCard& card, const Graph& graph, const AnyPlan& plan) {
+void print(const InspectCommand& c, const ModelCard& card, const Graph& graph, const PlanOutline& plan) {
   if (c.json)
     fmt::print("{}\n", plan.describe_json());
   else
@@ -36,6 +33,8 @@ void print(const InspectCommand& c, const ModelCard& card, const Graph& graph, c
 
 int run_inspect(const InspectCommand& c) {
   if (c.list) return list_models(c.json);
+  if (!c.export_json.empty() && !c.export_json.ends_with(".json"))
+    throw UsageError("--export-json '" + c.export_json + "': expected a name that ends in .json");
   if (c.plan.model.empty() == c.plan.checkpoint.empty())
     throw UsageError("give --model NAME, --checkpoint FILE or --list");
   ModelCard card;
@@ -53,14 +52,10 @@ int run_inspect(const InspectCommand& c) {
     options.augment = usual_pictures(model, c.plan.size > 0 ? c.plan.size : card.height, card.channels);
   }
   if (c.no_passes) options.passes = Passes::none();
-  // What is only looked at need not fit.
-  if (!options.memory_budget) options.memory_budget = std::numeric_limits<int64_t>::max();
-  if (described) {
-    const PlanOutline outline(graph, params, options, c.plan.device.device);
-    print(c, card, graph, outline);
-  } else {
-    print(c, card, graph, Plan(graph, params, options));
-  }
+  if (described)
+    print(c, card, graph, PlanOutline(graph, params, options, c.plan.device.device));
+  else
+    print(c, card, graph, PlanOutline(graph, params, options));
   return 0;
 }
 

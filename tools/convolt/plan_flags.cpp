@@ -18,7 +18,10 @@ void PlanFlags::add(FlagSet& flags) {
 ModelInfo PlanFlags::network(ModelCard& card) const {
   if (model.empty() == checkpoint.empty()) throw UsageError("give either --model NAME or --checkpoint FILE");
   if (!checkpoint.empty()) {
+    if (classes > 0 || channels > 0)
+      throw UsageError("--num-classes and --channels are for --model: a checkpoint says its own");
     card = read_card(checkpoint);
+    if (size > 0) card.height = card.width = size;
     return model_of(card);
   }
   const ModelInfo info = find_model(model);

@@ -8,6 +8,7 @@
 #include "conv/tuning_file.h"
 #include "json_text.h"
 #include "plan_flags.h"
+#include "say.h"
 #include "text_table.h"
 
 namespace convolt::cli {
@@ -63,6 +64,7 @@ void print_json(const TuningTable& table) {
 
 int list(const TuningCache& cache, bool json) {
   const TuningTable table = cache.read();
+  if (table.empty() && !json) say("{}: nothing is recorded\n", cache.path());
   json ? print_json(table) : print_table(table);
   return 0;
 }
@@ -122,6 +124,7 @@ int run_tune(const TuneCommand& c) {
   if (!c.export_to.empty()) return export_table(cache, c.export_to);
   if (!c.import_from.empty()) return import_table(cache, c.import_from);
   cache.clear();
+  say("{}: forgotten\n", cache.path());
   return 0;
 }
 

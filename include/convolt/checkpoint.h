@@ -78,7 +78,7 @@ struct TrainingState {
 
 // Weights and card; with an optimizer also its moments ("optim.<moment>.<parameter>"), its average ("ema.<parameter>")
 // and the state. Written to a temporary file, then renamed. Synchronises. Throws NonFiniteError for weights or an
-// average that are not finite, UsageError for a card without a network or a state without an optimizer, and DataError
+// average that are not finite, UsageError for a card without a network or a state without an optimizer, and Error
 // where the file cannot be written. Class names that are not UTF-8 are kept as far as they are.
 void save_checkpoint(const std::string& path, const Params& params, const ModelCard& card,
                      const Optimizer* optimizer = nullptr, const TrainingState* state = nullptr);

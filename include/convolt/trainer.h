@@ -186,9 +186,9 @@ struct TrainResult {
 };
 
 // Trains `graph` (as `card` describes it; one that names no network is made by card_of() where checkpoints are written)
-// from initialised Params. `interrupt`, when it becomes non-zero, ends the training after the steps that are queued
-// (two at most beyond the one last reported), with a checkpoint. Steps are updates. With ema_decay it is the average
-// that is validated and saved as best. Data sets must outlive the call; validation may be null (then best = last).
+// from initialised Params. `interrupt`, when it becomes non-zero, ends the training after the step handed over last,
+// which reports of progress lag behind, with a checkpoint. Steps are updates. With ema_decay it is the average that is
+// validated and saved as best. Data sets must outlive the call; validation may be null (then best = last).
 //
 // Writes into output_dir, each file whole or not at all: last.safetensors, best.safetensors, best-<step>-<value>.
 // safetensors (`keep`), metrics.jsonl, metrics.csv (a row for each epoch), times.jsonl and tensorboard/. One that does

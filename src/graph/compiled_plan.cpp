@@ -68,7 +68,7 @@ CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& 
       op.view = place(op.in[0]).group == place(op.out[0]).group;
 }
 
-void check_params(const Graph& graph, const Params& params) {
+const Graph& graph_for(const Params& params, const Graph& graph) {
   const auto text = [](const ParamSpec& p) { return fmt::format("'{}' {}", p.name, p.file_shape().to_string()); };
   const std::vector<ParamSpec>&wanted = graph.params(), &found = params.specs();
   for (size_t i = 0; i < std::max(wanted.size(), found.size()); ++i) {
@@ -79,6 +79,7 @@ void check_params(const Graph& graph, const Params& params) {
                       "Params of the finished graph",
                       i, w, f));
   }
+  return graph;
 }
 
 void CompiledPlan::belong_to(const Params& params) {

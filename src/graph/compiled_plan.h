@@ -11,8 +11,8 @@
 
 namespace convolt {
 
-// Throws ShapeError where they are of another graph.
-void check_params(const Graph& graph, const Params& params);
+// The graph; throws ShapeError where the Params are another's.
+const Graph& graph_for(const Params& params, const Graph& graph);
 
 struct CompiledPlan {
   // `free_bytes`: of the device, for the slab. Throws UsageError, ShapeError or DeviceError for what cannot be done,

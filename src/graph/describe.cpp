@@ -130,22 +130,16 @@ struct PlanOutline::Impl {
                 .workspace_limit = options.kernels.workspace_limit,
                 .deterministic = options.kernels.deterministic},
         tuner(params.context(), *provider, kernels, options.training),
-        plan(checked(graph, params), options, tuner) {
+        plan(graph_for(params, graph), options, tuner) {
     plan.belong_to(params);
   }
   Impl(const Graph& graph, const Params& params, const PlanOptions& options)
       : kernels(options.kernels),
         tuner(params.context(), params.context().conv(), kernels, options.training),
-        plan(checked(graph, params), options, tuner) {
+        plan(graph_for(params, graph), options, tuner) {
     plan.belong_to(params);
   }
   const DeviceRates* rates() const { return described ? &described->rates : nullptr; }
-
-private:
-  static const Graph& checked(const Graph& graph, const Params& params) {
-    check_params(graph, params);
-    return graph;
-  }
 };
 
 PlanOutline::PlanOutline(const Graph& graph, const Params& params, const PlanOptions& options, std::string_view device)

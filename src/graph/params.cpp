@@ -2,13 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numbers>
 #include <optional>
 
 #include "activation.h"
+#include "core/finite.h"
 #include "core/philox.h"
 #include "graph/file_layout.h"
 
@@ -192,7 +192,7 @@ std::string Params::find_non_finite() const {
     host.resize(static_cast<size_t>(from.elements()));
     context_->compute().copy(host.data(), from.data, from.bytes());
     context_->compute().synchronize();
-    if (!std::ranges::all_of(host, [](float x) { return std::isfinite(x); })) return spec(i).name;
+    if (!all_finite(host)) return spec(i).name;
   }
   return {};
 }

@@ -31,10 +31,6 @@ PlanOptions within_lent_slab(PlanOptions o) {
   o.memory_budget = std::min(*o.memory_budget, others + o.in_slab_of->predicted_bytes());
   return o;
 }
-const Graph& of_params(const Graph& graph, const Params& params) {
-  check_params(graph, params);
-  return graph;
-}
 int64_t available_bytes(const Context& context, const PlanOptions& o) {
   const int64_t free = context.free_bytes();
   return o.in_slab_of == nullptr ? free : std::max(free, o.in_slab_of->predicted_bytes());
@@ -42,7 +38,7 @@ int64_t available_bytes(const Context& context, const PlanOptions& o) {
 }  // namespace
 
 Plan::Impl::Impl(const Graph& graph, Params& p, const PlanOptions& o)
-    : CompiledPlan(of_params(graph, p), within_lent_slab(o), *tuner_of(p.context(), o),
+    : CompiledPlan(graph_for(p, graph), within_lent_slab(o), *tuner_of(p.context(), o),
                    available_bytes(p.context(), o)),
       context(p.context()),
       params(p) {

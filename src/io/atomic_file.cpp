@@ -52,6 +52,8 @@ void AtomicFile::commit() {
 
 void AtomicFile::fail() const { throw Error(fmt::format("cannot write {}: {}", path_, errno_reason())); }
 
+void check_writable(const std::string& path) { const AtomicFile probe(path); }
+
 std::vector<uint8_t> read_file(const std::string& path, int64_t max_bytes) {
   // Not blocking: opening a named pipe would otherwise wait for somebody to write to it.
   Descriptor file(path, O_RDONLY | O_NONBLOCK);

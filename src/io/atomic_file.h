@@ -40,6 +40,9 @@ private:
   Descriptor folder_;
 };
 
+// Throws what an AtomicFile of that name would, for those who write only when much work is done. Leaves nothing behind.
+void check_writable(const std::string& path);
+
 // Makes the folder, and those above it, where there is none. Throws Error with path and reason.
 void make_output_folder(const std::string& path);
 

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <tuple>
 
-#include "convolt/network_file.h"
+#include "core/finite.h"
 #include "io/safetensors.h"
 
 namespace convolt {
@@ -176,10 +176,6 @@ std::string moment_name(const Optimizer& optimizer, size_t which, const ParamSpe
   return "optim." + optimizer.moments()[which] + "." + spec.name;
 }
 
-bool are_finite(const std::vector<float>& values) {
-  return std::ranges::all_of(values, [](float x) { return std::isfinite(x); });
-}
-
 // Tensors of a file to be, with the values that they point to.
 class Contents {
 public:
@@ -191,7 +187,7 @@ public:
     for (size_t i = 0; i < params.specs().size(); ++i) {
       const ParamSpec& spec = params.specs()[i];
       std::vector<float> values = params.values(static_cast<int>(i));
-      if (!are_finite(values))
+      if (!all_finite(values))
         throw NonFiniteError("the values of '" + prefix + spec.name +
                              "' are not finite: no checkpoint is written of them; try a lower learning rate");
       add(prefix + spec.name, spec.file_shape(), std::move(values));
@@ -246,42 +242,6 @@ void save_checkpoint(const std::string& path, const Params& params, const ModelC
   }
   if (state != nullptr) meta["convolt.state"] = to_json(*state).dump();
   write_safetensors(path, contents.tensors(), meta);
-}
-
-void fit_card(ModelCard& card, const Graph& graph) {
-  if (card.classes == 0) card.classes = graph.classes();
-  const int64_t channels = graph.layers()[0].shape[2];
-  if (card.classes != graph.classes())
-    throw UsageError(
-        fmt::format("the card says {} classes, the network has {} outputs", card.classes, graph.classes()));
-  if (card.preprocessing.channels != channels)
-    throw UsageError(fmt::format("the preprocessing makes pictures of {} channels, the network reads {}",
-                                 card.preprocessing.channels, channels));
-  if (static_cast<int64_t>(card.class_names.size()) > card.classes)
-    throw UsageError(fmt::format("the card has {} names for {} classes", card.class_names.size(), card.classes));
-}
-
-ModelCard card_of(const Graph& graph, const AugmentOptions& preprocessing, std::vector<std::string> class_names) {
-  ModelCard card;
-  card.model = "network";
-  card.class_names = std::move(class_names);
-  card.preprocessing = preprocessing;
-  card.channels = preprocessing.channels;
-  card.height = preprocessing.height;
-  card.width = preprocessing.width;
-  fit_card(card, graph);
-  graph.shapes_for(card.height, card.width);  // throws where it takes no such pictures
-  ModelInfo info;
-  info.name = card.model;
-  info.size = static_cast<int>(graph.layers()[0].shape[0]);
-  info.resize = std::max(preprocessing.resize, 1);
-  info.mean = preprocessing.mean;
-  info.std = preprocessing.std;
-  info.interpolation = preprocessing.interpolation;
-  info.classes = card.classes;
-  info.channels = card.channels;
-  card.network = write_network(graph, info);
-  return card;
 }
 
 ModelCard read_card(const std::string& path) {
@@ -369,11 +329,12 @@ LoadReport load_weights(const SafeTensors& file, const std::string& path, Params
   if (m.found.empty() && parts.empty()) parts.emplace_back("no name agrees");
   if (!parts.empty())
     throw FormatError(fmt::format("{}: its weights do not fit this network: {}", path, fmt::join(parts, "; ")));
+  std::vector<std::vector<float>> values;
   for (const auto& [i, t] : m.found)
-    if (!are_finite(t->to_floats()))
+    if (!all_finite(values.emplace_back(t->to_floats())))
       throw FormatError(
           fmt::format("{}: the values of '{}' are not finite; a training that diverged made them", path, t->name));
-  for (const auto& [i, t] : m.found) params.set_values(i, t->to_floats());
+  for (size_t k = 0; k < values.size(); ++k) params.set_values(m.found[k].first, values[k]);
   for (const SafeTensor& t : file.tensors())
     if (t.name.ends_with(kTracked) && t.dtype == "I64" && t.bytes.size() == 8)
       std::memcpy(&params.batches_tracked, t.bytes.data(), 8);
@@ -384,10 +345,6 @@ LoadReport load_weights(const SafeTensors& file, const std::string& path, Params
 
 LoadReport load_weights(const std::string& path, Params& params, const LoadOptions& options) {
   return load_weights(SafeTensors::read(path), path, params, options);
-}
-
-ModelInfo model_of(const ModelCard& card) {
-  return card.network.empty() ? find_model(card.model) : parse_network(card.model, card.network);
 }
 
 Network load_network(Context& context, const ModelCard& card, const std::string& weights) {

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "convolt/error.h"
+#include "core/finite.h"
 #include "data/parallel_for.h"
 
 namespace convolt {
@@ -48,7 +49,7 @@ void check(const Rows& rows, const EvaluationOptions& o) {
   for (int64_t i = 0; i < rows.size(); ++i) {
     if (rows.label(i) >= rows.classes)
       throw UsageError(fmt::format("row {}: label {} is none of {} classes", i, rows.label(i), rows.classes));
-    if (rows.counts(i) && !std::ranges::all_of(rows.row(i), [](float x) { return std::isfinite(x); }))
+    if (rows.counts(i) && !all_finite(rows.row(i)))
       throw NonFiniteError(fmt::format(
           "the logits of sample {} are not finite; the weights are damaged, or the type overflows: try --dtype f32",
           i));

@@ -8,7 +8,7 @@ namespace convolt {
 
 StepTimes::StepTimes(std::string profile, int workers) : profile_(std::move(profile)), workers_(workers) {
   if (profile_.empty()) return;
-  const AtomicFile probe(profile_);  // where none can be written, the training is not to find out at its end
+  check_writable(profile_);
   steps_ = &trace_.emplace().track("training");
 }
 

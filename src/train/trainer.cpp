@@ -407,7 +407,7 @@ namespace {
 
 // No comparison holds for NaN.
 void check(const TrainOptions& o, const Graph& graph, const ModelCard& card) {
-  const auto require = [](bool good, const char* name, const char* flag, const char* expected, auto found) {
+  const auto require = [](bool good, const char* name, const char* flag, const std::string& expected, auto found) {
     if (!good) throw UsageError(fmt::format("{} ({}) must be {}, found {}", name, flag, expected, found));
   };
   const auto amount = [](double x) { return x >= 0 && std::isfinite(x); };
@@ -419,7 +419,8 @@ void check(const TrainOptions& o, const Graph& graph, const ModelCard& card) {
   require(o.early_stop >= 0, "early_stop", "--early-stop", any, o.early_stop);
   require(o.accumulate >= 1, "accumulate", "--accum", "at least 1", o.accumulate);
   require(o.checkpoint_every >= 0, "checkpoint_every", "--checkpoint-every", any, o.checkpoint_every);
-  require(o.workers >= 1 && o.workers <= kMostThreads, "workers", "-j", "1 to 1024", o.workers);
+  require(o.workers >= 1 && o.workers <= kMostThreads, "workers", "-j", fmt::format("1 to {}", kMostThreads),
+          o.workers);
   require(amount(o.warmup_epochs), "warmup_epochs", "--lr-warmup-epochs", any, o.warmup_epochs);
   require(amount(o.cooldown_epochs), "cooldown_epochs", "--lr-cooldown-epochs", any, o.cooldown_epochs);
   require(o.step_epochs > 0 && std::isfinite(o.step_epochs), "step_epochs", "--lr-step-size", "above 0", o.step_epochs);

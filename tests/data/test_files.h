@@ -14,6 +14,7 @@
 
 #include "convolt/dataset.h"
 #include "convolt/error.h"
+#include "support/message_of.h"
 
 namespace convolt::test {
 
@@ -70,17 +71,6 @@ inline Bytes numbered_ppm(int width, int height, int number) {
 inline std::unique_ptr<Dataset> open_at(const std::filesystem::path& path, Split split = Split::train,
                                         const std::string& format = "auto") {
   return open_dataset({.path = path.string(), .format = format, .split = split});
-}
-
-// Calls `call`, which must throw E, and returns the message.
-template <class E, class Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "(nothing was thrown)";
 }
 
 // Why the data set cannot be opened.

@@ -8,6 +8,7 @@
 
 #include "convolt/convolt.h"
 #include "support/device.h"
+#include "support/message_of.h"
 #include "support/temp_folder.h"
 #include "train/made_set.h"
 
@@ -17,19 +18,6 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-// What f throws, which must be an E; "nothing" where it throws none.
-template <class E, class F>
-std::string thrown_by(const F& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  } catch (const std::exception& e) {
-    return std::string("another exception: ") + e.what();
-  }
-  return "nothing";
-}
 
 // Without batch norm, 8x8 grey pictures, three classes.
 void plain_network(Graph& g, int64_t classes = 3, bool norm = false) {
@@ -62,18 +50,18 @@ TEST_F(Misuse, StepsOfHostMemory) {
   Plan plan(graph_, *params_, {.batch = 2, .training = true});
   const std::vector<float> images = pictures(2);
   const std::vector<int32_t> good{0, 2}, bad{1, 3};
-  EXPECT_THAT(thrown_by<UsageError>([&] { plan.logits(); }), HasSubstr("run no step yet"));
-  EXPECT_THAT(thrown_by<UsageError>([&] { plan.gradient(0); }), HasSubstr("run no step yet"));
-  EXPECT_THAT(thrown_by<UsageError>([&] { plan.run(nullptr, good.data(), 2); }), HasSubstr("needs pictures"));
-  EXPECT_THAT(thrown_by<UsageError>([&] { plan.run(images.data(), nullptr, 2); }), HasSubstr("needs labels"));
-  EXPECT_THAT(thrown_by<UsageError>([&] { plan.run(images.data(), bad.data(), 2); }),
+  EXPECT_THAT(message_of<UsageError>([&] { plan.logits(); }), HasSubstr("run no step yet"));
+  EXPECT_THAT(message_of<UsageError>([&] { plan.gradient(0); }), HasSubstr("run no step yet"));
+  EXPECT_THAT(message_of<UsageError>([&] { plan.run(nullptr, good.data(), 2); }), HasSubstr("needs pictures"));
+  EXPECT_THAT(message_of<UsageError>([&] { plan.run(images.data(), nullptr, 2); }), HasSubstr("needs labels"));
+  EXPECT_THAT(message_of<UsageError>([&] { plan.run(images.data(), bad.data(), 2); }),
               HasSubstr("row 1, whose label is 3 (the network has 3 classes)"));
   for (const float rate : {kNan, -0.1F, std::numeric_limits<float>::infinity()})
-    EXPECT_THAT(thrown_by<UsageError>([&] { plan.run(images.data(), good.data(), 2, 0, rate); }),
+    EXPECT_THAT(message_of<UsageError>([&] { plan.run(images.data(), good.data(), 2, 0, rate); }),
                 HasSubstr("learning rate"));
   plan.run(images.data(), good.data(), 2);
   EXPECT_EQ(plan.logits().size(), 6U);
-  EXPECT_THAT(thrown_by<UsageError>([&] { plan.gradient(99); }), HasSubstr("no parameter 99"));
+  EXPECT_THAT(message_of<UsageError>([&] { plan.gradient(99); }), HasSubstr("no parameter 99"));
 }
 
 TEST_F(Misuse, BatchNormsSeeNoRowsThatAreNotThere) {
@@ -83,7 +71,7 @@ TEST_F(Misuse, BatchNormsSeeNoRowsThatAreNotThere) {
   Plan training(graph, params, {.batch = 4, .training = true}), evaluation(graph, params, {.batch = 4});
   const std::vector<float> images = pictures(4);
   const std::vector<int32_t> labels{0, 1, 2, 0};
-  EXPECT_THAT(thrown_by<UsageError>([&] { training.run(images.data(), labels.data(), 3); }),
+  EXPECT_THAT(message_of<UsageError>([&] { training.run(images.data(), labels.data(), 3); }),
               AllOf(HasSubstr("batch 4 got 3 rows"), HasSubstr("batch norms")));
   evaluation.run(images.data(), labels.data(), 3);
   training.run(images.data(), labels.data(), 4);
@@ -91,16 +79,16 @@ TEST_F(Misuse, BatchNormsSeeNoRowsThatAreNotThere) {
 
 TEST_F(Misuse, StepsOfDeviceMemory) {
   Plan plain(graph_, *params_, {.batch = 2, .training = true});
-  EXPECT_THAT(thrown_by<UsageError>([&] { plain.run(StepInput{}); }), HasSubstr("no images"));
+  EXPECT_THAT(message_of<UsageError>([&] { plain.run(StepInput{}); }), HasSubstr("no images"));
   Plan dense(graph_, *params_, {.batch = 2, .training = true, .loss = {.target = LossOptions::Target::dense}});
   StepInput input;
   const std::vector<float> images = pictures(2), weights{1, 1};
   input.images = images.data();
   Plan evaluation(graph_, *params_, {.batch = 2});
-  EXPECT_THAT(thrown_by<UsageError>([&] { evaluation.run(input); }), HasSubstr("no weights"));
+  EXPECT_THAT(message_of<UsageError>([&] { evaluation.run(input); }), HasSubstr("no weights"));
   input.weights = weights.data();
-  EXPECT_THAT(thrown_by<UsageError>([&] { evaluation.run(input); }), HasSubstr("no labels"));
-  EXPECT_THAT(thrown_by<UsageError>([&] { dense.run(input); }), HasSubstr("no targets"));
+  EXPECT_THAT(message_of<UsageError>([&] { evaluation.run(input); }), HasSubstr("no labels"));
+  EXPECT_THAT(message_of<UsageError>([&] { dense.run(input); }), HasSubstr("no targets"));
 
   const MadeSet data(20);
   Graph graph;
@@ -114,7 +102,7 @@ TEST_F(Misuse, StepsOfDeviceMemory) {
   loader->next(batch);
   for (const int rows : {2, 8}) {
     Plan other(graph, params, {.batch = rows, .augment = made_pictures()});
-    EXPECT_THAT(thrown_by<UsageError>([&] { other.run(input_of(batch)); }),
+    EXPECT_THAT(message_of<UsageError>([&] { other.run(input_of(batch)); }),
                 HasSubstr("a plan of batch " + std::to_string(rows) + " got a batch of 4 rows"));
   }
   loader->release(batch);
@@ -123,32 +111,32 @@ TEST_F(Misuse, StepsOfDeviceMemory) {
 TEST_F(Misuse, AugmentationsThatMakeOtherPictures) {
   AugmentOptions pictures = card().preprocessing;
   pictures.hflip = 7;
-  EXPECT_THAT(thrown_by<UsageError>([&] { Plan(graph_, *params_, {.augment = pictures}); }), HasSubstr("hflip"));
+  EXPECT_THAT(message_of<UsageError>([&] { Plan(graph_, *params_, {.augment = pictures}); }), HasSubstr("hflip"));
   pictures = card().preprocessing;
   pictures.height = 16;
-  EXPECT_THAT(thrown_by<UsageError>([&] { Plan(graph_, *params_, {.augment = pictures}); }),
+  EXPECT_THAT(message_of<UsageError>([&] { Plan(graph_, *params_, {.augment = pictures}); }),
               HasSubstr("makes pictures of 16 x 8 x 1, but the plan reads 8 x 8 x 1"));
-  EXPECT_THAT(thrown_by<UsageError>([&] { Plan(graph_, *params_, {.height = -5}); }), HasSubstr("-5 x 0"));
+  EXPECT_THAT(message_of<UsageError>([&] { Plan(graph_, *params_, {.height = -5}); }), HasSubstr("-5 x 0"));
 }
 
 TEST_F(Misuse, ParamsOfAnotherGraph) {
   Graph more;
   plain_network(more, 300000);
-  EXPECT_THAT(thrown_by<ShapeError>([&] { Plan(more, *params_, {}); }),
+  EXPECT_THAT(message_of<ShapeError>([&] { Plan(more, *params_, {}); }),
               AllOf(HasSubstr("'fc.weight' [300000, 4]"), HasSubstr("'fc.weight' [3, 4]")));
   Graph grown;
   plain_network(grown);
   Params early(context_, grown, 1);
   linear(Value{&grown, grown.output_layer()}, 5, {.name = "late"});
-  EXPECT_THAT(thrown_by<ShapeError>([&] { Plan(grown, early, {}); }), HasSubstr("they have none"));
+  EXPECT_THAT(message_of<ShapeError>([&] { Plan(grown, early, {}); }), HasSubstr("they have none"));
   Params others(context_, graph_, 6);
   const Plan lender(graph_, *params_, {});
-  EXPECT_THAT(thrown_by<UsageError>([&] { Plan(graph_, others, {.in_slab_of = &lender}); }), HasSubstr("same Params"));
+  EXPECT_THAT(message_of<UsageError>([&] { Plan(graph_, others, {.in_slab_of = &lender}); }), HasSubstr("same Params"));
 }
 
 TEST_F(Misuse, IndicesThatNobodyHas) {
   Params& p = *params_;
-  EXPECT_THAT(thrown_by<UsageError>([&] { p.set_values(p.find("typo"), {1}); }), HasSubstr("no parameter -1"));
+  EXPECT_THAT(message_of<UsageError>([&] { p.set_values(p.find("typo"), {1}); }), HasSubstr("no parameter -1"));
   for (const int i : {-1, 4, 1000}) {
     EXPECT_THROW(p.values(i), UsageError) << i;
     EXPECT_THROW(p.tensor(i), UsageError) << i;
@@ -176,7 +164,7 @@ TEST_F(Misuse, ValuesThatNoLayerHasMade) {
 
 TEST_F(Misuse, NumbersOfLayers) {
   const auto layer = [&](auto add) {
-    return thrown_by<ShapeError>([&] {
+    return message_of<ShapeError>([&] {
       Graph g;
       add(g.input("image", {4, 4, 3}));
     });
@@ -191,17 +179,17 @@ TEST_F(Misuse, NumbersOfLayers) {
 }
 
 TEST_F(Misuse, CardsThatDoNotFit) {
-  EXPECT_THAT(thrown_by<UsageError>([&] { Predictor(graph_, *params_, ModelCard{}); }),
+  EXPECT_THAT(message_of<UsageError>([&] { Predictor(graph_, *params_, ModelCard{}); }),
               HasSubstr("makes pictures of 3 channels, the network reads 1"));
   ModelCard c = card();
   c.preprocessing.geometry = AugmentOptions().geometry;
-  EXPECT_THAT(thrown_by<UsageError>([&] { Predictor(graph_, *params_, c); }), HasSubstr("crops at random"));
+  EXPECT_THAT(message_of<UsageError>([&] { Predictor(graph_, *params_, c); }), HasSubstr("crops at random"));
   c = card();
   c.classes = 7;
-  EXPECT_THAT(thrown_by<UsageError>([&] { Predictor(graph_, *params_, c); }), HasSubstr("7 classes"));
+  EXPECT_THAT(message_of<UsageError>([&] { Predictor(graph_, *params_, c); }), HasSubstr("7 classes"));
   c = card();
   c.class_names = {"a", "b", "c", "d"};
-  EXPECT_THAT(thrown_by<UsageError>([&] { Predictor(graph_, *params_, c); }), HasSubstr("4 names for 3 classes"));
+  EXPECT_THAT(message_of<UsageError>([&] { Predictor(graph_, *params_, c); }), HasSubstr("4 names for 3 classes"));
   EXPECT_EQ(Predictor(graph_, *params_, card()).card().classes, 3);
 }
 
@@ -210,17 +198,17 @@ TEST_F(Misuse, PredictorsThatAreAskedWhileTheyAnswer) {
   const std::vector<RawSample> picture{{std::vector<uint8_t>(64), 8, 8, 1}};
   EXPECT_EQ(predictor.predict(picture).size(), 1U);
   const MadeSet data(1);
-  EXPECT_THAT(thrown_by<UsageError>(
+  EXPECT_THAT(message_of<UsageError>(
                   [&] { predictor.predict(data, [&](int64_t, const Prediction&) { predictor.predict(picture); }); }),
               HasSubstr("while it answers"));
-  EXPECT_THAT(thrown_by<UsageError>([&] { predictor.predict(data, {}); }), HasSubstr("empty one"));
+  EXPECT_THAT(message_of<UsageError>([&] { predictor.predict(data, {}); }), HasSubstr("empty one"));
   EXPECT_EQ(predictor.predict(picture).size(), 1U) << "the turn is given back";
 }
 
 TEST_F(Misuse, CheckpointsThatWouldBeOfNoUse) {
   const TempFolder folder;
   const std::string path = folder.path("x.safetensors");
-  EXPECT_THAT(thrown_by<UsageError>([&] { save_checkpoint(path, *params_, card()); }), HasSubstr("names no network"));
+  EXPECT_THAT(message_of<UsageError>([&] { save_checkpoint(path, *params_, card()); }), HasSubstr("names no network"));
   const ModelCard whole = card_of(graph_, card().preprocessing, {"a", "caf\xe9"});
   const TrainingState state;
   EXPECT_THROW(save_checkpoint(path, *params_, whole, nullptr, &state), UsageError);
@@ -229,7 +217,7 @@ TEST_F(Misuse, CheckpointsThatWouldBeOfNoUse) {
   weights[3] = kNan;
   params_->set_values(0, weights);
   EXPECT_EQ(params_->find_non_finite(), "conv1.weight");
-  EXPECT_THAT(thrown_by<NonFiniteError>([&] { save_checkpoint(path, *params_, whole); }), HasSubstr("'conv1.weight'"));
+  EXPECT_THAT(message_of<NonFiniteError>([&] { save_checkpoint(path, *params_, whole); }), HasSubstr("'conv1.weight'"));
   EXPECT_FALSE(std::filesystem::exists(path));
 
   params_->set_values(0, good);
@@ -258,7 +246,7 @@ TEST_F(Misuse, WeightsThatAreNotFinite) {
   put_contents(path, file);
   Params loaded(context_, graph_, 8);
   const std::vector<float> before = loaded.values(0);
-  EXPECT_THAT(thrown_by<FormatError>([&] { load_weights(path, loaded); }), HasSubstr("'conv1.weight' are not finite"));
+  EXPECT_THAT(message_of<FormatError>([&] { load_weights(path, loaded); }), HasSubstr("'conv1.weight' are not finite"));
   EXPECT_EQ(loaded.values(0), before);
 }
 
@@ -284,7 +272,7 @@ TEST_F(Misuse, FeaturesOfALayer) {
   Graph whole, features;
   plain_network(whole);
   plain_network(features);
-  EXPECT_THAT(thrown_by<UsageError>([&] { features.find("relu9"); }),
+  EXPECT_THAT(message_of<UsageError>([&] { features.find("relu9"); }),
               HasSubstr("no layer 'relu9'; the last one is 'fc'"));
   features.output(global_avg_pool(features.find("relu1")));
   Plan logits(whole, *params_, {}), pooled(features, *params_, {});
@@ -303,7 +291,7 @@ TEST_F(Misuse, FeaturesOfALayer) {
 TEST_F(Misuse, ConfusionMatrices) {
   using Labels = std::vector<int32_t>;
   EXPECT_EQ(confusion_matrix(Labels{0, -1, 1}, Labels{1, 9, 1}, 2), (std::vector<int64_t>{0, 1, 0, 1}));
-  EXPECT_THAT(thrown_by<UsageError>([] { confusion_matrix(Labels{0, 1}, Labels{0, 30000}, 2); }), HasSubstr("30000"));
+  EXPECT_THAT(message_of<UsageError>([] { confusion_matrix(Labels{0, 1}, Labels{0, 30000}, 2); }), HasSubstr("30000"));
   EXPECT_THROW(confusion_matrix(Labels{0, 1}, Labels{0, -1}, 2), UsageError);
   EXPECT_THROW(confusion_matrix(Labels{0, 5}, Labels{0, 1}, 2), UsageError);
   EXPECT_THROW(confusion_matrix(Labels{0, 1}, Labels{0}, 2), UsageError);
@@ -325,7 +313,7 @@ TEST_F(Misuse, OptionsOfTrainings) {
   const auto refusal = [&](auto change) {
     TrainOptions o = made_options();
     change(o);
-    return thrown_by<UsageError>([&] { train(graph, params, data, nullptr, made_card(), o); });
+    return message_of<UsageError>([&] { train(graph, params, data, nullptr, made_card(), o); });
   };
   EXPECT_THAT(refusal([](TrainOptions& o) { o.schedule.base = -1; }), HasSubstr("schedule.base (--lr)"));
   EXPECT_THAT(refusal([](TrainOptions& o) { o.schedule.gamma = kNan; }), HasSubstr("schedule.gamma"));
@@ -337,7 +325,7 @@ TEST_F(Misuse, OptionsOfTrainings) {
   EXPECT_THAT(refusal([](TrainOptions& o) { o.preprocessing.channels = 3; }), HasSubstr("channels"));
   TrainOptions o = made_options();
   o.profile = "/nowhere/trace.json";
-  EXPECT_THAT(thrown_by<DataError>([&] { train(graph, params, data, nullptr, made_card(), o); }),
+  EXPECT_THAT(message_of<Error>([&] { train(graph, params, data, nullptr, made_card(), o); }),
               HasSubstr("/nowhere/trace.json"));
 }
 
@@ -366,7 +354,7 @@ TEST_F(Misuse, LabelsBeyondTheNetwork) {
   TrainOptions o = made_options();
   o.epochs = 1;
   o.bad_samples = BadSamplePolicy::fail;
-  EXPECT_THAT(thrown_by<DataError>([&] { train(two, params, data, nullptr, card_of(two, made_pictures()), o); }),
+  EXPECT_THAT(message_of<DataError>([&] { train(two, params, data, nullptr, card_of(two, made_pictures()), o); }),
               HasSubstr("its label is 2, but the network has 2 classes"));
   EvalOptions eval;
   eval.preprocessing = made_pictures();
@@ -388,7 +376,7 @@ TEST_F(Misuse, TrainingsThatDivergeBehindAReluAreTold) {
   TrainOptions o = made_options();
   o.epochs = 1;
   EXPECT_THAT(
-      thrown_by<NonFiniteError>([&] { train(graph, params, data, nullptr, card_of(graph, made_pictures()), o); }),
+      message_of<NonFiniteError>([&] { train(graph, params, data, nullptr, card_of(graph, made_pictures()), o); }),
       HasSubstr("the values of 'hidden.weight' are not finite after step"));
 }
 

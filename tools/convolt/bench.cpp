@@ -42,7 +42,7 @@ BenchReport::BenchReport(const BenchFlags& flags) : flags_(flags) {
   const std::string end = std::filesystem::path(flags.output).extension().string();
   if (!flags.output.empty() && end != ".json" && end != ".csv")
     throw UsageError("--output '" + flags.output + "': expected a name that ends in .json or .csv");
-  if (!flags.output.empty()) const AtomicFile probe(flags.output);  // where none can be written, it is said now
+  if (!flags.output.empty()) check_writable(flags.output);
   if (!flags.compare.empty()) before_ = bench::read_record(flags.compare);
 }
 

@@ -70,7 +70,7 @@ cv::Mat drawn(const RooflineCommand& c, const bench::Record& record) {
 int run_roofline(const RooflineCommand& c) {
   if (std::filesystem::path(c.out).extension() != ".png")
     throw UsageError("--out '" + c.out + "': expected a name that ends in .png");
-  const AtomicFile probe(c.out);
+  check_writable(c.out);
   const BenchReport report(c.flags);
   const std::vector<bench::ConvCase> cases = conv_cases(c.network, c.flags.device);
   const auto context = c.flags.device.make_context();

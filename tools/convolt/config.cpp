@@ -11,6 +11,7 @@
 #include "convolt/error.h"
 #include "io/atomic_file.h"
 #include "io/names.h"
+#include "json_text.h"
 #include "recipes.h"
 
 namespace convolt::cli {
@@ -244,7 +245,7 @@ std::vector<std::string> changed_flags(const nlohmann::ordered_json& before, con
   std::vector<std::string> changes;
   if (before.empty()) return changes;
   const auto text = [](const nlohmann::ordered_json& from, const std::string& key) {
-    return from.contains(key) ? from.at(key).dump() : "not given";
+    return from.contains(key) ? json_text(from.at(key)) : "not given";
   };
   const auto compare = [&](const std::string& key) {
     const std::string was = text(before, key), is = text(now, key);

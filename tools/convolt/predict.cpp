@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
+#include "core/finite.h"
 #include "flags.h"
 #include "json_text.h"
 #include "say.h"
@@ -55,7 +56,7 @@ public:
   // False where there is none.
   bool prediction(const std::string& path, const Prediction& prediction) const {
     if (!prediction.error.empty()) return error(path, prediction.error);
-    if (!std::ranges::all_of(prediction.logits, [](float v) { return std::isfinite(v); }))
+    if (!all_finite(prediction.logits))
       return error(path, "the network's outputs for it are not finite; its weights are of no use");
     const std::vector<double> p = prediction.probabilities();
     const std::vector<int> order = prediction.top(top_k_);

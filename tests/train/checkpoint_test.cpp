@@ -7,6 +7,7 @@
 
 #include "io/safetensors.h"
 #include "support/device.h"
+#include "support/message_of.h"
 #include "support/temp_folder.h"
 #include "train/made_set.h"
 
@@ -23,15 +24,6 @@ struct Net {
     params = std::make_unique<Params>(context_of(Device::cpu()), graph, seed);
   }
 };
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const FormatError& e) {
-    return e.what();
-  }
-  return "no FormatError";
-}
 
 TEST(Checkpoint, KeepsWeightsMomentsStateAndCard) {
   const TempFolder folder;
@@ -129,10 +121,11 @@ TEST(Checkpoint, LoadsWhatFits) {
               testing::Contains("layer3.4.bn2.running_var"));
 
   const auto grey = params_of("resnet32", {.classes = 4, .channels = 1});
-  EXPECT_THAT(message_of([&] { load_weights(path, *grey); }),
+  EXPECT_THAT(message_of<FormatError>([&] { load_weights(path, *grey); }),
               HasSubstr("'conv1.weight' takes pictures of 3 channels, but these have 1"));
   const auto other = params_of("mobilenet_v2", {.classes = 4});
-  EXPECT_THAT(message_of([&] { load_weights(path, *other, {.strict = false}); }), HasSubstr("no name agrees"));
+  EXPECT_THAT(message_of<FormatError>([&] { load_weights(path, *other, {.strict = false}); }),
+              HasSubstr("no name agrees"));
 }
 
 TEST(Checkpoint, ComplainsInOneSentence) {
@@ -146,18 +139,19 @@ TEST(Checkpoint, ComplainsInOneSentence) {
   x = relu(batch_norm(conv2d(x, 4, {.name = "conv1", .padding = 1}), {.name = "norm"}));
   g.output(linear(global_avg_pool(x), 3, {.name = "fc"}));
   Params params(context_of(Device::cpu()), g, 1);
-  const std::string fit = message_of([&] { load_weights(path, params); });
+  const std::string fit = message_of<FormatError>([&] { load_weights(path, params); });
   EXPECT_THAT(fit, HasSubstr("missing norm.weight"));
   EXPECT_THAT(fit, HasSubstr("unexpected "));
   EXPECT_THAT(fit, HasSubstr("conv1.weight [8, 1, 3, 3] for [4, 1, 3, 3]"));
 
   Optimizer sgd(*net.params);
-  EXPECT_THAT(message_of([&] { load_training(path, *net.params, sgd); }), HasSubstr("resume from last.safetensors"));
+  EXPECT_THAT(message_of<FormatError>([&] { load_training(path, *net.params, sgd); }),
+              HasSubstr("resume from last.safetensors"));
   const std::vector<float> one{1};
   write_safetensors(path, {{"a", "F32", {1}, std::as_bytes(std::span(one))}});
-  EXPECT_THAT(message_of([&] { read_card(path); }), HasSubstr("not a Convolt checkpoint"));
+  EXPECT_THAT(message_of<FormatError>([&] { read_card(path); }), HasSubstr("not a Convolt checkpoint"));
   write_safetensors(path, {{"a", "F32", {1}, std::as_bytes(std::span(one))}}, {{"convolt.card", "{\"model\": 3}"}});
-  EXPECT_THAT(message_of([&] { read_card(path); }), HasSubstr("convolt.card"));
+  EXPECT_THAT(message_of<FormatError>([&] { read_card(path); }), HasSubstr("convolt.card"));
 }
 
 }  // namespace

@@ -52,10 +52,6 @@ void Plan::run(const float* images, const int32_t* labels, int rows, int64_t ste
   const int64_t row_bytes = staged.bytes() / p.options.batch;
   std::vector<float> weights(static_cast<size_t>(p.options.batch), 0.F);
   for (int i = 0; i < rows && labels != nullptr; ++i) weights[static_cast<size_t>(i)] = 1;
-  Queue& queue = p.context.compute();
-  queue.copy(staged.data, images, rows * row_bytes);
-  if (labels != nullptr) queue.copy(staged_labels.data, labels, rows * int64_t{4});
-  queue.copy(staged_weights.data, weights.data(), staged_weights.bytes());
   StepInput input;
   input.step = step;
   input.seed = seed;
@@ -64,6 +60,11 @@ void Plan::run(const float* images, const int32_t* labels, int rows, int64_t ste
   input.images = staged.as<float>();
   input.labels = staged_labels.as<int32_t>();
   input.weights = staged_weights.as<float>();
+  p.check_input(input);  // what is queued below refers to memory that an exception would free
+  Queue& queue = p.context.compute();
+  queue.copy(staged.data, images, rows * row_bytes);
+  if (labels != nullptr) queue.copy(staged_labels.data, labels, rows * int64_t{4});
+  queue.copy(staged_weights.data, weights.data(), staged_weights.bytes());
   p.submit(input);
   queue.synchronize();
 }

@@ -26,35 +26,52 @@ HD float act_gradient(float y, float dy) {
 
 // Bounds below lie where the factors are 0 or 1 already, so that an infinity does not meet a 0.
 
-HD float silu(float x) { return at_least(x, -200.F) * fast_sigmoid(x); }
-HD float silu_gradient(float x) {
-  const float s = fast_sigmoid(x);
+template <class F>
+HD F silu(F x) {
+  return at_least(x, -200.F) * fast_sigmoid(x);
+}
+template <class F>
+HD F silu_gradient(F x) {
+  const F s = fast_sigmoid(x);
   return s * (1.F + within(x, -200.F, 200.F) * (1.F - s));
 }
 
-HD float gelu(float x) { return at_least(x, -15.F) * fast_normal(within(x, -15.F, 15.F)).below; }
-HD float gelu_gradient(float x) {
-  const float bounded = within(x, -15.F, 15.F);
-  const Normal n = fast_normal(bounded);
+template <class F>
+HD F gelu(F x) {
+  return at_least(x, -15.F) * fast_normal(within(x, -15.F, 15.F)).below;
+}
+template <class F>
+HD F gelu_gradient(F x) {
+  const F bounded = within(x, -15.F, 15.F);
+  const Normal<F> n = fast_normal(bounded);
   return n.below + bounded * n.density;
 }
 
-HD float hardsigmoid(float x) { return within(x + 3.F, 0.F, 6.F) * (1.F / 6.F); }
-HD float hardswish(float x) { return at_least(x, -3.F) * hardsigmoid(x); }
-HD float hardswish_gradient(float x) {
-  const float middle = x * (1.F / 3.F) + 0.5F;
-  return choose(x <= -3.F, 0.F, choose(x >= 3.F, 1.F, middle));
+template <class F>
+HD F hardsigmoid(F x) {
+  return within(x + 3.F, 0.F, 6.F) * (1.F / 6.F);
+}
+template <class F>
+HD F hardswish(F x) {
+  return at_least(x, -3.F) * hardsigmoid(x);
+}
+template <class F>
+HD F hardswish_gradient(F x) {
+  const F middle = x * (1.F / 3.F) + 0.5F;
+  return choose(x <= -3.F, F(0.F), choose(x >= 3.F, F(1.F), middle));
 }
 
 // With n = e (e + 2), e = exp x: tanh(log(1 + e)) = n / (n + 2), and its derivative is 4 e (1 + e) / (n + 2)^2. From
 // x = 20 on, the first is 1 and the second 0 beside it.
-HD float mish(float x) {
-  const float e = fast_exp(within(x, -200.F, 20.F)), n = e * (e + 2.F);
+template <class F>
+HD F mish(F x) {
+  const F e = fast_exp(within(x, -200.F, 20.F)), n = e * (e + 2.F);
   return at_least(x, -200.F) * quotient(n, n + 2.F);
 }
-HD float mish_gradient(float x) {
-  const float bounded = within(x, -200.F, 20.F);
-  const float e = fast_exp(bounded), n = e * (e + 2.F), inverse = quotient(1.F, n + 2.F);
+template <class F>
+HD F mish_gradient(F x) {
+  const F bounded = within(x, -200.F, 20.F);
+  const F e = fast_exp(bounded), n = e * (e + 2.F), inverse = quotient(1.F, n + 2.F);
   return (n + bounded * (4.F * e * (1.F + e) * inverse)) * inverse;
 }
 
@@ -83,59 +100,59 @@ struct AnyAct {
   static constexpr bool kIdentity = false;
   Act act;
 
-  template <int W, class F>
-  HD static void map(Floats<W>& v, F f) {
-    for_lanes<W>([&](int j) INLINED { v[j] = f(v[j]); });
-  }
   template <int W>
   HD void forward(Floats<W>& v) const {
     const float slope = act.slope;
     switch (act.kind) {
       case Activation::leaky_relu:
-        return map(v, [=](float x) INLINED { return choose(x > 0, x, slope * x); });
+        return map_lanes(v, [=](auto x) INLINED { return choose(x > 0.F, x, slope * x); });
       case Activation::silu:
-        return map(v, [](float x) INLINED { return silu(x); });
+        return map_lanes(v, [](auto x) INLINED { return silu(x); });
       case Activation::gelu:
-        return map(v, [](float x) INLINED { return gelu(x); });
+        return map_lanes(v, [](auto x) INLINED { return gelu(x); });
       case Activation::hardswish:
-        return map(v, [](float x) INLINED { return hardswish(x); });
+        return map_lanes(v, [](auto x) INLINED { return hardswish(x); });
       case Activation::hardsigmoid:
-        return map(v, [](float x) INLINED { return hardsigmoid(x); });
+        return map_lanes(v, [](auto x) INLINED { return hardsigmoid(x); });
       case Activation::mish:
-        return map(v, [](float x) INLINED { return mish(x); });
+        return map_lanes(v, [](auto x) INLINED { return mish(x); });
       case Activation::sigmoid:
-        return map(v, [](float x) INLINED { return fast_sigmoid(x); });
+        return map_lanes(v, [](auto x) INLINED { return fast_sigmoid(x); });
       case Activation::tanh:
-        return map(v, [](float x) INLINED { return fast_tanh(x); });
+        return map_lanes(v, [](auto x) INLINED { return fast_tanh(x); });
       default:  // Fixed
         return;
     }
   }
 
-  template <int W, class F>
-  HD static void scale(const Floats<W>& kept, Floats<W>& g, F f) {
-    for_lanes<W>([&](int j) INLINED { g[j] *= f(kept[j]); });
-  }
   template <int W>
   HD void backward(const Floats<W>& kept, Floats<W>& g) const {
     const float slope = act.slope;
     switch (act.kind) {
       case Activation::leaky_relu:
-        return scale(kept, g, [=](float y) INLINED { return y > 0 ? 1.F : slope; });
+        return map_lanes(
+            g, [=](auto dy, auto y) INLINED { return dy * choose(y > 0.F, 1.F, slope); }, kept);
       case Activation::silu:
-        return scale(kept, g, [](float x) INLINED { return silu_gradient(x); });
+        return map_lanes(
+            g, [](auto dy, auto x) INLINED { return dy * silu_gradient(x); }, kept);
       case Activation::gelu:
-        return scale(kept, g, [](float x) INLINED { return gelu_gradient(x); });
+        return map_lanes(
+            g, [](auto dy, auto x) INLINED { return dy * gelu_gradient(x); }, kept);
       case Activation::hardswish:
-        return scale(kept, g, [](float x) INLINED { return hardswish_gradient(x); });
+        return map_lanes(
+            g, [](auto dy, auto x) INLINED { return dy * hardswish_gradient(x); }, kept);
       case Activation::hardsigmoid:
-        return scale(kept, g, [](float y) INLINED { return (y > 0) & (y < 1.F) ? 1.F / 6.F : 0.F; });
+        return map_lanes(
+            g, [](auto dy, auto y) INLINED { return dy * choose((y > 0.F) & (y < 1.F), 1.F / 6.F, 0.F); }, kept);
       case Activation::mish:
-        return scale(kept, g, [](float x) INLINED { return mish_gradient(x); });
+        return map_lanes(
+            g, [](auto dy, auto x) INLINED { return dy * mish_gradient(x); }, kept);
       case Activation::sigmoid:
-        return scale(kept, g, [](float y) INLINED { return y * (1.F - y); });
+        return map_lanes(
+            g, [](auto dy, auto y) INLINED { return dy * (y * (1.F - y)); }, kept);
       case Activation::tanh:
-        return scale(kept, g, [](float y) INLINED { return 1.F - y * y; });
+        return map_lanes(
+            g, [](auto dy, auto y) INLINED { return dy * (1.F - y * y); }, kept);
       default:  // Fixed
         return;
     }

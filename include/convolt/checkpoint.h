@@ -50,7 +50,8 @@ struct KeptCheckpoint {
 
 // Where a training stands.
 struct TrainingState {
-  int64_t step = 0;  // updates done (or skipped)
+  int64_t step = 0;         // updates done (or skipped)
+  bool epoch_open = false;  // the epoch that ends with this step is not validated yet
   // Of the best epoch so far: its top-1 (-1 without validation), its step (-1 before the first), and its value of the
   // metric that decides, if that is finite.
   double best_top1 = -1;

@@ -27,6 +27,7 @@ struct EvalResult {
   double top1 = 0, top5 = 0;  // fractions
   double correct = 0;         // samples whose top-1 is right
   double seconds = 0;         // of wall time
+  bool complete = true;       // false: it was ended before the last picture
 };
 
 // How a network is evaluated.
@@ -56,8 +57,10 @@ class Evaluator {
 public:
   // Throws what Plan and Loader throw. Params and data set must outlive it.
   Evaluator(const Graph& graph, Params& params, const Dataset& data, const EvalOptions& options);
-  // on_logits: called with (sample index, K logits, skipped) in order of the data set; may be empty.
-  EvalResult run(const std::function<void(int64_t, const float*, bool)>& on_logits = {});
+  // on_logits: called with (sample index, K logits, skipped) in order of the data set; may be empty. goes_on: called
+  // after each batch with the number of samples handed over so far; false ends the evaluation; may be empty.
+  EvalResult run(const std::function<void(int64_t, const float*, bool)>& on_logits = {},
+                 const std::function<bool(int64_t)>& goes_on = {});
   std::vector<BadSample> bad_samples() const { return loader_->bad_samples(); }
   // Those of its plan.
   const KernelChoices& kernels() const { return plan_.kernels(); }
@@ -151,7 +154,7 @@ struct TrainProgress {
   double loss_scale = 0;         // by now; 0 where none is used: all types but f16
   int64_t overflows = 0;         // updates skipped in all, since a gradient overflowed under the loss scale
   double images_per_second = 0;  // since the last report
-  double seconds_left = 0;       // estimated from the time since the start
+  double seconds_left = 0;       // estimated from the time since the start, validations included
 };
 // What an epoch came to. `seconds` of wall time, validation included.
 struct EpochSummary {
@@ -166,10 +169,11 @@ struct EpochSummary {
 };
 // Whom train() tells, on its own thread; each may be empty.
 struct TrainObserver {
-  // Once, when everything is made and before the first step; every log_every steps; after each epoch; what should be
-  // known and ends nothing.
+  // Once, when everything is made and before the first step, if there is one left to do; every log_every steps; while
+  // an epoch is validated: pictures so far, of how many; after each epoch; what should be known and ends nothing.
   std::function<void()> begin;
   std::function<void(const TrainProgress&)> progress;
+  std::function<void(int64_t, int64_t)> validating;
   std::function<void(const EpochSummary&)> epoch;
   std::function<void(const std::string&)> warning;
 };
@@ -187,18 +191,22 @@ struct TrainResult {
 
 // Trains `graph` (as `card` describes it; one that names no network is made by card_of() where checkpoints are written)
 // from initialised Params. `interrupt`, when it becomes non-zero, ends the training after the step handed over last,
-// which reports of progress lag behind, with a checkpoint. Steps are updates. With ema_decay it is the average that is
+// which reports of progress lag behind, with a checkpoint; also within a validation, which the resumed training does
+// again. Steps are updates. With ema_decay it is the average that is
 // validated and saved as best. Data sets must outlive the call; validation may be null (then best = last).
 //
 // Writes into output_dir, each file whole or not at all: last.safetensors, best.safetensors, best-<step>-<value>.
 // safetensors (`keep`), metrics.jsonl, metrics.csv (a row for each epoch), times.jsonl and tensorboard/. One that does
-// not resume removes the checkpoints, bad.jsonl, report.html and events that an earlier training left there.
+// not resume removes the checkpoints, bad.jsonl, report.html and events that an earlier training left there. One that
+// goes on from another folder's last.safetensors takes over the best.safetensors beside it. The folder is locked: Error
+// where another training writes into it.
 //
 // Throws whatever the parts throw, the last checkpoint being intact; NonFiniteError naming step and layer where a loss
 // is not finite and the optimizer's policy is to stop, or after 10 bad steps in a row with another one: then
 // <output_dir>/non_finite-step-<n>/ holds the pictures of the batch and batch.json their names; NonFiniteError too for
 // weights that are not finite when they are saved, or at the end. DataError when no picture of the validation set can
-// be read. UsageError for options out of range, and for a card that says other classes or channels than the graph.
+// be read, and when the classes of the data are not those that the checkpoint was trained on. UsageError for options
+// out of range, and for a card that says other classes or channels than the graph.
 TrainResult train(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation,
                   const ModelCard& card, const TrainOptions& options, const TrainObserver& observer = {},
                   const std::atomic<int>* interrupt = nullptr);

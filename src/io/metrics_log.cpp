@@ -12,11 +12,12 @@
 namespace convolt {
 namespace {
 
-bool object_is_at_most(std::string_view line, int64_t step) {
+bool object_is_at_most(std::string_view line, int64_t step, const std::string& without) {
   const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!object.is_object()) return false;
   const auto found = object.find("step");
-  return found != object.end() && found->is_number_integer() && found->get<int64_t>() <= step;
+  if (found == object.end() || !found->is_number_integer() || found->get<int64_t>() > step) return false;
+  return found->get<int64_t>() < step || without.empty() || !object.contains(without);
 }
 
 bool row_is_at_most(std::string_view line, int64_t step) {
@@ -48,9 +49,9 @@ std::string cell(const nlohmann::ordered_json& object, const std::string& column
 
 MetricsLog MetricsLog::create(std::string path) { return MetricsLog(AppendFile::create(std::move(path))); }
 
-MetricsLog MetricsLog::resume(std::string path, int64_t step) {
+MetricsLog MetricsLog::resume(std::string path, int64_t step, const std::string& without) {
   return MetricsLog(AppendFile::resume(std::move(path), [&](std::string_view text) {
-    return lines_of(text, [&](std::string_view line) { return object_is_at_most(line, step); });
+    return lines_of(text, [&](std::string_view line) { return object_is_at_most(line, step, without); });
   }));
 }
 

@@ -18,8 +18,8 @@ public:
   static MetricsLog create(std::string path);
   // Goes on after `step`: keeps the lines whose integer "step" is at most that, and drops the others and a torn last
   // line (one without its newline), so that what is trained again is not logged twice. The file is replaced in one go.
-  // No file yet: starts one.
-  static MetricsLog resume(std::string path, int64_t step);
+  // Of `step` itself it drops those that have the key `without`, too. No file yet: starts one.
+  static MetricsLog resume(std::string path, int64_t step, const std::string& without = {});
 
   // Writes one line, which has reached the operating system when this returns; numbers that are not finite become null.
   // A line that does not fit on the disk is taken back.

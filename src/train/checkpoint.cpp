@@ -83,6 +83,7 @@ std::optional<double> optional_from(const json& j) {
 
 json to_json(const TrainingState& s) {
   return {{"step", s.step},
+          {"epoch_open", s.epoch_open},
           {"best_top1", s.best_top1},
           {"best_step", s.best_step},
           {"best_value", to_json(s.best_value)},
@@ -109,6 +110,7 @@ json to_json(const TrainingState& s) {
 TrainingState state_from(const json& j) {
   TrainingState s;
   s.step = j.at("step");
+  s.epoch_open = j.value("epoch_open", false);  // older checkpoints are of closed epochs
   s.best_top1 = j.at("best_top1");
   s.best_step = j.at("best_step");
   s.best_value = optional_from(j.at("best_value"));
@@ -325,7 +327,9 @@ LoadReport load_weights(const SafeTensors& file, const std::string& path, Params
   std::vector<std::string> parts;
   if (options.strict && !m.report.missing.empty()) parts.push_back("missing " + join(m.report.missing));
   if (options.strict && !m.report.unexpected.empty()) parts.push_back("unexpected " + join(m.report.unexpected));
-  if (!m.misshaped.empty()) parts.push_back("of another shape " + join(m.misshaped));
+  if (!m.misshaped.empty())
+    parts.push_back("of another shape " + join(m.misshaped) +
+                    (options.finetune ? "" : " (--finetune leaves out a last layer of another number of classes)"));
   if (m.found.empty() && parts.empty()) parts.emplace_back("no name agrees");
   if (!parts.empty())
     throw FormatError(fmt::format("{}: its weights do not fit this network: {}", path, fmt::join(parts, "; ")));
@@ -367,7 +371,8 @@ std::vector<float> values_for(const SafeTensors& file, const std::string& path, 
   const SafeTensor* t = file.find(name);
   if (t == nullptr || t->shape != extents(spec.file_shape()))
     throw FormatError(fmt::format(
-        "{}: it lacks '{}', which this optimizer keeps; resume from last.safetensors, with the options of that run",
+        "{}: it lacks '{}', which this optimizer keeps; resume from last.safetensors, with the options of that run, or "
+        "begin anew with its weights (--weights)",
         path, name));
   return t->to_floats();
 }

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <regex>
 #include <set>
+
+#include "io/atomic_file.h"
 
 namespace convolt {
 namespace {
@@ -104,6 +107,20 @@ void CheckpointKeeper::save_last(const Params& params, const Optimizer& optimize
   if (options_.output_dir.empty()) return;
   save_checkpoint(path("last.safetensors"), params, card_, &optimizer, &state_);
   if (options_.keep > 0) remove_surplus();
+}
+
+void CheckpointKeeper::take_over_best() const {
+  const fs::path mine = path("best.safetensors"), theirs = fs::path(options_.resume).parent_path() / "best.safetensors";
+  if (state_.best_step < 0 || fs::exists(mine)) return;
+  if (fs::exists(theirs)) {
+    const std::vector<uint8_t> bytes = read_file(theirs.string(), std::numeric_limits<int64_t>::max() - 1);
+    AtomicFile copy(mine.string());
+    copy.write(std::as_bytes(std::span(bytes)));
+    return copy.commit();
+  }
+  state_.best_step = -1;
+  state_.best_top1 = -1;
+  state_.best_value = std::nullopt;
 }
 
 void CheckpointKeeper::forget() const {

@@ -23,6 +23,9 @@ public:
   void save_judged(const EpochSummary& epoch, const Params& trained) const;
   // Writes last.safetensors, then removes the checkpoints that are no longer among the best.
   void save_last(const Params& params, const Optimizer& optimizer) const;
+  // A training that goes on from another folder's checkpoint copies the best.safetensors beside that; where there is
+  // none, the next epoch is the best so far.
+  void take_over_best() const;
   // Removes what an earlier training left in the folder of one that begins there.
   void forget() const;
   // early_stop epochs have gone by without a better one.

@@ -44,14 +44,16 @@ void Evaluator::count_host(EvalResult& result) const {
   result.top5 = e.topk.value();
 }
 
-EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>& on_logits) {
+EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>& on_logits,
+                          const std::function<bool(int64_t)>& goes_on) {
   const auto start = std::chrono::steady_clock::now();
   plan_.set_meters({});
   seen_.clear();
   labels_.clear();
   EvalResult result;
   Batch batch;
-  while (loader_->next(batch)) {
+  int64_t handed_over = 0;
+  while (result.complete && loader_->next(batch)) {
     const StepInput input = input_of(batch);
     run_first_view(plan_, input, views_);
     std::vector<float> logits;
@@ -59,6 +61,7 @@ EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>
     for (int i = 0; i < plan_.options().batch; ++i) {
       if (batch.samples[i] < 0) continue;
       const bool skipped = batch.skipped[i] != 0;
+      ++handed_over;
       const float* const row = logits.data() + i * plan_.classes();
       result.skipped += skipped ? 1 : 0;
       if (on_logits) on_logits(batch.samples[i], row, skipped);
@@ -67,6 +70,7 @@ EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>
       labels_.push_back(skipped ? -1 : data_->label(batch.samples[i]));
     }
     loader_->release(batch);
+    result.complete = !goes_on || goes_on(handed_over);
   }
   if (views_ > 1) {
     count_host(result);

@@ -27,8 +27,16 @@ std::set<std::string> lines_in(const std::string& path) {
   return lines;
 }
 
-MetricsLog open_lines(const std::string& path, std::optional<int64_t> after_step) {
-  return after_step ? MetricsLog::resume(path, *after_step) : MetricsLog::create(path);
+// Of an epoch, beside lines of the steps.
+constexpr const char* kOfEpoch = "train_loss";
+
+MetricsLog open_lines(const std::string& path, std::optional<int64_t> after_step, bool epoch_open) {
+  return after_step ? MetricsLog::resume(path, *after_step, epoch_open ? kOfEpoch : "") : MetricsLog::create(path);
+}
+
+// The last step that files know which have a line for each epoch and nothing else.
+std::optional<int64_t> closed(std::optional<int64_t> after_step, bool epoch_open) {
+  return after_step && epoch_open ? std::optional(*after_step - 1) : after_step;
 }
 
 MetricsTable open_table(const std::string& path, std::optional<int64_t> after_step) {
@@ -39,12 +47,12 @@ MetricsTable open_table(const std::string& path, std::optional<int64_t> after_st
 
 }  // namespace
 
-RunLog::RunLog(const std::string& folder, std::optional<int64_t> after_step, bool tensorboard)
+RunLog::RunLog(const std::string& folder, std::optional<int64_t> after_step, bool epoch_open, bool tensorboard)
     : folder_(folder),
       bad_(after_step ? lines_in(in(folder, "bad.jsonl")) : std::set<std::string>()),
-      lines_(open_lines(in(made(folder), "metrics.jsonl"), after_step)),
-      times_(open_lines(in(folder, "times.jsonl"), after_step)),
-      table_(open_table(in(folder, "metrics.csv"), after_step)) {
+      lines_(open_lines(in(made(folder), "metrics.jsonl"), after_step, epoch_open)),
+      times_(open_lines(in(folder, "times.jsonl"), closed(after_step, epoch_open), false)),
+      table_(open_table(in(folder, "metrics.csv"), closed(after_step, epoch_open))) {
   if (tensorboard) events_.emplace(in(folder, "tensorboard"), after_step ? *after_step + 1 : 0);
 }
 
@@ -75,7 +83,7 @@ void RunLog::epoch(const EpochSummary& s) {
   nlohmann::ordered_json line{{"step", s.step},
                               {"epoch", s.epoch},
                               {"lr", s.learning_rate},
-                              {"train_loss", s.train_loss},
+                              {kOfEpoch, s.train_loss},
                               {"train_top1", s.train_top1}};
   if (s.validation) {
     line["val_loss"] = s.validation->loss;

@@ -16,8 +16,8 @@ namespace convolt {
 class RunLog {
 public:
   // Makes `folder` where it is missing. Starts anew, or goes on after a step: what was written about later ones is
-  // dropped.
-  RunLog(const std::string& folder, std::optional<int64_t> after_step, bool tensorboard);
+  // dropped, and what was written about the epoch that ends there if that is open still.
+  RunLog(const std::string& folder, std::optional<int64_t> after_step, bool epoch_open, bool tensorboard);
 
   // metrics.jsonl: step, epoch, loss, top1, lr, and what is not 0 of gradient_norm and bad_steps, in f16
   // loss_scale and overflows.

@@ -40,8 +40,8 @@ double cosine_restarts(const ScheduleOptions& o, double t) {
 }
 
 double one_cycle(const ScheduleOptions& o, double step, double steps) {
-  const double top = o.rise * steps - 1, first = o.base / o.div;
-  if (step <= top) return cosine(first, o.base, step / top);
+  const double top = std::max(0.0, o.rise * steps - 1), first = o.base / o.div;
+  if (step <= top) return top > 0 ? cosine(first, o.base, step / top) : o.base;
   return cosine(o.base, first / o.final_div, (step - top) / (steps - 1 - top));
 }
 

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "conv/conv.h"
+#include "io/atomic_file.h"
+#include "io/folder_lock.h"
 #include "step_state.h"
 #include "train/checkpoint_keeper.h"
 #include "train/derived_options.h"
@@ -34,6 +37,27 @@ ModelCard completed(ModelCard card, const Graph& graph, const Dataset& data, con
   return made;
 }
 
+// As a checkpoint keeps it: what is not UTF-8 is replaced.
+std::string kept(const std::string& name) {
+  using Json = nlohmann::json;
+  return Json::parse(Json(name).dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+// A label is the place of its class among the names.
+void check_classes(const std::string& checkpoint, const ModelCard& card) {
+  const std::vector<std::string> was = read_card(checkpoint).class_names;
+  if (was.empty() || card.class_names.empty()) return;
+  if (was.size() != card.class_names.size())
+    throw DataError(fmt::format("'{}' was trained on {} classes, but the data set has {}; resume with the same classes",
+                                checkpoint, was.size(), card.class_names.size()));
+  for (size_t i = 0; i < was.size(); ++i)
+    if (const std::string is = kept(card.class_names[i]); kept(was[i]) != is)
+      throw DataError(fmt::format(
+          "class {} of the data set is '{}', but '{}' to '{}', where labels are the places of classes; resume with the "
+          "same classes",
+          i, is, was[i], checkpoint));
+}
+
 class Training {
 public:
   Training(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation, const ModelCard& card,
@@ -45,15 +69,18 @@ public:
         o_(options),
         observer_(observer),
         optimizer_(params, options.optimizer),
+        lock_(o_.output_dir),
         state_(o_.resume.empty() ? TrainingState() : load_training(o_.resume, params_, optimizer_)),
         plans_(graph, params, with_recorded_kernels(), optimizer_, [this](const KernelChoices& k) { record(k); }),
         times_(o_.profile, o_.workers) {
+    if (!o_.resume.empty()) check_classes(o_.resume, card_);
     keeper_.emplace(o_, card_, state_, validation != nullptr);
     LoaderOptions loading = training_loader(o_, state_.step);
     if (!o_.loss.ignore_index) loading.classes = graph.classes();
     loading.trace = times_.trace();
     loader_ = Loader::create(params.context(), data, loading);
     if (validation != nullptr) {
+      validation_size_ = validation->size();
       evaluator_.emplace(graph, trained(), *validation, validation_of(o_));
       record(evaluator_->kernels());
     }
@@ -62,9 +89,7 @@ public:
     if (!o_.resume.empty()) resume();
     total_steps_ = o_.steps > 0 ? o_.steps : per_epoch_ * o_.epochs;
     plan_schedule();
-    if (!o_.output_dir.empty() && o_.resume.empty()) keeper_->forget();
-    if (!o_.output_dir.empty())
-      log_.emplace(o_.output_dir, o_.resume.empty() ? std::nullopt : std::optional(state_.step), o_.tensorboard);
+    if (!o_.output_dir.empty()) open_folder();
   }
 
   // What cannot be read is on record also where it ends the training.
@@ -80,23 +105,45 @@ public:
   }
 
 private:
+  void open_folder() {
+    make_output_folder(o_.output_dir);
+    if (!lock_.held()) lock_ = FolderLock(o_.output_dir);
+    if (o_.resume.empty())
+      keeper_->forget();
+    else
+      keeper_->take_over_best();
+    log_.emplace(o_.output_dir, o_.resume.empty() ? std::nullopt : std::optional(state_.step), state_.epoch_open,
+                 o_.tensorboard);
+  }
+
+  bool is_over() const { return state_.step >= total_steps_ || keeper_->out_of_patience(); }
+
   TrainResult run_steps(const std::atomic<int>* interrupt) {
-    if (observer_.begin) observer_.begin();
+    interrupt_ = interrupt;
+    if (!is_over() || state_.epoch_open) {
+      if (observer_.begin) observer_.begin();
+    } else if (observer_.warning) {
+      observer_.warning(fmt::format("nothing is left to train: the checkpoint is of step {} of {}{}", state_.step,
+                                    total_steps_, state_.step < total_steps_ ? ", stopped early" : ""));
+    }
     start_ = epoch_start_ = report_time_ = Clock::now();
     first_step_ = report_step_ = state_.step;
-    while (state_.step < total_steps_ && !keeper_->out_of_patience()) {
+    if (state_.epoch_open && !close_epoch()) return result(true);
+    while (!is_over()) {
       times_.step([&] { step(); });
       const bool epoch_ends = state_.step % per_epoch_ == 0 || state_.step == total_steps_;
       if (state_.step % o_.log_every == 0 && !epoch_ends) plan().request_meters(state_.step);
       while (const auto reading = plan().poll_meters()) report(*reading);
-      if (epoch_ends) end_epoch();
-      const bool stop = interrupt != nullptr && interrupt->load() != 0;
+      if (epoch_ends && !end_epoch()) return result(true);
+      const bool stop = is_interrupted();
       if (stop || (o_.checkpoint_every > 0 && state_.step % o_.checkpoint_every == 0 && !epoch_ends)) save_last();
       if (stop && state_.step < total_steps_) return result(true);
     }
     if (o_.output_dir.empty()) check_weights();
     return result(false);
   }
+
+  bool is_interrupted() const { return interrupt_ != nullptr && interrupt_->load() != 0; }
 
   // The options of the training's plans: what the checkpoint names is chosen again, and what one plan has chosen by the
   // next.
@@ -204,10 +251,21 @@ private:
     p.overflows = r.skipped_steps;
     if (clips()) p.gradient_norm = static_cast<double>(r.gradient_norm);
     p.images_per_second = rate_up_to(r.step);
-    p.seconds_left =
-        seconds_since(start_) / static_cast<double>(r.step - first_step_) * static_cast<double>(total_steps_ - r.step);
+    p.seconds_left = seconds_left(p);
     if (log_) log_->progress(p);
     if (observer_.progress) observer_.progress(p);
+  }
+
+  double seconds_left(const TrainProgress& p) const {
+    const double for_steps = seconds_since(start_) - validating_;
+    const double per_step = for_steps / static_cast<double>(std::max<int64_t>(1, p.step - first_step_));
+    const double steps = per_step * static_cast<double>(total_steps_ - p.step);
+    if (!evaluator_) return steps;
+    // Until there was one: what looks at a picture takes a third of what learns from it.
+    const double validation = validations_ > 0 ? validating_ / validations_
+                                               : per_step / static_cast<double>(o_.batch * o_.accumulate) / 3 *
+                                                     static_cast<double>(validation_size_);
+    return steps + validation * static_cast<double>(p.epochs - p.epoch);
   }
 
   // Over a while: readings may arrive several at once.
@@ -224,14 +282,25 @@ private:
 
   bool clips() const { return clip_norm_of(o_.optimizer) > 0 || o_.optimizer.clip_adaptive > 0; }
 
-  void end_epoch() {
-    const MeterReading reading = [&] {
-      MeterReading r = plan().meters();
-      r.step = state_.step;
-      return r;
-    }();
+  MeterReading meters_now() {
+    MeterReading r = plan().meters();
+    r.step = state_.step;
+    return r;
+  }
+
+  // False where its validation was interrupted.
+  bool end_epoch() {
+    const MeterReading reading = meters_now();
     while (const auto earlier = plan().poll_meters()) report(*earlier);
     report(reading);
+    // A validation may take minutes and fail, and a process may be killed: what was trained is safe before it.
+    state_.epoch_open = true;
+    if (evaluator_) save_last();
+    return close_epoch();
+  }
+
+  bool close_epoch() {
+    const MeterReading reading = meters_now();
     const MeterValues m = reading.values - epoch_base_;
     EpochSummary s;
     s.step = state_.step;
@@ -241,6 +310,8 @@ private:
     s.learning_rate = rate_of(state_.step - 1) * static_cast<double>(reading.rate_factor);
     s.data = times_.since_last(loader_->times());
     if (evaluator_) times_.timed("validation", [&] { s.validation = validate(); });
+    if (s.validation && !s.validation->complete) return false;
+    state_.epoch_open = false;
     keeper_->judge(s);
     follow_plateau(s);
     s.seconds = seconds_since(epoch_start_);
@@ -256,10 +327,17 @@ private:
     keeper_->save_judged(s, trained());
     save_last();
     if (observer_.epoch) observer_.epoch(s);
+    return true;
   }
 
   EvalResult validate() {
-    EvalResult result = evaluator_->run();
+    EvalResult result = evaluator_->run({}, [&](int64_t done) {
+      if (observer_.validating) observer_.validating(done, validation_size_);
+      return !is_interrupted();
+    });
+    if (!result.complete) return result;
+    validating_ += result.seconds;
+    ++validations_;
     if (result.samples == 0 && result.skipped > 0) {
       const BadSample first = evaluator_->bad_samples().front();
       throw DataError(fmt::format("{}: {}, and none of the {} other pictures for validation can be read either",
@@ -273,6 +351,7 @@ private:
 
   void follow_plateau(const EpochSummary& s) {
     if (o_.schedule.kind != ScheduleOptions::Kind::plateau || state_.step % per_epoch_ != 0) return;
+    if (state_.step <= o_.schedule.warmup_steps) return;  // of rates that are not the schedule's yet
     const double loss = s.validation ? s.validation->loss : s.train_loss;
     const double top1 = s.validation ? s.validation->top1 : s.train_top1;
     observe(o_.schedule, state_.plateau, o_.schedule.of_accuracy ? top1 : loss);
@@ -388,6 +467,7 @@ private:
   TrainOptions o_;
   const TrainObserver& observer_;
   Optimizer optimizer_;
+  FolderLock lock_;
   TrainingState state_;
   TrainingPlans plans_;
   StepTimes times_;
@@ -395,7 +475,11 @@ private:
   std::optional<Evaluator> evaluator_;
   std::optional<CheckpointKeeper> keeper_;
   std::optional<RunLog> log_;
+  const std::atomic<int>* interrupt_ = nullptr;
   int64_t per_epoch_ = 0, total_steps_ = 0, first_step_ = 0, report_step_ = 0;
+  int64_t validation_size_ = 0;  // pictures
+  int validations_ = 0;          // since start_, and the seconds that they took
+  double validating_ = 0;
   MeterValues reported_, epoch_base_;
   Clock::time_point start_, epoch_start_, report_time_;
   double images_per_second_ = 0;
@@ -421,6 +505,9 @@ void check(const TrainOptions& o, const Graph& graph, const ModelCard& card) {
   require(o.checkpoint_every >= 0, "checkpoint_every", "--checkpoint-every", any, o.checkpoint_every);
   require(o.workers >= 1 && o.workers <= kMostThreads, "workers", "-j", fmt::format("1 to {}", kMostThreads),
           o.workers);
+  require(o.best_metric != BestMetric::top5 || graph.classes() > 5, "best_metric", "--best-metric",
+          "top1 or loss where there are no more than 5 classes, since all are among the top 5 there",
+          std::string(name_of(o.best_metric)));
   require(amount(o.warmup_epochs), "warmup_epochs", "--lr-warmup-epochs", any, o.warmup_epochs);
   require(amount(o.cooldown_epochs), "cooldown_epochs", "--lr-cooldown-epochs", any, o.cooldown_epochs);
   require(o.step_epochs > 0 && std::isfinite(o.step_epochs), "step_epochs", "--lr-step-size", "above 0", o.step_epochs);

@@ -81,6 +81,9 @@ TEST(Schedule, AgreesWithTorch) {
   expect_rates(
       {.kind = Kind::one_cycle, .base = 0.5, .total_steps = 20},
       {{0, 0.02}, {1, 0.06583592135}, {4, 0.45416407865}, {5, 0.5}, {6, 0.493732003118}, {12, 0.250001}, {19, 2e-06}});
+  // Where nothing is left to rise in, it begins at the top.
+  expect_rates({.kind = Kind::one_cycle, .base = 0.5, .total_steps = 10, .rise = 0.1}, {{0, 0.5}, {9, 2e-06}});
+  expect_rates({.kind = Kind::one_cycle, .base = 0.5, .total_steps = 1}, {{0, 0.5}});
 }
 
 // ReduceLROnPlateau(o, factor=0.5, patience=1, threshold=0.01) after each of these losses.

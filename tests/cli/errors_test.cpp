@@ -33,7 +33,7 @@ const Case kCases[] = {
     {"train --data-path @shapes --val-split 1.5", 2, "--val-split"},
     {"train --data-path @shapes --val-split 1", 2, "leaves none on one side"},
     {"train --data-path @shapes --val-split 0.5 --val-data-path @shapes", 2, "exclude"},
-    {"train --data-path @shapes --fraction 0", 2, "--fraction 0.000000 of"},
+    {"train --data-path @shapes --fraction 0", 2, "--fraction 0 of"},
     {"augment --data-path @shapes --model resnet20", 2, "augment needs --out FILE.png, or --explain"},
     {"augment --data-path @shapes --model resnet20 --explain --sample 999", 2, "--sample 999"},
     {"augment --data-path @shapes --model resnet20 --explain --aa rand-q3", 2, "'q3' is not known"},

@@ -12,6 +12,7 @@
 #include "io/atomic_file.h"
 #include "io/names.h"
 #include "json_text.h"
+#include "optimizer_flags.h"
 #include "recipes.h"
 
 namespace convolt::cli {
@@ -75,18 +76,34 @@ public:
       if (names_network(given) &&
           (entry.key == "model" || entry.key == "weights" || flag_of(entry.key) == "--num-classes"))
         continue;
-      const auto names_it = [&](const std::string& word) { return names(*option, word); };
-      if (std::none_of(given.begin(), given.end(), names_it)) append(found, *option, entry);
+      if (!is_given(*option, given) && !is_overridden(*option, given)) append(found, *option, entry);
     }
     return found;
   }
 
 private:
+  static bool is_given(const CLI::Option& option, const std::vector<std::string>& given) {
+    return std::ranges::any_of(given, [&](const std::string& word) { return names(option, word); });
+  }
+
+  // Belongs to another choice than the one that was given.
+  bool is_overridden(const CLI::Option& option, const std::vector<std::string>& given) const {
+    for (const CLI::Option* other : option.get_excludes())
+      if (is_given(*other, given)) return true;
+    for (const char* selector : {"--opt", "--lr-scheduler"}) {
+      const CLI::Option* choice = command_.get_option_no_throw(selector);
+      std::string kind;
+      if (choice == nullptr) continue;
+      for (const std::string& name : choice->get_lnames()) find_value(given, "--" + name, kind);
+      if (!kind.empty() && !is_read("--" + option.get_lnames()[0], selector, kind)) return true;
+    }
+    return false;
+  }
+
   // A checkpoint names network, weights and classes itself, whatever the training said that the file is of.
   bool names_network(const std::vector<std::string>& given) const {
     const CLI::Option* checkpoint = find_flag(command_, "checkpoint");
-    return checkpoint != nullptr &&
-           std::ranges::any_of(given, [&](const std::string& word) { return names(*checkpoint, word); });
+    return checkpoint != nullptr && is_given(*checkpoint, given);
   }
 
   [[noreturn]] void refuse(const ConfigEntry& entry, const std::string& what) const {
@@ -230,18 +247,19 @@ nlohmann::ordered_json configuration_of(const ModelCard& card) {
 
 std::vector<std::string> changed_flags(const nlohmann::ordered_json& before, const nlohmann::ordered_json& now) {
   // What prolongs a training, where its files and its work lie, and what only its beginning reads.
-  static const std::set<std::string> free{"epochs",        "steps",
-                                          "data_path",     "val_data_path",
-                                          "weights",       "finetune",
-                                          "whiten",        "keep",
-                                          "early_stop",    "tensorboard",
-                                          "threads",       "workers",
-                                          "device",        "decoder",
-                                          "no_index",      "resident",
-                                          "loader_memory", "memory_budget",
-                                          "autotune",      "workspace_limit",
-                                          "no_cuda_graph", "checkpoint_every",
-                                          "teacher",       "convolt"};
+  static const std::set<std::string> free{"epochs",           "steps",
+                                          "data_path",        "val_data_path",
+                                          "weights",          "finetune",
+                                          "whiten",           "keep",
+                                          "early_stop",       "tensorboard",
+                                          "threads",          "workers",
+                                          "device",           "decoder",
+                                          "no_index",         "resident",
+                                          "loader_memory",    "memory_budget",
+                                          "autotune",         "workspace_limit",
+                                          "no_cuda_graph",    "checkpoint_every",
+                                          "teacher",          "convolt",
+                                          "training_pictures"};
   std::vector<std::string> changes;
   if (before.empty()) return changes;
   const auto text = [](const nlohmann::ordered_json& from, const std::string& key) {

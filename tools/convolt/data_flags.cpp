@@ -98,8 +98,8 @@ DataParts DataFlags::split() const {
   std::vector<int64_t> kept =
       stratified_sample(*all, std::llround(static_cast<double>(all->size()) * validation_split), split_seed);
   if (kept.empty() || static_cast<int64_t>(kept.size()) == all->size())
-    throw UsageError("--val-split " + std::to_string(validation_split) + " of " + std::to_string(all->size()) +
-                     " pictures leaves none on one side");
+    throw UsageError(
+        fmt::format("--val-split {} of {} pictures leaves none on one side", validation_split, all->size()));
   std::vector<int64_t> others;
   for (int64_t i = 0; i < all->size(); ++i)
     if (!std::binary_search(kept.begin(), kept.end(), i)) others.push_back(i);
@@ -129,9 +129,7 @@ std::unique_ptr<Dataset> DataFlags::limited(std::unique_ptr<Dataset> data) const
   if (!data || (limit == 0 && fraction >= 1)) return data;
   int64_t count = std::llround(static_cast<double>(data->size()) * fraction);
   if (limit > 0) count = std::min(count, limit);
-  if (count == 0)
-    throw UsageError("--fraction " + std::to_string(fraction) + " of " + std::to_string(data->size()) +
-                     " pictures is none");
+  if (count == 0) throw UsageError(fmt::format("--fraction {} of {} pictures is none", fraction, data->size()));
   std::vector<int64_t> samples = stratified_sample(*data, count, 0);
   return subset(std::move(data), std::move(samples));
 }

@@ -77,10 +77,11 @@ Json json_of(const Calibration& c) {
 Json json_of(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
 
 // `matrix` only where it is asked for: it is K x K numbers.
-Json json_of(const Scores& s, const std::vector<std::string>& names, bool per_class, const Confusion* matrix) {
+Json json_of(const Scores& s, const ModelCard& card, const char* part, bool per_class, const Confusion* matrix) {
   const Evaluation& e = s.evaluation;
   const Interval i = e.top1.interval();
-  Json j{{"samples", e.samples},
+  Json j{{"part", part},
+         {"samples", e.samples},
          {"correct", e.top1.hits},
          {"top1", e.top1.value()},
          {"top1_interval", {i.low, i.high}},
@@ -96,9 +97,9 @@ Json json_of(const Scores& s, const std::vector<std::string>& names, bool per_cl
   j["topk"]["k"] = e.top_k;
   if (per_class) {
     j["classes"] = Json::array();
-    for (size_t k = 0; k < names.size(); ++k) {
+    for (size_t k = 0; k < e.per_class.size(); ++k) {
       const ClassScores& c = e.per_class[k];
-      j["classes"].push_back({{"name", names[k]},
+      j["classes"].push_back({{"name", class_name(card, static_cast<int64_t>(k))},
                               {"support", c.support},
                               {"predicted", c.predicted},
                               {"correct", c.correct},
@@ -119,7 +120,15 @@ Json json_of(const Scores& s, const std::vector<std::string>& names, bool per_cl
 
 int run_eval(const FlagSet& flags, const EvalCommand& c) {
   for (const std::string& path : c.confusion) check_confusion_path(path, 0);
-  const auto data = open_for_evaluation(c.data);
+  c.network.check();
+  DataFlags from = c.data;
+  const bool trained_on =
+      !c.network.checkpoint.empty() && split_as_trained(flags, read_card(c.network.checkpoint), from);
+  bool validation = true;
+  const auto data = open_for_evaluation(from, &validation);
+  if (!validation && (trained_on || std::filesystem::is_directory(std::filesystem::path(from.path) / "train")))
+    warn(fmt::format("'{}' has no validation part: these are its training pictures{}", from.path,
+                     trained_on ? ", which the network has learnt from" : ""));
   const auto context = c.device.make_context();
   const Network n = load_network(c.network, c.pictures, *context, data.get());
   for (const std::string& path : c.confusion) check_confusion_path(path, n.card.classes);
@@ -128,11 +137,12 @@ int run_eval(const FlagSet& flags, const EvalCommand& c) {
   report_bad_samples(s.bad_samples);
   if (s.evaluation.samples == 0) throw DataError("'" + c.data.path + "': no picture could be read");
 
-  const std::vector<std::string> names = class_names(n.card);
+  const std::vector<std::string> names = printable_names(n.card);
   Confusion matrix;
   if (!c.confusion.empty()) matrix = {confusion_matrix(s.labels, s.evaluation.predicted, n.card.classes), names};
   if (c.json) {
-    fmt::print("{}\n", json_text(json_of(s, names, c.per_class, c.confusion.empty() ? nullptr : &matrix)));
+    const char* const part = validation ? "validation" : "all";
+    fmt::print("{}\n", json_text(json_of(s, n.card, part, c.per_class, c.confusion.empty() ? nullptr : &matrix)));
   } else {
     print_summary(s, s.result.skipped);
     if (c.per_class) print_classes(s.evaluation, names);
@@ -165,14 +175,16 @@ Subcommand add_eval(CLI::App& program) {
   flags.option("--logits", c->logits,
                "write the logits, float32 [samples, classes], as FILE.npy; rows of skipped pictures are meaningless");
   flags.toggle("--quiet,-q", c->quiet, "no progress");
-  flags.toggle(
-      "--json", c->json,
-      "one JSON object: samples, correct, top1 and its 95 % interval, top5, topk, loss, macro, ece, temperature, "
-      "calibration, seconds, skipped; classes with --per-class, confusion with --confusion");
+  flags.toggle("--json", c->json,
+               "one JSON object: part (validation, or all where the data set has none), samples, correct, top1 and its "
+               "95 % interval, top5, topk, loss, macro, ece, temperature, "
+               "calibration, seconds, skipped; classes with --per-class, confusion with --confusion");
   add_config(flags);
   flags.footer(
       "Intervals are Wilson's at 95 %. ECE: expected calibration error of 15 bins. The temperature is the one whose "
-      "softmax fits these pictures best.\n\n"
+      "softmax fits these pictures best. Of the data set that the checkpoint was trained on it is the validation part "
+      "of "
+      "that training (--val-split and its seed, --val-data-path) where no flag says otherwise.\n\n"
       "Example:\n  convolt eval --checkpoint run/best.safetensors --data-path DATA --per-class --confusion matrix.png");
   return {flags, [flags, c] { return run_eval(flags, *c); }};
 }

@@ -358,6 +358,9 @@ void take_from_run(const FlagSet& flags, const ModelCard& card, const std::strin
 template void take_from_run(const FlagSet&, const ModelCard&, const std::string&, bool&);
 template void take_from_run(const FlagSet&, const ModelCard&, const std::string&, int&);
 template void take_from_run(const FlagSet&, const ModelCard&, const std::string&, int64_t&);
+template void take_from_run(const FlagSet&, const ModelCard&, const std::string&, uint64_t&);
+template void take_from_run(const FlagSet&, const ModelCard&, const std::string&, double&);
+template void take_from_run(const FlagSet&, const ModelCard&, const std::string&, std::string&);
 template void take_from_run(const FlagSet&, const ModelCard&, const std::string&, std::vector<float>&);
 
 int threads_or_cores(int threads) {
@@ -375,16 +378,21 @@ void NetworkFlags::add(FlagSet& flags) {
       .hide_default();
 }
 
-Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Context& context, const Dataset* data) {
-  if (f.checkpoint.empty() == (f.model.empty() || f.weights.empty()))
+void NetworkFlags::check() const {
+  if (checkpoint.empty() == (model.empty() || weights.empty()))
     throw UsageError("give either --checkpoint FILE, or --model NAME and --weights FILE.safetensors");
-  if (!f.checkpoint.empty() && (!f.model.empty() || !f.weights.empty() || f.classes > 0))
+  if (!checkpoint.empty() && (!model.empty() || !weights.empty() || classes > 0))
     throw UsageError(
         "--checkpoint names network, weights and classes itself; leave out --model, --weights and "
         "--num-classes");
+}
+
+Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Context& context, const Dataset* data) {
+  f.check();
   ModelCard card;
   if (!f.checkpoint.empty()) {
     card = read_card(f.checkpoint);
+    pictures.apply_to(card.preprocessing);
   } else {
     const ModelInfo info = find_model(f.model);
     card.model = f.model;
@@ -397,11 +405,11 @@ Network load_network(const NetworkFlags& f, const PictureFlags& pictures, Contex
     } else {
       card.preprocessing = evaluation_of(info, info.recipe, info.size, 3);
     }
+    pictures.apply_to(card.preprocessing);
     card.channels = card.preprocessing.channels;
     card.height = card.preprocessing.height;
     card.width = card.preprocessing.width;
   }
-  pictures.apply_to(card.preprocessing);
   return convolt::load_network(context, card, f.checkpoint.empty() ? f.weights : f.checkpoint);
 }
 

@@ -202,6 +202,8 @@ struct NetworkFlags {
   int64_t classes = 0;
 
   void add(FlagSet& flags);
+  // Throws UsageError unless they name one network.
+  void check() const;
 };
 // `data` (may be null) tells classes and channels where no checkpoint does.
 Network load_network(const NetworkFlags& flags, const PictureFlags& pictures, Context& context, const Dataset* data);

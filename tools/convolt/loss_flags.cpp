@@ -78,7 +78,11 @@ LossOptions LossFlags::options(const Dataset& data, int64_t classes) const {
 }
 
 std::optional<Network> LossFlags::load_teacher(Context& context, const AugmentOptions& pictures) const {
-  if (teacher.empty() || distill_alpha == 0) return std::nullopt;
+  if (teacher.empty()) return std::nullopt;
+  if (distill_alpha == 0) {
+    warn("--distill-alpha 0 asks the --teacher for nothing");
+    return std::nullopt;
+  }
   NetworkFlags flags;
   flags.checkpoint = teacher;
   Network network = load_network(flags, {}, context, nullptr);

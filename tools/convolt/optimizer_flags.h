@@ -50,6 +50,9 @@ struct ScheduleFlags {
   void leave_out_unread(Resolved& resolved) const;
 };
 
+// Whether a flag means something beside this value of --opt or --lr-scheduler; true for flags that belong to none.
+bool is_read(const std::string& flag, const std::string& selector, const std::string& kind);
+
 // "PATTERN:lr=0.1,wd=0,epochs=3" of --param-group; throws UsageError.
 ParamGroup parse_param_group(const std::string& text);
 

@@ -39,7 +39,8 @@ std::vector<std::string> expand(const std::vector<std::string>& inputs) {
     } else if (fs::is_directory(input)) {
       std::vector<std::string> found;
       for (const auto& entry : fs::recursive_directory_iterator(input))
-        if (entry.is_regular_file()) found.push_back(entry.path().string());
+        if (entry.is_regular_file() && !entry.path().filename().string().starts_with('.'))
+          found.push_back(entry.path().string());
       std::sort(found.begin(), found.end());
       paths.insert(paths.end(), found.begin(), found.end());
     } else {
@@ -66,7 +67,7 @@ public:
       const auto i = static_cast<size_t>(c);
       const std::string label = i < card_.class_names.size() ? card_.class_names[i] : std::to_string(i);
       line["top"].push_back({{"label", label}, {"index", i}, {"probability", p[i]}});
-      text += fmt::format("{}{} {:.1f} %", c == order[0] ? " " : ", ", label, 100 * p[i]);
+      text += fmt::format("{}{} {:.1f} %", c == order[0] ? " " : ", ", printable(label), 100 * p[i]);
     }
     print(json_ ? json_text(line) : text);
     return true;

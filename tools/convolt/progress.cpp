@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdlib>
 #include <utility>
 
@@ -19,6 +20,12 @@ std::string duration(double seconds) {
   return fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
+std::string loss_text(double loss) {
+  constexpr double kLarge = 1e5;  // one that grows without bound has digits without end
+  if (std::isnan(loss)) return "nan";
+  return std::abs(loss) < kLarge ? fmt::format("{:.4f}", loss) : fmt::format("{:.4g}", loss);
+}
+
 int terminal_width() {
   winsize size{};
   return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
@@ -26,7 +33,7 @@ int terminal_width() {
 
 // What fits into so many columns; the rest of the figures is left out, whole, the least telling first.
 std::string figures(const TrainProgress& p, size_t room = std::string::npos) {
-  std::array<std::string, 5> all{fmt::format("loss {:.4f}", p.loss), fmt::format("top-1 {:5.2f} %", 100 * p.top1),
+  std::array<std::string, 5> all{"loss " + loss_text(p.loss), fmt::format("top-1 {:5.2f} %", 100 * p.top1),
                                  fmt::format("lr {:.4g}", p.learning_rate),
                                  fmt::format("{:.0f} img/s", p.images_per_second),
                                  fmt::format("ETA {}", duration(p.seconds_left))};
@@ -98,6 +105,11 @@ void ProgressPrinter::bar(const TrainProgress& p) {
   std::fflush(stderr);
 }
 
+void ProgressPrinter::validating(int64_t done, int64_t all) {
+  if (!validation_) validation_.emplace("validating", all, quiet_);
+  validation_->at(done);
+}
+
 void ProgressPrinter::progress(const TrainProgress& p) {
   if (quiet_) return;
   if (terminal_) return bar(p);
@@ -109,12 +121,13 @@ void ProgressPrinter::progress(const TrainProgress& p) {
 }
 
 void ProgressPrinter::epoch(const EpochSummary& s) {
+  validation_.reset();
   if (quiet_) return;
   clear_line();
-  std::string line =
-      fmt::format("epoch {:<3} train loss {:.4f}  top-1 {:5.2f} %", s.epoch + 1, s.train_loss, 100 * s.train_top1);
+  std::string line = fmt::format("epoch {:<3} train loss {}  top-1 {:5.2f} %", s.epoch + 1, loss_text(s.train_loss),
+                                 100 * s.train_top1);
   if (s.validation) {
-    line += fmt::format("   val loss {:.4f}  top-1 {:5.2f} %", s.validation->loss, 100 * s.validation->top1);
+    line += fmt::format("   val loss {}  top-1 {:5.2f} %", loss_text(s.validation->loss), 100 * s.validation->top1);
     if (s.validation->skipped > 0) line += fmt::format("  ({} skipped)", s.validation->skipped);
     if (s.best) line += "  best";
   }

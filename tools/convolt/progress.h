@@ -2,9 +2,11 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "convolt/trainer.h"
+#include "count_line.h"
 
 namespace convolt::cli {
 
@@ -19,6 +21,7 @@ class ProgressPrinter {
 public:
   explicit ProgressPrinter(bool quiet);
   void progress(const TrainProgress& p);
+  void validating(int64_t done, int64_t all);
   void epoch(const EpochSummary& s);
 
 private:
@@ -26,6 +29,7 @@ private:
   void clear_line() const;
   bool quiet_, terminal_, colour_;
   std::chrono::steady_clock::time_point last_line_;
+  std::optional<CountLine> validation_;
 };
 
 }  // namespace convolt::cli

@@ -19,6 +19,7 @@
 #include "json_text.h"
 #include "report_page.h"
 #include "scoring.h"
+#include "text_table.h"
 
 namespace convolt::cli {
 namespace {
@@ -135,7 +136,8 @@ std::vector<Mistake> worst_mistakes(const ReportCommand& c, Context& context, co
         softmax(std::span(s.logits).subspan(at * static_cast<size_t>(card.classes), static_cast<size_t>(card.classes)));
     const int32_t label = s.labels[at], guess = s.evaluation.predicted[at];
     const auto pixels = render(context, decode_sample(data, i, o, decode), o, 0, i, {&epoch, 1});
-    Mistake m{fs::path(data.name(i)).filename().string(), class_name(card, label), class_name(card, guess)};
+    Mistake m{fs::path(data.name(i)).filename().string(), printable(class_name(card, label)),
+              printable(class_name(card, guess))};
     m.label_probability = p[static_cast<size_t>(label)];
     m.guess_probability = p[static_cast<size_t>(guess)];
     m.small = std::max(o.height, o.width) <= kSmall;
@@ -158,7 +160,7 @@ Measured measure(const FlagSet& given, const ReportCommand& c, Context& context,
   m.on = fmt::format("the {} pictures of {} ({})", validation ? "validation" : "training", path, data->describe());
   m.evaluation = s.evaluation;
   m.skipped = s.result.skipped;
-  m.confusion = {confusion_matrix(s.labels, s.evaluation.predicted, n.card.classes), class_names(n.card)};
+  m.confusion = {confusion_matrix(s.labels, s.evaluation.predicted, n.card.classes), printable_names(n.card)};
   m.mistakes = worst_mistakes(c, context, n.card, *data, s, options.decode);
   return m;
 }
@@ -177,11 +179,9 @@ void measure_if_possible(const FlagSet& flags, const ReportCommand& c, Context& 
   DataFlags data = c.data;
   if (!given) {
     data.path = configuration.value("data_path", "");
-    data.validation_path = configuration.value("val_data_path", "");
     data.format = configuration.value("data_format", data.format);
-    data.validation_split = configuration.value("val_split", data.validation_split);
-    data.split_seed = configuration.value("val_split_seed", data.split_seed);
   }
+  split_as_trained(flags, n.card, data);
   if (data.path.empty()) {
     r.notes.emplace_back(
         "The checkpoint does not say which pictures it was trained on: give --data-path for accuracy, "

@@ -58,6 +58,16 @@ void add_checkpoints(FlagSet& flags, RunFlags& f) {
       "a file for what decode threads, copies and steps did when, as Chrome (chrome://tracing) and Perfetto show it");
 }
 
+// Another training's files would be overwritten and mixed with those of this one.
+void check_own_folder(const std::string& output_dir, const fs::path& from) {
+  std::error_code none;
+  if (output_dir.empty() || !fs::is_directory(output_dir) || fs::is_empty(output_dir)) return;
+  const fs::path folder = from.has_parent_path() ? from.parent_path() : fs::path(".");
+  if (!fs::equivalent(folder, output_dir, none))
+    throw UsageError("--output-dir '" + output_dir + "' is not empty, and '" + from.string() +
+                     "' lies elsewhere; name that folder to go on there, or an empty one");
+}
+
 }  // namespace
 
 void RunFlags::add(FlagSet& flags) {
@@ -91,8 +101,9 @@ std::string RunFlags::resume_path() const {
     return {};
   }
   if (resume != "auto") {
-    if (fs::is_directory(resume)) return (fs::path(resume) / "last.safetensors").string();
-    return resume;
+    const fs::path from = fs::is_directory(resume) ? fs::path(resume) / "last.safetensors" : fs::path(resume);
+    check_own_folder(output_dir, from);
+    return from.string();
   }
   if (output_dir.empty()) throw UsageError("--resume auto needs --output-dir");
   const fs::path last = fs::path(output_dir) / "last.safetensors";

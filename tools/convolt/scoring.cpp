@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
 #include "count_line.h"
 #include "text_table.h"
 
@@ -18,7 +21,7 @@ void check_classes(const ModelCard& card, const Dataset& data, const std::string
       return warn(
           fmt::format("class {} of '{}' is '{}', but '{}' to the network: the figures mean nothing unless both are "
                       "the same class",
-                      i, path, printable(found[i]), class_name(card, static_cast<int64_t>(i))));
+                      i, path, printable(found[i]), printable(card.class_names[i])));
 }
 
 }  // namespace
@@ -27,6 +30,22 @@ std::unique_ptr<Dataset> open_for_evaluation(const DataFlags& flags, bool* valid
   auto data = flags.open(Split::validation);
   if (validation != nullptr) *validation = data != nullptr;
   return flags.limited(data ? std::move(data) : flags.open(Split::train));
+}
+
+bool split_as_trained(const FlagSet& flags, const ModelCard& card, DataFlags& data) {
+  namespace fs = std::filesystem;
+  const nlohmann::ordered_json run = configuration_of(card);
+  const auto trained_on = run.find("data_path");
+  std::error_code gone;
+  if (trained_on == run.end() || !trained_on->is_string() ||
+      !fs::equivalent(data.path, trained_on->get<std::string>(), gone))
+    return false;
+  if (!flags.given("--val-data-path") && !flags.given("--val-split")) {
+    take_from_run(flags, card, "val-data-path", data.validation_path);
+    take_from_run(flags, card, "val-split", data.validation_split);
+    take_from_run(flags, card, "val-split-seed", data.split_seed);
+  }
+  return true;
 }
 
 EvalOptions eval_options(const FlagSet& flags, const DeviceFlags& device, const DataFlags& data, int views,
@@ -64,12 +83,12 @@ Scores score(const Network& network, const Dataset& data, const std::string& pat
 
 std::string class_name(const ModelCard& card, int64_t index) {
   const auto i = static_cast<size_t>(index);
-  return i < card.class_names.size() ? printable(card.class_names[i]) : std::to_string(index);
+  return i < card.class_names.size() ? card.class_names[i] : std::to_string(index);
 }
 
-std::vector<std::string> class_names(const ModelCard& card) {
+std::vector<std::string> printable_names(const ModelCard& card) {
   std::vector<std::string> names;
-  for (int64_t i = 0; i < card.classes; ++i) names.push_back(class_name(card, i));
+  for (int64_t i = 0; i < card.classes; ++i) names.push_back(printable(class_name(card, i)));
   return names;
 }
 

@@ -154,13 +154,13 @@ void check_validation(const TrainCommand& c, const Dataset& training, const Data
   if (validation == nullptr)
     warn("there is no validation set: best is the last epoch");
   else if (validation->class_names() != training.class_names())
-    throw DataError("the validation set '" + c.data.validation_path +
-                    "' has other classes than the training set; expected the same class folders");
+    throw DataError(fmt::format("the validation set '{}' has other classes than the training set: expected the same",
+                                c.data.validation_path.empty() ? c.data.path : c.data.validation_path));
 }
 
-int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& card) {
+int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& card, bool trained) {
   report_bad_samples(r.bad_samples);
-  if (!c.quiet) say("{}\n", data_line(r.data));
+  if (!c.quiet && trained) say("{}\n", data_line(r.data));
   if (c.json) {
     nlohmann::ordered_json j{{"model", card.model},
                              {"steps", r.steps},
@@ -175,8 +175,9 @@ int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& c
     if (r.stopped_early && !c.quiet)
       say("stopped early at step {}: {} epochs without a better {}\n", r.steps, c.run.early_stop, c.run.best_metric);
     if (r.best_top1 >= 0) fmt::print("best top-1 {:.2f} %\n", 100 * r.best_top1);
-    if (!c.run.output_dir.empty())
-      fmt::print("{}\n", (std::filesystem::path(c.run.output_dir) / "best.safetensors").string());
+    if (const auto best = std::filesystem::path(c.run.output_dir) / "best.safetensors";
+        !c.run.output_dir.empty() && std::filesystem::exists(best))
+      fmt::print("{}\n", best.string());
   }
   if (!r.interrupted) return 0;
   say("stopped at step {}{}\n", r.steps, c.run.output_dir.empty() ? "" : "; saved: go on with --resume auto");
@@ -195,6 +196,13 @@ void load_initial_weights(const TrainCommand& c, Params& params) {
   tell(r.unexpected, "in the file but not in the network, passed over");
 }
 
+// Flags of what is not asked for.
+void tell_idle(const TrainCommand& c) {
+  if (!c.strict && c.weights.empty() && c.finetune.empty())
+    warn("--no-strict does nothing without --weights or --finetune");
+  if (c.data.split_seed != 0 && c.data.validation_split == 0) warn("--val-split-seed does nothing without --val-split");
+}
+
 // What else a training would refuse, or not do as it sounds.
 void look_over(const TrainOptions& options, Params& params, const Dataset& data) {
   check(options.augment);
@@ -204,6 +212,18 @@ void look_over(const TrainOptions& options, Params& params, const Dataset& data)
   for (int64_t i = 1; i < data.size(); ++i)
     if (data.weight(i) != data.weight(0)) return;
   warn("--sampler weighted: every picture has the same weight, so each is as likely as any other");
+}
+
+// Of a training that goes on.
+void tell_changes(const nlohmann::ordered_json& before, const nlohmann::ordered_json& now) {
+  if (const auto changes = changed_flags(before, now); !changes.empty())
+    warn(fmt::format("the training goes on otherwise than it began: {}", fmt::join(changes, ", ")));
+  constexpr const char* kPictures = "training_pictures";
+  if (before.contains(kPictures) && before[kPictures] != now[kPictures])
+    warn(
+        fmt::format("the data set has {} pictures for training, {} when the training began: its epochs have another "
+                    "length now, and what they show begins anew",
+                    json_text(now[kPictures]), json_text(before[kPictures])));
 }
 
 int run_train(const FlagSet& flags, const TrainCommand& c) {
@@ -244,20 +264,19 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   build_model(graph, model, {card.classes, card.height, card.width, card.channels, c.drop_path});
   Params params(*context, graph, c.seed);
   look_over(options, params, *data);
+  tell_idle(c);
   if (c.dry_run) {
     for (const ConfigEntry& entry : config) fmt::print("{}\n", format_config(entry));
     return 0;
   }
   nlohmann::ordered_json configuration = to_json(config);
   configuration["convolt"] = CONVOLT_VERSION;
+  configuration["training_pictures"] = data->size();
   card.configuration = json_text(configuration);
-  if (!options.resume.empty())
-    if (const auto changes = changed_flags(configuration_of(read_card(options.resume)), configuration);
-        !changes.empty())
-      warn(fmt::format("the training goes on otherwise than it began: {}", fmt::join(changes, ", ")));
-
-  load_initial_weights(c, params);
-  if (c.whiten > 0 && options.resume.empty()) whiten(graph, params, *data, pipeline.evaluation, c.whiten);
+  if (options.resume.empty()) {
+    load_initial_weights(c, params);
+    if (c.whiten > 0) whiten(graph, params, *data, pipeline.evaluation, c.whiten);
+  }
   if (!c.quiet)
     say("{}: {} parameters, {}x{}x{}, {}\n{}: {} pictures for training, {} for validation, {} classes\n", c.model,
         graph.parameter_count(), card.height, card.width, card.channels, context->describe(), data->describe(),
@@ -267,14 +286,18 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   std::signal(SIGTERM, on_signal);
   ProgressPrinter printer(c.quiet);
   TrainObserver observer;
+  bool trained = false;
   observer.begin = [&] {
+    trained = true;
+    if (!options.resume.empty()) tell_changes(configuration_of(read_card(options.resume)), configuration);
     if (!c.run.output_dir.empty()) save_config(c.run.output_dir, config);
   };
+  observer.validating = [&](int64_t done, int64_t all) { printer.validating(done, all); };
   observer.progress = [&](const TrainProgress& p) { printer.progress(p); };
   observer.epoch = [&](const EpochSummary& s) { printer.epoch(s); };
   observer.warning = warn;
   const TrainResult result = train(graph, params, *data, validation.get(), card, options, observer, &interrupt_signal);
-  return print_result(c, result, card);
+  return print_result(c, result, card, trained);
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ using Background = std::array<uint8_t, 3>;
 // How picture files become pixels.
 struct DecodeOptions {
   int max_side = 0;  // larger pictures are shrunk by an integer factor to at most this; 0: 8 x the larger side of the
-                     // network's input
+                     // network's input, where the shorter side keeps as many pixels as that
   int64_t max_pixels = kMaxPixels;  // a header that declares more is a bad picture
   // What shows through the transparent pixels of PNG, WebP and GIF files; none: the colours that they have themselves.
   std::optional<Background> background = {};

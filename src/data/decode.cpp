@@ -254,7 +254,7 @@ DecodedRegion decode_file(std::span<const uint8_t> file, const DecodeLimits& lim
     decode_whole(file, header, limits, size, target.data());
     return {size, whole_of(size), {}, {}};
   }
-  const int factor = shrink_factor(std::max(header.width, header.height), limits.max_side);
+  const int factor = shrink_factor(header.height, header.width, limits);
   const int enough = scale_of(header, size, wanted.spacing, limits);
   if (enough >= factor) return decode_pixels(file, header, size, enough, wanted.region, limits, target);
   // What a pixel of a picture that is shrunk otherwise is made of is the business of cv::resize, so all is decoded.
@@ -273,7 +273,7 @@ PictureSize decoded_size(int height, int width, int channels, const DecodeLimits
   if (int64_t{height} * width > limits.max_pixels)
     throw DataError("the picture declares " + std::to_string(width) + " x " + std::to_string(height) +
                     " pixels: expected at most " + std::to_string(limits.max_pixels));
-  const int factor = shrink_factor(std::max(width, height), limits.max_side);
+  const int factor = shrink_factor(height, width, limits);
   return {shrunk(height, factor), shrunk(width, factor), channels};
 }
 

@@ -16,7 +16,8 @@ namespace convolt {
 
 struct DecodeLimits {
   int64_t max_pixels = kMaxPixels;       // a header that declares more is refused before any decoder runs
-  int max_side = 1 << 20;                // the longer side of the result
+  int max_side = 1 << 20;                // the longer side of the result,
+  int min_side = 0;                      // where the shorter one keeps so many pixels, if it had them
   double max_seconds = 2;                // of processor time: a JPEG that takes longer is given up
   std::optional<Background> background;  // what shows through transparent pixels; none: their own colours
   bool full_decode = false;              // no coarser picture than max_side asks for, however few pixels are wanted
@@ -58,8 +59,13 @@ struct DecodedRegion {
 // The decoded pixels that those of `region`, in the picture's own, have a share in.
 Region covering(const DecodedRegion& decoded, const Region& region);
 
-// The smallest f with ceil(side / f) <= max_side.
-constexpr int shrink_factor(int side, int max_side) { return (side + max_side - 1) / max_side; }
+// By how much a picture of these sides is shrunk: a whole number.
+constexpr int shrink_factor(int height, int width, const DecodeLimits& limits) {
+  const int shorter = height < width ? height : width, longer = height < width ? width : height;
+  const int factor = (longer + limits.max_side - 1) / limits.max_side;
+  if (limits.min_side == 0 || factor * limits.min_side <= shorter) return factor;
+  return shorter < limits.min_side ? 1 : shorter / limits.min_side;
+}
 
 // What decode() will make of the picture: upright, shrunk, 3 channels. Throws DataError above max_pixels.
 PictureSize decoded_size(const PictureHeader& header, const DecodeLimits& limits);

@@ -71,7 +71,11 @@ DecodeLimits decode_limits(const LoaderOptions& options) {
   const int side = std::max(options.augment.height, options.augment.width);
   DecodeLimits limits;
   limits.max_pixels = options.decode.max_pixels;
-  limits.max_side = options.decode.max_side > 0 ? options.decode.max_side : kDefaultTimes * side;
+  limits.max_side = options.decode.max_side;
+  if (limits.max_side == 0) {
+    limits.max_side = kDefaultTimes * side;
+    limits.min_side = side;  // a strip would be a thread
+  }
   limits.background = options.decode.background;
   limits.full_decode = options.decode.full_decode;
   limits.max_seconds = options.max_decode_seconds;

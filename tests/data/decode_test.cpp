@@ -107,11 +107,17 @@ TEST(Decode, AllExifOrientationsAreUpright) {
 }
 
 TEST(Decode, ShrinkFactorIsTheSmallestThatFits) {
-  EXPECT_EQ(shrink_factor(100, 100), 1);
-  EXPECT_EQ(shrink_factor(101, 100), 2);
-  EXPECT_EQ(shrink_factor(200, 100), 2);
-  EXPECT_EQ(shrink_factor(201, 100), 3);
-  EXPECT_EQ(shrink_factor(1, 100), 1);
+  EXPECT_EQ(shrink_factor(1, 100, {.max_side = 100}), 1);
+  EXPECT_EQ(shrink_factor(101, 7, {.max_side = 100}), 2);
+  EXPECT_EQ(shrink_factor(200, 7, {.max_side = 100}), 2);
+  EXPECT_EQ(shrink_factor(201, 7, {.max_side = 100}), 3);
+  EXPECT_EQ(shrink_factor(7, 1, {.max_side = 100}), 1);
+  // A strip keeps the pixels of its shorter side.
+  const DecodeLimits kept{.max_side = 100, .min_side = 10};
+  EXPECT_EQ(shrink_factor(500, 1, kept), 1);
+  EXPECT_EQ(shrink_factor(25, 500, kept), 2);
+  EXPECT_EQ(shrink_factor(50, 500, kept), 5);
+  EXPECT_EQ(shrink_factor(500, 500, kept), 5);
 }
 
 TEST(Decode, ShrunkPicturesHaveTheSizeThatTheHeaderTells) {
@@ -121,7 +127,7 @@ TEST(Decode, ShrunkPicturesHaveTheSizeThatTheHeaderTells) {
       const DecodeLimits limits{.max_side = (101 + factor - 1) / factor};
       const Bytes file = encode(extension, picture);
       const Decoded decoded = decode_bytes(file, limits);
-      const int f = shrink_factor(101, limits.max_side);
+      const int f = shrink_factor(101, 101, limits);
       EXPECT_EQ(decoded.size, (PictureSize{(67 + f - 1) / f, (101 + f - 1) / f, 3})) << extension << factor;
       EXPECT_EQ(decoded.size, decoded_size(read_picture_header(file), limits));
       const size_t middle =

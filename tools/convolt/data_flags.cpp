@@ -137,7 +137,8 @@ std::unique_ptr<Dataset> DataFlags::limited(std::unique_ptr<Dataset> data) const
 void DecodeFlags::add(FlagSet& flags) {
   flags
       .option("--max-side", options_.max_side,
-              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input")
+              "pictures are shrunk to at most this while decoding, 0 for 8 x the network's input, of whose size their "
+              "shorter side then stays")
       .check(at_least(0));
   add_max_pixels(flags, options_.max_pixels);
   flags.toggle("--full-decode", options_.full_decode,

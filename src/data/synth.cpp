@@ -16,6 +16,7 @@
 #include "data/opencv_codecs.h"
 #include "data/parallel_for.h"
 #include "data/shapes.h"
+#include "io/atomic_folder.h"
 
 namespace convolt {
 namespace {
@@ -126,14 +127,11 @@ cv::Mat draw(const Shape2d& shape, const SynthOptions& options, bool training, D
   return picture;
 }
 
-// The file appears whole or not at all to whoever lists the folder.
-void write_whole(const fs::path& path, const std::vector<uint8_t>& bytes) {
-  const fs::path temporary = path.parent_path() / fmt::format(".{}.tmp", path.filename().string());
-  std::ofstream file(temporary, std::ios::binary);
+void write_file(const fs::path& path, const std::vector<uint8_t>& bytes) {
+  std::ofstream file(path, std::ios::binary);
   file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   file.close();
   if (!file) throw Error(path.string() + ": cannot be written; is the disk full?");
-  fs::rename(temporary, path);
 }
 
 void require(bool good, const std::string& name, const std::string& expected, int found) {
@@ -149,14 +147,12 @@ void check(const SynthOptions& o) {
           o.max_side);
   require(o.jpeg_quality >= 1 && o.jpeg_quality <= 100, "the JPEG quality", "1 to 100", o.jpeg_quality);
   require(o.threads >= 1, "the number of threads", "at least 1", o.threads);
-  if (o.output.empty()) throw UsageError("synth: the name of the output folder is empty");
-  if (fs::exists(o.output) && !(fs::is_directory(o.output) && fs::is_empty(o.output)))
-    throw UsageError(o.output + ": is not an empty folder; choose another output or remove it");
 }
 
-void write_split(const SynthOptions& options, const std::vector<Shape2d>& shapes, bool training) {
+void write_split(const SynthOptions& options, const std::vector<Shape2d>& shapes, const fs::path& folder,
+                 bool training) {
   const int count = training ? options.train_per_class : options.val_per_class;
-  const fs::path root = fs::path(options.output) / (training ? "train" : "val");
+  const fs::path root = folder / (training ? "train" : "val");
   for (int c = 0; c < options.classes && count > 0; ++c)
     fs::create_directories(root / shapes[static_cast<size_t>(c)].name);
   parallel_for(int64_t{count} * options.classes, options.threads, [&](int64_t i) {
@@ -164,8 +160,8 @@ void write_split(const SynthOptions& options, const std::vector<Shape2d>& shapes
     const Shape2d& shape = shapes[static_cast<size_t>(c)];
     Dice dice(options.seed, training ? 0 : 1, static_cast<uint64_t>(c << 32 | number));
     const cv::Mat picture = draw(shape, options, training, dice);
-    write_whole(root / shape.name / fmt::format("{:03}.jpg", number),
-                opencv_imencode(".jpg", picture, {cv::IMWRITE_JPEG_QUALITY, options.jpeg_quality}));
+    write_file(root / shape.name / fmt::format("{:03}.jpg", number),
+               opencv_imencode(".jpg", picture, {cv::IMWRITE_JPEG_QUALITY, options.jpeg_quality}));
   });
 }
 
@@ -176,8 +172,10 @@ void make_synthetic_dataset(const SynthOptions& options) {
   try {
     check(options);
     const std::vector<Shape2d> shapes = all_shapes();
-    write_split(options, shapes, true);
-    write_split(options, shapes, false);
+    AtomicFolder folder(options.output);
+    write_split(options, shapes, folder.path(), true);
+    write_split(options, shapes, folder.path(), false);
+    folder.commit();
   } catch (const fs::filesystem_error& error) {
     throw Error(options.output + ": cannot be written (" + error.code().message() + ")");
   }

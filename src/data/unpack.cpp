@@ -7,6 +7,7 @@
 #include "data/encode_png.h"
 #include "data/parallel_for.h"
 #include "io/atomic_file.h"
+#include "io/atomic_folder.h"
 
 namespace convolt {
 namespace {
@@ -25,11 +26,11 @@ bool leads_out(std::string_view name) {
   return false;
 }
 
-void unpack_sample(const Dataset& set, int64_t i, const UnpackOptions& o) {
+void unpack_sample(const Dataset& set, int64_t i, const UnpackOptions& o, const std::string& folder) {
   const std::string full = set.name(i), name = full.substr(o.input.size() + (o.input.ends_with('/') ? 0 : 1));
   if (leads_out(name)) throw DataError(full + ": has a name that leads out of the folder; it is not unpacked");
   const RawSample sample = set.read(i);
-  const fs::path path = fs::path(o.output) / (sample.height > 0 ? name + ".png" : name);
+  const fs::path path = fs::path(folder) / (sample.height > 0 ? name + ".png" : name);
   make_output_folder(path.parent_path().string());
   if (fs::exists(path)) throw DataError(full + ": is there twice, or is a folder too; it is not unpacked");
   AtomicFile file(path.string());
@@ -44,16 +45,15 @@ void unpack_sample(const Dataset& set, int64_t i, const UnpackOptions& o) {
 }  // namespace
 
 int64_t unpack_dataset(const UnpackOptions& o) {
-  std::error_code ignored;
-  if (fs::exists(o.output, ignored) && !(fs::is_directory(o.output, ignored) && fs::is_empty(o.output, ignored)))
-    throw UsageError(o.output + ": is not an empty folder; choose another --output-dir or remove it");
+  AtomicFolder folder(o.output);
   int64_t count = 0;
   for (const Split split : {Split::train, Split::validation}) {
     const auto set = open_dataset({.path = o.input, .format = "packed", .split = split});
     if (!set) continue;
-    parallel_for(set->size(), o.threads, [&](int64_t i) { unpack_sample(*set, i, o); });
+    parallel_for(set->size(), o.threads, [&](int64_t i) { unpack_sample(*set, i, o, folder.path()); });
     count += set->size();
   }
+  folder.commit();
   return count;
 }
 

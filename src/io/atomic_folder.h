@@ -1,0 +1,30 @@
+// Folders that are whole or not there.
+#pragma once
+
+#include <string>
+#include <system_error>
+
+namespace convolt {
+
+// Makes a folder beside `path` ("PATH.partial-PID") to write into, and renames it to `path` at commit(). Without
+// commit() the destructor removes it again; only a killed process leaves one behind. Not thread-safe, but for its
+// path().
+class AtomicFolder {
+public:
+  // Throws UsageError where `path` is there and is no empty folder, and Error where nothing can be made.
+  explicit AtomicFolder(const std::string& path);
+  ~AtomicFolder();
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
+
+  // Of the folder to write into.
+  const std::string& path() const { return partial_; }
+  void commit();
+
+private:
+  [[noreturn]] void fail(const std::error_code& why) const;
+
+  std::string path_, partial_;
+};
+
+}  // namespace convolt

@@ -1,0 +1,54 @@
+#include "io/atomic_folder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "convolt/error.h"
+#include "support/message_of.h"
+#include "support/temp_folder.h"
+
+namespace convolt::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+void write(const AtomicFolder& folder) { std::ofstream(folder.path() + "/file") << "whole"; }
+
+TEST(AtomicFolder, AppearsWhenItIsWhole) {
+  const TempFolder at;
+  {
+    AtomicFolder folder(at.path("above/set/"));
+    write(folder);
+    EXPECT_FALSE(fs::exists(at.path("above/set")));
+    folder.commit();
+  }
+  EXPECT_TRUE(fs::exists(at.path("above/set/file")));
+  EXPECT_EQ(std::distance(fs::directory_iterator(at.path("above")), {}), 1);
+}
+
+TEST(AtomicFolder, LeavesNothingOfWhatFailed) {
+  const TempFolder at;
+  {
+    const AtomicFolder folder(at.path("set"));
+    write(folder);
+  }
+  EXPECT_TRUE(fs::is_empty(at.path("")));
+}
+
+TEST(AtomicFolder, TakesThePlaceOfAnEmptyFolderAlone) {
+  const TempFolder at;
+  fs::create_directory(at.path("set"));
+  {
+    AtomicFolder folder(at.path("set"));
+    write(folder);
+    folder.commit();
+  }
+  EXPECT_TRUE(fs::exists(at.path("set/file")));
+  EXPECT_THAT(message_of<UsageError>([&] { AtomicFolder(at.path("set")); }),
+              testing::HasSubstr("is not an empty folder"));
+}
+
+}  // namespace
+}  // namespace convolt::test

@@ -495,7 +495,7 @@ void check(const TrainOptions& o, const Graph& graph, const ModelCard& card) {
     if (!good) throw UsageError(fmt::format("{} ({}) must be {}, found {}", name, flag, expected, found));
   };
   const auto amount = [](double x) { return x >= 0 && std::isfinite(x); };
-  const char* const any = "at least 0";
+  const char* const any = "a number of at least 0";
   require(o.log_every >= 1, "log_every", "--log-every", "at least 1", o.log_every);
   require(o.steps > 0 || o.epochs >= 1, "epochs", "--epochs", "at least 1", o.epochs);
   require(o.steps >= 0, "steps", "--steps", any, o.steps);

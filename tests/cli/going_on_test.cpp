@@ -108,5 +108,16 @@ TEST_F(GoingOn, AnotherChoiceLeavesOutWhatBelongsToTheFiles) {
   EXPECT_EQ(convolt(config + "--opt adamw --momentum 0.5").code, 2) << "given by hand";
 }
 
+TEST_F(GoingOn, ClassesWithoutPicturesAreTold) {
+  std::ofstream list(at("list.csv"));
+  list << "path,label\n";
+  for (const auto& picture : std::filesystem::directory_iterator(at("shapes/train/" + kClass)))
+    list << picture.path().string() << "," << 1 + picture.path().string().size() % 2 << "\n";
+  list.close();
+  const Outcome o = convolt("train -q --data-path '" + at("list.csv") + "' --model resnet20 -b 8 --epochs 1 --dry-run");
+  EXPECT_EQ(o.code, 0);
+  EXPECT_THAT(o.error, HasSubstr(" classes have no picture for training, '0' the first of them"));
+}
+
 }  // namespace
 }  // namespace convolt::test

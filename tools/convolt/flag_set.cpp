@@ -16,7 +16,7 @@ Rule limit(double low, bool inclusive) {
   return {"(" + what + ")", [low, inclusive, what](const std::string& text) {
             const std::optional<double> value = to_number(text);
             if (!value) return fmt::format("expected a number, found '{}'", text);
-            if (inclusive ? *value >= low : *value > low) return std::string{};
+            if (std::isfinite(*value) && (inclusive ? *value >= low : *value > low)) return std::string{};
             return fmt::format("expected {}, found {}", what, text);
           }};
 }

@@ -54,6 +54,10 @@ int usage_error(const CLI::App& program, const CLI::ParseError& error) {
     names += app->get_name() + " ";
   }
   std::string message = error.what();
+  constexpr std::string_view kTwice = ": At Most 1 required but received ";
+  if (const size_t at = message.find(kTwice); at != std::string::npos)
+    message =
+        fmt::format("{} is given {} times, expected once", message.substr(0, at), message.substr(at + kTwice.size()));
   // A mistyped flag often shows first as another one that is missing: name the cause.
   if (const auto extras = app->remaining(); !extras.empty()) {
     const std::string word = extras.front().substr(0, extras.front().find('='));

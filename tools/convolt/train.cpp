@@ -196,6 +196,19 @@ void load_initial_weights(const TrainCommand& c, Params& params) {
   tell(r.unexpected, "in the file but not in the network, passed over");
 }
 
+// Outputs that nothing teaches, as of labels that begin with 1.
+void tell_empty_classes(const Dataset& data) {
+  const auto& names = data.class_names();
+  std::vector<char> has(names.size());
+  for (int64_t i = 0; i < data.size(); ++i)
+    if (const int32_t label = data.label(i); label >= 0) has[static_cast<size_t>(label)] = 1;
+  const auto empty = std::find(has.begin(), has.end(), 0);
+  if (empty == has.end()) return;
+  warn(fmt::format("{} of {} classes have no picture for training, '{}' the first of them",
+                   std::count(has.begin(), has.end(), 0), names.size(),
+                   printable(names[static_cast<size_t>(empty - has.begin())])));
+}
+
 // Flags of what is not asked for.
 void tell_idle(const TrainCommand& c) {
   if (!c.strict && c.weights.empty() && c.finetune.empty())
@@ -265,6 +278,7 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   Params params(*context, graph, c.seed);
   look_over(options, params, *data);
   tell_idle(c);
+  tell_empty_classes(*data);
   if (c.dry_run) {
     for (const ConfigEntry& entry : config) fmt::print("{}\n", format_config(entry));
     return 0;

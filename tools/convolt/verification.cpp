@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 
 #include "text_table.h"
 
@@ -107,6 +108,7 @@ PartFigures figures_of(const VerifiedPart& part, size_t classes) {
 }
 
 std::string verification_text(const Verification& v, int most) {
+  constexpr size_t kMembers = 8;  // of a group of equal files
   const auto shown = static_cast<size_t>(most);
   std::string text = fmt::format("{}: {}, {} classes\n\n", printable(v.path), v.format, v.classes.size());
   for (const VerifiedPart& part : v.parts) {
@@ -136,7 +138,9 @@ std::string verification_text(const Verification& v, int most) {
   for (size_t k = 0; k < std::min(shown, v.identical.size()); ++k) {
     const auto& group = v.identical[k];
     std::string names;
-    for (const SampleOf& s : group) names += (names.empty() ? "" : " = ") + printable(v.name_of(s));
+    for (const SampleOf& s : std::span(group).first(std::min(group.size(), kMembers)))
+      names += (names.empty() ? "" : " = ") + printable(v.name_of(s));
+    if (group.size() > kMembers) names += fmt::format(" and {} more", group.size() - kMembers);
     text += fmt::format("  {}{}{}\n", names, v.leaks(group) ? "  (in both parts)" : "",
                         v.disagrees(group) ? "  (of several classes)" : "");
   }
@@ -151,11 +155,9 @@ Json verification_json(const Verification& v) {
     return j;
   };
   const auto sample = [&](const SampleOf& s) {
-    return Json{{"part", v.parts[s.set].name},
-                {"name", printable(v.name_of(s))},
-                {"class", printable(v.class_of(v.at(s).label))}};
+    return Json{{"part", v.parts[s.set].name}, {"name", v.name_of(s)}, {"class", v.class_of(v.at(s).label)}};
   };
-  Json j{{"path", printable(v.path)},
+  Json j{{"path", v.path},
          {"format", v.format},
          {"parts", Json::object()},
          {"broken", Json::array()},
@@ -163,7 +165,7 @@ Json verification_json(const Verification& v) {
   for (size_t p = 0; p < v.parts.size(); ++p) {
     const PartFigures f = figures_of(v.parts[p], v.classes.size());
     Json per_class = Json::object();
-    for (size_t c = 0; c < v.classes.size(); ++c) per_class[printable(v.classes[c])] = f.per_class[c];
+    for (size_t c = 0; c < v.classes.size(); ++c) per_class[v.classes[c]] = f.per_class[c];
     j["parts"][v.parts[p].name] = {
         {"pictures", f.pictures},       {"broken", f.broken},           {"bytes", f.bytes},
         {"formats", counts(f.formats)}, {"colours", counts(f.colours)}, {"width", spread(f.width)},

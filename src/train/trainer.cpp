@@ -126,7 +126,7 @@ private:
       observer_.warning(fmt::format("nothing is left to train: the checkpoint is of step {} of {}{}", state_.step,
                                     total_steps_, state_.step < total_steps_ ? ", stopped early" : ""));
     }
-    start_ = epoch_start_ = report_time_ = Clock::now();
+    start_ = epoch_start_ = report_time_ = saved_ = Clock::now();
     first_step_ = report_step_ = state_.step;
     if (state_.epoch_open && !close_epoch()) return result(true);
     while (!is_over()) {
@@ -293,9 +293,10 @@ private:
     const MeterReading reading = meters_now();
     while (const auto earlier = plan().poll_meters()) report(*earlier);
     report(reading);
-    // A validation may take minutes and fail, and a process may be killed: what was trained is safe before it.
     state_.epoch_open = true;
-    if (evaluator_) save_last();
+    // A process may be killed while it validates: what took long to train is safe before that.
+    constexpr double kLong = 30;
+    if (evaluator_ && seconds_since(saved_) > kLong) save_last();
     return close_epoch();
   }
 
@@ -309,8 +310,16 @@ private:
     s.train_top1 = m.weight > 0 ? m.top1 / m.weight : 0;
     s.learning_rate = rate_of(state_.step - 1) * static_cast<double>(reading.rate_factor);
     s.data = times_.since_last(loader_->times());
-    if (evaluator_) times_.timed("validation", [&] { s.validation = validate(); });
-    if (s.validation && !s.validation->complete) return false;
+    try {
+      if (evaluator_) times_.timed("validation", [&] { s.validation = validate(); });
+    } catch (const DataError&) {
+      save_last();
+      throw;
+    }
+    if (s.validation && !s.validation->complete) {
+      save_last();
+      return false;
+    }
     state_.epoch_open = false;
     keeper_->judge(s);
     follow_plateau(s);
@@ -373,6 +382,7 @@ private:
     state_.batches_tracked = params_.batches_tracked;
     state_.device = device_text();
     keeper_->save_last(params_, optimizer_);
+    saved_ = Clock::now();
   }
 
   // A loss stays finite where a ReLU makes 0 of what is not (docs/numerics.md); checkpoints look for themselves.
@@ -481,7 +491,7 @@ private:
   int validations_ = 0;          // since start_, and the seconds that they took
   double validating_ = 0;
   MeterValues reported_, epoch_base_;
-  Clock::time_point start_, epoch_start_, report_time_;
+  Clock::time_point start_, epoch_start_, report_time_, saved_;
   double images_per_second_ = 0;
 };
 

@@ -116,14 +116,15 @@ std::vector<uint8_t> write_packed_index(std::span<const PackedEntry> entries, co
 PackedFile::PackedFile(std::span<const uint8_t> file, const std::string& path) : file_(file) {
   check_header(path);
   const auto index = file.subspan(static_cast<size_t>(header_.index_offset));
-  if (packed_hash(index) != header_.index_hash)
+  index_.assign(index.begin(), index.end());
+  if (packed_hash(index_) != header_.index_hash)
     throw FormatError(path +
                       ": is damaged: its index does not have the checksum that its header says; copy or pack it "
                       "again");
-  if (header_.samples > index.size() / sizeof(PackedEntry))
+  if (header_.samples > index_.size() / sizeof(PackedEntry))
     throw FormatError(
-        fmt::format("{}: is damaged: {} samples in an index of {} bytes", path, header_.samples, index.size()));
-  Reader reader(index, path);
+        fmt::format("{}: is damaged: {} samples in an index of {} bytes", path, header_.samples, index_.size()));
+  Reader reader(index_, path);
   entries_ = reader.take(header_.samples * sizeof(PackedEntry));
   texts_.classes = reader.texts();
   texts_.metadata = reader.pairs();

@@ -75,11 +75,14 @@ std::vector<uint8_t> write_packed_index(std::span<const PackedEntry> entries, co
                                         std::string_view names);
 
 // One file, all of it in memory, where it stays. Nothing in it is trusted: after the constructor every entry lies
-// inside the file and describes itself rightly; only the samples' own bytes are not looked at.
+// inside the file and describes itself rightly; only the samples' own bytes are not looked at. Header and index are
+// copies: of `file`, which may be mapped and become shorter, only samples are asked for afterwards. Move-only.
 class PackedFile {
 public:
   // Throws FormatError, which begins with `path`.
   PackedFile(std::span<const uint8_t> file, const std::string& path);
+  PackedFile(PackedFile&&) = default;
+  PackedFile& operator=(PackedFile&&) = default;
 
   const PackedHeader& header() const { return header_; }
   const PackedTexts& texts() const { return texts_; }
@@ -97,7 +100,9 @@ private:
   void check_header(const std::string& path);
   void check_entries(const std::string& path);
 
-  std::span<const uint8_t> file_, entries_, names_;
+  std::span<const uint8_t> file_;
+  std::vector<uint8_t> index_;
+  std::span<const uint8_t> entries_, names_;  // of index_
   PackedHeader header_;
   PackedTexts texts_;
   int64_t training_size_ = 0;

@@ -1,4 +1,5 @@
 // Reading packed sets: the same samples and batches as from the folder, and no damage unnoticed.
+#include <array>
 #include <fstream>
 #include <numeric>
 
@@ -232,6 +233,21 @@ TEST_F(Damage, AFileThatBecomesShorterEndsNoProcess) {
   const auto set = open_packed(set_, Split::train);
   std::filesystem::resize_file(set_, 100);
   EXPECT_THAT(message_of<DataError>([&] { set->read(0); }), HasSubstr("became shorter"));
+}
+
+TEST_F(Damage, WhatTheIndexSaysOutlivesTheFile) {
+  folder_.write("data/train/a/1.ppm", numbered_ppm(90, 90, 1));  // so that the index is on other pages than the header
+  PackOptions o;
+  o.data_path = (folder_.path() / "data").string();
+  o.output = (folder_.path() / "larger.cvt").string();
+  pack_dataset(o);
+  const auto set = open_packed(o.output, Split::train);
+  std::filesystem::resize_file(o.output, 100);
+  EXPECT_EQ(set->label(1), 1);
+  EXPECT_EQ(set->name(1), o.output + "/train/b/2.ppm");
+  EXPECT_EQ(set->extent(0)->height, 90);
+  set->expect(std::array<int64_t, 2>{0, 1});
+  EXPECT_THAT(message_of<DataError>([&] { set->read(1); }), HasSubstr("became shorter"));
 }
 
 TEST_F(Damage, ANewerVersionSaysSo) {

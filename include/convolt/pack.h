@@ -26,7 +26,7 @@ struct PackOptions {
   int max_side = 0;        // pictures with a longer side are shrunk to it and stored as JPEG, or as pixels; 0: none are
   int shards = 1;          // 1 to 99,999, each of as many pictures
   int threads = 2;         // the bytes do not depend on it
-  bool overwrite = false;  // what is at `output`, or half done by another command, may go
+  bool overwrite = false;  // what is at `output`, whole or half done, goes, and nothing of it is taken over
   bool fail_on_bad = false;                                         // else pictures that cannot be read are left out
   std::function<void(int64_t done, int64_t all)> on_progress = {};  // pictures; called by one thread at a time
 };

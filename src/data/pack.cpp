@@ -178,19 +178,18 @@ private:
   // The first sample of this shard, or behind the last where `next`.
   int64_t begin(int next = 0) const { return source_.size() * (header_.shard + next) / o_.shards; }
 
-  // Shards of a run that was cut off are kept; a set that is whole is only packed again where it may be overwritten.
+  // Shards of a run that was cut off are kept, but where all is to be packed anew: the pictures may be others by then.
   std::vector<bool> shards_done() {
-    std::vector<bool> done;
+    std::vector<bool> done(static_cast<size_t>(o_.shards), false);
+    if (o_.overwrite) return done;
     for (header_.shard = 0; header_.shard < header_.shards; ++header_.shard) {
-      done.push_back(is_done(path(), header_));
-      if (fs::exists(path()) && !done.back() && !o_.overwrite)
+      done[header_.shard] = is_done(path(), header_);
+      if (fs::exists(path()) && !done[header_.shard])
         throw UsageError(path() + ": is there already; choose another --out, or give --overwrite");
     }
     if (std::find(done.begin(), done.end(), false) != done.end()) return done;
     header_.shard = 0;
-    if (!o_.overwrite)
-      throw UsageError(path() + ": is there already, packed from the same set; give --overwrite to pack it again");
-    return std::vector<bool>(done.size(), false);
+    throw UsageError(path() + ": is there already, packed from the same set; give --overwrite to pack it again");
   }
 
   void pack_shard() {

@@ -28,10 +28,11 @@ int64_t aligned(int64_t at) { return (at + kPackedAlignment - 1) / kPackedAlignm
 
 }  // namespace
 
-PackedWriter::PackedWriter(std::string path, const PackedHeader& header, PackedTexts texts, bool discarded)
+PackedWriter::PackedWriter(std::string path, const PackedHeader& header, PackedTexts texts, bool anew)
     : path_(std::move(path)),
       partial_(path_ + ".partial"),
       journal_path_(partial_ + "-journal"),
+      anew_(anew),
       header_(header),
       texts_(std::move(texts)),
       file_(partial_, O_RDWR | O_CREAT, 0666) {
@@ -40,7 +41,7 @@ PackedWriter::PackedWriter(std::string path, const PackedHeader& header, PackedT
     throw Error(partial_ + ": another process is writing it; wait for it, or choose another --out");
   journal_ = Descriptor(journal_path_, O_RDWR | O_CREAT, 0666);
   if (!journal_.valid()) fail();
-  resume(discarded);
+  if (!anew_) resume();
   if (::ftruncate(file_.get(), end_) != 0 || ::ftruncate(journal_.get(), journal_end_) != 0) fail();
   if (journal_end_ > 0) return;
   const JournalHeader begin{.set_id = header_.set_id};
@@ -48,17 +49,15 @@ PackedWriter::PackedWriter(std::string path, const PackedHeader& header, PackedT
   journal_end_ = sizeof begin;
 }
 
-void PackedWriter::resume(bool discarded) {
+void PackedWriter::resume() {
   const std::vector<uint8_t> journal = read_file(journal_path_, std::numeric_limits<int64_t>::max() - 1);
   JournalHeader begin;
   const JournalHeader expected{.set_id = header_.set_id};
   if (journal.size() < sizeof begin) return;
   std::memcpy(&begin, journal.data(), sizeof begin);
-  if (std::memcmp(&begin, &expected, sizeof begin) != 0) {
-    if (discarded) return;
+  if (std::memcmp(&begin, &expected, sizeof begin) != 0)
     throw UsageError(partial_ +
                      ": was begun with other options or from another data set; remove it, or give --overwrite");
-  }
   size_t at = sizeof begin;
   for (Record record; journal.size() - at >= sizeof record;) {
     std::memcpy(&record, journal.data() + at, sizeof record);
@@ -157,8 +156,8 @@ void PackedWriter::write(const Descriptor& file, std::span<const uint8_t> bytes,
 }
 
 void PackedWriter::fail() const {
-  throw Error(fmt::format("cannot write {}: {}; what is done stays in {}, and the same command goes on from there",
-                          path_, errno_reason(), partial_));
+  throw Error(fmt::format("cannot write {}: {}; what is done stays in {}, and the same command{} goes on from there",
+                          path_, errno_reason(), partial_, anew_ ? " without --overwrite" : ""));
 }
 
 }  // namespace convolt

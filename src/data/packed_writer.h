@@ -16,9 +16,9 @@ namespace convolt {
 // from there. Not thread-safe; a second writer of the same path is refused. Throws Error with path and reason.
 class PackedWriter {
 public:
-  // `header` has shard, shards and set id; `texts` all but what is left out. Throws UsageError where a partial file of
-  // another set id lies there, unless that may be `discarded`.
-  PackedWriter(std::string path, const PackedHeader& header, PackedTexts texts, bool discarded);
+  // `header` has shard, shards and set id; `texts` all but what is left out. A partial file that lies there is
+  // dropped where `anew`. Else throws UsageError where it is of another set id.
+  PackedWriter(std::string path, const PackedHeader& header, PackedTexts texts, bool anew);
 
   // Samples, stored or left out, that are done already.
   int64_t done() const { return done_; }
@@ -37,13 +37,14 @@ private:
     PackedEntry entry;
   };
 
-  void resume(bool discarded);
+  void resume();
   bool take_up(const Record& record, std::string_view text);
   void note(Record record, std::string_view text);
   void write(const Descriptor& file, std::span<const uint8_t> bytes, int64_t offset) const;
   [[noreturn]] void fail() const;  // with errno's reason
 
   std::string path_, partial_, journal_path_;
+  bool anew_;
   PackedHeader header_;
   PackedTexts texts_;
   std::vector<PackedEntry> entries_;

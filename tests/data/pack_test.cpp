@@ -151,6 +151,39 @@ TEST(Pack, NothingIsOverwrittenUnasked) {
   EXPECT_EQ(pack_dataset(other).train, 16);
 }
 
+// What is there was made of pictures that may have changed since.
+TEST(Pack, OverwritingTakesOverNothing) {
+  const TemporaryFolder folder;
+  const auto write = [&](int number) {
+    for (const char* name : {"data/a/0.ppm", "data/a/1.ppm", "data/b/2.ppm", "data/b/3.ppm"})
+      folder.write(name, numbered_ppm(4, 3, number));
+  };
+  const auto file = [&](const std::string& name) { return (folder.path() / name).string(); };
+  PackOptions o;
+  o.data_path = file("data");
+  o.output = file("set.cvt");
+  write(1);
+  pack_until(o, 3);
+  write(2);
+  o.overwrite = true;
+  pack_dataset(o);
+  o.output = file("shards.cvt");
+  o.overwrite = false;
+  o.shards = 2;
+  write(1);
+  pack_until(o, 3);
+  ASSERT_TRUE(fs::exists(file("shards-00000-of-00002.cvt")));
+  write(2);
+  o.overwrite = true;
+  pack_dataset(o);
+  for (const char* name : {"set.cvt", "shards-00000-of-00002.cvt"}) {
+    const auto set = open_at(file(name));
+    ASSERT_EQ(set->size(), 4);
+    for (int64_t i = 0; i < 4; ++i)
+      EXPECT_TRUE(std::ranges::equal(set->read(i).content(), numbered_ppm(4, 3, 2))) << name << " " << i;
+  }
+}
+
 TEST(Pack, LargerPicturesAreShrunkAndNoOthersTouched) {
   const PictureFolder pictures;
   PackOptions o = pictures.options();

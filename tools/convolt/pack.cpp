@@ -77,7 +77,7 @@ Subcommand add_pack(CLI::App& program) {
   flags.group("Output");
   flags.option("--out,--output", o.output, "the set, FILE.cvt").required();
   flags.option("--shards", o.shards, "files, called FILE-00000-of-00004.cvt and so on").check(between(1, 99'999));
-  flags.toggle("--overwrite", o.overwrite, "replace a set that is there, or half done by another command");
+  flags.toggle("--overwrite", o.overwrite, "begin anew, whatever is there, whole or half done");
   flags.option("-j,--workers", o.threads, "threads, 0 for as many as cores; the bytes do not depend on it")
       .check(at_least(0));
   flags.toggle("-q,--quiet", c->quiet, "no progress");

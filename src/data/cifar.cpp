@@ -106,10 +106,15 @@ private:
   std::vector<Batch> batches_;
 };
 
+// One file says nothing of splits: it is a training set, and validation on it would only flatter.
+std::unique_ptr<Dataset> open_one_file(const CifarForm& form, const fs::path& path, Split split) {
+  return split == Split::train ? std::make_unique<Cifar>(form, std::vector<fs::path>{path}) : nullptr;
+}
+
 }  // namespace
 
 std::unique_ptr<Dataset> open_cifar10(const fs::path& path, Split split) {
-  if (!fs::is_directory(path)) return std::make_unique<Cifar>(kCifar10, std::vector<fs::path>{path});
+  if (!fs::is_directory(path)) return open_one_file(kCifar10, path, split);
   const char* prefix = split == Split::train ? "data_batch_" : "test_batch";
   std::vector<fs::path> paths;
   for (const std::string& name : list_files(path))
@@ -118,7 +123,7 @@ std::unique_ptr<Dataset> open_cifar10(const fs::path& path, Split split) {
 }
 
 std::unique_ptr<Dataset> open_cifar100(const fs::path& path, Split split) {
-  if (!fs::is_directory(path)) return std::make_unique<Cifar>(kCifar100, std::vector<fs::path>{path});
+  if (!fs::is_directory(path)) return open_one_file(kCifar100, path, split);
   const fs::path file = path / (split == Split::train ? "train.bin" : "test.bin");
   return fs::exists(file) ? std::make_unique<Cifar>(kCifar100, std::vector<fs::path>{file}) : nullptr;
 }

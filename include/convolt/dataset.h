@@ -120,12 +120,12 @@ struct DatasetOptions {
 // "auto, packed, ... or folder".
 std::string dataset_formats();
 
-// Opens a data set: an image folder (train/<class>/*, val|validation|test/<class>/*, or <class>/* itself), a packed set
-// (convolt/pack.h; the file, the first of its shards, or a folder that holds it and no folders), an archive of an image
-// folder, WebDataset shards, a list of pictures (CSV, TSV or JSON lines), CIFAR-10 or CIFAR-100 binary records
-// (data_batch_*.bin, test_batch*.bin; train.bin, test.bin), IDX files, plain or .gz (train-*, t10k-*), or NumPy arrays:
-// docs/data.md. Throws DataError or FormatError. A data set without the asked split: nullptr for validation (then there
-// is none), DataError for train.
+// Opens a data set: an image folder (train/<class>/*, val|validation|valid|test/<class>/*, or <class>/* itself), a
+// packed set (convolt/pack.h; the file, the first of its shards, or a folder that holds it and no folders), an archive
+// of an image folder, WebDataset shards, a list of pictures (CSV, TSV or JSON lines), CIFAR-10 or CIFAR-100 binary
+// records (data_batch_*.bin, test_batch*.bin; train.bin, test.bin), IDX files, plain or .gz (train-*, t10k-*), or NumPy
+// arrays: docs/data.md. Throws DataError or FormatError. A data set without the asked split: nullptr for validation
+// (then there is none), DataError for train.
 std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options);
 
 // Those samples of `data` in that order, each of 0 .. data->size() - 1.

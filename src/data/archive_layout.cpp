@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "convolt/error.h"
+#include "data/split_names.h"
 
 namespace convolt {
 namespace {
@@ -25,10 +26,7 @@ Key key_of(std::string_view member) {
   const size_t component = member.rfind('/') + 1;  // npos + 1 is 0
   const size_t dot = member.find('.', component);
   if (dot == std::string_view::npos) return {member, ""};
-  Key key{member.substr(0, dot), std::string(member.substr(dot + 1))};
-  for (char& c : key.extension)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return key;
+  return {member.substr(0, dot), lower_case(member.substr(dot + 1))};
 }
 
 bool is_picture(const Key& key) {
@@ -75,21 +73,14 @@ Folders folders_below(const Archives& archives, const std::string& prefix) {
   return folders;
 }
 
-// The name of the split's folder among those at the root.
-std::optional<std::string> split_folder(const Folders& folders, Split split) {
-  if (split == Split::train) return folders.contains("train") ? std::optional<std::string>("train") : std::nullopt;
-  for (const char* name : kValidationNames)
-    if (folders.contains(name)) return name;
-  return std::nullopt;
-}
-
 struct Root {
   std::string prefix;  // empty, or ends with '/'
   std::optional<std::string> train, validation;
 };
 Root find_root(const Archives& archives) {
   const auto root_at = [&](const std::string& prefix, const Folders& folders) {
-    return Root{prefix, split_folder(folders, Split::train), split_folder(folders, Split::validation)};
+    const std::vector<std::string> names(folders.begin(), folders.end());
+    return Root{prefix, split_folder(names, Split::train), split_folder(names, Split::validation)};
   };
   const Folders top = folders_below(archives, "");
   Root root = root_at("", top);

@@ -5,6 +5,7 @@
 #include "data/archive_index.h"
 #include "data/measure.h"
 #include "data/parallel_for.h"
+#include "data/split_names.h"
 
 namespace convolt {
 namespace {
@@ -102,9 +103,8 @@ private:
 };
 
 bool names_split(const std::string& name, Split split) {
-  if (split == Split::train) return name.starts_with("train");
-  return std::any_of(kValidationNames.begin(), kValidationNames.end(),
-                     [&](const char* prefix) { return name.starts_with(prefix); });
+  return std::ranges::any_of(split_names(split),
+                             [&](std::string_view prefix) { return lower_case(name).starts_with(prefix); });
 }
 
 // The archives of a split, as far as names tell.
@@ -133,20 +133,16 @@ Choice choose_in_folder(const fs::path& folder, Split split, const Container& co
   return split == Split::train ? Choice{train, {}, true} : Choice{validation, train, true};
 }
 
-// "train.tar" has "val.tar" beside it, and the other way round.
+// "train.tar" has "val.tar" beside it, and the other way round; the other's name is in lower case.
 fs::path sibling(const fs::path& file, Split split) {
-  static constexpr std::array kTrain{"train"};
   const std::string name = file.filename().string();
-  const auto swap = [&](const auto& from, const auto& to) -> fs::path {
-    for (const std::string_view old : from)
-      for (const std::string_view other : to)
-        if (name.starts_with(old))
-          if (const fs::path path = file.parent_path() / (std::string(other) + name.substr(old.size()));
-              fs::is_regular_file(path))
-            return path;
-    return {};
-  };
-  return split == Split::train ? swap(kValidationNames, kTrain) : swap(kTrain, kValidationNames);
+  for (const std::string_view old : split_names(split == Split::train ? Split::validation : Split::train))
+    for (const std::string_view other : split_names(split))
+      if (lower_case(name).starts_with(old))
+        if (const fs::path path = file.parent_path() / (std::string(other) + name.substr(old.size()));
+            fs::is_regular_file(path))
+          return path;
+  return {};
 }
 
 // An archive without splits inside is a training set whatever it is called, as one file of CIFAR-10 records is.

@@ -4,6 +4,7 @@
 #include "data/folder_scan.h"
 #include "data/index_cache.h"
 #include "data/sources.h"
+#include "data/split_names.h"
 
 namespace convolt {
 namespace {
@@ -45,12 +46,6 @@ private:
   PictureIndex index_;
 };
 
-fs::path find_validation(const fs::path& path) {
-  for (const char* name : kValidationNames)
-    if (fs::is_directory(path / name)) return path / name;
-  return {};
-}
-
 std::vector<std::string> classes_of(const fs::path& root) {
   std::vector<std::string> classes = list_folders(root);
   check_has_classes(classes, root);
@@ -86,19 +81,20 @@ void check_same_classes(const std::vector<std::string>& train, const std::vector
 
 std::unique_ptr<Dataset> open_image_folder(const fs::path& path, const DatasetOptions& options) {
   if (!fs::is_directory(path)) throw DataError(path.string() + ": is not a folder; an image folder was expected");
-  const fs::path train = path / "train", validation = find_validation(path);
-  const bool has_train = fs::is_directory(train);
+  const std::vector<std::string> folders = list_folders(path);
+  const auto train = split_folder(folders, Split::train), validation = split_folder(folders, Split::validation);
   if (options.split == Split::train) {
-    if (!has_train && !validation.empty()) return nullptr;
-    const fs::path& root = has_train ? train : path;
+    if (!train && validation) return nullptr;
+    const fs::path root = train ? path / *train : path;
     auto set = std::make_unique<ImageFolder>(root, classes_of(root), options.index);
     check_all_used(*set, root);
     return set;
   }
-  if (validation.empty()) return nullptr;
-  const std::vector<std::string> classes = classes_of(validation);
-  if (has_train) check_same_classes(classes_of(train), classes, validation);
-  return std::make_unique<ImageFolder>(validation, classes, options.index);
+  if (!validation) return nullptr;
+  const fs::path root = path / *validation;
+  const std::vector<std::string> classes = classes_of(root);
+  if (train) check_same_classes(classes_of(path / *train), classes, root);
+  return std::make_unique<ImageFolder>(root, classes, options.index);
 }
 
 }  // namespace convolt

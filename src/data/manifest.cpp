@@ -11,6 +11,7 @@
 #include "data/folder_scan.h"
 #include "data/index_cache.h"
 #include "data/sources.h"
+#include "data/split_names.h"
 #include "io/atomic_file.h"
 #include "io/csv.h"
 
@@ -27,8 +28,8 @@ constexpr std::array<std::array<std::string_view, 6>, kColumns> kNames{
      {"split", "set", "subset", "partition", "split", "split"},
      {"weight", "sample_weight", "weight", "weight", "weight", "weight"}}};
 
-int column_of(std::string name) {
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+int column_of(std::string_view written) {
+  const std::string name = lower_case(written);
   for (int c = 0; c < kColumns; ++c)
     if (const auto& names = kNames[static_cast<size_t>(c)]; std::find(names.begin(), names.end(), name) != names.end())
       return c;
@@ -49,16 +50,15 @@ std::optional<Form> form_of(const fs::path& path) {
   if (text.starts_with("{\"")) return Form::json_lines;
   const std::string_view line = text.substr(0, text.find_first_of("\r\n"));
   for (const auto& [separator, form] : {std::pair{'\t', Form::tsv}, {',', Form::csv}})
-    if (column_of(std::string(line.substr(0, line.find(separator)))) >= 0 && line.find(separator) != line.npos)
-      return form;
+    if (column_of(line.substr(0, line.find(separator))) >= 0 && line.find(separator) != line.npos) return form;
   return std::nullopt;
 }
 
 using Values = std::array<std::string_view, kColumns>;
 
 Split split_of(std::string_view name) {
-  if (name.empty() || name == "train" || name == "training") return Split::train;
-  if (name == "val" || name == "valid" || name == "validation" || name == "test") return Split::validation;
+  if (name.empty()) return Split::train;
+  if (const auto split = split_called(name)) return *split;
   throw FormatError("the split '" + std::string(name) + "', expected train, val, validation or test");
 }
 

@@ -1,7 +1,6 @@
 // The data set formats behind open_dataset().
 #pragma once
 
-#include <array>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -40,9 +39,6 @@ std::unique_ptr<Dataset> open_zip(const std::filesystem::path& path, Split split
 bool is_tar(const std::filesystem::path& file);
 bool is_zip(const std::filesystem::path& file);
 
-// What the folder of validation pictures is called, or what the names of validation shards begin with; the first
-// counts.
-constexpr std::array<const char*, 3> kValidationNames{"val", "validation", "test"};
 // What is asked of the class folders below `root`, wherever they are: that there are some, that each has a sample in
 // training, and that validation has those of training. Throw DataError.
 void check_has_classes(const std::vector<std::string>& classes, const std::filesystem::path& root);

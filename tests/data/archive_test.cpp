@@ -125,6 +125,11 @@ TEST(Archive, SplitsInFilesBesideEachOther) {
   write_zip(folder.path() / "a/train-1.zip", parts[0]);
   write_zip(folder.path() / "a/test-1.zip", parts[1]);
   expect_both(folder.path() / "a/train-1.zip", folder.path() / "a/test-1.zip");
+  folder.write("b/Train-1.tar", make_tar(parts[0]));
+  folder.write("b/Valid-1.tar", make_tar(parts[1]));
+  EXPECT_EQ(open_at(folder.path() / "b", Split::validation)->size(), 4);
+  const auto inside = folder.write("c.tar", make_tar(renamed(parts[0], "Train/")));
+  EXPECT_THAT(open_at(inside)->class_names(), ElementsAre("a", "b", "b-c", "\xC3\xA9"));
 }
 
 TEST(Archive, TheLastOfMembersWithOneNameCounts) {

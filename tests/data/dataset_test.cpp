@@ -41,13 +41,24 @@ TEST(ImageFolder, ClassesAndFilesInBytewiseOrder) {
 }
 
 TEST(ImageFolder, FindsTheSplitsUnderEachName) {
-  for (const std::string validation : {"val", "validation", "test"}) {
+  for (const std::string validation : {"val", "validation", "valid", "test", "Val", "TEST"}) {
     const TemporaryFolder folder;
-    folder.write("train/a/1", {1});
-    folder.write("train/b/1", {1});
+    const std::string train = validation == "Val" ? "Train" : validation == "validation" ? "training" : "train";
+    folder.write(train + "/a/1", {1});
+    folder.write(train + "/b/1", {1});
     folder.write(validation + "/a/2", {2});
     folder.write(validation + "/b/3", {3});
     EXPECT_EQ(open_at(folder.path(), Split::train)->read(0).bytes, Bytes{1});
+    EXPECT_EQ(open_at(folder.path(), Split::validation)->read(0).bytes, Bytes{2}) << validation;
+  }
+}
+
+TEST(ImageFolder, TestPicturesAreLeftAloneWhereThereAreOthers) {
+  for (const std::string validation : {"val", "validation", "valid", "Valid"}) {
+    const TemporaryFolder folder;
+    folder.write("train/a/1", {1});
+    folder.write(validation + "/a/2", {2});
+    folder.write("test/a/3", {3});
     EXPECT_EQ(open_at(folder.path(), Split::validation)->read(0).bytes, Bytes{2}) << validation;
   }
 }

@@ -55,7 +55,7 @@ TEST(Manifest, NamesPicturesLabelsSplitsAndWeights) {
                        "\tcat\t\t2.5\npictures/2\tdog\ttest\t\n"},
       {"list.jsonl", "{\"path\": \"pictures/1\", \"label\": \"dog\"}\n\n{\"image\": \"" + absolute +
                          "\", \"label\": \"cat\", \"weight\": 2.5, \"size\": [1, 2]}\n" +
-                         "{\"split\": \"validation\", \"label\": \"dog\", \"path\": \"pictures/2\"}"},
+                         "{\"split\": \"Validation\", \"label\": \"dog\", \"path\": \"pictures/2\"}"},
       {"list.txt", "path,label,split,weight\npictures/1,dog,,\n3,cat,,2.5\npictures/2,dog,val,\n"}};
   for (const auto& [name, text] : lists) {
     SCOPED_TRACE(name);

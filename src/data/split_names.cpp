@@ -1,0 +1,43 @@
+#include "data/split_names.h"
+
+#include <algorithm>
+#include <array>
+
+namespace convolt {
+namespace {
+
+constexpr std::array<std::string_view, 2> kTraining{"train", "training"};
+constexpr std::array<std::string_view, 4> kValidation{"val", "validation", "valid", "test"};
+
+}  // namespace
+
+std::string lower_case(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return lower;
+}
+
+std::span<const std::string_view> split_names(Split split) {
+  if (split == Split::train) return kTraining;
+  return kValidation;
+}
+
+std::optional<Split> split_called(std::string_view name) {
+  const std::string lower = lower_case(name);
+  for (const Split split : {Split::train, Split::validation})
+    if (std::ranges::find(split_names(split), lower) != split_names(split).end()) return split;
+  return std::nullopt;
+}
+
+std::optional<std::string> split_folder(const std::vector<std::string>& folders, Split split) {
+  for (const std::string_view name : split_names(split)) {
+    // From the end, where "train" is, behind "Train".
+    const auto found =
+        std::find_if(folders.rbegin(), folders.rend(), [&](const auto& folder) { return lower_case(folder) == name; });
+    if (found != folders.rend()) return *found;
+  }
+  return std::nullopt;
+}
+
+}  // namespace convolt

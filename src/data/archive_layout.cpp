@@ -129,6 +129,14 @@ std::vector<std::string> classes_below(const Archives& archives, const std::stri
   return {folders.begin(), folders.end()};
 }
 
+// Whether the folder of a split has folders of classes. What stands beside their pictures describes these.
+bool has_split_folders(const Archives& archives) {
+  const Root root = find_root(archives);
+  return std::ranges::any_of(std::array{root.train, root.validation}, [&](const std::optional<std::string>& split) {
+    return split && !folders_below(archives, root.prefix + *split + "/").empty();
+  });
+}
+
 // The parts of one sample.
 struct Group {
   int64_t picture = -1;
@@ -199,13 +207,14 @@ int32_t label_in(std::string_view member, std::string_view text) {
 }
 
 bool is_webdataset(const Archives& archives) {
-  return std::any_of(archives.begin(), archives.end(), [](const auto& archive) {
+  const bool labelled = std::any_of(archives.begin(), archives.end(), [](const auto& archive) {
     // Grouping takes a while, and the members of an image folder need none.
     if (std::ranges::none_of(archive->members(), [](const ArchiveMember& m) { return is_label(key_of(m.name)); }))
       return false;
     const std::vector<Group> groups = groups_of(*archive);
     return std::any_of(groups.begin(), groups.end(), [](const Group& g) { return g.picture >= 0 && g.labelled; });
   });
+  return labelled && !has_split_folders(archives);
 }
 
 ArchiveSamples webdataset_samples(const Archives& archives, size_t classes) {

@@ -211,6 +211,16 @@ TEST(Archive, WebDatasetInShards) {
   EXPECT_EQ(open_at(folder.path() / "train-000001.tar", Split::validation), nullptr);
 }
 
+TEST(Archive, FilesBesideThePicturesOfAnImageFolderAreNoClasses) {
+  const TemporaryFolder folder;
+  auto set = picture_set();
+  set.push_back({"train/b/2.json", bytes_of("{\"label\": 7}")});
+  set.push_back({"val/b/1.json", bytes_of("{\"author\": \"me\"}")});
+  const auto file = folder.write("set.tar", make_tar(set));
+  EXPECT_EQ(open_at(file)->describe(), "image folder in tar");
+  EXPECT_THAT(open_at(file)->class_names(), ElementsAre("a", "b", "b-c", "\xC3\xA9"));
+}
+
 TEST(Archive, WebDatasetNeedsAClassForEachPicture) {
   const TemporaryFolder folder;
   for (const char* text : {"", "x", "-1", "1.5", "1 2", "1000000", "99999999999999999999"}) {

@@ -104,7 +104,7 @@ std::vector<ArchiveSample> files_below(const Archives& archives, const std::stri
       const std::string_view name = members[m].name;
       if (members[m].kind == Kind::folder || !name.starts_with(prefix)) continue;
       const size_t slash = name.find('/', prefix.size());
-      if (slash == std::string_view::npos) continue;
+      if (slash == std::string_view::npos || is_no_picture(name)) continue;
       const auto label =
           std::lower_bound(classes.begin(), classes.end(), name.substr(prefix.size(), slash - prefix.size()));
       files.push_back({{a, m, static_cast<int32_t>(label - classes.begin())}, name.substr(slash + 1)});

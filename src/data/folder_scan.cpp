@@ -47,10 +47,12 @@ std::vector<std::string> list_one(const fs::path& folder, const std::string& pre
     if (name.starts_with('.')) continue;
     std::error_code unknown;
     const fs::file_type type = entry.status(unknown).type();
-    if (type == fs::file_type::regular) {
-      listing.files.push_back(prefix + name);
-    } else if (type == fs::file_type::directory) {
+    if (type == fs::file_type::directory) {
       if (!entry.is_symlink() || listing.goes_on_at(folder, entry.path())) deeper.push_back(std::move(name));
+    } else if (is_no_picture(name)) {
+      continue;
+    } else if (type == fs::file_type::regular) {
+      listing.files.push_back(prefix + name);
     } else if (entry.is_symlink()) {
       listing.files.push_back(prefix + name);  // it leads nowhere yet: a picture that cannot be read, and is told of
     }

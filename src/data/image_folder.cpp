@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 
 #include "convolt/error.h"
 #include "data/folder_scan.h"
@@ -53,6 +54,15 @@ std::vector<std::string> classes_of(const fs::path& root) {
 }
 
 }  // namespace
+
+bool is_no_picture(std::string_view name) {
+  constexpr std::array kEndings{"txt",  "md",  "rst", "html", "htm", "pdf",  "json", "jsonl", "ndjson", "xml",
+                                "yaml", "yml", "csv", "tsv",  "ini", "toml", "db",   "log",   "py",     "ipynb",
+                                "sh",   "npy", "npz", "pkl",  "zip", "tar",  "tgz",  "gz",    "cvt"};
+  const size_t dot = name.rfind('.');
+  return dot != std::string_view::npos &&
+         std::ranges::find(kEndings, lower_case(name.substr(dot + 1))) != kEndings.end();
+}
 
 void check_has_classes(const std::vector<std::string>& classes, const fs::path& root) {
   if (classes.empty())

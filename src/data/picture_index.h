@@ -16,7 +16,7 @@
 namespace convolt {
 
 constexpr std::array<char, 8> kIndexMagic{'c', 'v', 't', 'i', 'n', 'd', 'e', 'x'};
-constexpr uint32_t kIndexVersion = 2;
+constexpr uint32_t kIndexVersion = 3;
 
 struct IndexHeader {
   std::array<char, 8> magic = kIndexMagic;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "convolt/dataset.h"
@@ -39,6 +40,9 @@ std::unique_ptr<Dataset> open_zip(const std::filesystem::path& path, Split split
 bool is_tar(const std::filesystem::path& file);
 bool is_zip(const std::filesystem::path& file);
 
+// Whether a file in a class folder tells by its name that it is no picture ("labels.json", "Thumbs.db"). Others are
+// samples, and bad ones where they are no pictures after all.
+bool is_no_picture(std::string_view name);
 // What is asked of the class folders below `root`, wherever they are: that there are some, that each has a sample in
 // training, and that validation has those of training. Throw DataError.
 void check_has_classes(const std::vector<std::string>& classes, const std::filesystem::path& root);

@@ -40,6 +40,18 @@ TEST(ImageFolder, ClassesAndFilesInBytewiseOrder) {
   EXPECT_EQ(set->read_part(3, 9, two), 0U);
 }
 
+TEST(ImageFolder, FilesWhoseNamesSaySoAreNoPictures) {
+  const TemporaryFolder folder;
+  for (const char* name : {"a/1.jpg", "a/2", "a/3.unknown", "a/json", "a/notes.txt", "a/Thumbs.db",
+                           "a/deep/LABELS.JSON", "a/x.jpg.md", "b/txt.png"})
+    folder.write(name, {1, 2, 3});
+  std::filesystem::create_symlink("nowhere", folder.path() / "a/link.csv");
+  EXPECT_THAT(names(*open_at(folder.path()), folder.path()),
+              ElementsAre("a/1.jpg", "a/2", "a/3.unknown", "a/json", "b/txt.png"));
+  folder.write("c/README.md", {1});
+  EXPECT_THAT(refusal(folder.path()), HasSubstr("c: the class folder has no pictures"));
+}
+
 TEST(ImageFolder, FindsTheSplitsUnderEachName) {
   for (const std::string validation : {"val", "validation", "valid", "test", "Val", "TEST"}) {
     const TemporaryFolder folder;

@@ -8,12 +8,16 @@
 #include <condition_variable>
 #include <filesystem>
 #include <mutex>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "convolt/error.h"
 #include "data/decode.h"
+#include "data/packed_name.h"
 #include "data/packed_sample.h"
 #include "data/packed_writer.h"
 #include "data/parallel_for.h"
+#include "data/split_names.h"
 #include "io/descriptor.h"
 #include "io/mapped_file.h"
 
@@ -29,13 +33,8 @@ public:
     splits_[0] = open_dataset({o.data_path, o.format, Split::train, {.use = false}});
     splits_[1] = open_dataset({o.data_path, o.format, Split::validation, {.use = false}});
     classes_ = splits_[0]->class_names();
-    if (!splits_[1]) return;
-    const auto& others = splits_[1]->class_names();
-    if (!std::equal(others.begin(),
-                    others.begin() + static_cast<std::ptrdiff_t>(std::min(others.size(), classes_.size())),
-                    classes_.begin()))
-      throw DataError(path_ + ": training and validation split call their classes differently");
-    if (others.size() > classes_.size()) classes_ = others;
+    if (splits_[1]) check_classes(splits_[1]->class_names());
+    rename_twins();
   }
 
   int64_t size() const { return splits_[0]->size() + (splits_[1] ? splits_[1]->size() : 0); }
@@ -47,29 +46,61 @@ public:
   int64_t index_of(int64_t i) const { return i - (split_of(i) == 1 ? splits_[0]->size() : 0); }
   std::string full_name(int64_t i) const { return set_of(i).name(index_of(i)); }
 
-  // What stands below the folder of the class, or the whole name where there is no such folder.
-  std::string short_name(int64_t i, uint32_t label) const {
+  // What stands below the folder of the class, or of the data set where there is no such folder; no two samples of a
+  // class and split have the same.
+  std::string short_name(int64_t i) const {
+    const auto found = renamed_.find(i);
+    return found != renamed_.end() ? found->second : name_below(i);
+  }
+
+private:
+  void check_classes(const std::vector<std::string>& others) {
+    if (!std::equal(others.begin(),
+                    others.begin() + static_cast<std::ptrdiff_t>(std::min(others.size(), classes_.size())),
+                    classes_.begin()))
+      throw DataError(path_ + ": training and validation split call their classes differently");
+    if (others.size() > classes_.size()) classes_ = others;
+  }
+
+  std::string name_below(int64_t i) const {
+    const fs::path parent = fs::path(path_).parent_path();  // where the files of a list are, and archives beside it
     std::string name = full_name(i);
     const auto cut = [&](const std::string& front) {
       if (!name.starts_with(front)) return false;
       name.erase(0, front.size());
       return true;
     };
-    if (!cut(path_.ends_with('/') ? path_ : path_ + "/")) return name;
-    const std::string folder = classes_[label] + "/";
+    if (!cut(path_.ends_with('/') ? path_ : path_ + "/")) cut((parent / "").string());
+    name = kept_inside(name);
+    const std::string folder = class_of(i) + "/";
     if (cut(folder)) return name;
-    for (const char* split : {"train/", "val/", "validation/", "test/"})
-      if (name.starts_with(split + folder)) {
-        cut(split + folder);
-        break;
-      }
+    const std::string first = name.substr(0, name.find('/'));
+    if (split_called(first)) cut(first + "/" + folder);
     return name;
   }
 
-private:
+  const std::string& class_of(int64_t i) const { return classes_[static_cast<size_t>(set_of(i).label(index_of(i)))]; }
+
+  // Of samples whose names differed in what leads out of a folder, or that are there several times.
+  void rename_twins() {
+    std::unordered_set<uint64_t> taken;
+    const auto take = [&](int64_t i, const std::string& name) {
+      const std::string path = fmt::format("{}/{}/{}", split_of(i), class_of(i), name);
+      return taken.insert(packed_hash({reinterpret_cast<const uint8_t*>(path.data()), path.size()})).second;
+    };
+    for (int64_t i = 0; i < size(); ++i) {
+      const std::string name = name_below(i);
+      if (take(i, name)) continue;
+      int number = 2;
+      while (!take(i, numbered_name(name, number))) ++number;
+      renamed_[i] = numbered_name(name, number);
+    }
+  }
+
   std::string path_;
   std::array<std::unique_ptr<Dataset>, 2> splits_;
   std::vector<std::string> classes_;
+  std::unordered_map<int64_t, std::string> renamed_;
 };
 
 // Has threads act one after another, in the order of their numbers, whenever they are ready.
@@ -224,7 +255,7 @@ private:
         throw DataError(
             fmt::format("{}: has label {} of {} classes", source_.full_name(i), entry.label, texts_.classes.size()));
       entry.split = static_cast<uint8_t>(source_.split_of(i));
-      writer.add(entry, sample.content.content(), source_.short_name(i, entry.label));
+      writer.add(entry, sample.content.content(), source_.short_name(i));
     } else {
       const std::string name = source_.full_name(i);
       if (o_.fail_on_bad) throw DataError(name + ": " + sample.left_out + "; --bad-images skip leaves it out");

@@ -1,10 +1,9 @@
-#include <algorithm>
 #include <filesystem>
-#include <string_view>
 
 #include "convolt/error.h"
 #include "convolt/pack.h"
 #include "data/encode_png.h"
+#include "data/packed_name.h"
 #include "data/parallel_for.h"
 #include "io/atomic_file.h"
 #include "io/atomic_folder.h"
@@ -13,18 +12,6 @@ namespace convolt {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Where a name that somebody else has written may not lead.
-bool leads_out(std::string_view name) {
-  if (name.find('\0') != std::string_view::npos) return true;
-  for (size_t at = 0; at <= name.size();) {
-    const size_t end = std::min(name.find('/', at), name.size());
-    const std::string_view part = name.substr(at, end - at);
-    if (part.empty() || part == "." || part == "..") return true;
-    at = end + 1;
-  }
-  return false;
-}
 
 void unpack_sample(const Dataset& set, int64_t i, const UnpackOptions& o, const std::string& folder) {
   const std::string full = set.name(i), name = full.substr(o.input.size() + (o.input.ends_with('/') ? 0 : 1));

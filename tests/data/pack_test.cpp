@@ -287,6 +287,28 @@ TEST(Unpack, GivesTheFolderBack) {
   EXPECT_EQ(tree(pictures.at("again")), tree(pictures.path()));
 }
 
+TEST(Unpack, GivesBackWhatAnyListNames) {
+  const TemporaryFolder folder;
+  const std::string elsewhere = folder.write("elsewhere/3.ppm", numbered_ppm(1, 1, 3)).string();
+  folder.write("lists/cat/1.ppm", numbered_ppm(1, 1, 1));
+  folder.write("1.ppm", numbered_ppm(1, 1, 2));
+  PackOptions o;
+  o.data_path = folder
+                    .write("lists/list.csv", bytes_of("path,label,split\ncat/1.ppm,cat,\n../1.ppm,cat,\n" + elsewhere +
+                                                      ",cat,\n./cat//1.ppm,dog,\n" + elsewhere + ",cat,val\n"))
+                    .string();
+  o.output = (folder.path() / "set.cvt").string();
+  pack_dataset(o);
+  const std::string out = (folder.path() / "out").string(), below = elsewhere.substr(1);
+  EXPECT_EQ(unpack_dataset({o.output, out}), 5);
+  const std::vector<std::pair<std::string, Bytes>> expected{{"train/cat/1-2.ppm", numbered_ppm(1, 1, 2)},
+                                                            {"train/cat/1.ppm", numbered_ppm(1, 1, 1)},
+                                                            {"train/cat/" + below, numbered_ppm(1, 1, 3)},
+                                                            {"train/dog/cat/1.ppm", numbered_ppm(1, 1, 1)},
+                                                            {"val/cat/" + below, numbered_ppm(1, 1, 3)}};
+  EXPECT_EQ(tree(out), expected);
+}
+
 TEST(Unpack, WritesPixelsAsPng) {
   const PictureFolder pictures;
   PackOptions o = pictures.options();

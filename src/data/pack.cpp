@@ -33,7 +33,11 @@ public:
     splits_[0] = open_dataset({o.data_path, o.format, Split::train, {.use = false}});
     splits_[1] = open_dataset({o.data_path, o.format, Split::validation, {.use = false}});
     classes_ = splits_[0]->class_names();
-    if (splits_[1]) check_classes(splits_[1]->class_names());
+    if (splits_[1] && splits_[1]->class_names() != classes_)  // as a training wants them
+      throw DataError(
+          fmt::format("{}: the validation set has {} classes that are not the {} of the training set; "
+                      "expected the same in the same order",
+                      path_, splits_[1]->class_names().size(), classes_.size()));
     rename_twins();
   }
 
@@ -54,14 +58,6 @@ public:
   }
 
 private:
-  void check_classes(const std::vector<std::string>& others) {
-    if (!std::equal(others.begin(),
-                    others.begin() + static_cast<std::ptrdiff_t>(std::min(others.size(), classes_.size())),
-                    classes_.begin()))
-      throw DataError(path_ + ": training and validation split call their classes differently");
-    if (others.size() > classes_.size()) classes_ = others;
-  }
-
   std::string name_below(int64_t i) const {
     const fs::path parent = fs::path(path_).parent_path();  // where the files of a list are, and archives beside it
     std::string name = full_name(i);

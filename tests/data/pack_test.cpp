@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "archives.h"
 #include "convolt/error.h"
 #include "data/decode.h"
 #include "data/packed_format.h"
@@ -236,6 +237,27 @@ TEST(Pack, BrokenPicturesAreLeftOutOrAnError) {
   EXPECT_THAT(result.left_out[0].name, HasSubstr("train/ape/cut.jpg"));
   EXPECT_THAT(result.left_out[1].name, HasSubstr("train/bee/text.jpg"));
   EXPECT_FALSE(result.left_out[1].reason.empty());
+}
+
+TEST(Pack, SplitsHaveTheSameClasses) {
+  const TemporaryFolder folder;
+  const auto shard = [&](const std::string& name, int classes) {
+    std::vector<Packed> members;
+    for (int c = 0; c < classes; ++c) {
+      members.push_back({std::to_string(c) + ".ppm", numbered_ppm(1, 1, c)});
+      members.push_back({std::to_string(c) + ".cls", bytes_of(std::to_string(c))});
+    }
+    folder.write("shards/" + name, make_tar(members));
+  };
+  PackOptions o;
+  o.data_path = (folder.path() / "shards").string();
+  o.output = (folder.path() / "set.cvt").string();
+  shard("train.tar", 2);
+  shard("val.tar", 3);
+  EXPECT_THAT(message_of<DataError>([&] { pack_dataset(o); }),
+              HasSubstr("shards: the validation set has 3 classes that are not the 2 of the training set"));
+  shard("val.tar", 1);
+  EXPECT_EQ(pack_dataset(o).validation, 1);
 }
 
 TEST(Pack, ShardsThatDoNotBelongTogetherAreRefused) {

@@ -11,6 +11,7 @@
 #include "data/archive.h"
 #include "data/index_cache.h"
 #include "data/packed_format.h"
+#include "data/picture_header.h"
 #include "data/sources.h"
 
 namespace convolt {
@@ -115,9 +116,16 @@ bool any_file(const Look& at, bool (*is)(const std::string&)) {
   return std::any_of(at.files.begin(), at.files.end(), is);
 }
 
-bool is_cifar100_file(const fs::path& path) {
+bool is_picture_file(const fs::path& path) {
+  const InputFile file(path);
+  PictureBytes bytes([&](int64_t offset, std::span<uint8_t> into) { return file.read(offset, into); });
+  return picture_format(bytes).has_value();
+}
+
+// A file of CIFAR's records is told by its length alone.
+bool is_records(const fs::path& path, int64_t record) {
   const int64_t bytes = InputFile(path).bytes();
-  return bytes % 3073 != 0 && bytes % 3074 == 0;
+  return bytes > 0 && bytes % record == 0 && !is_picture_file(path);
 }
 
 // A folder of shards has no other folders: an image folder may have an archive lying about.
@@ -140,7 +148,7 @@ template <auto open>
 std::unique_ptr<Dataset> indexed(const fs::path& path, const DatasetOptions& options) {
   return open(path, options.split, options.index, clock_now());
 }
-// The first that the path looks like is taken; the last takes every other folder.
+// The first that the path looks like is taken; the last takes every other folder, and none other files.
 constexpr std::array kFormats = {
     Format{"packed",
            [](const Look& at) {
@@ -161,18 +169,18 @@ constexpr std::array kFormats = {
            indexed<open_zip>, "train/<class>/<picture>"},
     Format{"manifest", [](const Look& at) { return !at.is_folder && is_manifest(at.path); }, indexed<open_manifest>,
            "a line whose split is train or nothing"},
-    // A file of such records is told from one of CIFAR-10 by its length alone.
     Format{"cifar100",
            [](const Look& at) {
              return at.is_folder
                         ? any_file(at, [](const std::string& name) { return name == "train.bin"; }) &&
                               any_file(at, [](const std::string& name) { return name == "fine_label_names.txt"; })
-                        : is_cifar100_file(at.path);
+                        : !is_records(at.path, 3073) && is_records(at.path, 3074);
            },
            plain<open_cifar100>, "train.bin"},
     Format{"cifar10",
            [](const Look& at) {
-             return !at.is_folder || any_file(at, [](const std::string& name) {
+             if (!at.is_folder) return is_records(at.path, 3073) || at.path.extension() == ".bin";
+             return any_file(at, [](const std::string& name) {
                return (name.starts_with("data_batch_") || name.starts_with("test_batch")) && name.ends_with(".bin");
              });
            },
@@ -186,11 +194,22 @@ constexpr std::array kFormats = {
            plain<open_idx>, "train-images* and train-labels*"},
     Format{"folder", [](const Look& at) { return at.is_folder; }, open_image_folder, "train/<class>/<picture>"}};
 
+[[noreturn]] void refuse_file(const fs::path& path) {
+  if (is_picture_file(path))
+    throw DataError(path.string() +
+                    ": is a picture, not a data set; name a folder with <class>/<picture>, or look at it "
+                    "with convolt predict");
+  throw FormatError(path.string() +
+                    ": is of no format that Convolt knows; expected a folder of pictures or of .npy "
+                    "files, a packed set (.cvt), a tar or zip, a list (.csv, .tsv, .jsonl), an .npz or CIFAR's .bin");
+}
+
 const Format& format_of(const fs::path& path, const std::string& wanted) {
   Look at{path, fs::is_directory(path), {}};
   if (wanted == "auto" && at.is_folder) at.files = list_files(path);
   const auto found = std::find_if(kFormats.begin(), kFormats.end(),
                                   [&](const Format& f) { return wanted == "auto" ? f.is(at) : f.name == wanted; });
+  if (found == kFormats.end() && wanted == "auto") refuse_file(path);
   if (found == kFormats.end())
     throw UsageError("unknown --data-format '" + wanted + "': expected " + dataset_formats());
   return *found;

@@ -325,31 +325,44 @@ int exif_orientation(PictureBytes& bytes, int64_t at, int64_t end) {
   return 1;
 }
 
+std::optional<PictureFormat> picture_format(PictureBytes& bytes) {
+  if (bytes.starts_with("\xFF\xD8\xFF")) return PictureFormat::jpeg;
+  if (bytes.starts_with("\x89PNG\r\n\x1A\n")) return PictureFormat::png;
+  if (bytes.starts_with("RIFF") && bytes.starts_with("WEBP", 8)) return PictureFormat::webp;
+  if (is_tiff(bytes, 0)) return PictureFormat::tiff;
+  if (bytes.starts_with("BM")) return PictureFormat::bmp;
+  if (bytes.starts_with("P") && bytes.reaches(1) && bytes.u8(1) >= '1' && bytes.u8(1) <= '6') return PictureFormat::pnm;
+  if (bytes.starts_with("GIF87a") || bytes.starts_with("GIF89a")) return PictureFormat::gif;
+  return std::nullopt;
+}
+
 PictureHeader read_picture_header(PictureBytes& bytes) {
+  const std::optional<PictureFormat> format = picture_format(bytes);
+  if (!format) throw DataError("not a picture: expected JPEG, PNG, BMP, WebP, TIFF, PNM or GIF");
   PictureHeader header;
-  if (bytes.starts_with("\xFF\xD8\xFF")) {
-    header.format = PictureFormat::jpeg;
-    read_jpeg(bytes, header);
-  } else if (bytes.starts_with("\x89PNG\r\n\x1A\n")) {
-    header.format = PictureFormat::png;
-    read_png(bytes, header);
-  } else if (bytes.starts_with("RIFF") && bytes.starts_with("WEBP", 8)) {
-    header.format = PictureFormat::webp;
-    read_webp(bytes, header);
-  } else if (is_tiff(bytes, 0)) {
-    header.format = PictureFormat::tiff;
-    read_tiff(bytes, header);
-  } else if (bytes.starts_with("BM")) {
-    header.format = PictureFormat::bmp;
-    read_bmp(bytes, header);
-  } else if (bytes.starts_with("P") && bytes.u8(1) >= '1' && bytes.u8(1) <= '6') {
-    header.format = PictureFormat::pnm;
-    read_pnm(bytes, header);
-  } else if (bytes.starts_with("GIF87a") || bytes.starts_with("GIF89a")) {
-    header.format = PictureFormat::gif;
-    read_gif(bytes, header);
-  } else {
-    throw DataError("not a picture: expected JPEG, PNG, BMP, WebP, TIFF, PNM or GIF");
+  header.format = *format;
+  switch (header.format) {
+    case PictureFormat::jpeg:
+      read_jpeg(bytes, header);
+      break;
+    case PictureFormat::png:
+      read_png(bytes, header);
+      break;
+    case PictureFormat::webp:
+      read_webp(bytes, header);
+      break;
+    case PictureFormat::tiff:
+      read_tiff(bytes, header);
+      break;
+    case PictureFormat::bmp:
+      read_bmp(bytes, header);
+      break;
+    case PictureFormat::pnm:
+      read_pnm(bytes, header);
+      break;
+    case PictureFormat::gif:
+      read_gif(bytes, header);
+      break;
   }
   if (header.width < 1 || header.height < 1)
     throw DataError("the " + std::string(name_of(header.format)) + " declares an empty or impossible size");

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -61,6 +62,8 @@ private:
   int64_t window_at_ = 0;
 };
 
+// By the first bytes; nothing for what is no picture.
+std::optional<PictureFormat> picture_format(PictureBytes& bytes);
 // Throws DataError with the reason alone; the caller names the picture.
 PictureHeader read_picture_header(PictureBytes& bytes);
 PictureHeader read_picture_header(std::span<const uint8_t> bytes);

@@ -6,8 +6,8 @@
 namespace convolt {
 namespace {
 
-constexpr std::array<std::string_view, 2> kTraining{"train", "training"};
-constexpr std::array<std::string_view, 4> kValidation{"val", "validation", "valid", "test"};
+constexpr std::array<std::string_view, 2> kTrainingNames{"train", "training"};
+constexpr std::array<std::string_view, 4> kValidationNames{"val", "validation", "valid", "test"};
 
 }  // namespace
 
@@ -19,8 +19,8 @@ std::string lower_case(std::string_view text) {
 }
 
 std::span<const std::string_view> split_names(Split split) {
-  if (split == Split::train) return kTraining;
-  return kValidation;
+  if (split == Split::train) return kTrainingNames;
+  return kValidationNames;
 }
 
 std::optional<Split> split_called(std::string_view name) {

@@ -204,6 +204,18 @@ TEST(Cifar10, BrokenFiles) {
   EXPECT_THAT(message_of<DataError>([&] { open_at(empty); }), HasSubstr("has no records"));
 }
 
+TEST(OpenDataset, SaysWhatAFileIsNot) {
+  const TemporaryFolder folder;
+  for (const char* name : {"README.md", "x.npy", "x.json", "empty"})
+    EXPECT_THAT(refusal(folder.write(name, Bytes(name == std::string("empty") ? 0 : 100, '['))),
+                HasSubstr(std::string(name) + ": is of no format that Convolt knows; expected a folder of pictures"));
+  Bytes picture = numbered_ppm(30, 40, 1);
+  EXPECT_THAT(refusal(folder.write("1.ppm", picture)), HasSubstr("1.ppm: is a picture, not a data set"));
+  picture.resize(3073 * 2);
+  EXPECT_THAT(refusal(folder.write("1.ppm", picture)), HasSubstr("is a picture"));
+  EXPECT_EQ(open_at(folder.write("records", cifar_record(1)))->describe(), "CIFAR-10 records");
+}
+
 Bytes big_endian(uint32_t v) {
   return {static_cast<uint8_t>(v >> 24), static_cast<uint8_t>(v >> 16), static_cast<uint8_t>(v >> 8),
           static_cast<uint8_t>(v)};

@@ -205,6 +205,14 @@ private:
 
 }  // namespace
 
+bool is_numpy_pictures(const std::string& file) {
+  const auto among = [&](const Names& names) {
+    return std::ranges::any_of(names, [&](std::string_view name) { return file == std::string(name) + ".npy"; });
+  };
+  return among(kTraining.pictures) ||
+         std::ranges::any_of(kValidations, [&](const Part& part) { return among(part.pictures); });
+}
+
 std::unique_ptr<Dataset> open_numpy(const fs::path& path, Split split) {
   std::unique_ptr<Arrays> arrays;
   if (fs::is_directory(path))

@@ -128,9 +128,11 @@ bool is_records(const fs::path& path, int64_t record) {
   return bytes > 0 && bytes % record == 0 && !is_picture_file(path);
 }
 
-// A folder of shards has no other folders: an image folder may have an archive lying about.
-bool has_shards(const Look& at, const Container& container) {
-  return std::any_of(at.files.begin(), at.files.end(), container.named) && list_folders(at.path).empty();
+// A folder of such files has no folders beside them: an image folder may have an archive, an array or a packed copy
+// lying about.
+template <class Is>
+bool holds_only(const Look& at, const Is& is) {
+  return std::any_of(at.files.begin(), at.files.end(), is) && list_folders(at.path).empty();
 }
 
 struct Format {
@@ -154,18 +156,19 @@ constexpr std::array kFormats = {
            [](const Look& at) {
              const auto is_set = [](const std::string& name) { return name.ends_with(kPackedEnding); };
              if (!at.is_folder) return is_set(at.path.string()) || begins_as_packed(at.path.string());
-             return any_file(at, is_set) && list_folders(at.path).empty();  // beside pictures it is a copy of them
+             return holds_only(at, is_set);
            },
            plain<open_packed>, "pictures of its training split"},
     Format{"numpy",
            [](const Look& at) {
-             return at.is_folder ? any_file(at, [](const std::string& name) { return name.ends_with(".npy"); })
-                                 : at.path.extension() == ".npz";
+             if (!at.is_folder) return at.path.extension() == ".npz";
+             return any_file(at, is_numpy_pictures) ||
+                    holds_only(at, [](const std::string& name) { return name.ends_with(".npy"); });
            },
            plain<open_numpy>, "train_images and train_labels, or x_train and y_train"},
-    Format{"tar", [](const Look& at) { return at.is_folder ? has_shards(at, kTar) : is_tar(at.path); },
+    Format{"tar", [](const Look& at) { return at.is_folder ? holds_only(at, kTar.named) : is_tar(at.path); },
            indexed<open_tar>, "train/<class>/<picture>, or WebDataset shards train*.tar"},
-    Format{"zip", [](const Look& at) { return at.is_folder ? has_shards(at, kZip) : is_zip(at.path); },
+    Format{"zip", [](const Look& at) { return at.is_folder ? holds_only(at, kZip.named) : is_zip(at.path); },
            indexed<open_zip>, "train/<class>/<picture>"},
     Format{"manifest", [](const Look& at) { return !at.is_folder && is_manifest(at.path); }, indexed<open_manifest>,
            "a line whose split is train or nothing"},

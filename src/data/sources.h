@@ -27,6 +27,8 @@ std::unique_ptr<Dataset> open_cifar100(const std::filesystem::path& path, Split 
 std::unique_ptr<Dataset> open_packed(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_idx(const std::filesystem::path& path, Split split);
 std::unique_ptr<Dataset> open_numpy(const std::filesystem::path& path, Split split);
+// Whether a file is called as the arrays of pictures are that open_numpy() looks for.
+bool is_numpy_pictures(const std::string& file);
 // `now`: what changed shortly before is not yet kept in an index (index_cache.h).
 std::unique_ptr<Dataset> open_manifest(const std::filesystem::path& path, Split split, const IndexOptions& index,
                                        int64_t now);

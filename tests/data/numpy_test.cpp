@@ -105,6 +105,16 @@ TEST(NumpyArrays, GreyPicturesHaveOneChannel) {
   EXPECT_EQ(open_at(folder.path(), Split::validation), nullptr);
 }
 
+TEST(NumpyArrays, AnotherArrayBesideClassFoldersIsNotTheDataSet) {
+  const TemporaryFolder folder;
+  folder.write("train/a/0.ppm", numbered_ppm(2, 2, 1));
+  folder.write("mean.npy", npy("|u1", "2, 2, 3", counted(12)));
+  EXPECT_EQ(open_at(folder.path())->describe(), "image folder");
+  folder.write("x_train.npy", npy("|u1", "2, 2, 3", counted(12)));
+  folder.write("y_train.npy", npy("|u1", "2", {1, 0}));
+  EXPECT_EQ(open_at(folder.path())->describe(), "NumPy arrays");
+}
+
 TEST(NumpyArrays, ErrorsSayWhatIsExpected) {
   const Bytes good = npy("|u1", "2, 2, 2", counted(8)), labels = npy("|i1", "2", {0, 1});
   const std::tuple<Bytes, Bytes, const char*> cases[] = {

@@ -45,6 +45,13 @@ public:
     return status != ARCHIVE_EOF;
   }
 
+  // At the end: whether the archive says so itself, by a block of zeros, and not the file alone.
+  bool ended() { return archive_filter_bytes(get(), 0) > archive_read_header_position(get()); }
+  // Throws FormatError.
+  [[noreturn]] void refuse(const std::string& reason) const {
+    throw FormatError(path_ + ": cannot be read as a tar archive (" + reason + "); is the download complete?");
+  }
+
   // The next bytes of the entry's data; fewer than asked at its end.
   size_t data(std::span<char> into) {
     size_t done = 0;
@@ -61,8 +68,7 @@ public:
     if (failure_) std::rethrow_exception(failure_);
     if (status >= ARCHIVE_WARN) return;
     const char* reason = archive_error_string(get());
-    throw FormatError(path_ + ": cannot be read as a tar archive (" + (reason != nullptr ? reason : "damaged") +
-                      "); is the download complete?");
+    refuse(reason != nullptr ? reason : "damaged");
   }
 
 private:
@@ -107,6 +113,7 @@ public:
       add(entry);
     }
     check_last();
+    if (!stream.ended()) stream.refuse("it ends without the block of zeros that is the end of a tar");
   }
 
   std::vector<ArchiveMember> members;

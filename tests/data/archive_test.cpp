@@ -259,6 +259,17 @@ TEST(Archive, WhatIsNoArchiveIsOneSentence) {
               HasSubstr("cannot be read as a zip archive"));
 }
 
+TEST(Archive, ATarWithoutItsEndIsCutShort) {
+  const TemporaryFolder folder;
+  Bytes tar = make_tar({{"a/1", Bytes(3000, 1)}, {"b/", {}}, {"b/1", Bytes(512, 0)}}, "gnutar");
+  tar.resize(tar.size() - 512);  // of two blocks of zeros one is enough
+  EXPECT_EQ(open_at(folder.write("one.tar", tar))->size(), 2);
+  tar.resize(tar.size() - 512);
+  EXPECT_THAT(refusal(folder.write("cut.tar", tar)), HasSubstr("ends without the block of zeros"));
+  write_gzip(folder.path() / "cut.tgz", tar);
+  EXPECT_THAT(refusal(folder.path() / "cut.tgz"), HasSubstr("ends without the block of zeros"));
+}
+
 TEST(Archive, DamageOfAMemberIsThatOfItsSample) {
   const TemporaryFolder folder;
   const auto tar = folder.write("set.tar", make_tar({{"a/1", Bytes(3000, 1)}, {"b/1", Bytes(3000, 2)}}, "ustar"));

@@ -1,7 +1,6 @@
 #include "convolt/dataset.h"
 
 #include <gmock/gmock.h>
-#include <zlib.h>
 
 #include "convolt/error.h"
 #include "test_files.h"
@@ -224,12 +223,6 @@ Bytes idx_images(uint32_t n, uint32_t height, uint32_t width, const Bytes& pixel
   return big_endian(0x803) + big_endian(n) + big_endian(height) + big_endian(width) + pixels;
 }
 Bytes idx_labels(uint32_t n, const Bytes& labels) { return big_endian(0x801) + big_endian(n) + labels; }
-
-void write_gzip(const std::filesystem::path& path, const Bytes& bytes) {
-  const gzFile file = gzopen(path.c_str(), "wb");
-  gzwrite(file, bytes.data(), static_cast<unsigned>(bytes.size()));
-  gzclose(file);
-}
 
 TEST(Idx, PlainAndGzip) {
   const TemporaryFolder folder;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <unistd.h>
+#include <zlib.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -66,6 +67,12 @@ inline Bytes numbered_ppm(int width, int height, int number) {
   Bytes rgb;
   for (int i = 0; i < width * height * 3; ++i) rgb.push_back(static_cast<uint8_t>(number * 31 + i * 7));
   return ppm(width, height, rgb);
+}
+
+inline void write_gzip(const std::filesystem::path& path, const Bytes& bytes) {
+  const gzFile file = gzopen(path.c_str(), "wb");
+  gzwrite(file, bytes.data(), static_cast<unsigned>(bytes.size()));
+  gzclose(file);
 }
 
 inline std::unique_ptr<Dataset> open_at(const std::filesystem::path& path, Split split = Split::train,

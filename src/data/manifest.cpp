@@ -21,19 +21,23 @@ namespace {
 namespace fs = std::filesystem;
 
 enum Column : uint8_t { kPath, kLabel, kSplit, kWeight, kColumns };
-// What a column may be called, in lower case; the first name is the one that messages use.
-constexpr std::array<std::array<std::string_view, 6>, kColumns> kNames{
-    {{"path", "file", "filename", "filepath", "image", "image_path"},
-     {"label", "class", "target", "category", "class_name", "label_name"},
-     {"split", "set", "subset", "partition", "split", "split"},
-     {"weight", "sample_weight", "weight", "weight", "weight", "weight"}}};
+// What a column may be called, in lower case. Of several that are there the first counts, where it has a value;
+// messages use the first name.
+constexpr std::array<std::array<std::string_view, 7>, kColumns> kNames{
+    {{"path", "file", "filename", "file_name", "filepath", "image", "image_path"},
+     {"label", "class", "target", "category", "class_name", "label_name", "label"},
+     {"split", "set", "subset", "partition", "split", "split", "split"},
+     {"weight", "sample_weight", "weight", "weight", "weight", "weight", "weight"}}};
 
-int column_of(std::string_view written) {
+struct Meaning {
+  size_t column, rank;  // in kNames
+};
+std::optional<Meaning> meaning_of(std::string_view written) {
   const std::string name = lower_case(written);
-  for (int c = 0; c < kColumns; ++c)
-    if (const auto& names = kNames[static_cast<size_t>(c)]; std::find(names.begin(), names.end(), name) != names.end())
-      return c;
-  return -1;
+  for (size_t c = 0; c < kColumns; ++c)
+    if (const auto found = std::ranges::find(kNames[c], name); found != kNames[c].end())
+      return Meaning{c, static_cast<size_t>(found - kNames[c].begin())};
+  return std::nullopt;
 }
 
 enum class Form : uint8_t { csv, tsv, json_lines };
@@ -50,7 +54,7 @@ std::optional<Form> form_of(const fs::path& path) {
   if (text.starts_with("{\"")) return Form::json_lines;
   const std::string_view line = text.substr(0, text.find_first_of("\r\n"));
   for (const auto& [separator, form] : {std::pair{'\t', Form::tsv}, {',', Form::csv}})
-    if (column_of(line.substr(0, line.find(separator))) >= 0 && line.find(separator) != line.npos) return form;
+    if (line.find(separator) != line.npos && meaning_of(line.substr(0, line.find(separator)))) return form;
   return std::nullopt;
 }
 
@@ -112,20 +116,20 @@ struct Listing {
   }
 };
 
-// Which column of the file has what; -1: none.
-std::array<int, kColumns> header_of(const std::vector<std::string>& fields) {
-  std::array<int, kColumns> where;
-  where.fill(-1);
-  for (size_t i = 0; i < fields.size(); ++i)
-    if (const int c = column_of(fields[i]); c >= 0 && where[static_cast<size_t>(c)] < 0)
-      where[static_cast<size_t>(c)] = static_cast<int>(i);
-  if (where[kPath] < 0 || where[kLabel] < 0)
+// Which fields of a record may have what, the first name first.
+using Header = std::array<std::vector<size_t>, kColumns>;
+Header header_of(const std::vector<std::string>& fields) {
+  Header where;
+  for (size_t rank = 0; rank < kNames[0].size(); ++rank)
+    for (size_t i = 0; i < fields.size(); ++i)
+      if (const auto is = meaning_of(fields[i]); is && is->rank == rank) where[is->column].push_back(i);
+  if (where[kPath].empty() || where[kLabel].empty())
     throw FormatError("no header; expected one that names the columns, at least path and label, as 'path,label'");
   return where;
 }
 
 void read_table(std::string_view text, char separator, Listing& listing) {
-  std::optional<std::array<int, kColumns>> where;
+  std::optional<Header> where;
   size_t columns = 0;
   read_csv(text, separator, [&](int64_t line, std::vector<std::string>& fields) {
     try {
@@ -139,7 +143,8 @@ void read_table(std::string_view text, char separator, Listing& listing) {
                           " as in the header");
       Values values;
       for (size_t c = 0; c < kColumns; ++c)
-        if ((*where)[c] >= 0) values[c] = fields[static_cast<size_t>((*where)[c])];
+        for (const size_t i : (*where)[c])
+          if (values[c].empty()) values[c] = fields[i];
       listing.add(values);
     } catch (const FormatError& error) {
       throw FormatError("line " + std::to_string(line) + ": has " + error.what());
@@ -147,12 +152,33 @@ void read_table(std::string_view text, char separator, Listing& listing) {
   });
 }
 
+bool is_empty(const nlohmann::json& value) {
+  return value.is_null() || (value.is_string() && value.get_ref<const std::string&>().empty());
+}
+
 // A value as text; numbers keep their digits.
 std::string text_of(const nlohmann::json& value, const std::string& key) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number()) return value.dump();
-  if (value.is_null()) return {};
   throw FormatError("a value of '" + key + "' that is neither text nor a number; several labels are not supported");
+}
+
+std::array<std::string, kColumns> values_of(const nlohmann::json& object) {
+  std::array<nlohmann::json::const_iterator, kColumns> found;
+  found.fill(object.end());
+  std::array<size_t, kColumns> ranks{};
+  for (auto item = object.begin(); item != object.end(); ++item) {
+    const auto is = meaning_of(item.key());
+    if (!is || is_empty(*item)) continue;
+    auto& best = found[is->column];
+    if (best != object.end() && ranks[is->column] <= is->rank) continue;
+    best = item;
+    ranks[is->column] = is->rank;
+  }
+  std::array<std::string, kColumns> values;
+  for (size_t c = 0; c < kColumns; ++c)
+    if (found[c] != object.end()) values[c] = text_of(*found[c], found[c].key());
+  return values;
 }
 
 void read_json_lines(std::string_view text, Listing& listing) {
@@ -164,9 +190,7 @@ void read_json_lines(std::string_view text, Listing& listing) {
     try {
       const auto json = nlohmann::json::parse(record, nullptr, false);
       if (!json.is_object()) throw FormatError("no JSON object");
-      std::array<std::string, kColumns> values;
-      for (const auto& [key, value] : json.items())
-        if (const int c = column_of(key); c >= 0) values[static_cast<size_t>(c)] = text_of(value, key);
+      const std::array<std::string, kColumns> values = values_of(json);
       listing.add({values[kPath], values[kLabel], values[kSplit], values[kWeight]});
     } catch (const FormatError& error) {
       throw FormatError("line " + std::to_string(line) + ": has " + error.what());

@@ -93,6 +93,22 @@ TEST(Manifest, LabelsThatAreNumbersAreIndices) {
   EXPECT_EQ(open_at(folder.write("c.jsonl", bytes_of("{\"path\":\"x\",\"label\":3}")))->label(0), 3);
 }
 
+TEST(Manifest, OfSeveralNamesTheFirstCountsThatHasAValue) {
+  const TemporaryFolder folder;
+  const std::pair<const char*, const char*> lists[] = {
+      {"list.csv", "image,class,label,file_name\nx,0,cat,1\n2,dog,,\n"},
+      {"list.jsonl",
+       "{\"image\": \"x\", \"class\": [0, 1], \"label\": \"cat\", \"file_name\": \"1\"}\n"
+       "{\"image\": \"2\", \"class\": \"dog\", \"label\": null, \"target\": 3, \"file_name\": \"\"}\n"}};
+  for (const auto& [name, text] : lists) {
+    SCOPED_TRACE(name);
+    const auto set = open_at(folder.write(name, bytes_of(text)));
+    EXPECT_THAT(set->class_names(), ElementsAre("cat", "dog"));
+    EXPECT_EQ(set->name(0), (folder.path() / "1").string());
+    EXPECT_EQ(set->name(1), (folder.path() / "2").string());
+  }
+}
+
 TEST(Manifest, WithoutASplitThereIsNoValidationSet) {
   const TemporaryFolder folder;
   const auto list = folder.write("list.csv", bytes_of("path,label\nx,a\n"));

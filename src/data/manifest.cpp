@@ -216,10 +216,13 @@ Listing read_listing(const fs::path& path, Split split) {
   }
 }
 
-// The number that all labels are one of, else nothing.
-std::optional<int32_t> number_of(const std::string& label) {
+// The number that all labels are one of, else nothing. Tables that had a gap write them as 7.0.
+std::optional<int32_t> number_of(std::string_view label) {
   constexpr int32_t kMost = 1 << 20;
   int32_t number = 0;
+  if (const size_t dot = label.find('.');
+      dot != label.npos && dot + 1 < label.size() && label.find_first_not_of('0', dot + 1) == label.npos)
+    label = label.substr(0, dot);
   const auto [end, error] = std::from_chars(label.data(), label.data() + label.size(), number);
   const bool whole = error == std::errc() && end == label.data() + label.size();
   return whole && number >= 0 && number < kMost && std::to_string(number) == label ? std::optional(number)

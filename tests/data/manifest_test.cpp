@@ -90,6 +90,16 @@ TEST(Manifest, LabelsThatAreNumbersAreIndices) {
   EXPECT_EQ(numbers->label(1), 2);
   const auto names = open_at(folder.write("b.csv", bytes_of("path,label\nx,10\ny,02\n")));
   EXPECT_THAT(names->class_names(), ElementsAre("02", "10"));
+  const auto floats = open_at(folder.write("floats.csv", bytes_of("path,label\nx,10.0\ny,2.00\nz,2\nz,0.0\n")));
+  EXPECT_EQ(floats->class_names().size(), 11U);
+  EXPECT_EQ(floats->label(0), 10);
+  EXPECT_EQ(floats->label(1), 2);
+  EXPECT_EQ(floats->label(2), 2);
+  EXPECT_EQ(floats->label(3), 0);
+  for (const char* name : {"1.", ".0", "1.50", "01.0", "1.0.0", "00"})
+    EXPECT_THAT(open_at(folder.write("d.csv", bytes_of("path,label\nx," + std::string(name) + "\n")))->class_names(),
+                ElementsAre(name));
+  EXPECT_EQ(open_at(folder.write("e.jsonl", bytes_of("{\"path\":\"x\",\"label\":2.0}")))->label(0), 2);
   EXPECT_EQ(open_at(folder.write("c.jsonl", bytes_of("{\"path\":\"x\",\"label\":3}")))->label(0), 3);
 }
 

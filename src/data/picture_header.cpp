@@ -181,6 +181,12 @@ void read_png(PictureBytes& bytes, PictureHeader& header) {
   header.bits = int64_t{channels} * depth;
 }
 
+// Masks of red, green and blue follow the first 40 bytes of the header. OpenCV knows one order, whatever they say.
+void check_bmp_fields(PictureBytes& bytes) {
+  if (bytes.little32(54) != 0xFF0000 || bytes.little32(58) != 0xFF00 || bytes.little32(62) != 0xFF)
+    throw DataError("the BMP has 32 bits a pixel in another order than blue, green, red; save it as PNG");
+}
+
 void read_bmp(PictureBytes& bytes, PictureHeader& header) {
   const uint32_t size = bytes.little32(14);
   int64_t width = 0, height = 0;
@@ -210,6 +216,7 @@ void read_bmp(PictureBytes& bytes, PictureHeader& header) {
   const bool plain = compression == 0 || compression == 3;
   if (plain && width > 0 && height > 0 && !bytes.reaches(needed - 1))
     throw DataError("the BMP ends before its picture does");
+  if (bits == 32 && (compression == 3 || compression == 6)) check_bmp_fields(bytes);
 }
 
 void read_webp(PictureBytes& bytes, PictureHeader& header) {

@@ -147,7 +147,6 @@ constexpr const char* kOtherColours[] = {
     "/rgb16.bmp",
     "/rgb16-565.bmp",
     "_R5_G5_B5",  // OpenCV leaves the lower bits 0: 7 levels darker at most
-    "/rgb32bf-",  // OpenCV knows one order of the fields of 32 bits
     "/pal4rle",   // Pillow takes a wrong turn (pal4rle.bmp.png is right)
     "/pal8badindex.bmp",
     "/mmap_error.bmp",

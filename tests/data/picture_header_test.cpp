@@ -95,6 +95,19 @@ TEST(PictureHeader, LiteralPnm) {
               HasSubstr("longer than 4096"));
 }
 
+TEST(PictureHeader, BmpOfAnotherOrderOfColours) {
+  const auto bmp = [](const Bytes& masks) {
+    return bytes_of("BM") + Bytes(8, 0) +
+           Bytes{66, 0, 0, 0, 40, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 32, 0, 3, 0, 0, 0} + Bytes(20, 0) + masks +
+           Bytes(4, 7);
+  };
+  EXPECT_EQ(read_picture_header(bmp({0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0})).channels, 4);
+  EXPECT_THAT(message_of<DataError>([&] {
+                read_picture_header(bmp({255, 0, 0, 0, 0, 255, 0, 0, 0, 0, 255, 0}));
+              }),
+              HasSubstr("another order than blue, green, red"));
+}
+
 TEST(PictureHeader, LiteralTopDownBmp) {
   Bytes bmp = bytes_of("BM") + Bytes(12, 0) + Bytes{40, 0, 0, 0, 2, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 1, 0, 24, 0} +
               Bytes(24, 0);

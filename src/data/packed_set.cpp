@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "convolt/error.h"
 #include "data/packed_format.h"
@@ -63,11 +62,19 @@ public:
   }
 
   RawSample read(int64_t i) const override {
-    const PackedEntry e = at(i).entry;
+    const auto& [shard, e] = at(i);
     RawSample sample;
-    sample.kept = bytes_of_sample(i);
     sample.label = static_cast<int32_t>(e.label);
-    if (packed_hash(sample.kept) != e.hash)
+    // Files are copied, for they are decoded for a long time, in which the mapping may lose them; pixels go into the
+    // slot at once.
+    if (e.kind == PackedKind::file) {
+      sample.bytes.resize(static_cast<size_t>(e.bytes));
+      if (!shard.map.copy(shard.file.sample(e), sample.bytes)) refuse_lost(i);
+    } else {
+      if (!shard.map.whole()) refuse_lost(i);
+      sample.kept = shard.file.sample(e);
+    }
+    if (packed_hash(sample.content()) != e.hash)
       throw DataError(name(i) +
                       ": is damaged: its bytes do not have the checksum of the index; copy or pack the set again");
     if (e.kind == PackedKind::pixels) {
@@ -79,10 +86,11 @@ public:
   }
 
   size_t read_part(int64_t i, int64_t offset, std::span<uint8_t> into) const override {
-    const auto bytes = bytes_of_sample(i);
+    const Place place = at(i);
+    const auto bytes = place.shard.file.sample(place.entry);
     const auto from = bytes.subspan(std::min(bytes.size(), static_cast<size_t>(offset)));
     const size_t count = std::min(from.size(), into.size());
-    if (count > 0) std::memcpy(into.data(), from.data(), count);
+    if (!place.shard.map.copy(from.first(count), into)) refuse_lost(i);
     return count;
   }
 
@@ -107,11 +115,8 @@ private:
     return {shard, shard.file.entry(shard.begin + i - shard.first)};
   }
 
-  std::span<const uint8_t> bytes_of_sample(int64_t i) const {
-    const Place place = at(i);
-    if (!place.shard.map.whole())
-      throw DataError(name(i) + ": is no longer there; the file became shorter while it was read");
-    return place.shard.file.sample(place.entry);
+  [[noreturn]] void refuse_lost(int64_t i) const {
+    throw DataError(name(i) + ": is no longer there; the file became shorter while it was read");
   }
 
   void find_what_all_share() {

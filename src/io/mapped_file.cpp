@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <utility>
 
 #include "convolt/error.h"
@@ -33,6 +34,17 @@ MappedFile::MappedFile(MappedFile&& other) noexcept
 bool MappedFile::whole() const {
   struct stat status {};
   return ::fstat(file_.get(), &status) == 0 && static_cast<size_t>(status.st_size) >= bytes_.size();
+}
+
+bool MappedFile::copy(std::span<const uint8_t> part, std::span<uint8_t> into) const {
+  for (size_t done = 0; done < part.size();) {
+    const auto at = static_cast<off_t>(part.data() - bytes_.data() + done);
+    const ssize_t got = ::pread(file_.get(), into.data() + done, part.size() - done, at);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    done += static_cast<size_t>(got);
+  }
+  return true;
 }
 
 void MappedFile::will_need(std::span<const uint8_t> part) const {

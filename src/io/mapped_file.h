@@ -23,6 +23,8 @@ public:
   std::span<const uint8_t> bytes() const { return bytes_; }
   // Touching what a file has lost kills the process: false when it has become shorter since it was mapped.
   bool whole() const;
+  // Copies a part of bytes() without touching it; false when the file has lost any of it.
+  bool copy(std::span<const uint8_t> part, std::span<uint8_t> into) const;
   // Has the system fetch a part of bytes() from the disk, without waiting for it.
   void will_need(std::span<const uint8_t> part) const;
 

@@ -250,6 +250,16 @@ TEST_F(Damage, WhatTheIndexSaysOutlivesTheFile) {
   EXPECT_THAT(message_of<DataError>([&] { set->read(1); }), HasSubstr("became shorter"));
 }
 
+// A picture is decoded from what read() gave, whatever becomes of the file meanwhile.
+TEST_F(Damage, AFileThatWasReadOutlivesThePackedSet) {
+  const auto set = open_packed(set_, Split::train);
+  const RawSample sample = set->read(1);
+  std::filesystem::resize_file(set_, 0);
+  EXPECT_EQ(content_of(sample), numbered_ppm(1, 1, 2));
+  uint8_t two[2];
+  EXPECT_THAT(message_of<DataError>([&] { set->read_part(1, 0, two); }), HasSubstr("became shorter"));
+}
+
 TEST_F(Damage, ANewerVersionSaysSo) {
   Bytes newer = good_;
   PackedHeader header = PackedFile(good_, set_).header();

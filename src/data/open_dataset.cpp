@@ -237,7 +237,8 @@ std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options) {
   const fs::path path(options.path);
   std::error_code error;
   if (!fs::exists(path, error))
-    throw DataError(options.path + ": no such file or folder; --data-path names a data set");
+    throw DataError(options.path + ": no such file or folder; expected a data set" +
+                    (options.path.find_first_of("*{") == std::string::npos ? "" : ", of shards the folder"));
   try {
     const Format& format = format_of(path, options.format);
     auto dataset = format.open(path, options);

@@ -108,6 +108,15 @@ TEST_F(GoingOn, AnotherChoiceLeavesOutWhatBelongsToTheFiles) {
   EXPECT_EQ(convolt(config + "--opt adamw --momentum 0.5").code, 2) << "given by hand";
 }
 
+TEST_F(GoingOn, AFolderOfPicturesMayHoldMore) {
+  ASSERT_EQ(convolt(train(at("run")) + "--epochs 1").code, 0);
+  const std::string folder = at("shapes/val/" + kClass);
+  for (const char* name : {"/.DS_Store", "/Thumbs.db", "/readme.txt"}) std::ofstream(folder + name) << "no picture";
+  const Outcome o = convolt("predict --checkpoint '" + at("run/best.safetensors") + "' '" + folder + "'");
+  EXPECT_EQ(o.code, 0) << o.error;
+  EXPECT_EQ(std::count(o.out.begin(), o.out.end(), '\n'), 4);
+}
+
 TEST_F(GoingOn, ClassesWithoutPicturesAreTold) {
   std::ofstream list(at("list.csv"));
   list << "path,label\n";

@@ -8,6 +8,7 @@
 
 #include "commands.h"
 #include "core/finite.h"
+#include "data/sources.h"
 #include "flags.h"
 #include "json_text.h"
 #include "say.h"
@@ -39,7 +40,8 @@ std::vector<std::string> expand(const std::vector<std::string>& inputs) {
     } else if (fs::is_directory(input)) {
       std::vector<std::string> found;
       for (const auto& entry : fs::recursive_directory_iterator(input))
-        if (entry.is_regular_file() && !entry.path().filename().string().starts_with('.'))
+        if (const std::string name = entry.path().filename().string();
+            entry.is_regular_file() && !name.starts_with('.') && !is_no_picture(name))  // as in a data set
           found.push_back(entry.path().string());
       std::sort(found.begin(), found.end());
       paths.insert(paths.end(), found.begin(), found.end());

@@ -46,14 +46,21 @@ PackResult pack_dataset(const PackOptions& options);
 
 // What unpack_dataset() reads and writes.
 struct UnpackOptions {
-  std::string input;   // a packed set
-  std::string output;  // a folder, empty or not there; gets train/<class>/<name> and val/<class>/<name>
-  int threads = 2;     // that read and write
+  std::string input;      // a packed set
+  std::string output;     // a folder, empty or not there; gets train/<class>/<name> and val/<class>/<name>
+  int threads = 2;        // that read and write
+  bool skip_bad = false;  // samples that are damaged, or whose name leads out of the output, are left out
 };
 
-// Writes files as they were packed, pixels as PNG (NAME.png). Each appears by rename. Returns their number. Throws
-// UsageError for an output that is not empty, DataError for a sample that is damaged or whose name leads out of the
-// output, Error when a file cannot be written.
-int64_t unpack_dataset(const UnpackOptions& options);
+// What a set was unpacked into.
+struct UnpackResult {
+  int64_t pictures = 0;
+  std::vector<BadSample> left_out;  // in the order of the set
+};
+
+// Writes files as they were packed, pixels as PNG (NAME.png). The folder appears by rename when all are there. Throws
+// UsageError for an output that is not empty, DataError for a bad sample without skip_bad, Error when a file cannot be
+// written; then there is no folder.
+UnpackResult unpack_dataset(const UnpackOptions& options);
 
 }  // namespace convolt

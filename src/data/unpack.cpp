@@ -1,4 +1,6 @@
 #include <filesystem>
+#include <map>
+#include <mutex>
 
 #include "convolt/error.h"
 #include "convolt/pack.h"
@@ -31,17 +33,28 @@ void unpack_sample(const Dataset& set, int64_t i, const UnpackOptions& o, const 
 
 }  // namespace
 
-int64_t unpack_dataset(const UnpackOptions& o) {
+UnpackResult unpack_dataset(const UnpackOptions& o) {
   AtomicFolder folder(o.output);
-  int64_t count = 0;
+  UnpackResult result;
   for (const Split split : {Split::train, Split::validation}) {
     const auto set = open_dataset({.path = o.input, .format = "packed", .split = split});
     if (!set) continue;
-    parallel_for(set->size(), o.threads, [&](int64_t i) { unpack_sample(*set, i, o, folder.path()); });
-    count += set->size();
+    std::mutex mutex;
+    std::map<int64_t, BadSample> bad;
+    parallel_for(set->size(), o.threads, [&](int64_t i) {
+      try {
+        unpack_sample(*set, i, o, folder.path());
+      } catch (const DataError& error) {
+        if (!o.skip_bad) throw;
+        const std::scoped_lock lock(mutex);
+        bad[i] = {set->name(i), error.what()};
+      }
+    });
+    result.pictures += set->size() - static_cast<int64_t>(bad.size());
+    for (auto& [i, sample] : bad) result.left_out.push_back(std::move(sample));
   }
   folder.commit();
-  return count;
+  return result;
 }
 
 }  // namespace convolt

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <fstream>
 
 #include "archives.h"
 #include "convolt/error.h"
@@ -295,7 +296,7 @@ TEST(Unpack, GivesTheFolderBack) {
   PackOptions o = pictures.options();
   o.shards = 2;
   pack_dataset(o);
-  EXPECT_EQ(unpack_dataset({pictures.at("set-00000-of-00002.cvt"), pictures.at("folder")}), 23);
+  EXPECT_EQ(unpack_dataset({pictures.at("set-00000-of-00002.cvt"), pictures.at("folder")}).pictures, 23);
   EXPECT_EQ(tree(pictures.at("folder")), tree(pictures.path()));
   EXPECT_THAT(message_of<UsageError>([&] {
                 unpack_dataset({o.output, pictures.at("folder")});
@@ -322,7 +323,7 @@ TEST(Unpack, GivesBackWhatAnyListNames) {
   o.output = (folder.path() / "set.cvt").string();
   pack_dataset(o);
   const std::string out = (folder.path() / "out").string(), below = elsewhere.substr(1);
-  EXPECT_EQ(unpack_dataset({o.output, out}), 5);
+  EXPECT_EQ(unpack_dataset({o.output, out}).pictures, 5);
   const std::vector<std::pair<std::string, Bytes>> expected{{"train/cat/1-2.ppm", numbered_ppm(1, 1, 2)},
                                                             {"train/cat/1.ppm", numbered_ppm(1, 1, 1)},
                                                             {"train/cat/" + below, numbered_ppm(1, 1, 3)},
@@ -346,6 +347,28 @@ TEST(Unpack, WritesPixelsAsPng) {
     decoded.resize(static_cast<size_t>(decode(png->read(i), {}, decoded, "png").bytes()));
     EXPECT_TRUE(std::ranges::equal(decoded, pixels.content()));
   }
+}
+
+// One bit of a file that was rot: the others can be had all the same.
+TEST(Unpack, ADamagedSampleIsLeftOutOrLeavesNoFolder) {
+  const PictureFolder pictures;
+  const PackOptions o = pictures.options();
+  const PackResult packed = pack_dataset(o);
+  Bytes set = read_bytes(o.output);
+  const Bytes head{0xFF, 0xD8, 0xFF};
+  const auto jpeg = std::search(set.begin(), set.end(), head.begin(), head.end());
+  ASSERT_NE(jpeg, set.end());
+  jpeg[20] ^= 1;
+  std::ofstream(pictures.at("damaged.cvt"), std::ios::binary)
+      .write(reinterpret_cast<const char*>(set.data()), static_cast<std::streamsize>(set.size()));
+  UnpackOptions unpack{pictures.at("damaged.cvt"), pictures.at("out")};
+  EXPECT_THAT(message_of<DataError>([&] { unpack_dataset(unpack); }), HasSubstr("checksum"));
+  EXPECT_FALSE(fs::exists(unpack.output));
+  unpack.skip_bad = true;
+  const UnpackResult result = unpack_dataset(unpack);
+  EXPECT_EQ(result.pictures, packed.train + packed.validation - 1);
+  ASSERT_EQ(result.left_out.size(), 1U);
+  EXPECT_THAT(result.left_out[0].reason, HasSubstr("checksum"));
 }
 
 TEST(Unpack, NoNameLeadsOutOfTheFolder) {

@@ -91,17 +91,25 @@ Subcommand add_pack(CLI::App& program) {
 Subcommand add_unpack(CLI::App& program) {
   FlagSet flags(program, "unpack", "write the pictures of a packed set as files again");
   auto o = std::make_shared<UnpackOptions>();
+  auto bad_images = std::make_shared<std::string>("fail");
   o->threads = 0;
   flags.option("set", o->input, "a packed set, FILE.cvt").required();
   flags.option("--output-dir", o->output, "folder to make: train/<class>/<name>, val/<class>/<name>").required();
   flags.option("-j,--workers", o->threads, "threads, 0 for as many as cores").check(at_least(0));
+  flags
+      .option("--bad-images", *bad_images,
+              "a sample that is damaged: fail ends with code 3 and leaves no folder, skip leaves it out and names it")
+      .check(one_of({"fail", "skip"}));
   flags.footer(
       "Files come out as they were packed, pixels as PNG.\n\n"
       "Example:\n  convolt unpack set.cvt --output-dir DATA");
-  return {flags, [o] {
+  return {flags, [o, bad_images] {
             if (o->threads == 0) o->threads = all_cores();
-            const int64_t count = unpack_dataset(*o);
-            fmt::print("{}: {} pictures\n", o->output, count);
+            o->skip_bad = *bad_images == "skip";
+            const UnpackResult result = unpack_dataset(*o);
+            report_bad_samples(result.left_out);
+            fmt::print("{}: {} pictures{}\n", o->output, result.pictures,
+                       result.left_out.empty() ? "" : fmt::format(", {} left out", result.left_out.size()));
             return 0;
           }};
 }

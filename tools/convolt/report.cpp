@@ -177,10 +177,7 @@ void measure_if_possible(const FlagSet& flags, const ReportCommand& c, Context& 
                          const Json& configuration, Report& r) {
   const bool given = !c.data.path.empty();
   DataFlags data = c.data;
-  if (!given) {
-    data.path = configuration.value("data_path", "");
-    data.format = configuration.value("data_format", data.format);
-  }
+  if (!given) data.path = configuration.value("data_path", "");
   split_as_trained(flags, n.card, data);
   if (data.path.empty()) {
     r.notes.emplace_back(

@@ -40,6 +40,7 @@ bool split_as_trained(const FlagSet& flags, const ModelCard& card, DataFlags& da
   if (trained_on == run.end() || !trained_on->is_string() ||
       !fs::equivalent(data.path, trained_on->get<std::string>(), gone))
     return false;
+  take_from_run(flags, card, "data-format", data.format);
   if (!flags.given("--val-data-path") && !flags.given("--val-split")) {
     take_from_run(flags, card, "val-data-path", data.validation_path);
     take_from_run(flags, card, "val-split", data.validation_split);

@@ -74,6 +74,7 @@ HD void map_lanes(Floats<W>& v, F f, const More&... more) {
 #if defined(__CUDA_ARCH__)
   for_lanes<W>([&](int j) { v[j] = f(v[j], more[j]...); });
 #else
+  static_assert(W <= 8);
   const auto eight = [](const Floats<W>& x) INLINED {
     if constexpr (W == 8) return Eight(_mm256_loadu_ps(x.v));
     float lanes[8] = {};

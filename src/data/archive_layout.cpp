@@ -80,7 +80,11 @@ struct Root {
 Root find_root(const Archives& archives) {
   const auto root_at = [&](const std::string& prefix, const Folders& folders) {
     const std::vector<std::string> names(folders.begin(), folders.end());
-    return Root{prefix, split_folder(names, Split::train), split_folder(names, Split::validation)};
+    const auto has_folders = [&](const std::string& name) {
+      return !folders_below(archives, prefix + name + "/").empty();
+    };
+    return Root{prefix, split_folder(names, Split::train, has_folders),
+                split_folder(names, Split::validation, has_folders)};
   };
   const Folders top = folders_below(archives, "");
   Root root = root_at("", top);
@@ -142,6 +146,7 @@ struct Group {
   int64_t picture = -1;
   int32_t label = -1;
   bool labelled = false;
+  bool by_cls = false;
 };
 // In the order in which the first of their members come.
 std::vector<Group> groups_of(const Archive& archive) {
@@ -160,6 +165,7 @@ std::vector<Group> groups_of(const Archive& archive) {
     } else if (key.extension == "cls" || !group.labelled || members[m].label >= 0) {
       group.label = members[m].label;
       group.labelled = true;
+      group.by_cls |= key.extension == "cls";
     }
   }
   return groups;
@@ -207,13 +213,17 @@ int32_t label_in(std::string_view member, std::string_view text) {
 }
 
 bool is_webdataset(const Archives& archives) {
-  const bool labelled = std::any_of(archives.begin(), archives.end(), [](const auto& archive) {
+  bool labelled = false;
+  for (const auto& archive : archives) {
     // Grouping takes a while, and the members of an image folder need none.
     if (std::ranges::none_of(archive->members(), [](const ArchiveMember& m) { return is_label(key_of(m.name)); }))
-      return false;
-    const std::vector<Group> groups = groups_of(*archive);
-    return std::any_of(groups.begin(), groups.end(), [](const Group& g) { return g.picture >= 0 && g.labelled; });
-  });
+      continue;
+    for (const Group& group : groups_of(*archive)) {
+      if (group.picture < 0 || !group.labelled) continue;
+      if (group.by_cls) return true;
+      labelled = true;
+    }
+  }
   return labelled && !has_split_folders(archives);
 }
 

@@ -23,7 +23,7 @@ struct ArchiveSamples {
   std::vector<ArchiveSample> samples;
 };
 
-// True when any picture has a .cls or .json file beside it, and no train/<class>/ says otherwise.
+// True when any picture has a .cls file beside it, or a .json and no train/<class>/ or val/<class>/ says otherwise.
 bool is_webdataset(const Archives& archives);
 
 // All samples in the order of archives and members; `classes` is how many there are at least, from another split.

@@ -92,7 +92,9 @@ void check_same_classes(const std::vector<std::string>& train, const std::vector
 std::unique_ptr<Dataset> open_image_folder(const fs::path& path, const DatasetOptions& options) {
   if (!fs::is_directory(path)) throw DataError(path.string() + ": is not a folder; an image folder was expected");
   const std::vector<std::string> folders = list_folders(path);
-  const auto train = split_folder(folders, Split::train), validation = split_folder(folders, Split::validation);
+  const auto has_folders = [&](const std::string& name) { return !list_folders(path / name).empty(); };
+  const auto train = split_folder(folders, Split::train, has_folders),
+             validation = split_folder(folders, Split::validation, has_folders);
   if (options.split == Split::train) {
     if (!train && validation) return nullptr;
     const fs::path root = train ? path / *train : path;

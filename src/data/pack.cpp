@@ -75,7 +75,12 @@ private:
     return name;
   }
 
-  const std::string& class_of(int64_t i) const { return classes_[static_cast<size_t>(set_of(i).label(index_of(i)))]; }
+  const std::string& class_of(int64_t i) const {
+    const int64_t label = set_of(i).label(index_of(i));
+    if (label < 0 || label >= static_cast<int64_t>(classes_.size()))
+      throw DataError(fmt::format("{}: has label {} of {} classes", full_name(i), label, classes_.size()));
+    return classes_[static_cast<size_t>(label)];
+  }
 
   // Of samples whose names differed in what leads out of a folder, or that are there several times.
   void rename_twins() {
@@ -208,7 +213,10 @@ private:
   // Shards of a run that was cut off are kept, but where all is to be packed anew: the pictures may be others by then.
   std::vector<bool> shards_done() {
     std::vector<bool> done(static_cast<size_t>(o_.shards), false);
-    if (o_.overwrite) return done;
+    if (o_.overwrite) {
+      if (o_.shards > 1) remove_shards();  // else a run that is cut off leaves a set of old and new ones
+      return done;
+    }
     for (header_.shard = 0; header_.shard < header_.shards; ++header_.shard) {
       done[header_.shard] = is_done(path(), header_);
       if (fs::exists(path()) && !done[header_.shard])
@@ -217,6 +225,14 @@ private:
     if (std::find(done.begin(), done.end(), false) != done.end()) return done;
     header_.shard = 0;
     throw UsageError(path() + ": is there already, packed from the same set; give --overwrite to pack it again");
+  }
+
+  void remove_shards() {
+    std::error_code error;
+    for (header_.shard = 0; header_.shard < header_.shards; ++header_.shard) {
+      fs::remove(path(), error);
+      if (error) throw Error(path() + ": cannot be removed (" + error.message() + ")");
+    }
   }
 
   void pack_shard() {
@@ -247,9 +263,6 @@ private:
   void write(PackedWriter& writer, const PackedSample& sample, int64_t i) {
     if (sample.left_out.empty()) {
       PackedEntry entry = sample.entry;
-      if (entry.label >= texts_.classes.size())
-        throw DataError(
-            fmt::format("{}: has label {} of {} classes", source_.full_name(i), entry.label, texts_.classes.size()));
       entry.split = static_cast<uint8_t>(source_.split_of(i));
       writer.add(entry, sample.content.content(), source_.short_name(i));
     } else {

@@ -156,8 +156,8 @@ void PackedWriter::write(const Descriptor& file, std::span<const uint8_t> bytes,
 }
 
 void PackedWriter::fail() const {
-  throw Error(fmt::format("cannot write {}: {}; what is done stays in {}, and the same command{} goes on from there",
-                          path_, errno_reason(), partial_, anew_ ? " without --overwrite" : ""));
+  throw Error(fmt::format("cannot write {}: {}; what is done stays in {}, and the same command {}", path_,
+                          errno_reason(), partial_, anew_ ? "begins anew" : "goes on from there"));
 }
 
 }  // namespace convolt

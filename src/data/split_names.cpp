@@ -9,6 +9,11 @@ namespace {
 constexpr std::array<std::string_view, 2> kTrainingNames{"train", "training"};
 constexpr std::array<std::string_view, 4> kValidationNames{"val", "validation", "valid", "test"};
 
+// Those that cannot be classes, with or without folders in them.
+bool is_plain(std::string_view folder) {
+  return folder == "train" || folder == "val" || folder == "validation" || folder == "test";
+}
+
 }  // namespace
 
 std::string lower_case(std::string_view text) {
@@ -30,11 +35,13 @@ std::optional<Split> split_called(std::string_view name) {
   return std::nullopt;
 }
 
-std::optional<std::string> split_folder(const std::vector<std::string>& folders, Split split) {
+std::optional<std::string> split_folder(const std::vector<std::string>& folders, Split split,
+                                        const std::function<bool(const std::string&)>& has_folders) {
   for (const std::string_view name : split_names(split)) {
     // From the end, where "train" is, behind "Train".
-    const auto found =
-        std::find_if(folders.rbegin(), folders.rend(), [&](const auto& folder) { return lower_case(folder) == name; });
+    const auto found = std::find_if(folders.rbegin(), folders.rend(), [&](const std::string& folder) {
+      return lower_case(folder) == name && (is_plain(folder) || has_folders(folder));
+    });
     if (found != folders.rend()) return *found;
   }
   return std::nullopt;

@@ -18,18 +18,20 @@ std::string without_slash(std::string path) {
 
 }  // namespace
 
-AtomicFolder::AtomicFolder(const std::string& path)
-    : path_(without_slash(path)), partial_(path_ + ".partial-" + std::to_string(::getpid())) {
+AtomicFolder::AtomicFolder(const std::string& path) : path_(without_slash(path)) {
   if (path_.empty()) throw UsageError("the name of the output folder is empty");
   std::error_code error;
-  if (fs::exists(path_, error) && !(fs::is_directory(path_, error) && fs::is_empty(path_, error)))
+  exists_ = fs::exists(path_, error);
+  if (exists_ && !(fs::is_directory(path_, error) && fs::is_empty(path_, error)))
     throw UsageError(path_ + ": is not an empty folder; choose another output or remove it");
-  fs::create_directories(partial_, error);
+  const fs::path parent = fs::path(path_).parent_path();
+  if (!exists_ && !parent.empty()) fs::create_directories(parent, error);
   if (error) fail(error);
-}
-
-void AtomicFolder::fail(const std::error_code& why) const {
-  throw Error(path_ + ": cannot be written (" + why.message() + ")");
+  const std::string name = (exists_ ? path_ + "/" : path_) + ".partial-" + std::to_string(::getpid()) + "-";
+  for (int i = 0; partial_.empty(); ++i) {
+    if (fs::create_directory(name + std::to_string(i), error)) partial_ = name + std::to_string(i);
+    if (error) fail(error);
+  }
 }
 
 AtomicFolder::~AtomicFolder() {
@@ -39,9 +41,21 @@ AtomicFolder::~AtomicFolder() {
 
 void AtomicFolder::commit() {
   std::error_code error;
-  fs::rename(partial_, path_, error);
+  if (exists_) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(partial_, error)) {
+      fs::rename(entry.path(), fs::path(path_) / entry.path().filename(), error);
+      if (error) fail(error);
+    }
+    fs::remove(partial_, error);
+  } else {
+    fs::rename(partial_, path_, error);
+  }
   if (error) fail(error);
   partial_.clear();
+}
+
+void AtomicFolder::fail(const std::error_code& why) const {
+  throw Error(path_ + ": cannot be written (" + why.message() + ")");
 }
 
 }  // namespace convolt

@@ -6,9 +6,10 @@
 
 namespace convolt {
 
-// Makes a folder beside `path` ("PATH.partial-PID") to write into, and renames it to `path` at commit(). Without
-// commit() the destructor removes it again; only a killed process leaves one behind. Not thread-safe, but for its
-// path().
+// Makes a folder beside `path` ("PATH.partial-PID-N") to write into, and renames it to `path` at commit(). Where there
+// is an empty folder already, which may be a mount or a link, it lies in that ("PATH/.partial-PID-N"), and what is in
+// it is moved up. Without commit() the destructor removes it again; only a killed process leaves one behind. Not
+// thread-safe, but for its path().
 class AtomicFolder {
 public:
   // Throws UsageError where `path` is there and is no empty folder, and Error where nothing can be made.
@@ -25,6 +26,7 @@ private:
   [[noreturn]] void fail(const std::error_code& why) const;
 
   std::string path_, partial_;
+  bool exists_ = false;
 };
 
 }  // namespace convolt

@@ -53,7 +53,7 @@ RunLog::RunLog(const std::string& folder, std::optional<int64_t> after_step, boo
       lines_(open_lines(in(made(folder), "metrics.jsonl"), after_step, epoch_open)),
       times_(open_lines(in(folder, "times.jsonl"), closed(after_step, epoch_open), false)),
       table_(open_table(in(folder, "metrics.csv"), closed(after_step, epoch_open))) {
-  if (tensorboard) events_.emplace(in(folder, "tensorboard"), after_step ? *after_step + 1 : 0);
+  if (tensorboard) events_.emplace(in(folder, "tensorboard"), after_step ? *after_step + (epoch_open ? 0 : 1) : 0);
 }
 
 void RunLog::progress(const TrainProgress& p) {

@@ -51,7 +51,7 @@ void check_classes(const std::string& checkpoint, const ModelCard& card) {
     throw DataError(fmt::format("'{}' was trained on {} classes, but the data set has {}; resume with the same classes",
                                 checkpoint, was.size(), card.class_names.size()));
   for (size_t i = 0; i < was.size(); ++i)
-    if (const std::string is = kept(card.class_names[i]); kept(was[i]) != is)
+    if (const std::string is = kept(card.class_names[i]); was[i] != is)
       throw DataError(fmt::format(
           "class {} of the data set is '{}', but '{}' to '{}', where labels are the places of classes; resume with the "
           "same classes",
@@ -70,10 +70,9 @@ public:
         observer_(observer),
         optimizer_(params, options.optimizer),
         lock_(o_.output_dir),
-        state_(o_.resume.empty() ? TrainingState() : load_training(o_.resume, params_, optimizer_)),
+        state_(o_.resume.empty() ? TrainingState() : state_to_resume()),
         plans_(graph, params, with_recorded_kernels(), optimizer_, [this](const KernelChoices& k) { record(k); }),
         times_(o_.profile, o_.workers) {
-    if (!o_.resume.empty()) check_classes(o_.resume, card_);
     keeper_.emplace(o_, card_, state_, validation != nullptr);
     LoaderOptions loading = training_loader(o_, state_.step);
     if (!o_.loss.ignore_index) loading.classes = graph.classes();
@@ -105,6 +104,11 @@ public:
   }
 
 private:
+  TrainingState state_to_resume() {
+    check_classes(o_.resume, card_);
+    return load_training(o_.resume, params_, optimizer_);
+  }
+
   void open_folder() {
     make_output_folder(o_.output_dir);
     if (!lock_.held()) lock_ = FolderLock(o_.output_dir);
@@ -515,7 +519,7 @@ void check(const TrainOptions& o, const Graph& graph, const ModelCard& card) {
   require(o.checkpoint_every >= 0, "checkpoint_every", "--checkpoint-every", any, o.checkpoint_every);
   require(o.workers >= 1 && o.workers <= kMostThreads, "workers", "-j", fmt::format("1 to {}", kMostThreads),
           o.workers);
-  require(o.best_metric != BestMetric::top5 || graph.classes() > 5, "best_metric", "--best-metric",
+  require(o.best_metric != BestMetric::top5 || graph.classes() > 5 || !o.resume.empty(), "best_metric", "--best-metric",
           "top1 or loss where there are no more than 5 classes, since all are among the top 5 there",
           std::string(name_of(o.best_metric)));
   require(amount(o.warmup_epochs), "warmup_epochs", "--lr-warmup-epochs", any, o.warmup_epochs);

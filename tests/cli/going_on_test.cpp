@@ -68,7 +68,7 @@ TEST_F(GoingOn, AResumeWritesIntoNoOtherRun) {
   const std::string before = text_of(at("other/last.safetensors"));
   const Outcome o = convolt(train(at("other")) + "--epochs 2 --resume '" + at("run/last.safetensors") + "'");
   EXPECT_EQ(o.code, 2);
-  expect_sentence(o, "lies elsewhere; name that folder to go on there, or an empty one");
+  expect_sentence(o, "holds another training than");
   EXPECT_TRUE(text_of(at("other/last.safetensors")) == before);
   EXPECT_EQ(convolt(train(at("new")) + "--epochs 2 --resume '" + at("run") + "'").code, 0);
 }
@@ -97,15 +97,31 @@ TEST_F(GoingOn, AResumeNeedsNoInitialWeights) {
 }
 
 TEST_F(GoingOn, AnotherChoiceLeavesOutWhatBelongsToTheFiles) {
-  ASSERT_EQ(convolt(train(at("run")) + "--epochs 1 --sched step --lr-step-size 2 --val-split 0.2").code, 0);
+  ASSERT_EQ(
+      convolt(train(at("run")) + "--epochs 1 --sched step --lr-step-size 2 --val-split 0.2 --val-split-seed 3").code,
+      0);
   const std::string config = "train -q --dry-run --config '" + at("run/config.toml") + "' ";
   const Outcome o = convolt(config + "--opt adamw --sched=cosine --val-data-path '" + at("shapes") + "'");
   EXPECT_EQ(o.code, 0) << o.error;
+  EXPECT_EQ(o.error, "");
   EXPECT_THAT(o.out, HasSubstr("opt = \"adamw\""));
   EXPECT_THAT(o.out, testing::Not(HasSubstr("\nmomentum")));
   EXPECT_THAT(o.out, testing::Not(HasSubstr("lr-step-size")));
   EXPECT_THAT(o.out, testing::Not(HasSubstr("val-split =")));
   EXPECT_EQ(convolt(config + "--opt adamw --momentum 0.5").code, 2) << "given by hand";
+}
+
+// Of a training whose pictures are gone.
+TEST_F(GoingOn, AReportFindsTheValidationSetAlone) {
+  std::filesystem::copy(at("shapes/train"), at("only"), std::filesystem::copy_options::recursive);
+  ASSERT_EQ(convolt("train -q --data-path '" + at("only") + "' --val-data-path '" + at("shapes") +
+                    "' --model resnet20 -b 8 --epochs 1 --output-dir '" + at("run") + "'")
+                .code,
+            0);
+  std::filesystem::remove_all(at("only"));
+  const Outcome o = convolt("report -q '" + at("run") + "'");
+  EXPECT_EQ(o.code, 0);
+  EXPECT_EQ(o.error, "");
 }
 
 TEST_F(GoingOn, AFolderOfPicturesMayHoldMore) {

@@ -55,7 +55,7 @@ TEST_F(MainJob, TrainEvalPredict) {
   for (const char* key : {"correct", "top5", "loss", "seconds"}) EXPECT_TRUE(result.contains(key)) << key;
 
   std::filesystem::create_directory(at("odd"));
-  std::filesystem::copy(at("shapes/val/arrow/000.jpg"), at("odd/a.txt"));  // by content, not by name
+  std::filesystem::copy(at("shapes/val/arrow/000.jpg"), at("odd/a"));  // by content, not by name
   std::ofstream(at("odd/b.jpg")) << "no picture";
   const Outcome p =
       convolt("predict --checkpoint '" + at("run/best.safetensors") + "' '" + at("odd") + "' --json --topk 2");
@@ -64,7 +64,7 @@ TEST_F(MainJob, TrainEvalPredict) {
   std::string line;
   ASSERT_TRUE(std::getline(lines, line));
   const json first = json::parse(line);
-  EXPECT_EQ(first.at("path"), at("odd/a.txt"));
+  EXPECT_EQ(first.at("path"), at("odd/a"));
   ASSERT_EQ(first.at("top").size(), 2U);
   EXPECT_GE(first["top"][0]["probability"], first["top"][1]["probability"]);
   std::vector<std::string> classes;

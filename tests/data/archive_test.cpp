@@ -222,6 +222,18 @@ TEST(Archive, FilesBesideThePicturesOfAnImageFolderAreNoClasses) {
   expect_the_folder(folder, file);
 }
 
+// Whatever folders a writer of shards has spread its samples over.
+TEST(Archive, ClassesBesideThePicturesAreThoseOfAWebDataset) {
+  const TemporaryFolder folder;
+  const auto file = folder.write("set.tar", make_tar({{"train/00/1.jpg", {1}},
+                                                      {"train/00/1.cls", bytes_of("2")},
+                                                      {"train/01/2.jpg", {2}},
+                                                      {"train/01/2.cls", bytes_of("0")}}));
+  const auto set = open_at(file);
+  EXPECT_EQ(set->describe(), "WebDataset in tar");
+  EXPECT_EQ(set->class_names().size(), 3U);
+}
+
 TEST(Archive, WebDatasetNeedsAClassForEachPicture) {
   const TemporaryFolder folder;
   for (const char* text : {"", "x", "-1", "1.5", "1 2", "1000000", "99999999999999999999"}) {

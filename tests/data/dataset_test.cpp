@@ -64,6 +64,13 @@ TEST(ImageFolder, FindsTheSplitsUnderEachName) {
   }
 }
 
+TEST(ImageFolder, ATrainIsAClassBesideABus) {
+  const TemporaryFolder folder;
+  for (const char* name : {"Bus/1", "Test/1", "Train/1"}) folder.write(name, {1});
+  EXPECT_THAT(open_at(folder.path(), Split::train)->class_names(), ElementsAre("Bus", "Test", "Train"));
+  EXPECT_EQ(open_at(folder.path(), Split::validation), nullptr);
+}
+
 TEST(ImageFolder, TestPicturesAreLeftAloneWhereThereAreOthers) {
   for (const std::string validation : {"val", "validation", "valid", "Valid"}) {
     const TemporaryFolder folder;

@@ -28,6 +28,15 @@ TEST(AtomicFolder, AppearsWhenItIsWhole) {
   EXPECT_EQ(std::distance(fs::directory_iterator(at.path("above")), {}), 1);
 }
 
+TEST(AtomicFolder, TakesOverNothingOfAKilledProcess) {
+  const TempFolder at;
+  const auto first = std::make_unique<AtomicFolder>(at.path("set"));
+  write(*first);
+  AtomicFolder second(at.path("set"));
+  EXPECT_NE(second.path(), first->path());
+  EXPECT_TRUE(fs::is_empty(second.path()));
+}
+
 TEST(AtomicFolder, LeavesNothingOfWhatFailed) {
   const TempFolder at;
   {
@@ -37,15 +46,20 @@ TEST(AtomicFolder, LeavesNothingOfWhatFailed) {
   EXPECT_TRUE(fs::is_empty(at.path("")));
 }
 
-TEST(AtomicFolder, TakesThePlaceOfAnEmptyFolderAlone) {
+// Through a link too, which a rename would not follow.
+TEST(AtomicFolder, FillsAnEmptyFolderAndNoOther) {
   const TempFolder at;
   fs::create_directory(at.path("set"));
+  fs::create_directory_symlink(at.path("set"), at.path("link"));
+  { const AtomicFolder failed(at.path("link")); }
+  EXPECT_TRUE(fs::is_empty(at.path("set")));
   {
-    AtomicFolder folder(at.path("set"));
+    AtomicFolder folder(at.path("link"));
     write(folder);
     folder.commit();
   }
   EXPECT_TRUE(fs::exists(at.path("set/file")));
+  EXPECT_EQ(std::distance(fs::directory_iterator(at.path("set")), {}), 1);
   EXPECT_THAT(message_of<UsageError>([&] { AtomicFolder(at.path("set")); }),
               testing::HasSubstr("is not an empty folder"));
 }

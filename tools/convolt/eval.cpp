@@ -5,6 +5,8 @@
 
 #include "commands.h"
 #include "confusion.h"
+#include "data/sources.h"
+#include "data/split_names.h"
 #include "io/npy.h"
 #include "json_text.h"
 #include "scoring.h"
@@ -118,6 +120,13 @@ Json json_of(const Scores& s, const ModelCard& card, const char* part, bool per_
   return j;
 }
 
+// Of an image folder.
+bool has_training_folder(const std::filesystem::path& path) {
+  if (!std::filesystem::is_directory(path)) return false;
+  const auto has_folders = [&](const std::string& name) { return !list_folders(path / name).empty(); };
+  return split_folder(list_folders(path), Split::train, has_folders).has_value();
+}
+
 int run_eval(const FlagSet& flags, const EvalCommand& c) {
   for (const std::string& path : c.confusion) check_confusion_path(path, 0);
   c.network.check();
@@ -126,16 +135,17 @@ int run_eval(const FlagSet& flags, const EvalCommand& c) {
       !c.network.checkpoint.empty() && split_as_trained(flags, read_card(c.network.checkpoint), from);
   bool validation = true;
   const auto data = open_for_evaluation(from, &validation);
-  if (!validation && (trained_on || std::filesystem::is_directory(std::filesystem::path(from.path) / "train")))
+  if (!validation && (trained_on || has_training_folder(from.path)))
     warn(fmt::format("'{}' has no validation part: these are its training pictures{}", from.path,
                      trained_on ? ", which the network has learnt from" : ""));
   const auto context = c.device.make_context();
   const Network n = load_network(c.network, c.pictures, *context, data.get());
   for (const std::string& path : c.confusion) check_confusion_path(path, n.card.classes);
   const EvalOptions options = eval_options(flags, c.device, c.data, c.views, n);
-  const Scores s = score(n, *data, c.data.path, options, c.top_k, c.quiet);
+  const std::string& measured = from.validation_path.empty() ? from.path : from.validation_path;
+  const Scores s = score(n, *data, measured, options, c.top_k, c.quiet);
   report_bad_samples(s.bad_samples);
-  if (s.evaluation.samples == 0) throw DataError("'" + c.data.path + "': no picture could be read");
+  if (s.evaluation.samples == 0) throw DataError("'" + measured + "': no picture could be read");
 
   const std::vector<std::string> names = printable_names(n.card);
   Confusion matrix;

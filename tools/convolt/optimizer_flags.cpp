@@ -71,6 +71,7 @@ float number_of(const std::string& text, const std::string& whole) {
 }  // namespace
 
 bool is_read(const std::string& flag, const std::string& selector, const std::string& kind) {
+  if (kind == "one-cycle" && (flag == "--lr-warmup-epochs" || flag == "--lr-cooldown-epochs")) return false;
   const BelongsTable& table = selector == "--opt" ? kOptimizerFlags : kScheduleFlags;
   return std::ranges::all_of(table, [&](const Belongs& entry) { return entry.flag != flag || reads(entry, kind); });
 }
@@ -238,9 +239,10 @@ void ScheduleFlags::apply_to(TrainOptions& o, const FlagSet& flags) const {
         fmt::format("--lr-milestones are epochs in ascending order, found {}", fmt::join(milestones, ",")));
   if (min_lr > lr) throw UsageError(fmt::format("--lr-min {} is above --lr {}", min_lr, lr));
   const std::vector<std::string> falls{"cosine", "cosine-restarts", "polynomial", "plateau"};
-  if (min_lr > 0 && cooldown_epochs == 0 && std::ranges::count(falls, kind) == 0)
+  const bool typed = !flags.given("--config") && !flags.given("--recipe");  // which say more than a command needs
+  if (typed && min_lr > 0 && cooldown_epochs == 0 && std::ranges::count(falls, kind) == 0)
     warn(fmt::format("--lr-min does nothing beside --lr-scheduler {} without --lr-cooldown-epochs", kind));
-  if (warmup_factor != ScheduleFlags().warmup_factor && warmup_epochs == 0)
+  if (typed && warmup_factor != ScheduleFlags().warmup_factor && warmup_epochs == 0)
     warn("--lr-warmup-decay does nothing without --lr-warmup-epochs");
   ScheduleOptions& s = o.schedule;
   s.kind = schedule_kind_from_name(kind);

@@ -39,10 +39,12 @@ std::vector<std::string> expand(const std::vector<std::string>& inputs) {
       }
     } else if (fs::is_directory(input)) {
       std::vector<std::string> found;
-      for (const auto& entry : fs::recursive_directory_iterator(input))
-        if (const std::string name = entry.path().filename().string();
-            entry.is_regular_file() && !name.starts_with('.') && !is_no_picture(name))  // as in a data set
-          found.push_back(entry.path().string());
+      for (auto entry = fs::recursive_directory_iterator(input); entry != fs::end(entry); ++entry) {
+        const std::string name = entry->path().filename().string();
+        if (name.starts_with('.')) entry.disable_recursion_pending();
+        if (entry->is_regular_file() && !name.starts_with('.') && !is_no_picture(name))
+          found.push_back(entry->path().string());
+      }
       std::sort(found.begin(), found.end());
       paths.insert(paths.end(), found.begin(), found.end());
     } else {

@@ -105,6 +105,11 @@ void ProgressPrinter::bar(const TrainProgress& p) {
   std::fflush(stderr);
 }
 
+void ProgressPrinter::clear() {
+  validation_.reset();
+  if (!quiet_) clear_line();
+}
+
 void ProgressPrinter::validating(int64_t done, int64_t all) {
   if (!validation_) validation_.emplace("validating", all, quiet_);
   validation_->at(done);
@@ -121,9 +126,8 @@ void ProgressPrinter::progress(const TrainProgress& p) {
 }
 
 void ProgressPrinter::epoch(const EpochSummary& s) {
-  validation_.reset();
+  clear();
   if (quiet_) return;
-  clear_line();
   std::string line = fmt::format("epoch {:<3} train loss {}  top-1 {:5.2f} %", s.epoch + 1, loss_text(s.train_loss),
                                  100 * s.train_top1);
   if (s.validation) {

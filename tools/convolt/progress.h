@@ -23,6 +23,8 @@ public:
   void progress(const TrainProgress& p);
   void validating(int64_t done, int64_t all);
   void epoch(const EpochSummary& s);
+  // Takes away what stands on the line, for others to write there.
+  void clear();
 
 private:
   void bar(const TrainProgress& p);

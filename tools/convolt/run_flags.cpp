@@ -61,11 +61,11 @@ void add_checkpoints(FlagSet& flags, RunFlags& f) {
 // Another training's files would be overwritten and mixed with those of this one.
 void check_own_folder(const std::string& output_dir, const fs::path& from) {
   std::error_code none;
-  if (output_dir.empty() || !fs::is_directory(output_dir) || fs::is_empty(output_dir)) return;
+  if (output_dir.empty() || !fs::exists(fs::path(output_dir) / "last.safetensors")) return;
   const fs::path folder = from.has_parent_path() ? from.parent_path() : fs::path(".");
   if (!fs::equivalent(folder, output_dir, none))
-    throw UsageError("--output-dir '" + output_dir + "' is not empty, and '" + from.string() +
-                     "' lies elsewhere; name that folder to go on there, or an empty one");
+    throw UsageError("--output-dir '" + output_dir + "' holds another training than '" + from.string() +
+                     "'; name the folder of that to go on there, or another one, or give --resume auto");
 }
 
 }  // namespace

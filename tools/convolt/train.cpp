@@ -210,7 +210,8 @@ void tell_empty_classes(const Dataset& data) {
 }
 
 // Flags of what is not asked for.
-void tell_idle(const TrainCommand& c) {
+void tell_idle(const FlagSet& flags, const TrainCommand& c) {
+  if (flags.given("--config") || flags.given("--recipe")) return;  // they say more than a command needs
   if (!c.strict && c.weights.empty() && c.finetune.empty())
     warn("--no-strict does nothing without --weights or --finetune");
   if (c.data.split_seed != 0 && c.data.validation_split == 0) warn("--val-split-seed does nothing without --val-split");
@@ -234,9 +235,8 @@ void tell_changes(const nlohmann::ordered_json& before, const nlohmann::ordered_
   constexpr const char* kPictures = "training_pictures";
   if (before.contains(kPictures) && before[kPictures] != now[kPictures])
     warn(
-        fmt::format("the data set has {} pictures for training, {} when the training began: its epochs have another "
-                    "length now, and what they show begins anew",
-                    json_text(now[kPictures]), json_text(before[kPictures])));
+        fmt::format("the data set has {} pictures for training, {} when the training began: its epochs show other pictures now, and may have another length",
+json_text(now[kPictures]), json_text(before[kPictures])));
 }
 
 int run_train(const FlagSet& flags, const TrainCommand& c) {
@@ -277,7 +277,7 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   build_model(graph, model, {card.classes, card.height, card.width, card.channels, c.drop_path});
   Params params(*context, graph, c.seed);
   look_over(options, params, *data);
-  tell_idle(c);
+  tell_idle(flags, c);
   tell_empty_classes(*data);
   if (c.dry_run) {
     for (const ConfigEntry& entry : config) fmt::print("{}\n", format_config(entry));
@@ -309,8 +309,12 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   observer.validating = [&](int64_t done, int64_t all) { printer.validating(done, all); };
   observer.progress = [&](const TrainProgress& p) { printer.progress(p); };
   observer.epoch = [&](const EpochSummary& s) { printer.epoch(s); };
-  observer.warning = warn;
+  observer.warning = [&](const std::string& text) {
+    printer.clear();
+    warn(text);
+  };
   const TrainResult result = train(graph, params, *data, validation.get(), card, options, observer, &interrupt_signal);
+  printer.clear();
   return print_result(c, result, card, trained);
 }
 

@@ -55,6 +55,11 @@ TEST_F(GoingOn, EvalLooksAtThePartThatTheTrainingKeptAside) {
   std::string line, last;
   while (std::getline(lines, line)) last = line;
   EXPECT_EQ(found.at("top1"), nlohmann::json::parse(last).at("val_top1"));
+  std::filesystem::rename(at("whole"), at("moved"));
+  const Outcome moved = convolt(eval + "--data-path '" + at("moved") + "'");
+  EXPECT_EQ(nlohmann::json::parse(moved.out).at("part"), "all");
+  EXPECT_THAT(moved.error, HasSubstr("--val-split 0.2 --val-split-seed 3 leaves out what it has learnt from"));
+  std::filesystem::rename(at("moved"), at("whole"));
   ASSERT_EQ(convolt("train " + data + "--model resnet20 --epochs 1 -b 8 -q --output-dir '" + at("none") + "'").code, 0);
   const Outcome all = convolt("eval -q --json --checkpoint '" + at("none/best.safetensors") + "' " + data);
   EXPECT_EQ(nlohmann::json::parse(all.out).at("part"), "all");

@@ -127,17 +127,27 @@ bool has_training_folder(const std::filesystem::path& path) {
   return split_folder(list_folders(path), Split::train, has_folders).has_value();
 }
 
+// Of a data set without a validation part, all of which is measured then.
+void tell_of_training_pictures(const std::string& path, bool trained_on, const Json& run) {
+  const auto tell = [&](const std::string& what) { warn(fmt::format("'{}' has no validation part: {}", path, what)); };
+  if (trained_on) return tell("these are its training pictures, which the network has learnt from");
+  if (const double split = run.value("val_split", 0.0); split > 0)
+    return tell(
+        fmt::format("if the network was trained on it, --val-split {} --val-split-seed {} leaves out what it has "
+                    "learnt from",
+                    split, run.value("val_split_seed", uint64_t{0})));
+  if (has_training_folder(path)) tell("these are its training pictures");
+}
+
 int run_eval(const FlagSet& flags, const EvalCommand& c) {
   for (const std::string& path : c.confusion) check_confusion_path(path, 0);
   c.network.check();
   DataFlags from = c.data;
-  const bool trained_on =
-      !c.network.checkpoint.empty() && split_as_trained(flags, read_card(c.network.checkpoint), from);
+  const ModelCard card = c.network.checkpoint.empty() ? ModelCard() : read_card(c.network.checkpoint);
+  const bool trained_on = split_as_trained(flags, card, from);
   bool validation = true;
   const auto data = open_for_evaluation(from, &validation);
-  if (!validation && (trained_on || has_training_folder(from.path)))
-    warn(fmt::format("'{}' has no validation part: these are its training pictures{}", from.path,
-                     trained_on ? ", which the network has learnt from" : ""));
+  if (!validation) tell_of_training_pictures(from.path, trained_on, configuration_of(card));
   const auto context = c.device.make_context();
   const Network n = load_network(c.network, c.pictures, *context, data.get());
   for (const std::string& path : c.confusion) check_confusion_path(path, n.card.classes);

@@ -6,13 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "count_line.h"
-#include "json_text.h"
 #include "text_table.h"
 
 namespace convolt::cli {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // A label is the place of its class among the names of the data set; that of the network may be another.
 void check_classes(const ModelCard& card, const Dataset& data, const std::string& path) {
@@ -37,19 +34,12 @@ std::unique_ptr<Dataset> open_for_evaluation(const DataFlags& flags, bool* valid
 
 bool split_as_trained(const FlagSet& flags, const ModelCard& card, DataFlags& data) {
   namespace fs = std::filesystem;
-  const Json run = configuration_of(card);
+  const nlohmann::ordered_json run = configuration_of(card);
   const auto trained_on = run.find("data_path");
   if (trained_on == run.end() || !trained_on->is_string()) return false;
   std::error_code gone;
   const std::string was = *trained_on;
-  if (fs::absolute(data.path).lexically_normal() != was && !fs::equivalent(data.path, was, gone)) {
-    if (run.contains("val_split") && !flags.given("--val-split") && !flags.given("--val-data-path"))
-      warn(
-          fmt::format("the network was trained on '{}' but for --val-split {} of it: if '{}' is the same data set, its "
-                      "training pictures are measured too; give --val-split and --val-split-seed {} to leave them out",
-                      was, json_text(run.at("val_split")), data.path, json_text(run.value("val_split_seed", Json(0)))));
-    return false;
-  }
+  if (fs::absolute(data.path).lexically_normal() != was && !fs::equivalent(data.path, was, gone)) return false;
   take_from_run(flags, card, "data-format", data.format);
   if (!flags.given("--val-data-path") && !flags.given("--val-split")) {
     take_from_run(flags, card, "val-data-path", data.validation_path);

@@ -129,6 +129,14 @@ TEST_F(GoingOn, AReportFindsTheValidationSetAlone) {
   EXPECT_EQ(o.error, "");
 }
 
+TEST_F(GoingOn, TheLimitOfATrainingIsNoneOfItsEvaluation) {
+  const std::string smaller = "train --data-path '" + at("shapes") + "' --model resnet20 -b 4 --limit 4 -q ";
+  ASSERT_EQ(convolt(smaller + "--epochs 1 --output-dir '" + at("run") + "'").code, 0);
+  const std::string eval = "eval -q --json --checkpoint '" + at("run/last.safetensors") + "' --config '";
+  EXPECT_EQ(nlohmann::json::parse(convolt(eval + at("run/config.toml") + "'").out).at("samples"), 8);
+  EXPECT_EQ(nlohmann::json::parse(convolt(eval + at("run/config.toml") + "' --limit 6").out).at("samples"), 6);
+}
+
 TEST_F(GoingOn, AFolderOfPicturesMayHoldMore) {
   ASSERT_EQ(convolt(train(at("run")) + "--epochs 1").code, 0);
   const std::string folder = at("shapes/val/" + kClass);

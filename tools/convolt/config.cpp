@@ -70,7 +70,13 @@ public:
   // The words of the text for what `given` does not name.
   std::vector<std::string> words(std::string_view text, const std::vector<std::string>& given) {
     std::vector<std::string> found;
-    for (const ConfigEntry& entry : parse_config(text, path_)) {
+    const std::vector<ConfigEntry> entries = parse_config(text, path_);
+    // What a training took a part of is not what others look at.
+    const bool of_training =
+        command_.get_name() != "train" &&
+        std::ranges::any_of(entries, [](const ConfigEntry& entry) { return entry.key == "epochs"; });
+    for (const ConfigEntry& entry : entries) {
+      if (of_training && (entry.key == "limit" || entry.key == "fraction")) continue;
       const CLI::Option* option = option_of(entry);
       if (option == nullptr) continue;
       if (names_network(given) &&

@@ -22,7 +22,8 @@ std::optional<std::string_view> recipe_to_print(const std::vector<std::string>& 
 
 // The words of a command line (without the program's name) with the flags of its --config file and of its --recipe
 // among them. A flag of the command line wins over the file's, and that over the recipe's; flags for other subcommands
-// are passed over. Throws DataError for a file that cannot be read and UsageError for a key that is no flag.
+// are passed over, and of a training's file its limit where another command reads it. Throws DataError for a file that
+// cannot be read and UsageError for a key that is no flag.
 std::vector<std::string> with_config(const CLI::App& program, const std::vector<std::string>& words);
 
 // What flags, named without their dashes, turned out to mean.

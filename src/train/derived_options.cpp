@@ -1,5 +1,10 @@
 #include "train/derived_options.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
 namespace convolt {
 
 PlanOptions inference_plan(const AugmentOptions& pictures, int batch, DType dtype, bool tf32,
@@ -70,6 +75,22 @@ EvalOptions validation_of(const TrainOptions& o) {
   e.preprocessing = o.preprocessing;
   e.kernels = o.kernels;
   return e;
+}
+
+ScheduleOptions schedule_in_steps(const TrainOptions& o, int64_t steps_per_epoch, int64_t total_steps) {
+  const auto steps = [&](double epochs) { return std::llround(epochs * static_cast<double>(steps_per_epoch)); };
+  ScheduleOptions s = o.schedule;
+  s.total_steps = total_steps;
+  s.warmup_steps = steps(o.warmup_epochs);
+  s.cooldown_steps = steps(o.cooldown_epochs);
+  s.step_size = std::max<int64_t>(1, steps(o.step_epochs));
+  s.milestones.clear();
+  for (const double epoch : o.milestone_epochs) s.milestones.push_back(steps(epoch));
+  if (s.warmup_steps + s.cooldown_steps > total_steps)
+    throw UsageError(
+        fmt::format("the warm-up ({} steps) and the cool-down ({}) are longer than the training ({}); shorten them",
+                    s.warmup_steps, s.cooldown_steps, total_steps));
+  return s;
 }
 
 }  // namespace convolt

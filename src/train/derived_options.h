@@ -16,5 +16,7 @@ PlanOptions teacher_plan(const TrainOptions& o, const AugmentOptions& pictures);
 // first_step: an update, as everywhere in training; the loader counts micro-batches.
 LoaderOptions training_loader(const TrainOptions& o, int64_t first_step);
 EvalOptions validation_of(const TrainOptions& o);
+// The schedule with what is counted in epochs in steps. Throws UsageError where warm-up and cool-down do not fit.
+ScheduleOptions schedule_in_steps(const TrainOptions& o, int64_t steps_per_epoch, int64_t total_steps);
 
 }  // namespace convolt

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "conv/conv.h"
 #include "io/atomic_file.h"
@@ -13,10 +12,12 @@
 #include "step_state.h"
 #include "train/checkpoint_keeper.h"
 #include "train/derived_options.h"
+#include "train/pace.h"
 #include "train/picture_grid.h"
 #include "train/run_log.h"
 #include "train/saved_batch.h"
 #include "train/step_times.h"
+#include "train/training_checks.h"
 #include "train/training_plans.h"
 
 namespace convolt {
@@ -37,27 +38,6 @@ ModelCard completed(ModelCard card, const Graph& graph, const Dataset& data, con
   return made;
 }
 
-// As a checkpoint keeps it: what is not UTF-8 is replaced.
-std::string kept(const std::string& name) {
-  using Json = nlohmann::json;
-  return Json::parse(Json(name).dump(-1, ' ', false, Json::error_handler_t::replace));
-}
-
-// A label is the place of its class among the names.
-void check_classes(const std::string& checkpoint, const ModelCard& card) {
-  const std::vector<std::string> was = read_card(checkpoint).class_names;
-  if (was.empty() || card.class_names.empty()) return;
-  if (was.size() != card.class_names.size())
-    throw DataError(fmt::format("'{}' was trained on {} classes, but the data set has {}; resume with the same classes",
-                                checkpoint, was.size(), card.class_names.size()));
-  for (size_t i = 0; i < was.size(); ++i)
-    if (const std::string is = kept(card.class_names[i]); was[i] != is)
-      throw DataError(fmt::format(
-          "class {} of the data set is '{}', but '{}' to '{}', where labels are the places of classes; resume with the "
-          "same classes",
-          i, is, was[i], checkpoint));
-}
-
 class Training {
 public:
   Training(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation, const ModelCard& card,
@@ -72,14 +52,15 @@ public:
         lock_(o_.output_dir),
         state_(o_.resume.empty() ? TrainingState() : state_to_resume()),
         plans_(graph, params, with_recorded_kernels(), optimizer_, [this](const KernelChoices& k) { record(k); }),
-        times_(o_.profile, o_.workers) {
+        times_(o_.profile, o_.workers),
+        pace_(int64_t{o_.batch} * o_.accumulate, validation != nullptr ? validation->size() : 0),
+        validation_size_(validation != nullptr ? validation->size() : 0) {
     keeper_.emplace(o_, card_, state_, validation != nullptr);
     LoaderOptions loading = training_loader(o_, state_.step);
     if (!o_.loss.ignore_index) loading.classes = graph.classes();
     loading.trace = times_.trace();
     loader_ = Loader::create(params.context(), data, loading);
     if (validation != nullptr) {
-      validation_size_ = validation->size();
       evaluator_.emplace(graph, trained(), *validation, validation_of(o_));
       record(evaluator_->kernels());
     }
@@ -87,7 +68,7 @@ public:
     plans_.show(state_.step / per_epoch_);
     if (!o_.resume.empty()) resume();
     total_steps_ = o_.steps > 0 ? o_.steps : per_epoch_ * o_.epochs;
-    plan_schedule();
+    o_.schedule = schedule_in_steps(o_, per_epoch_, total_steps_);
     if (!o_.output_dir.empty()) open_folder();
   }
 
@@ -130,8 +111,9 @@ private:
       observer_.warning(fmt::format("nothing is left to train: the checkpoint is of step {} of {}{}", state_.step,
                                     total_steps_, state_.step < total_steps_ ? ", stopped early" : ""));
     }
-    start_ = epoch_start_ = report_time_ = saved_ = Clock::now();
-    first_step_ = report_step_ = state_.step;
+    epoch_start_ = saved_ = Clock::now();
+    first_step_ = state_.step;
+    pace_.begin(state_.step);
     if (state_.epoch_open && !close_epoch()) return result(true);
     while (!is_over()) {
       times_.step([&] { step(); });
@@ -162,22 +144,6 @@ private:
 
   // What is evaluated and handed on: the average where there is one.
   Params& trained() { return optimizer_.average() != nullptr ? *optimizer_.average() : params_; }
-
-  // Epochs become steps.
-  void plan_schedule() {
-    const auto steps = [&](double epochs) { return std::llround(epochs * static_cast<double>(per_epoch_)); };
-    ScheduleOptions& s = o_.schedule;
-    s.total_steps = total_steps_;
-    s.warmup_steps = steps(o_.warmup_epochs);
-    s.cooldown_steps = steps(o_.cooldown_epochs);
-    s.step_size = std::max<int64_t>(1, steps(o_.step_epochs));
-    s.milestones.clear();
-    for (const double epoch : o_.milestone_epochs) s.milestones.push_back(steps(epoch));
-    if (s.warmup_steps + s.cooldown_steps > total_steps_)
-      throw UsageError(
-          fmt::format("the warm-up ({} steps) and the cool-down ({}) are longer than the training ({}); shorten them",
-                      s.warmup_steps, s.cooldown_steps, total_steps_));
-  }
 
   double rate_of(int64_t step) const { return learning_rate(o_.schedule, step, state_.plateau); }
 
@@ -254,34 +220,10 @@ private:
     if (o_.dtype == DType::f16) p.loss_scale = static_cast<double>(r.loss_scale);
     p.overflows = r.skipped_steps;
     if (clips()) p.gradient_norm = static_cast<double>(r.gradient_norm);
-    p.images_per_second = rate_up_to(r.step);
-    p.seconds_left = seconds_left(p);
+    p.images_per_second = pace_.images_per_second(r.step);
+    p.seconds_left = pace_.seconds_left(p);
     if (log_) log_->progress(p);
     if (observer_.progress) observer_.progress(p);
-  }
-
-  double seconds_left(const TrainProgress& p) const {
-    const double for_steps = seconds_since(start_) - validating_;
-    const double per_step = for_steps / static_cast<double>(std::max<int64_t>(1, p.step - first_step_));
-    const double steps = per_step * static_cast<double>(total_steps_ - p.step);
-    if (!evaluator_) return steps;
-    // Until there was one: what looks at a picture takes a third of what learns from it.
-    const double validation = validations_ > 0 ? validating_ / validations_
-                                               : per_step / static_cast<double>(o_.batch * o_.accumulate) / 3 *
-                                                     static_cast<double>(validation_size_);
-    return steps + validation * static_cast<double>(p.epochs - p.epoch);
-  }
-
-  // Over a while: readings may arrive several at once.
-  double rate_up_to(int64_t step) {
-    constexpr double kWhile = 0.1;
-    const double elapsed = seconds_since(report_time_);
-    if (elapsed < kWhile && images_per_second_ > 0) return images_per_second_;
-    images_per_second_ =
-        static_cast<double>((step - report_step_) * o_.batch * o_.accumulate) / std::max(elapsed, 1e-6);
-    report_time_ = Clock::now();
-    report_step_ = step;
-    return images_per_second_;
   }
 
   bool clips() const { return clip_norm_of(o_.optimizer) > 0 || o_.optimizer.clip_adaptive > 0; }
@@ -328,8 +270,8 @@ private:
     keeper_->judge(s);
     follow_plateau(s);
     s.seconds = seconds_since(epoch_start_);
-    epoch_start_ = report_time_ = Clock::now();
-    report_step_ = state_.step;
+    epoch_start_ = Clock::now();
+    pace_.go_on(state_.step);
     if (state_.step % per_epoch_ == 0) epoch_base_ = reading.values;
     if (log_) {
       log_->epoch(s);
@@ -349,8 +291,7 @@ private:
       return !is_interrupted();
     });
     if (!result.complete) return result;
-    validating_ += result.seconds;
-    ++validations_;
+    pace_.add_validation(result.seconds);
     if (result.samples == 0 && result.skipped > 0) {
       const BadSample first = evaluator_->bad_samples().front();
       throw DataError(fmt::format("{}: {}, and none of the {} other pictures for validation can be read either",
@@ -469,7 +410,7 @@ private:
     r.stopped_early = keeper_->out_of_patience();
     r.best_top1 = state_.best_top1;
     r.bad_samples = bad_samples();
-    r.seconds = seconds_since(start_);
+    r.seconds = pace_.seconds();
     r.data = times_.of_all(loader_->times());
     return r;
   }
@@ -489,63 +430,20 @@ private:
   std::optional<Evaluator> evaluator_;
   std::optional<CheckpointKeeper> keeper_;
   std::optional<RunLog> log_;
+  Pace pace_;
   const std::atomic<int>* interrupt_ = nullptr;
-  int64_t per_epoch_ = 0, total_steps_ = 0, first_step_ = 0, report_step_ = 0;
-  int64_t validation_size_ = 0;  // pictures
-  int validations_ = 0;          // since start_, and the seconds that they took
-  double validating_ = 0;
+  int64_t per_epoch_ = 0, total_steps_ = 0, first_step_ = 0;
+  const int64_t validation_size_;  // pictures
   MeterValues reported_, epoch_base_;
-  Clock::time_point start_, epoch_start_, report_time_, saved_;
-  double images_per_second_ = 0;
+  Clock::time_point epoch_start_, saved_;
 };
-
-}  // namespace
-
-namespace {
-
-// No comparison holds for NaN.
-void check(const TrainOptions& o, const Graph& graph, const ModelCard& card) {
-  const auto require = [](bool good, const char* name, const char* flag, const std::string& expected, auto found) {
-    if (!good) throw UsageError(fmt::format("{} ({}) must be {}, found {}", name, flag, expected, found));
-  };
-  const auto amount = [](double x) { return x >= 0 && std::isfinite(x); };
-  const char* const any = "a number of at least 0";
-  require(o.log_every >= 1, "log_every", "--log-every", "at least 1", o.log_every);
-  require(o.steps > 0 || o.epochs >= 1, "epochs", "--epochs", "at least 1", o.epochs);
-  require(o.steps >= 0, "steps", "--steps", any, o.steps);
-  require(o.keep >= 0, "keep", "--keep", any, o.keep);
-  require(o.early_stop >= 0, "early_stop", "--early-stop", any, o.early_stop);
-  require(o.accumulate >= 1, "accumulate", "--accum", "at least 1", o.accumulate);
-  require(o.checkpoint_every >= 0, "checkpoint_every", "--checkpoint-every", any, o.checkpoint_every);
-  require(o.workers >= 1 && o.workers <= kMostThreads, "workers", "-j", fmt::format("1 to {}", kMostThreads),
-          o.workers);
-  require(o.best_metric != BestMetric::top5 || graph.classes() > 5 || !o.resume.empty(), "best_metric", "--best-metric",
-          "top1 or loss where there are no more than 5 classes, since all are among the top 5 there",
-          std::string(name_of(o.best_metric)));
-  require(amount(o.warmup_epochs), "warmup_epochs", "--lr-warmup-epochs", any, o.warmup_epochs);
-  require(amount(o.cooldown_epochs), "cooldown_epochs", "--lr-cooldown-epochs", any, o.cooldown_epochs);
-  require(o.step_epochs > 0 && std::isfinite(o.step_epochs), "step_epochs", "--lr-step-size", "above 0", o.step_epochs);
-  const ScheduleOptions& s = o.schedule;
-  require(amount(s.base), "schedule.base", "--lr", any, s.base);
-  require(amount(s.minimum), "schedule.minimum", "--lr-min", any, s.minimum);
-  require(amount(s.gamma), "schedule.gamma", "--lr-gamma", any, s.gamma);
-  require(amount(s.power), "schedule.power", "--lr-power", any, s.power);
-  require(amount(s.warmup_factor), "schedule.warmup_factor", "--lr-warmup-decay", any, s.warmup_factor);
-  require(s.kind <= ScheduleOptions::Kind::plateau, "schedule.kind", "--lr-scheduler", "a schedule",
-          static_cast<int>(s.kind));
-  if (o.loss.target == LossOptions::Target::dense)
-    throw UsageError("train() has labels and no dense targets: run a Plan with StepInput::targets for those");
-  ModelCard fits = card;
-  fits.preprocessing = o.preprocessing;
-  fit_card(fits, graph);
-}
 
 }  // namespace
 
 TrainResult train(const Graph& graph, Params& params, const Dataset& data, const Dataset* validation,
                   const ModelCard& card, const TrainOptions& options, const TrainObserver& observer,
                   const std::atomic<int>* interrupt) {
-  check(options, graph, card);
+  check_training(options, graph, card);
   return Training(graph, params, data, validation, card, options, observer).run(interrupt);
 }
 

@@ -1,5 +1,7 @@
 #include "data/picture_header.h"
 
+#include <array>
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -311,6 +313,28 @@ void read_gif(PictureBytes& bytes, PictureHeader& header) {
   }
 }
 
+struct Kind {
+  PictureFormat format;
+  bool (*is)(PictureBytes&);
+  void (*read)(PictureBytes&, PictureHeader&);
+};
+constexpr std::array<Kind, 7> kKinds{
+    {{PictureFormat::jpeg, [](PictureBytes& b) { return b.starts_with("\xFF\xD8\xFF"); }, read_jpeg},
+     {PictureFormat::png, [](PictureBytes& b) { return b.starts_with("\x89PNG\r\n\x1A\n"); }, read_png},
+     {PictureFormat::webp, [](PictureBytes& b) { return b.starts_with("RIFF") && b.starts_with("WEBP", 8); },
+      read_webp},
+     {PictureFormat::tiff, [](PictureBytes& b) { return is_tiff(b, 0); }, read_tiff},
+     {PictureFormat::bmp, [](PictureBytes& b) { return b.starts_with("BM"); }, read_bmp},
+     {PictureFormat::pnm,
+      [](PictureBytes& b) { return b.starts_with("P") && b.reaches(1) && b.u8(1) >= '1' && b.u8(1) <= '6'; }, read_pnm},
+     {PictureFormat::gif, [](PictureBytes& b) { return b.starts_with("GIF87a") || b.starts_with("GIF89a"); },
+      read_gif}}};
+
+const Kind* kind_of(PictureBytes& bytes) {
+  const auto found = std::ranges::find_if(kKinds, [&](const Kind& kind) { return kind.is(bytes); });
+  return found != kKinds.end() ? &*found : nullptr;
+}
+
 }  // namespace
 
 int exif_orientation(PictureBytes& bytes, int64_t at, int64_t end) {
@@ -333,44 +357,16 @@ int exif_orientation(PictureBytes& bytes, int64_t at, int64_t end) {
 }
 
 std::optional<PictureFormat> picture_format(PictureBytes& bytes) {
-  if (bytes.starts_with("\xFF\xD8\xFF")) return PictureFormat::jpeg;
-  if (bytes.starts_with("\x89PNG\r\n\x1A\n")) return PictureFormat::png;
-  if (bytes.starts_with("RIFF") && bytes.starts_with("WEBP", 8)) return PictureFormat::webp;
-  if (is_tiff(bytes, 0)) return PictureFormat::tiff;
-  if (bytes.starts_with("BM")) return PictureFormat::bmp;
-  if (bytes.starts_with("P") && bytes.reaches(1) && bytes.u8(1) >= '1' && bytes.u8(1) <= '6') return PictureFormat::pnm;
-  if (bytes.starts_with("GIF87a") || bytes.starts_with("GIF89a")) return PictureFormat::gif;
-  return std::nullopt;
+  const Kind* kind = kind_of(bytes);
+  return kind == nullptr ? std::nullopt : std::optional(kind->format);
 }
 
 PictureHeader read_picture_header(PictureBytes& bytes) {
-  const std::optional<PictureFormat> format = picture_format(bytes);
-  if (!format) throw DataError("not a picture: expected JPEG, PNG, BMP, WebP, TIFF, PNM or GIF");
+  const Kind* kind = kind_of(bytes);
+  if (kind == nullptr) throw DataError("not a picture: expected JPEG, PNG, BMP, WebP, TIFF, PNM or GIF");
   PictureHeader header;
-  header.format = *format;
-  switch (header.format) {
-    case PictureFormat::jpeg:
-      read_jpeg(bytes, header);
-      break;
-    case PictureFormat::png:
-      read_png(bytes, header);
-      break;
-    case PictureFormat::webp:
-      read_webp(bytes, header);
-      break;
-    case PictureFormat::tiff:
-      read_tiff(bytes, header);
-      break;
-    case PictureFormat::bmp:
-      read_bmp(bytes, header);
-      break;
-    case PictureFormat::pnm:
-      read_pnm(bytes, header);
-      break;
-    case PictureFormat::gif:
-      read_gif(bytes, header);
-      break;
-  }
+  header.format = kind->format;
+  kind->read(bytes, header);
   if (header.width < 1 || header.height < 1)
     throw DataError("the " + std::string(name_of(header.format)) + " declares an empty or impossible size");
   if (header.transposed()) std::swap(header.width, header.height);

@@ -55,6 +55,11 @@ std::vector<std::string> classes_of(const fs::path& root) {
 
 }  // namespace
 
+std::optional<std::string> split_folder_in(const fs::path& path, Split split) {
+  return split_folder(list_folders(path), split,
+                      [&](const std::string& name) { return !list_folders(path / name).empty(); });
+}
+
 bool is_no_picture(std::string_view name) {
   constexpr std::array kEndings{"txt",  "md",  "rst", "html", "htm", "pdf",  "json", "jsonl", "ndjson", "xml",
                                 "yaml", "yml", "csv", "tsv",  "ini", "toml", "db",   "log",   "py",     "ipynb",
@@ -91,10 +96,7 @@ void check_same_classes(const std::vector<std::string>& train, const std::vector
 
 std::unique_ptr<Dataset> open_image_folder(const fs::path& path, const DatasetOptions& options) {
   if (!fs::is_directory(path)) throw DataError(path.string() + ": is not a folder; an image folder was expected");
-  const std::vector<std::string> folders = list_folders(path);
-  const auto has_folders = [&](const std::string& name) { return !list_folders(path / name).empty(); };
-  const auto train = split_folder(folders, Split::train, has_folders),
-             validation = split_folder(folders, Split::validation, has_folders);
+  const auto train = split_folder_in(path, Split::train), validation = split_folder_in(path, Split::validation);
   if (options.split == Split::train) {
     if (!train && validation) return nullptr;
     const fs::path root = train ? path / *train : path;

@@ -42,6 +42,8 @@ std::unique_ptr<Dataset> open_zip(const std::filesystem::path& path, Split split
 bool is_tar(const std::filesystem::path& file);
 bool is_zip(const std::filesystem::path& file);
 
+// The folder of a split in an image folder; nothing where there is none.
+std::optional<std::string> split_folder_in(const std::filesystem::path& path, Split split);
 // Whether a file in a class folder tells by its name that it is no picture ("labels.json", "Thumbs.db"). Others are
 // samples, and bad ones where they are no pictures after all.
 bool is_no_picture(std::string_view name);

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <vector>
 
 #include "convolt/error.h"
 
@@ -42,8 +43,10 @@ AtomicFolder::~AtomicFolder() {
 void AtomicFolder::commit() {
   std::error_code error;
   if (exists_) {
-    for (const fs::directory_entry& entry : fs::directory_iterator(partial_, error)) {
-      fs::rename(entry.path(), fs::path(path_) / entry.path().filename(), error);
+    std::vector<fs::path> made;
+    for (const fs::directory_entry& entry : fs::directory_iterator(partial_, error)) made.push_back(entry.path());
+    for (const fs::path& from : made) {
+      fs::rename(from, fs::path(path_) / from.filename(), error);
       if (error) fail(error);
     }
     fs::remove(partial_, error);

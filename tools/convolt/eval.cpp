@@ -6,7 +6,6 @@
 #include "commands.h"
 #include "confusion.h"
 #include "data/sources.h"
-#include "data/split_names.h"
 #include "io/npy.h"
 #include "json_text.h"
 #include "scoring.h"
@@ -120,13 +119,6 @@ Json json_of(const Scores& s, const ModelCard& card, const char* part, bool per_
   return j;
 }
 
-// Of an image folder.
-bool has_training_folder(const std::filesystem::path& path) {
-  if (!std::filesystem::is_directory(path)) return false;
-  const auto has_folders = [&](const std::string& name) { return !list_folders(path / name).empty(); };
-  return split_folder(list_folders(path), Split::train, has_folders).has_value();
-}
-
 // Of a data set without a validation part, all of which is measured then.
 void tell_of_training_pictures(const std::string& path, bool trained_on, const Json& run) {
   const auto tell = [&](const std::string& what) { warn(fmt::format("'{}' has no validation part: {}", path, what)); };
@@ -136,7 +128,8 @@ void tell_of_training_pictures(const std::string& path, bool trained_on, const J
         fmt::format("if the network was trained on it, --val-split {} --val-split-seed {} leaves out what it has "
                     "learnt from",
                     split, run.value("val_split_seed", uint64_t{0})));
-  if (has_training_folder(path)) tell("these are its training pictures");
+  if (std::filesystem::is_directory(path) && split_folder_in(path, Split::train))
+    tell("these are its training pictures");
 }
 
 int run_eval(const FlagSet& flags, const EvalCommand& c) {

@@ -127,7 +127,9 @@ Record read_record(const std::string& path) {
   try {
     return record_from(j);
   } catch (const nlohmann::json::exception& e) {
-    throw DataError(fmt::format("'{}' is no whole record of convolt bench: {}", path, e.what()));
+    const std::string what = e.what();  // "[json.exception.out_of_range.403] key 'n' not found"
+    throw DataError(fmt::format("'{}' is no whole record of convolt bench: {}; write it again with --output FILE.json",
+                                path, what.substr(std::min(what.size(), what.find("] ") + 2))));
   }
 }
 
@@ -149,9 +151,11 @@ Comparison compare(const Record& before, const Record& now) {
       }
       ++c.compared;
       const Change change{row.name, row.dtype, row.shape, t.name, found->second, t.ms};
+      known.erase(found);
       if (change.now.p10 > change.before.p90 && change.ratio() > kSmallest) c.slower.push_back(change);
       if (change.now.p90 < change.before.p10 && change.ratio() < 1 / kSmallest) c.quicker.push_back(change);
     }
+  c.only_before = static_cast<int>(known.size());
   if (c.compared == 0) throw UsageError("the two records have no timing in common: nothing can be compared");
   std::sort(c.slower.begin(), c.slower.end(), [](const Change& a, const Change& b) { return a.ratio() > b.ratio(); });
   std::sort(c.quicker.begin(), c.quicker.end(), [](const Change& a, const Change& b) { return a.ratio() < b.ratio(); });

@@ -67,7 +67,8 @@ struct Change {
 
 struct Comparison {
   std::vector<Change> slower, quicker;  // the largest change first
-  int compared = 0, only_now = 0;       // timings in both, and those that the earlier record lacks
+  // Timings in both, those that the earlier record lacks, and those that it alone has.
+  int compared = 0, only_now = 0, only_before = 0;
 };
 
 // A timing is slower, or quicker, where the spreads (p10 to p90) lie apart and the medians by more than 5 %: what noise

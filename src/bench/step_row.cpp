@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <ranges>
 
 #include "bench/memory.h"
 
@@ -109,11 +110,15 @@ private:
 std::vector<Row> time_steps(Context& context, const ModelInfo& model, const std::vector<StepOptions>& options,
                             const Sampling& sampling) {
   std::vector<std::unique_ptr<Step>> steps;
+  for (const StepOptions& o : std::views::reverse(options)) try {
+      steps.insert(steps.begin(), std::make_unique<Step>(context, model, o));
+    } catch (const OutOfMemoryError&) {
+      if (steps.empty()) throw;
+    }
   std::vector<std::function<double()>> takes;
-  for (const StepOptions& o : options) {
-    steps.push_back(std::make_unique<Step>(context, model, o));
-    takes.emplace_back([step = steps.back().get()] { return step->step(); });
-    takes.emplace_back([step = steps.back().get()] { return step->host(); });
+  for (const auto& step : steps) {
+    takes.emplace_back([step = step.get()] { return step->step(); });
+    takes.emplace_back([step = step.get()] { return step->host(); });
   }
   const auto times = in_turn(sampling, takes);
   std::vector<Row> rows;

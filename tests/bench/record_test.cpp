@@ -121,6 +121,7 @@ TEST(Compare, ARecordWithItselfIsQuiet) {
   const Comparison c = compare(sample(), sample());
   EXPECT_EQ(c.compared, 3);
   EXPECT_EQ(c.only_now, 0);
+  EXPECT_EQ(c.only_before, 0);
   EXPECT_TRUE(c.slower.empty());
   EXPECT_TRUE(c.quicker.empty());
 }
@@ -159,6 +160,7 @@ TEST(Compare, RowsMatchByNameTypeAndShape) {
   const Comparison c = compare(sample(), now);
   EXPECT_EQ(c.compared, 1);
   EXPECT_EQ(c.only_now, 3);
+  EXPECT_EQ(c.only_before, 2);
 }
 
 TEST(Compare, WhatCannotBeComparedIsNoSuccess) {

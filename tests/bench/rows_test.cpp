@@ -193,5 +193,15 @@ TEST(StepRow, TellsThePlansFigures) {
   EXPECT_EQ(row.timings[0].ms.n, 3);
 }
 
+TEST(StepRow, WhatFindsNoMemoryBesideTheLastIsLeftOut) {
+  const Sampling sampling{.samples = 3, .seconds = 0};
+  const auto of_batch = [](int n) { return StepOptions{.batch = n, .steps = 1, .kernels = {}, .memory_budget = {}}; };
+  const StepOptions small = of_batch(2), huge = of_batch(500'000'000);
+  const auto rows = time_steps(context_of(Device::cpu()), find_model("lenet"), {huge, small}, sampling);
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(rows[0].images, 2);
+  EXPECT_THROW(time_steps(context_of(Device::cpu()), find_model("lenet"), {small, huge}, sampling), OutOfMemoryError);
+}
+
 }  // namespace
 }  // namespace convolt::test

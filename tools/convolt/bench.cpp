@@ -120,7 +120,9 @@ std::string comparison_text(const Comparison& c) {
     text = "\n" + table.text() + "\n";
   }
   text += fmt::format("{} timings compared: {} slower, {} quicker", c.compared, c.slower.size(), c.quicker.size());
-  return text + (c.only_now > 0 ? fmt::format("; {} not in the earlier record\n", c.only_now) : "\n");
+  if (c.only_now > 0) text += fmt::format("; {} not in the earlier record", c.only_now);
+  if (c.only_before > 0) text += fmt::format("; {} of the earlier record not measured now", c.only_before);
+  return text + "\n";
 }
 
 namespace {

@@ -25,7 +25,7 @@ std::string cost_of_flags(const bench::Record& record) {
                      ms_text(without.median), spread_text(without), static_cast<double>(record.rows[0].memory) / 1e6);
 }
 
-std::string step_table(const bench::Record& record) {
+std::string step_table(const bench::Record& record, bool compares) {
   const bench::Row& row = record.rows.back();
   const bench::Timing &step = row.timings[0], &host = row.timings[1];
   TextTable table;
@@ -36,7 +36,10 @@ std::string step_table(const bench::Record& record) {
   table.row({"moved by kernels", fmt::format("{:.1f} MB", static_cast<double>(row.bytes) / 1e6)});
   table.row({"rate", fmt::format("{:.1f} GFLOP/s", flops_per_second(row, step) / 1e9)});
   table.row({"memory", fmt::format("{:.1f} MB", static_cast<double>(row.memory) / 1e6)});
-  if (record.rows.size() > 1) table.row({"takes", cost_of_flags(record)});
+  if (record.rows.size() > 1)
+    table.row({"takes", cost_of_flags(record)});
+  else if (compares)
+    table.row({"takes", "unknown: the step without finds no memory beside it"});
   return fmt::format("{}, {}\n\n{}", record.device, record.provider, table.text());
 }
 
@@ -62,7 +65,7 @@ int run_step(const StepCommand& c, const FlagSet& flags) {
     all.push_back(options);
   }
   record.rows = time_steps(*context, model, all, c.flags.sampling);
-  return report.finish(record, step_table(record));
+  return report.finish(record, step_table(record, all.size() > 1));
 }
 
 }  // namespace

@@ -220,11 +220,12 @@ Subcommand add_augment(CLI::App& program) {
   c->augment.add(flags);
   c->mixing.add(flags);
   flags.group("Output");
-  flags.option("--out,--output", c->out, "the sheet, FILE.png");
-  flags.option("--count", c->count, "pictures, one a row").check(between(1, 1000));
-  flags.option("--variants", c->variants, "augmented versions of each").check(between(1, 100));
+  const Flag out = flags.option("--out,--output", c->out, "the sheet, FILE.png");
+  const Flag count = flags.option("--count", c->count, "pictures, one a row").check(between(1, 1000));
+  const Flag variants = flags.option("--variants", c->variants, "augmented versions of each").check(between(1, 100));
   flags.option("--seed", c->seed, "of the choice of pictures and of the augmentation");
-  const Flag explain = flags.toggle("--explain", c->explain, "instead, say what is drawn for one picture in one epoch");
+  Flag explain = flags.toggle("--explain", c->explain, "instead, say what is drawn for one picture in one epoch");
+  explain.excludes(out).excludes(count).excludes(variants);
   flags.option("--sample", c->sample, "which picture, from 0 [0]").check(at_least(0)).needs(explain);
   flags.option("--epoch", c->epoch, "which epoch, from 1 [1]").check(at_least(1)).needs(explain);
   flags.toggle("--json", c->json, "what --explain says as one JSON object").needs(explain);

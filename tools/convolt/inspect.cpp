@@ -64,8 +64,9 @@ int run_inspect(const InspectCommand& c) {
 Subcommand add_inspect(CLI::App& program) {
   FlagSet flags(program, "inspect", "show the plan of a network: ops, shapes, bytes, FLOPs, kernels, memory");
   auto c = std::make_shared<InspectCommand>();
-  flags.toggle("--list", c->list, "the networks there are; the same as convolt models");
+  Flag list = flags.toggle("--list", c->list, "the networks there are; the same as convolt models");
   c->plan.add(flags);
+  list.excludes(flags.find("--model")).excludes(flags.find("--checkpoint"));
   flags.option("--export-json", c->export_json, "write the network as FILE.json, for --model, and do nothing else");
   flags.toggle("--no-passes", c->no_passes, "without any pass");
   flags.toggle("--json", c->json, "one JSON object");

@@ -36,6 +36,8 @@ typedef struct convolt_options {
   int batch;          /* pictures that pass through the network together; 0: 16 */
   int workers;        /* decode threads; 0: 2 */
   int threads;        /* compute threads on the CPU; 0: all cores */
+  int views;          /* of which each picture's logits are the mean: 1, 2, 5, 6 or 10, as EvalOptions'; 0: 1 */
+  int logits;         /* not 0: the outputs of the network, where else probabilities are made of them */
 } convolt_options;
 
 /* How the colours of a raw pixel follow each other. */
@@ -67,7 +69,7 @@ const char* convolt_class_name(const convolt_predictor* predictor, size_t class_
    to know. Each pointer may be NULL. */
 convolt_status convolt_input_size(const convolt_predictor* predictor, int* height, int* width, int* channels);
 
-/* The class probabilities (softmax) of `count` pictures into `probabilities`, float [count, class count]. A picture
+/* The class probabilities (softmax), or the logits where convolt_options asked for them, of `count` pictures into `probabilities`, float [count, class count]. A picture
    that cannot be read, or whose outputs are not finite, gets NaN in its row and the others their answers; the status is
    then CONVOLT_DATA and the error names the first of them. After any other failure `probabilities` holds nothing of
    use. */

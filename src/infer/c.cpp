@@ -11,6 +11,7 @@
 struct convolt_predictor {
   std::unique_ptr<convolt::Context> context;
   convolt::Predictor predictor;
+  bool logits;
 };
 
 namespace convolt {
@@ -53,6 +54,7 @@ PredictorOptions predictor_options(const convolt_options& o) {
   if (o.dtype != nullptr) p.dtype = dtype_from_name(o.dtype);
   if (o.batch != 0) p.batch = o.batch;
   if (o.workers != 0) p.workers = o.workers;
+  if (o.views != 0) p.views = o.views;
   return p;
 }
 
@@ -99,8 +101,11 @@ convolt_status predict(convolt_predictor& p, const Dataset& pictures, float* pro
     float* row = probabilities + i * classes;
     std::string error = prediction.error;
     if (error.empty()) {
-      std::ranges::transform(prediction.probabilities(), row, [](double x) { return static_cast<float>(x); });
-      if (!std::isnan(row[0])) return;
+      if (p.logits)
+        std::ranges::copy(prediction.logits, row);
+      else
+        std::ranges::transform(prediction.probabilities(), row, [](double x) { return static_cast<float>(x); });
+      if (std::all_of(row, row + classes, [](float x) { return std::isfinite(x); })) return;
       error = "the outputs of the network are not finite";
     }
     std::fill_n(row, classes, std::nanf(""));
@@ -136,7 +141,7 @@ convolt_status convolt_open(const char* checkpoint, const convolt_options* optio
     const convolt_options o = options != nullptr ? *options : convolt_options{};
     auto context = Context::create(context_options(o));
     Context& device = *context;
-    *predictor = new convolt_predictor{std::move(context), {device, checkpoint, predictor_options(o)}};
+    *predictor = new convolt_predictor{std::move(context), {device, checkpoint, predictor_options(o)}, o.logits != 0};
     return CONVOLT_OK;
   });
 }

@@ -18,7 +18,7 @@ static int failures = 0;
     }                                                                                                                \
   } while (0)
 
-static const convolt_options on_cpu = {"cpu", "f32", 2, 1, 1};
+static const convolt_options on_cpu = {"cpu", "f32", 2, 1, 1, 0, 0};
 
 static int best(const float* row) {
   int k, largest = 0;
@@ -122,6 +122,34 @@ static void pictures_in_files(convolt_predictor* p, const char* folder) {
   remove(path);
 }
 
+/* Of the left picture the right one is the mirror image, so that two views know no difference. */
+static void logits_of_views(const char* checkpoint) {
+  static const unsigned char left[4] = {255, 0, 0, 0};
+  convolt_options options = on_cpu;
+  convolt_predictor* p = NULL;
+  convolt_picture picture;
+  float one[4], two[4], probabilities[4], sum = 0;
+  int k;
+  memset(&picture, 0, sizeof picture);
+  picture.bytes = left;
+  picture.size = 4;
+  picture.height = picture.width = 2;
+  picture.channels = 1;
+  for (k = 0; k < 3; ++k) {
+    options.logits = k < 2;
+    options.views = k == 0 ? 0 : k == 1 ? 2 : 1;
+    EXPECT(convolt_open(checkpoint, &options, &p) == CONVOLT_OK);
+    EXPECT(convolt_predict(p, &picture, 1, k == 0 ? one : k == 1 ? two : probabilities) == CONVOLT_OK);
+    convolt_close(p);
+  }
+  for (k = 0; k < 4; ++k) sum += expf(one[k]);
+  EXPECT(fabs(sum - 1) > 0.5); /* no probabilities */
+  for (k = 0; k < 4; ++k) EXPECT(fabs(expf(one[k]) / sum - probabilities[k]) < 1e-5);
+  EXPECT(fabs(one[0] - one[1]) > 1 && fabs(two[0] - two[1]) < 1e-4);
+  options.views = 3;
+  EXPECT(convolt_open(checkpoint, &options, &p) == CONVOLT_USAGE);
+}
+
 static void too_many_threads(const char* checkpoint) {
   convolt_predictor* p = NULL;
   convolt_options options = on_cpu;
@@ -154,6 +182,7 @@ static void errors(const char* checkpoint) {
   EXPECT(convolt_predict(NULL, NULL, 1, probabilities) == CONVOLT_USAGE);
   EXPECT(convolt_class_count(NULL) == 0);
   convolt_close(NULL);
+  logits_of_views(checkpoint);
   too_many_threads(checkpoint);
   EXPECT(strcmp(convolt_version(), CONVOLT_VERSION) == 0);
 }

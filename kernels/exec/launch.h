@@ -37,13 +37,37 @@ static_assert(Divisor(7).quotient(int64_t{7} << 58) == int64_t{1} << 58);
 
 constexpr int kMultiprocessors = 132;  // of an H100 or H200: what grids are made to fill
 
+// Blocks of a grid whose threads stride over what `needed` blocks would do in one turn, where a multiprocessor has
+// `resident` blocks at once: whole waves of them, since in a last one that is not whole most multiprocessors would wait
+// for the rest.
+constexpr int64_t grid_stride_blocks(int64_t needed, int resident) {
+  return std::min<int64_t>(needed, kMultiprocessors * resident * (16 / resident));
+}
+static_assert(grid_stride_blocks(100, 3) == 100);
+static_assert(grid_stride_blocks(1 << 20, 3) == kMultiprocessors * 15);
+static_assert(grid_stride_blocks(1 << 20, 8) == kMultiprocessors * 16);
+
 #if defined(__CUDACC__)
 inline void check_launch(const char* what) {
   if (const cudaError_t e = cudaGetLastError(); e != cudaSuccess)
     throw DeviceError(std::string(what) + ": " + cudaGetErrorString(e));
 }
-inline unsigned grid_for(int64_t n, int block) {
-  return static_cast<unsigned>(std::min<int64_t>((n + block - 1) / block, kMultiprocessors * 16));
+
+// Blocks of 256 threads of kKernel that a multiprocessor has at once: of the GPU that the first launch is for. Its
+// launch bounds leave room for one at least.
+template <auto kKernel>
+int resident_blocks() {
+  static const int blocks = [] {
+    int found = 0;
+    if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, kKernel, 256, 0) != cudaSuccess)
+      check_launch("asking a GPU how many blocks of a kernel it runs at once");
+    return found;
+  }();
+  return blocks;
+}
+template <auto kKernel>
+unsigned grid_for(int64_t n) {
+  return static_cast<unsigned>(grid_stride_blocks((n + 255) / 256, resident_blocks<kKernel>()));
 }
 
 template <class F>
@@ -100,7 +124,7 @@ template <class F>
 void for_each_on_cuda([[maybe_unused]] Stream s, [[maybe_unused]] int64_t n, [[maybe_unused]] const F& f) {
 #if defined(__CUDACC__)
   if (n <= 0) return;
-  grid_stride_kernel<<<grid_for(n, 256), 256, 0, static_cast<cudaStream_t>(s.handle)>>>(n, f);
+  grid_stride_kernel<<<grid_for<grid_stride_kernel<F>>(n), 256, 0, static_cast<cudaStream_t>(s.handle)>>>(n, f);
   check_launch("kernel launch");
 #endif
 }
@@ -190,7 +214,8 @@ void channel_packets_on_cuda(Stream s, int64_t rows, int channels, F f) {
   const int packets = channels / W;
   if constexpr (kKnowsChannels<W, F>) {
     if (rows <= 0) return;
-    const unsigned blocks = std::max(grid_for(rows * packets, 256), static_cast<unsigned>((packets + 255) / 256));
+    const unsigned blocks =
+        std::max(grid_for<channels_kernel<W, F>>(rows * packets), static_cast<unsigned>((packets + 255) / 256));
     channels_kernel<W><<<blocks, 256, 0, static_cast<cudaStream_t>(s.handle)>>>(rows, packets, f);
     check_launch("kernel launch");
   } else {

@@ -20,7 +20,7 @@ struct TakeMomentum {
   HD void operator()(Block<kThreads> block, Shared& shared) const {
     if (!scratch.scalars->apply) return;
     const OptimizerPiece piece = a.pieces[block.index];
-    const OptimizerTensor& tensor = a.tensors[piece.tensor];
+    const OptimizerTensor tensor = a.tensors[piece.tensor];
     if (tensor.rows == 0) return;
     block.phase([&](int t) {
       GrowingSums sums;
@@ -59,6 +59,9 @@ struct TakeMomentum {
     float* const to = scratch.values[0] + t.values + place;
     *to = value;
     if (place % stride + 1 != larger_side(t)) return;
+#if defined(__CUDA_ARCH__)
+#pragma unroll 1  // seven at most
+#endif
     for (int64_t p = 1; p <= stride - larger_side(t); ++p) to[p] = 0;
   }
 };

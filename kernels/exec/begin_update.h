@@ -25,7 +25,7 @@ struct SumSquares {
   HD void operator()(Block<kThreads> block, Shared& shared) const {
     if (!last_micro_batch(*a.input)) return;
     const OptimizerPiece piece = a.pieces[block.index];
-    const OptimizerTensor& tensor = a.tensors[piece.tensor];
+    const OptimizerTensor tensor = a.tensors[piece.tensor];
     sum_piece<8>(block, piece, shared.sums,
                  [&](auto width, int64_t i, GrowingSums& sums) { add<width.value>(tensor, i, sums); });
     block.phase([&](int t) {

@@ -279,6 +279,7 @@ KERNELS = {
         ("constant", "BadStepPolicy::stop && status.first_bad_step >= 0", "BadStepPolicy::stop && status.first_bad_step > 0"),
         ("constant", "status.rate_factor /= 2;", "status.rate_factor /= 4;"),
         ("index", "scalars.rates[1 + i] = a.input->own_rates[i]", "scalars.rates[1 + i] = a.input->own_rates[0]"),
+        ("index", "tensor = a.tensors[piece.tensor];", "tensor = a.tensors[0];"),
     ]),
     "kernels/exec/update.h": (OPTIMIZER + ":" + MUON, [
         ("index", "pieces[tensor.first_piece + i].weight;", "pieces[i].weight;"),
@@ -291,6 +292,7 @@ KERNELS = {
     ]),
     "kernels/muon.cu": (MUON, [
         ("sign", "g[j] += momentum * v[j];", "g[j] -= momentum * v[j];"),
+        ("index", "tensor = a.tensors[piece.tensor];", "tensor = a.tensors[0];"),
         ("constant", "if (place % stride + 1 != larger_side(t)) return;", "return;"),
         ("constant", "+ 1e-7", "+ 1e-1"),
         ("sign", "rate_of(*scratch.scalars, tensor) > 0", "rate_of(*scratch.scalars, tensor) >= 0"),

@@ -6,6 +6,13 @@
 namespace convolt {
 namespace {
 
+// In place of an Affine for what has none.
+template <int W>
+struct Unchanged {
+  static HD Unchanged of(const float*, int, int) { return {}; }
+  HD void operator()(Floats<W>&) const {}
+};
+
 template <class T, class A, bool kScaled, bool kMask>
 struct End {
   const T *x, *residual;
@@ -14,10 +21,10 @@ struct End {
   uint8_t* mask;
   int channels;
   template <int W>
-  HD Floats<W> value(int64_t i, int c) const {
-    Floats<W> v = load_ahead<W>(x + i), r = load_ahead<W>(residual + i);
-    normalise(v, coef, channels, c);
-    if constexpr (kScaled) normalise(r, residual_coef, channels, c);
+  using OfResidual = std::conditional_t<kScaled, Affine<W>, Unchanged<W>>;
+  // Both normalised.
+  template <int W>
+  HD Floats<W> join(Floats<W> v, const Floats<W>& r) const {
     for_lanes<W>([&](int j) { v[j] += r[j]; });
     A{}.forward(v);
     return v;
@@ -33,7 +40,10 @@ struct End {
   template <int W>
   HD void run(int64_t row, int c) const {
     const int64_t i = row * channels + c;
-    const Floats<W> v = value<W>(i, c);
+    Floats<W> v = load_ahead<W>(x + i), r = load_ahead<W>(residual + i);
+    Affine<W>::of(coef, channels, c)(v);
+    OfResidual<W>::of(residual_coef, channels, c)(r);
+    v = join(v, r);
     store(y + i, v);
     mark(i, v);
   }
@@ -42,13 +52,35 @@ struct End {
 // The mean of whole pictures, of what would have been stored.
 template <class T, class E>
 struct EndMean {
+  static constexpr int kBytes = 2 * sizeof(T);
   E of;
   float scale;
+
   template <int W>
-  HD void run(int64_t row, int c, Floats<W> (&sums)[1]) const {
+  struct Kept {
+    Affine<W> of_x;
+    [[no_unique_address]] typename E::template OfResidual<W> of_residual;
+  };
+  template <int W>
+  HD Kept<W> kept(int c) const {
+    return {Affine<W>::of(of.coef, of.channels, c), E::template OfResidual<W>::of(of.residual_coef, of.channels, c)};
+  }
+  template <int W>
+  struct Operands {
+    Ahead<T, W> x, residual;
+  };
+  template <int W>
+  HD Operands<W> operands(int64_t row, int c, bool exists) const {
     const int64_t i = row * of.channels + c;
-    Floats<W> v = of.template value<W>(i, c);
-    of.mark(i, v);
+    return {Ahead<T, W>::of(of.x + i, exists), Ahead<T, W>::of(of.residual + i, exists)};
+  }
+  template <int W>
+  HD void add(int64_t row, int c, const Operands<W>& o, const Kept<W>& k, Floats<W> (&sums)[1]) const {
+    Floats<W> v = o.x.of_existing(), r = o.residual.of_existing();
+    k.of_x(v);
+    k.of_residual(r);
+    v = of.join(v, r);
+    of.mark(row * of.channels + c, v);
     v = rounded<T>(v);
     for_lanes<W>([&](int j) { sums[0][j] += v[j] * scale; });
   }

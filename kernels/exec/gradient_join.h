@@ -9,12 +9,17 @@
 
 namespace convolt {
 
-// v * scale + bias of coef.
+// v * scale + bias of coef, for W channels from c.
 template <int W>
-HD void normalise(Floats<W>& v, const float* coef, int channels, int c) {
-  const Floats<W> a = load<W>(coef + 2 * channels + c), b = load<W>(coef + 3 * channels + c);
-  for_lanes<W>([&](int j) { v[j] = v[j] * a[j] + b[j]; });
-}
+struct Affine {
+  Floats<W> scale, bias;
+  static HD Affine of(const float* coef, int channels, int c) {
+    return {load<W>(coef + 2 * channels + c), load<W>(coef + 3 * channels + c)};
+  }
+  HD void operator()(Floats<W>& v) const {
+    for_lanes<W>([&](int j) { v[j] = v[j] * scale[j] + bias[j]; });
+  }
+};
 
 inline bool is_thin(const GradientJoinArgs& a) {
   if (a.dy2.data == nullptr || a.dy2.elements() == a.x.elements()) return false;
@@ -72,11 +77,11 @@ struct Join {
     Floats<W> a, b;
   };
   template <int W>
-  using AffineOf = std::conditional_t<kGate == Gate::recomputed, Pair<W>, Nothing>;
+  using AffineOf = std::conditional_t<kGate == Gate::recomputed, Affine<W>, Nothing>;
   template <int W>
   HD AffineOf<W> affine(int c) const {
     if constexpr (kGate == Gate::recomputed)
-      return {load<W>(coef + 2 * channels + c), load<W>(coef + 3 * channels + c)};
+      return Affine<W>::of(coef, channels, c);
     else
       return {};
   }
@@ -106,7 +111,7 @@ struct Join {
       Fixed<Activation::relu>{}.backward(of.of_existing(), g);
     } else if constexpr (kGate == Gate::recomputed) {
       Floats<W> z = v;
-      for_lanes<W>([&](int j) { z[j] = z[j] * affine.a[j] + affine.b[j]; });
+      affine(z);
       Fixed<Activation::relu>{}.backward(z, g);
     }
     return g;

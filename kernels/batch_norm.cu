@@ -30,12 +30,19 @@ struct ChannelStats : RowsOfOne<T> {
 template <class T>
 struct Finalize {
   BnFinalizeArgs a;
+  double inverse_rows, bessel;  // 1 / n, n / (n - 1): divisions that every channel would wait for
+
+  explicit Finalize(const BnFinalizeArgs& args)
+      : a(args),
+        inverse_rows(1 / static_cast<double>(a.rows)),
+        bessel(static_cast<double>(a.rows) / static_cast<double>(a.rows - 1)) {}
+
   HD void operator()(int c, const double (&sums)[2]) const {
-    const double n = static_cast<double>(a.rows), mean_shifted = sums[0] / n;
+    const double mean_shifted = sums[0] * inverse_rows;
     const double mean = (a.raw_sums ? 0. : static_cast<double>(a.stats[c])) + mean_shifted;
-    const double spread = sums[1] / n - mean_shifted * mean_shifted;
+    const double spread = sums[1] * inverse_rows - mean_shifted * mean_shifted;
     const double variance = spread < 0 ? 0 : spread;  // rounding may leave a constant channel just below 0; NaN stays
-    const double m = static_cast<double>(a.momentum), unbiased = variance * n / (n - 1);
+    const double m = static_cast<double>(a.momentum), unbiased = variance * bessel;
     // A step whose loss is not finite may be skipped, but these averages would never be finite again.
     if (fabs(mean) < INFINITY && variance < INFINITY) {
       a.running_mean[c] = static_cast<float>((1 - m) * static_cast<double>(a.running_mean[c]) + m * mean);

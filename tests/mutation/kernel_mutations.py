@@ -123,7 +123,7 @@ KERNELS = {
     ]),
     "kernels/batch_norm.cu": (BATCH_NORM, [
         ("sign", "const float d = v[j] - first[j];", "const float d = v[j] + first[j];"),
-        ("constant", "unbiased = variance * n / (n - 1);", "unbiased = variance * n / n;"),
+        ("constant", "static_cast<double>(a.rows - 1)", "static_cast<double>(a.rows)"),
         ("sign", "a.running_mean[c] = static_cast<float>((1 - m) *", "a.running_mean[c] = static_cast<float>((1 + m) *"),
         ("index", "a.coef[2 * a.channels + c] =", "a.coef[a.channels + c] ="),
         ("sign", "static_cast<double>(a.beta[c]) - mean * scale", "static_cast<double>(a.beta[c]) + mean * scale"),

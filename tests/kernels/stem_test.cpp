@@ -16,20 +16,24 @@ using Vector = std::vector<double>;
 class StemKernelTest : public OpTest {};
 
 TEST_P(StemKernelTest, LoadsPicturesInBlocks) {
-  for (const PixelBlocks& l : kLayouts) {
-    const int n = 3, h = 8, w = 12;
-    const Vector values = random_values(n * h * w * l.channels, 3);
-    const DeviceTensor images(ctx(), DType::f32, {n, h, w, l.channels}, values);
-    const DeviceTensor plain(ctx(), dtype(), {n, h, w, l.channels}, values);  // rounds
-    const Shape wide = wide_shape(l, n, h, w);
-    const DeviceTensor y(ctx(), dtype(), wide, Vector(static_cast<size_t>(wide.elements())));
-    StepInput input;
-    input.images = images.as<float>();
-    const DeviceArray<StepInput> step(ctx(), {input});
-    run(ctx(), [&](Stream s) { load_images(s, step.get(), l, y); });
-    EXPECT_EQ(y.values(), in_blocks(plain.values(), l, n, h, w));
-    y.check_guards();
-  }
+  for (const PixelBlocks& l : kLayouts)
+    for (const int w : {12, 5 * l.block})          // not all are multiples of four
+      for (const size_t floats_before : {0, 1}) {  // nor do pictures always begin on 16 bytes
+        const int n = 3, h = 8;
+        const Vector values = random_values(n * h * w * l.channels, 3);
+        Vector moved = values;
+        moved.insert(moved.begin(), floats_before, 0.);
+        const DeviceTensor images(ctx(), DType::f32, {static_cast<int64_t>(moved.size())}, moved);
+        const DeviceTensor plain(ctx(), dtype(), {n, h, w, l.channels}, values);  // rounds
+        const Shape wide = wide_shape(l, n, h, w);
+        const DeviceTensor y(ctx(), dtype(), wide, Vector(static_cast<size_t>(wide.elements())));
+        StepInput input;
+        input.images = images.as<float>() + floats_before;
+        const DeviceArray<StepInput> step(ctx(), {input});
+        run(ctx(), [&](Stream s) { load_images(s, step.get(), l, y); });
+        EXPECT_EQ(y.values(), in_blocks(plain.values(), l, n, h, w));
+        y.check_guards();
+      }
 }
 
 TEST_P(StemKernelTest, WeightsMoveThereAndBack) {

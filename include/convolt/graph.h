@@ -4,6 +4,7 @@
 
 #include <any>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -102,12 +103,14 @@ public:
   std::vector<Shape> shapes_for(int height, int width) const;
 
   // For layer functions: appends a layer. An empty name becomes "<kind><n>". Throws ShapeError from the layer's shape
-  // rule and UsageError for a name taken twice or a value of another graph.
+  // rule and UsageError for a name taken twice or kept for other tensors of checkpoints ("ema.", "optim."), and for a
+  // value of another graph.
   Value append(const LayerDef& def, std::string name, std::vector<Value> inputs, std::any attributes);
 
 private:
   std::vector<Layer> layers_;
   std::vector<ParamSpec> params_;
+  std::set<std::string> param_names_;
   int output_ = -1;
 };
 

@@ -29,7 +29,7 @@ struct ModelOptions {
 struct ModelInfo {
   std::string name;     // as --model takes it
   std::string summary;  // one line for people
-  int size = 224;       // usual height and width of its pictures
+  int size = 224;       // usual height of its pictures, and width
   // What `train` does to pictures where nothing is said: nothing, crop with 4 pixels of padding and flip, or
   // random-resized-crop and flip.
   enum class Recipe : uint8_t { digits, cifar, imagenet } recipe = Recipe::imagenet;
@@ -43,12 +43,13 @@ struct ModelInfo {
   int64_t classes = recipe == Recipe::imagenet ? 1000 : 10;
   int channels = recipe == Recipe::digits ? 1 : 3;
   std::string network = {};  // of a network file its text, else empty
+  int width = size;          // of a network file's pictures, which need not be square
 };
 
 // All networks known by name.
 const std::vector<ModelInfo>& models();
 // A name that ends in ".json" is a network file's (convolt/network_file.h). Throws UsageError that offers the nearest
-// name.
+// name, and for a file of pictures that are not square, which read_network() takes.
 ModelInfo find_model(std::string_view name);
 // Fills an empty graph. Throws ShapeError where the picture size does not fit, UsageError for a drop_path of a model
 // that has no blocks to drop, or that is a network file.

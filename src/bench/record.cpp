@@ -10,6 +10,7 @@
 #include "convolt/error.h"
 #include "io/atomic_file.h"
 #include "io/csv.h"
+#include "io/json_reason.h"
 
 namespace convolt::bench {
 namespace {
@@ -127,17 +128,20 @@ Record read_record(const std::string& path) {
   try {
     return record_from(j);
   } catch (const nlohmann::json::exception& e) {
-    const std::string what = e.what();  // "[json.exception.out_of_range.403] key 'n' not found"
     throw DataError(fmt::format("'{}' is no whole record of convolt bench: {}; write it again with --output FILE.json",
-                                path, what.substr(std::min(what.size(), what.find("] ") + 2))));
+                                path, json_reason(e.what())));
   }
+}
+
+void check_comparable(const Record& before, const std::string& benchmark) {
+  if (before.benchmark != benchmark)
+    throw UsageError(fmt::format("records of two benchmarks cannot be compared: the earlier is of '{}', this of '{}'",
+                                 before.benchmark, benchmark));
 }
 
 Comparison compare(const Record& before, const Record& now) {
   constexpr double kSmallest = 1.05;
-  if (before.benchmark != now.benchmark)
-    throw UsageError(fmt::format("records of two benchmarks cannot be compared: the earlier is of '{}', this of '{}'",
-                                 before.benchmark, now.benchmark));
+  check_comparable(before, now.benchmark);
   std::map<std::tuple<std::string, std::string, std::string, std::string>, Summary> known;
   for (const Row& row : before.rows)
     for (const Timing& t : row.timings) known[{row.name, row.dtype, row.shape, t.name}] = t.ms;

@@ -71,6 +71,9 @@ struct Comparison {
   int compared = 0, only_now = 0, only_before = 0;
 };
 
+// Throws UsageError where the record is of another benchmark.
+void check_comparable(const Record& before, const std::string& benchmark);
+
 // A timing is slower, or quicker, where the spreads (p10 to p90) lie apart and the medians by more than 5 %: what noise
 // explains is no change. Throws UsageError where the records are of two benchmarks or share no timing.
 Comparison compare(const Record& before, const Record& now);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "graph/checkpoint_names.h"
 #include "graph/layer.h"
 
 namespace convolt {
@@ -107,13 +108,21 @@ Value Graph::append(const LayerDef& def, std::string name, std::vector<Value> in
                            std::to_string(count));
   if (def.complete != nullptr) def.complete(layer, shapes, *this);
   layer.shape = def.shape(layer, shapes);
-  if (def.params != nullptr)
-    for (ParamSpec& p : def.params(layer, shapes, *this)) {
+  if (def.params != nullptr) {
+    std::vector<ParamSpec> wanted = def.params(layer, shapes, *this);
+    for (ParamSpec& p : wanted) {
       p.name = p.name.empty() ? layer.name : layer.name + "." + p.name;
       if (!std::isfinite(p.init.gain)) layer_error(layer, "the gain of '" + p.name + "' is not finite");
+      if (is_reserved(p.name))
+        throw UsageError("a parameter cannot be called '" + p.name + "': checkpoints mean something else by that name");
+      if (!param_names_.insert(p.name).second)
+        throw UsageError("two parameters are called '" + p.name + "': give layer '" + layer.name + "' another name");
+    }
+    for (ParamSpec& p : wanted) {
       layer.params.push_back(static_cast<int>(params_.size()));
       params_.push_back(std::move(p));
     }
+  }
   layers_.push_back(std::move(layer));
   return {this, static_cast<int>(layers_.size()) - 1};
 }

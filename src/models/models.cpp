@@ -1,5 +1,7 @@
 #include "convolt/models.h"
 
+#include <fmt/format.h>
+
 #include "convolt/error.h"
 #include "convolt/network_file.h"
 #include "graph/layer.h"
@@ -103,7 +105,15 @@ const std::vector<ModelInfo>& models() {
 }
 
 ModelInfo find_model(std::string_view name) {
-  if (name.ends_with(".json")) return read_network(std::string(name));
+  if (name.ends_with(".json")) {
+    ModelInfo info = read_network(std::string(name));
+    if (info.width != info.size)
+      throw UsageError(
+          fmt::format("'{}' is a network for pictures of {} x {} pixels: here they are square, so give its "
+                      "'input' one 'size'; read_network() of the library takes both",
+                      name, info.size, info.width));
+    return info;
+  }
   std::vector<std::string> names;
   for (const ModelInfo& m : models()) {
     if (m.name == name) return m;

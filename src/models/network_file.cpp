@@ -7,11 +7,13 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "convolt/error.h"
 #include "graph/attributes.h"
 #include "graph/layer.h"
 #include "io/atomic_file.h"
+#include "io/json_reason.h"
 #include "io/names.h"
 
 namespace convolt {
@@ -23,6 +25,7 @@ using nlohmann::ordered_json;
 constexpr int kVersion = 1;
 constexpr int64_t kLargestFile = int64_t{4} << 20;
 constexpr size_t kMostLayers = 10000, kLongestName = 256, kLongestList = 4096;
+constexpr int kDeepest = 64;
 // Small enough for no product of extents to overflow: an extent or a number of channels; a side of a window or a
 // margin; the elements of a value or of all parameters.
 constexpr int64_t kLargestNumber = int64_t{1} << 20, kLargestSide = 1024, kMostElements = int64_t{1} << 40;
@@ -131,7 +134,8 @@ int64_t read_integer(const json& j, const std::string& where, int64_t limit) {
   const bool fits = j.is_number_unsigned()  ? j.get<uint64_t>() <= static_cast<uint64_t>(limit)
                     : j.is_number_integer() ? j.get<int64_t>() >= -limit
                                             : false;
-  if (!fits) fail(where, fmt::format("a whole number from -{} to {}", limit, limit), j);
+  if (!fits)
+    fail(where, j.is_number_integer() ? fmt::format("a whole number of at most {}", limit) : "a whole number", j);
   return j.get<int64_t>();
 }
 
@@ -153,7 +157,10 @@ struct Read {
     *v = j.get<bool>();
   }
   void operator()(int* v) const { *v = static_cast<int>(read_integer(j, where, kLargestNumber)); }
-  void operator()(int64_t* v) const { *v = j == "classes" ? classes : read_integer(j, where, kLargestNumber); }
+  void operator()(int64_t* v) const {
+    if (j.is_string() && j != "classes") fail(where, "a whole number or \"classes\"", j);
+    *v = j.is_string() ? classes : read_integer(j, where, kLargestNumber);
+  }
   void operator()(float* v) const { *v = read_float(j, where); }
   void operator()(std::string* v) const {
     if (!j.is_string() || j.get_ref<const std::string&>().empty() ||
@@ -193,7 +200,14 @@ struct Read {
     v->clear();
     for (const json& n : j) v->push_back(read_integer(n, where, kLargestNumber));
   }
-  void operator()(Init* v) const { read_attributes(j, init_attributes(*v), where, classes); }
+  // One with a kind is whole, and takes nothing from the layer's own.
+  void operator()(Init* v) const {
+    if (j.is_object() && j.contains("kind")) {
+      *v = Init{};
+      if (!j.contains("gain") && j["kind"] != "constant") fail(where, "'gain' beside 'kind'", j);
+    }
+    read_attributes(j, init_attributes(*v), where, classes);
+  }
 };
 
 // Fills what the object says; a key that is neither an attribute nor one of `others` is an error.
@@ -334,13 +348,33 @@ private:
   std::string where_;
 };
 
+// Refuses what nlohmann-json takes: a key twice, of which it keeps the last, and objects in objects so deep that the
+// writing of an error would run out of stack.
+class WatchedParse {
+public:
+  explicit WatchedParse(std::string file) : file_(std::move(file)) {}
+  bool operator()(int depth, json::parse_event_t event, const json& parsed) {
+    if (depth > kDeepest) throw FormatError(fmt::format("{}: it has more than {} lists in lists", file_, kDeepest));
+    if (event == json::parse_event_t::object_start) keys_.emplace_back();
+    if (event == json::parse_event_t::object_end) keys_.pop_back();
+    if (event == json::parse_event_t::key && !keys_.back().insert(parsed.get<std::string>()).second)
+      throw FormatError(
+          fmt::format("{}: an object has two '{}'", file_, parsed.get<std::string>().substr(0, kLongestName)));
+    return true;
+  }
+
+private:
+  std::string file_;
+  std::vector<std::set<std::string>> keys_;  // of the objects that are open
+};
+
 json parse_json(const std::string& file, const std::string& text) {
   if (text.size() > static_cast<size_t>(kLargestFile))
     throw FormatError(fmt::format("{}: expected at most {} bytes, found {}", file, kLargestFile, text.size()));
   try {
-    return json::parse(text);
+    return json::parse(text, WatchedParse(file));
   } catch (const json::exception& e) {
-    throw FormatError(fmt::format("{}: it is not JSON: {}", file, e.what()));
+    throw FormatError(fmt::format("{}: it is not JSON: {}", file, json_reason(e.what())));
   }
 }
 
@@ -357,11 +391,16 @@ Header read_header(const json& j, const std::string& file) {
     throw FormatError(fmt::format("{}: expected \"convolt_network\": {}, found {}", file, kVersion,
                                   j.contains("convolt_network") ? std::to_string(version) : "none"));
   h.size = 224;
-  read_attributes(member(j, "input", file), input_attributes(h), file + ": 'input'", 0);
-  h.info.size = std::max(h.size.h, h.size.w);
-  h.info.resize = h.info.size;
+  if (j.contains("input")) read_attributes(j["input"], input_attributes(h), file + ": 'input'", 0);
+  h.info.size = h.info.resize = h.size.h;
+  h.info.width = h.size.w;
   if (j.contains("preprocessing"))
     read_attributes(j["preprocessing"], preprocessing_attributes(h), file + ": 'preprocessing'", 0);
+  if (h.info.resize < 1)
+    throw FormatError(fmt::format("{}: 'preprocessing': 'resize': expected at least 1, found {}", file, h.info.resize));
+  for (const float s : h.info.std)
+    if (!(s > 0))
+      throw FormatError(fmt::format("{}: 'preprocessing': 'std': expected numbers above 0, found {}", file, s));
   const json& layers = member(j, "layers", file);
   if (!layers.is_array() || layers.empty() || layers.size() > kMostLayers)
     throw FormatError(fmt::format("{}: 'layers': expected a list of 1 to {} layers", file, kMostLayers));

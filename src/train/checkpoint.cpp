@@ -10,14 +10,14 @@
 #include <tuple>
 
 #include "core/finite.h"
+#include "graph/checkpoint_names.h"
+#include "io/json_reason.h"
 #include "io/safetensors.h"
 
 namespace convolt {
 namespace {
 
 using nlohmann::json;
-constexpr const char* kAverage = "ema.";
-constexpr const char* kTracked = "num_batches_tracked";
 
 json to_json(const AugmentOptions& o) {
   return {{"height", o.height},
@@ -141,7 +141,8 @@ auto reading(const std::string& path, const char* what, F read) {
   try {
     return read();
   } catch (const json::exception& e) {
-    throw FormatError(fmt::format("{}: its metadata '{}' is not what Convolt writes ({})", path, what, e.what()));
+    throw FormatError(
+        fmt::format("{}: its metadata '{}' is not what Convolt writes ({})", path, what, json_reason(e.what())));
   }
 }
 
@@ -175,7 +176,7 @@ std::string text(const std::vector<int64_t>& e) {
 }
 
 std::string moment_name(const Optimizer& optimizer, size_t which, const ParamSpec& spec) {
-  return "optim." + optimizer.moments()[which] + "." + spec.name;
+  return fmt::format("{}{}.{}", kMoments, optimizer.moments()[which], spec.name);
 }
 
 // Tensors of a file to be, with the values that they point to.
@@ -198,7 +199,7 @@ public:
   void add_batches_tracked(const Params& params) {
     for (const ParamSpec& spec : params.specs())
       if (const size_t n = spec.name.rfind("running_var"); n != std::string::npos)
-        tensors_.push_back({spec.name.substr(0, n) + kTracked, "I64", {}, bytes_of(params.batches_tracked)});
+        tensors_.push_back({spec.name.substr(0, n).append(kTracked), "I64", {}, bytes_of(params.batches_tracked)});
   }
   void add_moments(const Optimizer& optimizer) {
     const auto& specs = optimizer.params().specs();
@@ -239,7 +240,7 @@ void save_checkpoint(const std::string& path, const Params& params, const ModelC
       {"convolt.configuration", card.configuration}};
   if (optimizer != nullptr) {
     contents.add_moments(*optimizer);
-    if (optimizer->average() != nullptr) contents.add_params(*optimizer->average(), kAverage);
+    if (optimizer->average() != nullptr) contents.add_params(*optimizer->average(), std::string(kAverage));
     meta["convolt.optimizer"] = optimizer_json(*optimizer).dump();
   }
   if (state != nullptr) meta["convolt.state"] = to_json(*state).dump();
@@ -316,9 +317,7 @@ Matching match(const SafeTensors& file, const std::string& path, const Params& p
     }
   }
   for (const SafeTensor& t : file.tensors())
-    if (!t.name.starts_with("optim.") && !t.name.starts_with(kAverage) && !t.name.ends_with(kTracked) &&
-        params.find(t.name) < 0)
-      m.report.unexpected.push_back(t.name);
+    if (!is_reserved(t.name) && params.find(t.name) < 0) m.report.unexpected.push_back(t.name);
   return m;
 }
 
@@ -392,7 +391,8 @@ void load_optimizer(const SafeTensors& file, const std::string& path, Optimizer&
   const auto& specs = optimizer.params().specs();
   for (size_t i = 0; i < specs.size(); ++i) {
     const int param = static_cast<int>(i);
-    if (average) optimizer.average()->set_values(param, values_for(file, path, kAverage + specs[i].name, specs[i]));
+    if (average)
+      optimizer.average()->set_values(param, values_for(file, path, std::string(kAverage) + specs[i].name, specs[i]));
     if (!optimizer.updates(param)) continue;
     for (size_t m = 0; m < optimizer.moments().size(); ++m)
       optimizer.set_moment_values(m, param, values_for(file, path, moment_name(optimizer, m, specs[i]), specs[i]));

@@ -98,6 +98,14 @@ TEST(Bench, ComparesWithARecord) {
   EXPECT_EQ(quicker.code, 0);
   EXPECT_THAT(quicker.error, HasSubstr("0 slower, 6 quicker"));
   EXPECT_EQ(json::parse(quicker.out)["rows"].size(), 3);
+
+  const Outcome fewer = convolt("bench kernels --filter 'bn_apply relu' --tensor-size 0.01" + std::string(kSmall) +
+                                flag("--compare", slow));
+  EXPECT_THAT(fewer.out, HasSubstr(" of the earlier record not measured now\n"));
+  const Outcome another = convolt("bench step --model lenet -b 2" + flag("--compare", record));
+  EXPECT_EQ(another.code, 2);
+  EXPECT_EQ(another.out, "");  // before anything is measured
+  EXPECT_THAT(another.error, HasSubstr("the earlier is of 'kernels', this of 'step'"));
 }
 
 TEST(Bench, StepOfANetwork) {
@@ -168,7 +176,7 @@ TEST(Bench, StepWithinAMemoryBudget) {
   EXPECT_THAT(table.out, HasSubstr("of the time and 1.00 of the memory without: "));
   const Outcome small = convolt(arguments + " --memory-budget 1M");
   EXPECT_EQ(small.code, 5);
-  EXPECT_THAT(small.error, HasSubstr("the memory budget is 1.0 MB; "));
+  EXPECT_THAT(small.error, HasSubstr("the memory budget is 1M (1.0 MB); "));
 }
 
 TEST(Bench, ConvolutionsOfANetwork) {

@@ -11,6 +11,7 @@
 #include "convolt/error.h"
 #include "graph/layer.h"
 #include "graph/networks.h"
+#include "support/temp_folder.h"
 
 namespace convolt::test {
 namespace {
@@ -107,7 +108,7 @@ std::string error_of(const std::string& text) {
 
 TEST(NetworkFile, ErrorsNameTheLayerAndTheRemedy) {
   EXPECT_EQ(error_of(with("\"kernel\": 3", "\"kernel\": \"x\"")),
-            "net.json: layer 1 'stem': 'kernel': expected a whole number from -1024 to 1024, found \"x\"");
+            "net.json: layer 1 'stem': 'kernel': expected a whole number, found \"x\"");
   EXPECT_EQ(
       error_of(with("\"kernel\": 3", "\"kernal\": 3")),
       "net.json: layer 1 'stem': unknown 'kernal', did you mean 'kernel'?; it takes kind, name, inputs, channels, "
@@ -132,13 +133,78 @@ TEST(NetworkFile, ErrorsNameTheLayerAndTheRemedy) {
   EXPECT_EQ(error_of(with("{\"kind\": \"global_avg_pool\"}", "7")),
             "net.json: layer 6: expected an object {...}, found 7");
   EXPECT_EQ(error_of("{}"), "net.json: expected \"convolt_network\": 1, found none");
-  EXPECT_EQ(error_of("[1").substr(0, 27), "net.json: it is not JSON: [");
+  EXPECT_EQ(error_of("[1").substr(0, 60), "net.json: it is not JSON: parse error at line 1, column 3: s");
+  EXPECT_EQ(error_of(with("\"kernel\": 3", "\"kernel\": 2000")),
+            "net.json: layer 1 'stem': 'kernel': expected a whole number of at most 1024, found 2000");
+  EXPECT_EQ(error_of(with("\"units\": \"classes\"", "\"units\": \"clases\"")),
+            "net.json: layer 7 'head': 'units': expected a whole number or \"classes\", found \"clases\"");
+  EXPECT_EQ(error_of(with("\"kernel\": 3", "\"kernel\": 3, \"kernel\": 5")), "net.json: an object has two 'kernel'");
+  EXPECT_EQ(error_of(with("\"resize\": 32", "\"resize\": -5")),
+            "net.json: 'preprocessing': 'resize': expected at least 1, found -5");
+  EXPECT_EQ(error_of(with("\"resize\": 32", "\"std\": [1, 0, 1]")),
+            "net.json: 'preprocessing': 'std': expected numbers above 0, found 0");
+}
+
+// What would fail when the first checkpoint is written, after an epoch.
+TEST(NetworkFile, NamesOfParametersAreTheirOwn) {
+  EXPECT_EQ(error_of(with("\"kind\": \"relu\", \"name\": \"act\"}",
+                          "\"kind\": \"relu\", \"name\": \"act\"}, {\"kind\": \"layer_scale\", \"name\": "
+                          "\"stem.weight\"}, {\"kind\": \"relu\"}")),
+            "net.json: layer 4 'stem.weight': two parameters are called 'stem.weight': give layer 'stem.weight' "
+            "another name");
+  for (const char* name : {"ema.norm", "optim.norm", "__metadata__"})
+    EXPECT_NE(
+        error_of(with("\"kind\": \"relu\", \"name\": \"act\"}",
+                      std::string("\"kind\": \"relu\", \"name\": \"act\"}, {\"kind\": \"layer_scale\", \"name\": \"") +
+                          name + "\"}, {\"kind\": \"relu\"}"))
+            .find("checkpoints mean something else by that name"),
+        std::string::npos)
+        << name;
+}
+
+// The program's pictures are square; of those that are not the library knows both sides.
+TEST(NetworkFile, PicturesThatAreNotSquare) {
+  const std::string text = with("\"size\": 32", "\"size\": [24, 40]");
+  const ModelInfo info = parse_network("net.json", text);
+  EXPECT_EQ(info.size, 24);
+  EXPECT_EQ(info.width, 40);
+  Graph graph;
+  build_model(graph, info, {});
+  EXPECT_EQ(graph.layers()[0].shape, Shape({24, 40, 3}));
+  const TempFolder folder;
+  std::ofstream(folder.path("net.json")) << text;
+  EXPECT_THROW(find_model(folder.path("net.json")), UsageError);
+}
+
+TEST(NetworkFile, StartsOfParametersAreWhole) {
+  const auto start = [](const std::string& text) {
+    Graph graph;
+    const ModelInfo info = parse_network("net.json", with("\"kernel\": 3", "\"kernel\": 3, \"init\": " + text));
+    build_model(graph, info, {});
+    return graph.params()[0].init;
+  };
+  const Init normal = start(R"({"kind": "normal", "gain": 0.02})"), wider = start(R"({"gain": 3})");
+  EXPECT_EQ(normal.kind, Init::Kind::normal);
+  EXPECT_EQ(normal.gain, 0.02F);
+  EXPECT_EQ(normal.fan, Init::Fan::none);
+  EXPECT_EQ(wider.gain, 3);
+  EXPECT_EQ(wider.fan, Init::Fan::out);  // of convolutions
+  EXPECT_EQ(error_of(with("\"kernel\": 3", "\"kernel\": 3, \"init\": {\"kind\": \"normal\"}")),
+            "net.json: layer 1 'stem': 'init': expected 'gain' beside 'kind', found {\"kind\":\"normal\"}");
+}
+
+TEST(NetworkFile, WhatIsUsualNeedNoWord) {
+  const std::string text = with(R"("input": {"size": 32, "channels": 3},)", "");
+  const ModelInfo info = parse_network("net.json", text);
+  EXPECT_EQ(info.size, 224);
+  EXPECT_EQ(info.channels, 3);
 }
 
 // Extents whose product would overflow are refused before anything multiplies them.
 TEST(NetworkFile, RefusesWhatCannotBe) {
-  const std::string deep(1000000, '[');
-  EXPECT_NE(error_of(deep), "no error");
+  const std::string deep(1000000, '['), closed = deep + std::string(1000000, ']');
+  EXPECT_EQ(error_of(deep), "net.json: it has more than 64 lists in lists");
+  EXPECT_EQ(error_of(closed), "net.json: it has more than 64 lists in lists");
   EXPECT_NE(error_of(with("\"channels\": 16", "\"channels\": 1048577")), "no error");
   EXPECT_NE(error_of(with("\"channels\": 16", "\"channels\": 18446744073709551615")), "no error");
   EXPECT_NE(error_of(with("\"channels\": 16", "\"channels\": -5")), "no error");

@@ -38,12 +38,14 @@ void BenchFlags::add(FlagSet& flags) {
   flags.find("--csv").excludes(flags.find("--json"));
 }
 
-BenchReport::BenchReport(const BenchFlags& flags) : flags_(flags) {
+BenchReport::BenchReport(const BenchFlags& flags, const char* benchmark) : flags_(flags) {
   const std::string end = std::filesystem::path(flags.output).extension().string();
   if (!flags.output.empty() && end != ".json" && end != ".csv")
     throw UsageError("--output '" + flags.output + "': expected a name that ends in .json or .csv");
   if (!flags.output.empty()) check_writable(flags.output);
-  if (!flags.compare.empty()) before_ = bench::read_record(flags.compare);
+  if (flags.compare.empty()) return;
+  before_ = bench::read_record(flags.compare);
+  bench::check_comparable(*before_, benchmark);
 }
 
 namespace {

@@ -31,7 +31,7 @@ struct BenchFlags {
 // Made before anything is measured, so that a wrong name costs no time. Throws UsageError and DataError.
 class BenchReport {
 public:
-  explicit BenchReport(const BenchFlags& flags);
+  BenchReport(const BenchFlags& flags, const char* benchmark);
   // Prints the table, or JSON or CSV; writes --output; prints what became slower than in --compare. Returns the exit
   // code.
   int finish(const bench::Record& record, const std::string& table) const;

@@ -34,7 +34,7 @@ std::string augment_table(const bench::Record& record) {
 }
 
 int run_augment(const AugmentBench& c) {
-  const BenchReport report(c.flags);
+  const BenchReport report(c.flags, "augment");
   const AugmentOptions options = make_pipeline(find_model(c.model), DrawnPictures(), c.pictures, c.augment).training;
   const auto context = c.flags.device.make_context();
   bench::Record record = empty_record("augment", *context);

@@ -64,7 +64,7 @@ std::string conv_table(const bench::Record& record, bool whole) {
 }
 
 int run_conv(const ConvCommand& c) {
-  const BenchReport report(c.flags);
+  const BenchReport report(c.flags, "conv");
   std::vector<bench::ConvCase> cases = conv_cases(c.network, c.flags.device);
   const auto name = [](const bench::ConvCase& k) { return k.layer + " " + bench::name_of(k.pass()); };
   std::erase_if(cases, [&](const bench::ConvCase& k) { return name(k).find(c.filter) == std::string::npos; });

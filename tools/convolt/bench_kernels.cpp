@@ -46,7 +46,7 @@ std::string kernel_table(const Record& record) {
 }
 
 int run_kernels(const KernelsCommand& c) {
-  const BenchReport report(c.flags);
+  const BenchReport report(c.flags, "kernels");
   const std::vector<KernelRow> rows = selected(c.filter);
   const auto context = c.flags.device.make_context();
   Record record = empty_record("kernels", *context);

@@ -131,7 +131,7 @@ std::string loader_table(const bench::Record& record, const Dataset& data, const
 }
 
 int run_loader(const LoaderCommand& c) {
-  const BenchReport report(c.flags);
+  const BenchReport report(c.flags, "loader");
   for (const double w : c.workers)
     if (w < 1 || w != std::floor(w))
       throw UsageError(fmt::format("--workers: expected whole numbers from 1, found {}", w));

@@ -71,7 +71,7 @@ int run_roofline(const RooflineCommand& c) {
   if (std::filesystem::path(c.out).extension() != ".png")
     throw UsageError("--out '" + c.out + "': expected a name that ends in .png");
   check_writable(c.out);
-  const BenchReport report(c.flags);
+  const BenchReport report(c.flags, "roofline");
   const std::vector<bench::ConvCase> cases = conv_cases(c.network, c.flags.device);
   const auto context = c.flags.device.make_context();
   bench::Record record = empty_record("roofline", *context);

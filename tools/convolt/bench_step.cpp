@@ -45,7 +45,7 @@ std::string step_table(const bench::Record& record, bool compares) {
 
 int run_step(const StepCommand& c, const FlagSet& flags) {
   if (c.optimizer.accumulate != 1) throw UsageError("a step of convolt bench is one batch; leave out --accum");
-  const BenchReport report(c.flags);
+  const BenchReport report(c.flags, "step");
   const ModelInfo model = find_model(c.network.model);
   const auto context = c.flags.device.make_context();
   bench::Record record = empty_record("step", *context);

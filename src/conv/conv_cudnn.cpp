@@ -9,6 +9,7 @@
 
 #include "conv/cuda_provider.h"
 #include "conv/cudnn_graphs.h"
+#include "conv/described_device.h"
 #include "device/dynamic_library.h"
 
 namespace cudnn_frontend {
@@ -86,11 +87,6 @@ bool holds(const std::vector<BuiltPlan>& plans, const std::string& name) {
   return std::any_of(plans.begin(), plans.end(), [&](const BuiltPlan& p) { return p.report.name == name; });
 }
 
-// The fused sums over the rows are made by atomic additions in cuDNN 9.19, though their plans do not say so.
-bool sums_in_any_order(const ConvDesc& desc) {
-  return desc.epilogue == ConvEpilogue::stats || desc.epilogue == ConvEpilogue::drelu_bn_reduce;
-}
-
 // Weight gradients that lose digits though their plans do not say so, seen with cuDNN 9.19 on an H200: engine 17 in f32
 // (1e-3 of a 5x5's), and engine 47 in 16 bits where it splits its sums ("k0"), the parts of which it rounds.
 bool rounds_parts(const std::string& name, const ConvDesc& desc) {
@@ -112,14 +108,14 @@ std::optional<BuiltPlan> build_plan(Graph& graph, int64_t index, const ConvDesc&
   if (holds(already, plan.report.name)) return std::nullopt;
   if (graph.build_plan_at_index(index).is_bad()) return std::nullopt;
   check(graph.get_workspace_size_plan_at_index(index, plan.report.workspace_bytes), "asking for cuDNN's workspace");
-  plan.report.repeatable = !graph.has(index, fe::NumericalNote_t::NONDETERMINISTIC) && !sums_in_any_order(desc);
+  plan.report.repeatable = !graph.has(index, fe::NumericalNote_t::NONDETERMINISTIC) && !cudnn_adds_in_any_order(desc);
   return plan;
 }
 
 // Up to kMaxCandidates plans in the order of cuDNN's heuristics, at least one of them repeatable if any is.
 std::vector<BuiltPlan> build_plans(Graph& graph, const ConvDesc& desc, bool runtime_compiled) {
   std::vector<BuiltPlan> built;
-  bool repeatable = sums_in_any_order(desc);  // then no plan is, and none is searched for
+  bool repeatable = cudnn_adds_in_any_order(desc);  // then no plan is, and none is searched for
   for (int64_t i = 0; i < graph.get_execution_plan_count(); ++i) {
     if (graph.has(i, fe::BehaviorNote_t::RUNTIME_COMPILATION) != runtime_compiled) continue;
     if (built.size() >= kMaxCandidates && (repeatable || graph.has(i, fe::NumericalNote_t::NONDETERMINISTIC))) continue;

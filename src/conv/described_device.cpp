@@ -24,14 +24,16 @@ const DescribedDevice* find(std::string_view name) {
 
 class DescribedKernel final : public ConvKernel {
 public:
-  explicit DescribedKernel(std::string name) : name_(std::move(name)) {}
+  DescribedKernel(std::string name, bool repeatable) : name_(std::move(name)), repeatable_(repeatable) {}
   std::string name() const override { return name_; }
+  bool repeatable() const override { return repeatable_; }
   void run(Stream, const ConvArgs&) const override {
     throw DeviceError("'" + name_ + "' belongs to a plan that was made to be looked at: it cannot run here");
   }
 
 private:
   std::string name_;
+  bool repeatable_;
 };
 
 // cuDNN's precompiled fusions of convolution and batch norm.
@@ -62,19 +64,20 @@ public:
   std::vector<std::unique_ptr<ConvKernel>> candidates(const ConvDesc& desc) override {
     std::vector<std::unique_ptr<ConvKernel>> found;
     const auto describe = [&](const auto& own) {
-      for (const auto& kernel : own) found.push_back(std::make_unique<DescribedKernel>(kernel->name()));
+      for (const auto& kernel : own)
+        found.push_back(std::make_unique<DescribedKernel>(kernel->name(), kernel->repeatable()));
     };
     describe(depthwise_candidates(desc));
     const bool grouped_first = own_grouped_first(desc);
     if (grouped_first) describe(grouped_candidates(desc));
-    if (is_offered(desc)) found.push_back(std::make_unique<DescribedKernel>("cuDNN"));
+    if (is_offered(desc)) found.push_back(std::make_unique<DescribedKernel>("cuDNN", !cudnn_adds_in_any_order(desc)));
     if (!grouped_first) describe(grouped_candidates(desc));
     describe(pointwise_candidates(desc, device_.rates));
     return found;
   }
   std::vector<std::unique_ptr<ConvKernel>> candidates(const LinearDesc& desc) override {
     std::vector<std::unique_ptr<ConvKernel>> found;
-    if (cublaslt_has(desc)) found.push_back(std::make_unique<DescribedKernel>("cuBLASLt"));
+    if (cublaslt_has(desc)) found.push_back(std::make_unique<DescribedKernel>("cuBLASLt", true));
     return found;
   }
   std::string describe() const override { return device_.name + " as described, cuDNN 9.19"; }
@@ -92,6 +95,10 @@ bool is_described_device(std::string_view name) { return find(name) != nullptr; 
 DescribedDevice described_device(std::string_view name) {
   if (const DescribedDevice* d = find(name)) return *d;
   throw UsageError("no description of a device '" + std::string(name) + "': expected h200, h100 or a100");
+}
+
+bool cudnn_adds_in_any_order(const ConvDesc& desc) {
+  return desc.epilogue == ConvEpilogue::stats || desc.epilogue == ConvEpilogue::drelu_bn_reduce;
 }
 
 bool cublaslt_has(const LinearDesc& desc) {

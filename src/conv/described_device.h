@@ -24,6 +24,9 @@ bool is_described_device(std::string_view name);
 // compares). Its kernels have names and no workspace, and throw when they are run.
 std::unique_ptr<ConvProvider> make_described_provider(const DescribedDevice& device);
 
+// Whether the plans that cuDNN 9.19 has for it make its sums over the rows by atomic additions, which they do not say.
+bool cudnn_adds_in_any_order(const ConvDesc& desc);
+
 // Which epilogues cuBLASLt has for the products of a linear layer, on any device; its library may still have no
 // algorithm.
 bool cublaslt_has(const LinearDesc& desc);

@@ -15,8 +15,33 @@
 
 namespace convolt {
 
-CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& tuner, int64_t free_bytes)
-    : options(o), provider(tuner.allowed().describe()) {
+namespace {
+
+// Throws ShapeError where the Params are another graph's.
+void check_params(const Params& params, const Graph& graph) {
+  const auto text = [](const ParamSpec& p) { return fmt::format("'{}' {}", p.name, p.file_shape().to_string()); };
+  const std::vector<ParamSpec>&wanted = graph.params(), &found = params.specs();
+  for (size_t i = 0; i < std::max(wanted.size(), found.size()); ++i) {
+    const std::string w = i < wanted.size() ? text(wanted[i]) : "none", f = i < found.size() ? text(found[i]) : "none";
+    if (w != f)
+      throw ShapeError(
+          fmt::format("the Params are not this graph's: as parameter {} it wants {}, they have {}; make "
+                      "Params of the finished graph",
+                      i, w, f));
+  }
+}
+
+}  // namespace
+
+CompiledPlan::CompiledPlan(const Graph& graph, const Params& params, const PlanOptions& o, Autotuner& tuner,
+                           int64_t free_bytes)
+    : options(o),
+      provider(tuner.allowed().describe()),
+      parameter_bytes(params.bytes_with_copy(o.dtype)),
+      optimizer_bytes(o.optimizer != nullptr ? o.optimizer->bytes() : 0) {
+  check_params(params, graph);
+  if (options.optimizer != nullptr && &options.optimizer->params() != &params)
+    throw UsageError("the optimizer of a plan belongs to other Params");
   ConvProvider& convolutions = tuner.allowed();
   if (options.batch < 1) throw UsageError("a plan needs a batch of at least 1, found " + std::to_string(options.batch));
   if (options.dtype != DType::f32 && options.dtype != DType::bf16 && options.dtype != DType::f16)
@@ -68,27 +93,6 @@ CompiledPlan::CompiledPlan(const Graph& graph, const PlanOptions& o, Autotuner& 
       op.view = place(op.in[0]).group == place(op.out[0]).group;
 }
 
-const Graph& graph_for(const Params& params, const Graph& graph) {
-  const auto text = [](const ParamSpec& p) { return fmt::format("'{}' {}", p.name, p.file_shape().to_string()); };
-  const std::vector<ParamSpec>&wanted = graph.params(), &found = params.specs();
-  for (size_t i = 0; i < std::max(wanted.size(), found.size()); ++i) {
-    const std::string w = i < wanted.size() ? text(wanted[i]) : "none", f = i < found.size() ? text(found[i]) : "none";
-    if (w != f)
-      throw ShapeError(
-          fmt::format("the Params are not this graph's: as parameter {} it wants {}, they have {}; make "
-                      "Params of the finished graph",
-                      i, w, f));
-  }
-  return graph;
-}
-
-void CompiledPlan::belong_to(const Params& params) {
-  if (options.optimizer != nullptr && &options.optimizer->params() != &params)
-    throw UsageError("the optimizer of a plan belongs to other Params");
-  parameter_bytes = params.bytes_with_copy(options.dtype);
-  optimizer_bytes = options.optimizer != nullptr ? options.optimizer->bytes() : 0;
-}
-
 void CompiledPlan::fuse_batch_norms(Autotuner& tuner) {
   Fusions fusions{tuner.allowed(), options.compose_fusions};
   if (!options.compose_fusions)
@@ -138,12 +142,12 @@ namespace {
 
 std::string text_of(int64_t bytes) { return readable(static_cast<double>(bytes), "B"); }
 
-// As a flag takes it, rounded up: "8637M" (MiB).
-std::string size_to_type(int64_t bytes) {
+// As a flag takes it, rounded up, and as it is told else: "8637M (9.1 GB)".
+std::string as_flag(int64_t bytes) {
   int64_t size = bytes;
   size_t unit = 0;
-  for (; size >= 10000 && unit < 3; ++unit) size = (size + 1023) / 1024;
-  return std::to_string(size) + std::string(unit > 0 ? 1 : 0, " KMG"[unit]);
+  for (; unit < 3 && (size >= 10000 || (size >= 1024 && size % 1024 == 0)); ++unit) size = (size + 1023) / 1024;
+  return std::to_string(size) + std::string(unit > 0 ? 1 : 0, " KMG"[unit]) + " (" + text_of(bytes) + ")";
 }
 
 // The largest batch whose slab fits, if what is there once for each row grows with it.
@@ -159,10 +163,8 @@ int64_t fitting_batch(const Program& program, int64_t slab, int64_t limit, int b
 }  // namespace
 
 void CompiledPlan::fit(int64_t free_bytes, const DeviceRates& rates) {
-  const Optimizer* const optimizer = options.optimizer;
   const bool asked = options.memory_budget.has_value();
-  const int64_t others =
-      optimizer == nullptr || !asked ? 0 : optimizer->params().bytes_with_copy(options.dtype) + optimizer->bytes();
+  const int64_t others = asked ? parameter_bytes + optimizer_bytes : 0;
   const int64_t limit = asked ? *options.memory_budget - others : free_bytes, before = memory.bytes;
   if (before <= limit) return;
   // Of what is free a tenth is left to validation and whatever else comes later.
@@ -176,14 +178,17 @@ void CompiledPlan::fit(int64_t free_bytes, const DeviceRates& rates) {
     return;
   }
   const int64_t batch = fitting_batch(program, memory.bytes, limit, options.batch);
-  throw OutOfMemoryError(fmt::format(
-      "the plan of {} of batch {} needs {}{}{}, and {}; {}{}", options.training ? "a training step" : "an evaluation",
-      options.batch, text_of(before + others), asked ? " with parameters and optimizer" : "",
-      options.training ? ", or " + text_of(memory.bytes + others) + " by recomputing all that helps" : "",
-      asked ? "the memory budget is " + text_of(*options.memory_budget)
-            : text_of(free_bytes) + " of device memory are free",
-      batch > 0 ? fmt::format("a batch of about {} fits", batch) : "not even a batch of 1 fits",
-      asked ? "; a budget of " + size_to_type(memory.bytes + others) + " would do" : ""));
+  throw OutOfMemoryError(
+      fmt::format("the plan of {} of batch {} needs {}{}{}, and {}; {}{}",
+                  options.training ? "a training step" : "an evaluation", options.batch, text_of(before + others),
+                  !asked                         ? ""
+                  : options.optimizer != nullptr ? " with parameters and optimizer"
+                                                 : " with parameters",
+                  options.training ? ", or " + text_of(memory.bytes + others) + " by recomputing all that helps" : "",
+                  asked ? "the memory budget is " + as_flag(*options.memory_budget)
+                        : text_of(free_bytes) + " of device memory are free",
+                  batch > 0 ? fmt::format("a batch of about {} fits", batch) : "not even a batch of 1 fits",
+                  asked ? "; a budget of " + as_flag(memory.bytes + others) + " would do" : ""));
 }
 
 int CompiledPlan::recompute_within(int64_t limit, const DeviceRates& rates) {

@@ -11,16 +11,12 @@
 
 namespace convolt {
 
-// The graph; throws ShapeError where the Params are another's.
-const Graph& graph_for(const Params& params, const Graph& graph);
-
 struct CompiledPlan {
   // `free_bytes`: of the device, for the slab. Throws UsageError, ShapeError or DeviceError for what cannot be done,
-  // and OutOfMemoryError where the slab fits neither in them nor in the budget. The graph need not outlive it.
-  CompiledPlan(const Graph& graph, const PlanOptions& options, Autotuner& tuner,
+  // of Params or an optimizer that belong to others too, and OutOfMemoryError where the slab fits neither in them nor
+  // in the budget. The graph need not outlive it.
+  CompiledPlan(const Graph& graph, const Params& params, const PlanOptions& options, Autotuner& tuner,
                int64_t free_bytes = std::numeric_limits<int64_t>::max());
-  // Which Params it is for. Throws UsageError where the optimizer belongs to others.
-  void belong_to(const Params& params);
 
   PlanOptions options;
   bool batch_statistics;  // whether a step's rows make some

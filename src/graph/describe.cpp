@@ -21,13 +21,20 @@ std::string readable(double value, const char* unit) {
 namespace {
 
 std::string kernel_name(const Op& op) {
-  if (!op.kernel) return op.note;
+  if (!op.kernel) return op.note.substr(std::min(op.note.size(), op.note.find_first_not_of(' ')));
   return op.kernel->name() + (op.kernel->widened() ? " (computes in f32)" : "") +
-         (op.note.empty() ? "" : " " + op.note);
+         (op.note.empty() || op.note.front() == ' ' ? "" : " ") + op.note;
 }
 
 std::string shape_of_output(const Op& op, const Program& p) {
   return op.out.empty() || op.out[0] == kNoValue ? "" : p[op.out[0]].shape.to_string();
+}
+
+std::vector<std::string> passes_of(const CompiledPlan& p) {
+  std::vector<std::string> lines = p.program.pass_log;
+  if (p.memory.in_place > 0)
+    lines.push_back(fmt::format("in_place: {} outputs in the memory of an input", p.memory.in_place));
+  return lines;
 }
 
 std::string ops_table(const CompiledPlan& p) {
@@ -48,9 +55,7 @@ std::string text_of(const CompiledPlan& p, const DeviceRates* rates) {
   std::string out = fmt::format("plan: {}, batch {}, {}x{}, {}{}, {}\n", p.options.training ? "training" : "evaluation",
                                 p.options.batch, p.height, p.width, name_of(p.options.dtype),
                                 p.options.tf32 ? " (tf32)" : "", p.provider);
-  for (const std::string& line : p.program.pass_log) out += "  pass " + line + "\n";
-  if (p.memory.in_place > 0)
-    out += fmt::format("  pass in-place: {} outputs in the memory of an input\n", p.memory.in_place);
+  for (const std::string& line : passes_of(p)) out += "  pass " + line + "\n";
   out += ops_table(p);
   const PlanCost cost = cost_of(p, rates);
   out += fmt::format("\nper step: {} kernels, {}, {} moved; slab {}; prepare: {} ops\n", cost.total.launches,
@@ -64,7 +69,9 @@ std::string text_of(const CompiledPlan& p, const DeviceRates* rates) {
     out += fmt::format("saved for the backward ops: {}\n",
                        readable(static_cast<double>(cost.saved_for_backward_bytes), "B"));
   if (rates != nullptr)
-    out += fmt::format("time bound: {:.2f} ms, {:.0f} pictures a second\n", cost.time_bound * 1e3,
+    out += fmt::format("time bound: {} ms, {:.0f} pictures a second\n",
+                       cost.time_bound < 1e-3 ? fmt::format("{:.3g}", cost.time_bound * 1e3)
+                                              : fmt::format("{:.2f}", cost.time_bound * 1e3),
                        p.options.batch / cost.time_bound);
   return out;
 }
@@ -91,8 +98,10 @@ std::string json_of(const CompiledPlan& p, const DeviceRates* rates) {
                               {"height", p.height},
                               {"width", p.width},
                               {"dtype", name_of(p.options.dtype)},
+                              {"tf32", p.options.tf32},
                               {"provider", p.provider},
                               {"kernels_per_step", cost.total.launches},
+                              {"prepare_ops", p.program.prepare.size()},
                               {"flops_per_step", cost.total.flops},
                               {"bytes_per_step", cost.total.bytes},
                               {"slab_bytes", p.memory.bytes},
@@ -101,7 +110,7 @@ std::string json_of(const CompiledPlan& p, const DeviceRates* rates) {
                               {"peak_bytes", p.memory.bytes + p.parameter_bytes + p.optimizer_bytes},
                               {"saved_for_backward_bytes", cost.saved_for_backward_bytes}};
   if (rates != nullptr) json["time_bound_ms"] = cost.time_bound * 1e3;
-  json["passes"] = p.program.pass_log;
+  json["passes"] = passes_of(p);
   for (size_t i = 0; i < p.program.step.size(); ++i)
     json["ops"].push_back(json_of(p.program.step[i], p.memory.live_bytes[i], p, rates));
   return json.dump();
@@ -130,15 +139,11 @@ struct PlanOutline::Impl {
                 .workspace_limit = options.kernels.workspace_limit,
                 .deterministic = options.kernels.deterministic},
         tuner(params.context(), *provider, kernels, options.training),
-        plan(graph_for(params, graph), options, tuner) {
-    plan.belong_to(params);
-  }
+        plan(graph, params, options, tuner) {}
   Impl(const Graph& graph, const Params& params, const PlanOptions& options)
       : kernels(options.kernels),
         tuner(params.context(), params.context().conv(), kernels, options.training),
-        plan(graph_for(params, graph), options, tuner) {
-    plan.belong_to(params);
-  }
+        plan(graph, params, options, tuner) {}
   const DeviceRates* rates() const { return described ? &described->rates : nullptr; }
 };
 

@@ -145,13 +145,16 @@ void apply_groups(const std::vector<ParamGroup>& groups, const std::vector<Param
   }
 }
 
+// The layer of a parameter: its name without the last part, or all of one that has no parts.
+std::string layer_of(const ParamSpec& spec) { return spec.name.substr(0, spec.name.rfind('.')); }
+
 std::vector<Optimizer::Settings> settings_of(const OptimizerOptions& o, const std::vector<ParamSpec>& specs,
                                              std::vector<double>& own_epochs) {
   std::vector<Optimizer::Settings> settings(specs.size());
   const std::vector<int> layers = layers_of(specs);
   std::string last_layer;
   for (const ParamSpec& spec : specs)
-    if (spec.trainable) last_layer = spec.name.substr(0, spec.name.rfind('.') + 1);
+    if (spec.trainable) last_layer = layer_of(spec);
   for (size_t i = 0; i < specs.size(); ++i) {
     float own = -1;
     if (!specs[i].decays)
@@ -160,7 +163,7 @@ std::vector<Optimizer::Settings> settings_of(const OptimizerOptions& o, const st
       own = o.bias_weight_decay;
     settings[i].weight_decay = own >= 0 ? own : o.weight_decay;
     settings[i].lr_scale = static_cast<float>(std::pow(static_cast<double>(o.layer_decay), layers.back() - layers[i]));
-    settings[i].clipped = !specs[i].name.starts_with(last_layer);
+    settings[i].clipped = layer_of(specs[i]) != last_layer;
   }
   apply_groups(o.groups, specs, settings, own_epochs);
   return settings;

@@ -24,10 +24,9 @@ std::unique_ptr<Autotuner> tuner_of(Context& context, const PlanOptions& o) {
 }
 
 // With a budget that leaves room in the slab of another plan and no more.
-PlanOptions within_lent_slab(PlanOptions o) {
+PlanOptions within_lent_slab(const Params& params, PlanOptions o) {
   if (o.in_slab_of == nullptr || !o.memory_budget) return o;
-  const int64_t others =
-      o.optimizer == nullptr ? 0 : o.optimizer->params().bytes_with_copy(o.dtype) + o.optimizer->bytes();
+  const int64_t others = params.bytes_with_copy(o.dtype) + (o.optimizer == nullptr ? 0 : o.optimizer->bytes());
   o.memory_budget = std::min(*o.memory_budget, others + o.in_slab_of->predicted_bytes());
   return o;
 }
@@ -38,11 +37,9 @@ int64_t available_bytes(const Context& context, const PlanOptions& o) {
 }  // namespace
 
 Plan::Impl::Impl(const Graph& graph, Params& p, const PlanOptions& o)
-    : CompiledPlan(graph_for(p, graph), within_lent_slab(o), *tuner_of(p.context(), o),
-                   available_bytes(p.context(), o)),
+    : CompiledPlan(graph, p, within_lent_slab(p, o), *tuner_of(p.context(), o), available_bytes(p.context(), o)),
       context(p.context()),
       params(p) {
-  belong_to(params);
   if (options.in_slab_of != nullptr && &options.in_slab_of->impl_->params != &params)
     throw UsageError("a plan lies in the slab of another of the same Params; they belong to two");
   allocate();

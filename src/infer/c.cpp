@@ -49,9 +49,15 @@ Context::Options context_options(const convolt_options& o) {
   return {o.device != nullptr ? Device::parse(o.device) : Device::best(), o.threads};
 }
 
+DType activations_of(const std::string& name) {
+  for (const DType t : {DType::f32, DType::bf16, DType::f16})
+    if (name == name_of(t)) return t;
+  throw UsageError("'" + name + "' is no type of activations: expected f32, bf16 or f16");
+}
+
 PredictorOptions predictor_options(const convolt_options& o) {
   PredictorOptions p;
-  if (o.dtype != nullptr) p.dtype = dtype_from_name(o.dtype);
+  if (o.dtype != nullptr) p.dtype = activations_of(o.dtype);
   if (o.batch != 0) p.batch = o.batch;
   if (o.workers != 0) p.workers = o.workers;
   if (o.views != 0) p.views = o.views;
@@ -88,7 +94,8 @@ RawSample packed(const convolt_picture& p, const std::string& name) {
 
 RawSample sample_of(const convolt_picture& picture, const std::string& name) {
   require(picture.bytes != nullptr || picture.size == 0, "the memory of a picture");
-  const bool plain = picture.stride == 0 && picture.order == CONVOLT_RGB && picture.channels != 4;
+  const bool plain =
+      picture.stride == 0 && picture.order == CONVOLT_RGB && (picture.channels == 1 || picture.channels == 3);
   if (picture.height > 0 && !plain) return packed(picture, name);
   const auto* bytes = static_cast<const uint8_t*>(picture.bytes);
   return {{bytes, bytes + picture.size}, picture.height, picture.width, picture.channels};

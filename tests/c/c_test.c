@@ -99,6 +99,9 @@ static void pictures_of_others(convolt_predictor* p) {
   EXPECT(convolt_predict(p, pictures, 1, probabilities) == CONVOLT_DATA);
   pictures[0].stride = (size_t)-1;
   EXPECT(convolt_predict(p, pictures, 1, probabilities) == CONVOLT_DATA);
+  pictures[1].channels = 2;
+  EXPECT(convolt_predict(p, pictures + 1, 1, probabilities) == CONVOLT_DATA);
+  EXPECT(strstr(convolt_last_error(), "expected raw pixels of 1, 3 or 4 channels") != NULL);
   pictures[1].channels = 5;
   pictures[1].order = CONVOLT_BGR;
   EXPECT(convolt_predict(p, pictures + 1, 1, probabilities) == CONVOLT_DATA);
@@ -171,6 +174,10 @@ static void errors(const char* checkpoint) {
   options.device = "abacus";
   EXPECT(convolt_open(checkpoint, &options, &p) == CONVOLT_USAGE);
   EXPECT(strstr(convolt_last_error(), "abacus") != NULL);
+  options = on_cpu;
+  options.dtype = "i32";
+  EXPECT(convolt_open(checkpoint, &options, &p) == CONVOLT_USAGE);
+  EXPECT(strstr(convolt_last_error(), "expected f32, bf16 or f16") != NULL);
   options = on_cpu;
   options.batch = -1;
   EXPECT(convolt_open(checkpoint, &options, &p) == CONVOLT_USAGE);

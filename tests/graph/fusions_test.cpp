@@ -165,8 +165,8 @@ TEST_F(FusionLog, AResidualNetworkFusesEverywhere) {
   EXPECT_TRUE(says("pass dgrad: 1 joins of gradients in the epilogues of convolutions; 1 not: not gated by bits"));
   EXPECT_TRUE(says("pass stem: 0 first convolutions over blocks of pixels; 1 not: the pictures are no whole blocks"));
   EXPECT_TRUE(says("pass pool: 1 batch norms and ReLUs into max pools\n"));
-  EXPECT_TRUE(says("pass block end: 2 gradients joined, gated and summed in one sweep\n"));
-  EXPECT_TRUE(says("pass block end: 1 gradients of projections without the zeros between their pixels\n"));
+  EXPECT_TRUE(says("pass block_end: 2 gradients joined, gated and summed in one sweep\n"));
+  EXPECT_TRUE(says("pass block_end: 1 gradients of projections without the zeros between their pixels\n"));
   const Program& program = PlanAccess::program(made);
   const auto projection = std::find_if(program.step.begin(), program.step.end(), [](const Op& op) {
     return op.def->name == "conv_dgrad" && op.layer == "b.down.conv";
@@ -242,7 +242,7 @@ TEST_F(FusionLog, ReasonsAreGiven) {
 }
 
 // The plan of a model's training step on an H200, as inspect shows it; batch 256, pictures of the model's size.
-nlohmann::json planned(const char* model, DType dtype, const Passes& passes = {}) {
+nlohmann::json planned(const char* model, DType dtype, const Passes& passes = {}, const KernelOptions& kernels = {}) {
   const ModelInfo info = find_model(model);
   Graph graph;
   build_model(graph, info, {.classes = info.classes});
@@ -251,8 +251,13 @@ nlohmann::json planned(const char* model, DType dtype, const Passes& passes = {}
   AugmentOptions pictures;
   pictures.height = pictures.width = info.size;
   pictures.geometry = AugmentOptions::Geometry::random_resized_crop;
-  const PlanOptions options{
-      .batch = 256, .dtype = dtype, .training = true, .optimizer = &sgd, .augment = pictures, .passes = passes};
+  const PlanOptions options{.batch = 256,
+                            .dtype = dtype,
+                            .training = true,
+                            .optimizer = &sgd,
+                            .augment = pictures,
+                            .passes = passes,
+                            .kernels = kernels};
   return nlohmann::json::parse(PlanOutline(graph, params, options, "h200").describe_json());
 }
 int64_t number(const nlohmann::json& plan, const char* what) { return plan[what].get<int64_t>(); }
@@ -274,6 +279,21 @@ TEST(DescribedDevice, ResNet50MovesWhatTheRooflineAllows) {
   for (const auto& op : f16["ops"]) bound += op["time_bound_us"].get<double>();
   EXPECT_NEAR(f16["time_bound_ms"].get<double>(), bound / 1e3, 1e-6);
   EXPECT_GT(bound, f16["bytes_per_step"].get<double>() / 4.3e12 * 1e6);
+}
+
+// cuDNN's fused sums are atomic additions, so that a plan that must repeat its bits has sweeps of its own for them.
+TEST(DescribedDevice, DeterministicPlansSumInOrder) {
+  const auto ops_of = [](bool deterministic) {
+    int sweeps = 0;
+    const nlohmann::json plan = planned("resnet18", DType::f16, {}, {.deterministic = deterministic});
+    for (const auto& op : plan["ops"]) {
+      sweeps += op["op"] == "bn_statistics" || op["op"] == "bn_backward_reduce" ? 1 : 0;
+      EXPECT_FALSE(deterministic && op["kernel"].get<std::string>().starts_with("cuDNN") &&
+                   op["kernel"].get<std::string>().find(" + ") != std::string::npos);
+    }
+    return sweeps;
+  };
+  EXPECT_GT(ops_of(true), ops_of(false) + 20);
 }
 
 TEST(DescribedDevice, EveryFamilyMovesLessThanItsPlainPlan) {

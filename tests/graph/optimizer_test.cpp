@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "convolt/layers.h"
 #include "convolt/models.h"
 #include "support/device.h"
 
@@ -74,6 +75,20 @@ TEST_F(OptimizerSettings, AdaptiveClippingLeavesTheHeadAlone) {
   EXPECT_TRUE(of(o, "layer4.1.conv2.weight").clipped);
   EXPECT_FALSE(of(o, "fc.weight").clipped);
   EXPECT_FALSE(of(o, "fc.bias").clipped);
+}
+
+// A layer's only parameter may have the layer's name, without a dot.
+TEST(OptimizerOfALayerScale, AdaptiveClippingLeavesTheHeadAlone) {
+  Graph g;
+  const Value x = g.input("image", {8, 8, 3});
+  g.output(layer_scale(linear(global_avg_pool(conv2d(x, 4, {.name = "conv", .kernel = 3})), 2, {.name = "fc"}),
+                       {.name = "scale"}));
+  Params params(context_of(Device::cpu()), g, 1);
+  const Optimizer agc(params, {.clip_adaptive = 0.01F});
+  const auto clipped = [&](const char* name) { return agc.settings(params.find(name)).clipped; };
+  EXPECT_TRUE(clipped("conv.weight"));
+  EXPECT_TRUE(clipped("fc.weight"));
+  EXPECT_FALSE(clipped("scale"));
 }
 
 // Muon's matrices are the convolutions, not the head, though behind flatten() it has four extents in memory.

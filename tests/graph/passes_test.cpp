@@ -249,7 +249,7 @@ TEST_F(PassLog, TheLogSaysWhatWasDone) {
   EXPECT_NE(evaluation->describe().find("pass fuse: 5 activations into the op before"), std::string::npos);
   EXPECT_NE(training->describe().find("pass fuse: 2 residual additions into batch norms"), std::string::npos);
   EXPECT_NE(training->describe().find("pass fuse: 6 activations into the op before"), std::string::npos);
-  EXPECT_NE(training->describe().find("pass in-place: "), std::string::npos);
+  EXPECT_NE(training->describe().find("pass in_place: "), std::string::npos);
   EXPECT_EQ(plan("resnet", true, Passes::none())->describe().find("  pass "), std::string::npos);
 }
 

@@ -21,11 +21,11 @@ namespace {
 
 using reference::NetworkInput;
 
-// Nothing is allocated.
+// Nothing is allocated but zeros, which take no memory until they are written.
 CompiledPlan compiled(const Graph& graph, const PlanOptions& options) {
   Context& context = context_of(Device::cpu());
   Autotuner tuner(context, context.conv(), options.kernels, options.training);
-  return {graph, options, tuner};
+  return {graph, Params::zeros(context, graph), options, tuner};
 }
 
 TEST(MemoryPlanTest, NoTwoTensorsOfAnyModelShareLiveMemory) {

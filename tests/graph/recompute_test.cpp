@@ -121,7 +121,7 @@ protected:
                         .memory_budget = budget};
     const auto provider = make_described_provider(device_);
     Autotuner tuner(context_of(Device::cpu()), *provider, o.kernels, training);
-    return {graph_, o, tuner, free};
+    return {graph_, *params_, o, tuner, free};
   }
   std::string refusal(std::optional<int64_t> budget, int batch = 64, int64_t free = std::numeric_limits<int64_t>::max(),
                       bool training = true) {
@@ -194,12 +194,20 @@ TEST_F(Budget, NothingIsRecomputedForNothing) {
 TEST_F(Budget, WhatCannotBeMetIsSaidWithWhatWouldFit) {
   const std::string message = refusal(500'000'000);
   EXPECT_THAT(message, HasSubstr("the plan of a training step of batch 64 needs 2.6 GB with parameters and optimizer"));
-  EXPECT_THAT(message,
-              HasSubstr("by recomputing all that helps, and the memory budget is 500.0 MB; a batch of about "));
+  EXPECT_THAT(
+      message,
+      HasSubstr("by recomputing all that helps, and the memory budget is 477M (500.0 MB); a batch of about "));
   const int batch = std::stoi(message.substr(message.find("about ") + 6));
   EXPECT_EQ(refusal(500'000'000, batch), "");
   EXPECT_NE(refusal(500'000'000, batch + 8), "");
   EXPECT_THAT(refusal(1'000'000), HasSubstr("not even a batch of 1 fits; a budget of "));
+}
+
+// An evaluation holds the parameters too.
+TEST_F(Budget, ParametersCountInAnEvaluation) {
+  const int64_t needed = compiled({}, 64, kNoLimit, false).memory.bytes + params_->bytes_with_copy(DType::f16);
+  EXPECT_EQ(refusal(needed, 64, kNoLimit, false), "");
+  EXPECT_THAT(refusal(needed - 1, 64, kNoLimit, false), HasSubstr(" with parameters, and the memory budget is "));
 }
 
 TEST_F(Budget, WithoutOneTheDevicesFreeMemoryDecides) {

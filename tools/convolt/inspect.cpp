@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "commands.h"
 #include "io/atomic_file.h"
 #include "plan_flags.h"
@@ -24,18 +26,25 @@ int write_json(const InspectCommand& c, const ModelInfo& model, const ModelCard&
 }
 
 void print(const InspectCommand& c, const ModelCard& card, const Graph& graph, const PlanOutline& plan) {
-  if (c.json)
-    fmt::print("{}\n", plan.describe_json());
-  else
+  if (c.json) {
+    const nlohmann::ordered_json network{{"model", card.model},
+                                         {"parameters", graph.parameter_count()},
+                                         {"classes", card.classes},
+                                         {"channels", card.channels}};
+    std::string text = network.dump();  // an object that goes on with what the plan says
+    text.back() = ',';
+    fmt::print("{}{}\n", text, plan.describe_json().substr(1));
+  } else {
     fmt::print("{}: {} parameters, {} classes, {}x{}x{}\n{}", card.model, graph.parameter_count(), card.classes,
                card.height, card.width, card.channels, plan.describe());
+  }
 }
 
 int run_inspect(const InspectCommand& c) {
   if (c.list) return list_models(c.json);
   if (!c.export_json.empty() && !c.export_json.ends_with(".json"))
     throw UsageError("--export-json '" + c.export_json + "': expected a name that ends in .json");
-  if (c.plan.model.empty() == c.plan.checkpoint.empty())
+  if (c.plan.model.empty() && c.plan.checkpoint.empty())
     throw UsageError("give --model NAME, --checkpoint FILE or --list");
   ModelCard card;
   const ModelInfo model = c.plan.network(card);

@@ -4,7 +4,7 @@ namespace convolt::cli {
 
 void PlanFlags::add(FlagSet& flags) {
   flags.option("--model", model, "name of a network, or a network file: FILE.json");
-  flags.option("--checkpoint", checkpoint, "the network of a checkpoint");
+  flags.option("--checkpoint", checkpoint, "the network of a checkpoint").excludes(flags.find("--model"));
   flags.option("--num-classes", classes, "outputs [the model's]").check(at_least(1)).hide_default();
   flags.option("-b,--batch-size", batch, "pictures in a batch").check(at_least(1));
   flags.option("--size", size, "side of the pictures [the model's]").check(at_least(1)).hide_default();

@@ -16,7 +16,7 @@ bool is_plain_or_relu(const Act& act) { return act.kind == Activation::none || a
 
 // bn_apply(x, residual = bn_apply(r)) reads r itself.
 void fuse_branches(Program& p) {
-  PassReport report(p, "block end", "projections normalised where they are added");
+  PassReport report(p, "block_end", "projections normalised where they are added");
   for (size_t i = 0; i < p.step.size(); ++i) {
     if (p.step[i].def != &ops::bn_apply || p.step[i].in[2] == kNoValue) continue;
     const Uses uses(p);
@@ -37,7 +37,7 @@ void fuse_branches(Program& p) {
 
 // The coefficients of both branches in one launch, where both come from convolutions' epilogues.
 void fuse_finalizes(Program& p) {
-  PassReport report(p, "block end", "pairs of batch norms finalized together");
+  PassReport report(p, "block_end", "pairs of batch norms finalized together");
   for (size_t i = 0; i < p.step.size(); ++i) {
     if (p.step[i].def != &ops::bn_apply || p.step[i].in.size() < 4 || p.step[i].in[3] == kNoValue) continue;
     const Uses uses(p);
@@ -140,7 +140,7 @@ void join(Program& p, const Uses& uses, const Arrival& a) {
 }
 
 void fuse_joins(Program& p) {
-  PassReport report(p, "block end", "gradients joined, gated and summed in one sweep");
+  PassReport report(p, "block_end", "gradients joined, gated and summed in one sweep");
   for (size_t i = 0; i < p.step.size(); ++i) {
     if (p.step[i].def != &ops::bn_backward_reduce) continue;
     const Uses uses(p);
@@ -154,7 +154,7 @@ void fuse_joins(Program& p) {
 
 // A second batch norm of the same dz: its sums in the join, its gradient beside the first one's.
 void fuse_pairs(Program& p) {
-  PassReport report(p, "block end", "pairs of batch norms with one gradient");
+  PassReport report(p, "block_end", "pairs of batch norms with one gradient");
   for (size_t i = 0; i < p.step.size(); ++i) {
     if (p.step[i].def != &ops::bn_backward_join) continue;
     const Uses uses(p);
@@ -190,7 +190,7 @@ void fuse_pairs(Program& p) {
 // The gradient of a convolution of single pixels with a stride of 2, where a join is all that reads it: of the pixels
 // that have one alone, so that zeros are neither written nor read.
 void thin_projections(Program& p) {
-  PassReport report(p, "block end", "gradients of projections without the zeros between their pixels");
+  PassReport report(p, "block_end", "gradients of projections without the zeros between their pixels");
   const Uses uses(p);
   for (Op& join : p.step) {
     if (join.def != &ops::bn_backward_join || join.in[1] == kNoValue) continue;
@@ -217,7 +217,7 @@ void thin_projections(Program& p) {
 
 // The last block's output, of which only the mean of each picture is wanted.
 void fuse_means(Program& p) {
-  PassReport report(p, "block end", "means of pictures that are not stored");
+  PassReport report(p, "block_end", "means of pictures that are not stored");
   for (size_t i = 0; i < p.step.size(); ++i) {
     if (p.step[i].def != &ops::global_avg_pool) continue;
     const Uses uses(p);

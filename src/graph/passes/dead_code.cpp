@@ -29,7 +29,7 @@ void remove_dead_code(Program& p) {
   // 16-bit copies are read by other plans too, but each plan refreshes what it reads.
   sweep(p.step);
   sweep(p.prepare);
-  if (removed > 0) p.pass_log.push_back("dead code: " + std::to_string(removed) + " ops");
+  if (removed > 0) p.pass_log.push_back("dead_code: " + std::to_string(removed) + " ops");
 }
 
 }  // namespace convolt

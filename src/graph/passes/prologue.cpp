@@ -58,7 +58,7 @@ void fuse_prologues(Program& p, const Fusions& fusions) {
       reader->in[0] = bn.in[0];
       reader->in.resize(reader->def == &ops::conv_fprop ? 4 : 3, kNoValue);
       reader->in.back() = low;
-      reader->note = " relu(batch norm) +" + reader->note;
+      reader->note = "behind relu(batch norm)" + reader->note;
     }
     bn = {};
     report.applied();

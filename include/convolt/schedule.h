@@ -60,14 +60,16 @@ ScheduleOptions::Kind schedule_kind_from_name(std::string_view name);
 //   multistep       base gamma^(milestones <= s)
 //   cosine          minimum + (base - minimum) (1 + cos(pi t)) / 2    (I. Loshchilov, F. Hutter, arXiv 1608.03983)
 //   cosine_restarts the same in each of restarts + 1 cycles, of lengths 1 : cycle_mult : cycle_mult^2 ...
-//   one_cycle       torch.optim.lr_scheduler.OneCycleLR, cosine annealing, without its momentum; it takes no warm-up
+//   one_cycle       torch.optim.lr_scheduler.OneCycleLR, cosine annealing, without its momentum; it takes no warm-up.
+//                   Where less than one step would rise, the first has the highest rate
 //   polynomial      minimum + (base - minimum) (1 - t)^power
 //   exponential     base gamma^(s / step_size)
 //   plateau         max(base scale, minimum)
 double learning_rate(const ScheduleOptions& options, int64_t step, const PlateauState& plateau = {});
 
 // plateau: takes in the loss or accuracy of an epoch. After more than `patience` epochs without a value better than the
-// best one by `threshold` of it, the rate falls by gamma (torch.optim.lr_scheduler.ReduceLROnPlateau).
+// best one by `threshold` of it, the rate falls by gamma (torch.optim.lr_scheduler.ReduceLROnPlateau). NaN is never
+// better.
 void observe(const ScheduleOptions& options, PlateauState& state, double metric);
 
 }  // namespace convolt

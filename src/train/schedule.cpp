@@ -99,8 +99,9 @@ double learning_rate(const ScheduleOptions& o, int64_t step, const PlateauState&
 }
 
 void observe(const ScheduleOptions& o, PlateauState& state, double metric) {
-  const bool better = !state.best || (o.of_accuracy ? metric > *state.best * (1 + o.threshold)
-                                                    : metric < *state.best * (1 - o.threshold));
+  const bool better =
+      !std::isnan(metric) && (!state.best || (o.of_accuracy ? metric > *state.best * (1 + o.threshold)
+                                                            : metric < *state.best * (1 - o.threshold)));
   if (better) {
     state.best = metric;
     state.bad_epochs = 0;

@@ -105,6 +105,17 @@ TEST(Schedule, PlateauAgreesWithTorch) {
   EXPECT_EQ(of_accuracy.scale, 0.5);
 }
 
+TEST(Schedule, NaNIsNoBestForPlateau) {
+  const ScheduleOptions o{.kind = Kind::plateau, .base = 1, .gamma = 0.5, .patience = 1};
+  PlateauState state;
+  for (const double loss : {static_cast<double>(NAN), 0.9, 0.8, 0.7, 0.6}) observe(o, state, loss);
+  EXPECT_EQ(learning_rate(o, 0, state), 1);
+  EXPECT_EQ(state.best, 0.6);
+  for (const double loss : {static_cast<double>(NAN), static_cast<double>(NAN)}) observe(o, state, loss);
+  EXPECT_EQ(learning_rate(o, 0, state), 0.5);
+  EXPECT_EQ(state.best, 0.6);
+}
+
 TEST(Schedule, CoolDownIsLinearFromWhereTheScheduleHasCome) {
   const ScheduleOptions o{.kind = Kind::constant,
                           .base = 1,

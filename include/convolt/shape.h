@@ -7,6 +7,10 @@
 #include <initializer_list>
 #include <string>
 
+#if __cplusplus < 202002L
+#error "Convolt's headers are C++20: compile with -std=c++20"
+#endif
+
 namespace convolt {
 
 // Up to kMaxRank extents.

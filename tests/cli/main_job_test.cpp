@@ -33,7 +33,8 @@ TEST_F(MainJob, APartIsKeptForValidation) {
   EXPECT_NEAR(json::parse(e.out).at("top1"), json::parse(t.out).at("best_top1"), 1e-9);
   const Outcome r = convolt("report '" + at("parts") + "'");
   ASSERT_EQ(r.code, 0) << r.error;
-  EXPECT_THAT(text_of(at("parts/report.html")), HasSubstr("the validation pictures of"));
+  EXPECT_THAT(text_of(at("parts/report.html")),
+              HasSubstr("the 25 % of the training pictures that --val-split kept aside of " + at("shapes/train")));
   const Outcome limited =
       convolt("eval --checkpoint '" + at("parts/best.safetensors") + "' " + data + "--json --limit 5");
   EXPECT_EQ(json::parse(limited.out).at("samples"), 5);
@@ -331,12 +332,25 @@ TEST(Models, AreListedWithTheirCost) {
 TEST_F(MainJob, ANetworkFile) {
   const std::string file = at("net.json"), run = at("file_run");
   ASSERT_EQ(convolt("inspect --model resnet20 --export-json '" + file + "'").code, 0);
-  const std::string named = convolt("inspect --model resnet20 -b 2 --json").out;
-  EXPECT_EQ(convolt("inspect --model '" + file + "' -b 2 --json").out, named);
+  const json named = json::parse(convolt("inspect --model resnet20 -b 2 --json").out);
+  json from_file = json::parse(convolt("inspect --model '" + file + "' -b 2 --json").out);
+  EXPECT_EQ(from_file["model"], file);
+  from_file["model"] = "resnet20";
+  EXPECT_EQ(from_file, named);
   const std::string data = "--data-path '" + at("shapes") + "' ";
   const Outcome t =
       convolt("train " + data + "--model '" + file + "' -b 8 --epochs 1 -q --json --output-dir '" + run + "'");
   ASSERT_EQ(t.code, 0) << t.error;
+  // The file's folder leaves no trace: config.toml, which has all of its path, repeats the run to the same bits.
+  const Outcome again = convolt("train --config '" + run + "/config.toml' -q --output-dir '" + at("file_again") + "'");
+  EXPECT_EQ(again.code, 0) << again.error;
+  const std::string back = std::filesystem::current_path();
+  std::filesystem::current_path(at(""));
+  const Outcome near = convolt("train " + data + "--model net.json -b 8 --epochs 1 -q --output-dir file_near");
+  std::filesystem::current_path(back);
+  EXPECT_EQ(near.code, 0) << near.error;
+  for (const char* other : {"file_again", "file_near"})
+    EXPECT_EQ(text_of(at(other) + "/best.safetensors"), text_of(run + "/best.safetensors")) << other;
   std::filesystem::remove(file);
   const Outcome e = convolt("eval " + data + "--json --checkpoint '" + run + "/best.safetensors'");
   ASSERT_EQ(e.code, 0) << e.error;

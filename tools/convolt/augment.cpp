@@ -166,6 +166,12 @@ LoaderOptions loader_options(const AugmentCommand& c, const AugmentOptions& trai
   return o;
 }
 
+// A path's last name: a title has no room for more.
+std::string name_of_data(const std::string& path) {
+  const auto whole = std::filesystem::absolute(path).lexically_normal();
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+}
+
 int run_explain(const AugmentCommand& c, const Dataset& data, const AugmentOptions& training) {
   const int64_t sample = c.sample.value_or(0);
   if (sample >= data.size())
@@ -191,7 +197,7 @@ int run_augment(const AugmentCommand& c) {
   const AugmentOptions& o = pipeline.training;
   const std::string what = describe(o) + (mixes(c.mixing.options()) ? ", before mixing" : "");
   const std::string title =
-      fmt::format("{} on {}, {} x {} pixels, seed {}", c.model, c.path, o.width, o.height, c.seed);
+      fmt::format("{} on {}, {} x {} pixels, seed {}", c.model, name_of_data(c.path), o.width, o.height, c.seed);
   write_png(c.out, draw_sheet(rows, drawable(printable(title)).value_or(c.model), what));
   fmt::print("{}: {} pictures as the first {} epochs show them: {}\n", c.out, rows.size(), c.variants, what);
   return 0;
@@ -232,6 +238,7 @@ Subcommand add_augment(CLI::App& program) {
   flags.group("Device");
   flags.option("--device", c->device.device, "auto, cpu, cuda or cuda:N");
   add_config(flags);
+  add_recipe(flags);
   flags.footer(
       "Column 'epoch N' shows what epoch N of convolt train, with the same flags and seed, would show of the picture; "
       "'evaluation' is how validation sees it. The sheet shows pictures before they are mixed; --explain says what is "

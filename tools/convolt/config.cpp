@@ -176,10 +176,9 @@ void add_config(FlagSet& flags) {
   flags.option("--config", "a TOML file of flags without their dashes, as lr = 0.1; flags given here win");
 }
 
-void add_recipe(FlagSet& flags, bool& dry_run) {
+void add_recipe(FlagSet& flags) {
   flags.option("--recipe", "flags of a published training or a usual augmentation: " + recipe_names() +
                                "; those of --config and those given here win");
-  flags.toggle("--dry-run", dry_run, "print every flag as it turns out, and train nothing");
 }
 
 std::optional<std::string_view> recipe_to_print(const std::vector<std::string>& words) {

@@ -15,8 +15,8 @@
 namespace convolt::cli {
 
 void add_config(FlagSet& flags);
-// --recipe NAME and --dry-run.
-void add_recipe(FlagSet& flags, bool& dry_run);
+// --recipe NAME.
+void add_recipe(FlagSet& flags);
 // The recipe that `train --recipe NAME --dry-run` without a data set asks for.
 std::optional<std::string_view> recipe_to_print(const std::vector<std::string>& words);
 

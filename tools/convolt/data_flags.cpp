@@ -59,9 +59,8 @@ void DataFlags::add(FlagSet& flags, bool training) {
   flags
       .option("--data-path,--data-dir", path,
               "image folder (train/<class>/*, val/<class>/*), a tar or zip of one, packed set, WebDataset shards, list "
-              "of pictures "
-              "(CSV, TSV, JSON lines), CIFAR-10 records, "
-              "or IDX files; found out by looking")
+              "of pictures (CSV, TSV, JSON lines), CIFAR-10 or CIFAR-100 records, NumPy or IDX files; found out by "
+              "looking")
       .required();
   flags.option("--val-data-path", validation_path, "data set to validate on, when it lies elsewhere");
   Flag split = flags

@@ -120,6 +120,18 @@ template <class T>
 Flag FlagSet::option(const std::string& names, T& value, const std::string& help) {
   CLI::Option* option = app_->add_option(names, value, help)->group(group_);
   if constexpr (std::is_arithmetic_v<T> || std::is_same_v<T, std::string>) option->capture_default_str();
+  // CLI11 takes -1 for 2^64 - 1, and what is larger too.
+  if constexpr (std::is_same_v<T, uint64_t>)
+    option->check(CLI::Validator(
+        [](std::string& text) {
+          uint64_t number = 0;
+          const char* const end = text.data() + text.size();
+          const auto result = std::from_chars(text.data(), end, number);
+          return std::string(result.ec == std::errc{} && result.ptr == end
+                                 ? ""
+                                 : "expected a whole number from 0 to 2^64 - 1, found " + text);
+        },
+        ""));
   return Flag(option);
 }
 template Flag FlagSet::option(const std::string&, int&, const std::string&);

@@ -168,11 +168,11 @@ void AugmentFlags::add(FlagSet& flags) {
                "train on the pictures as evaluation sees them; the flags below are added to that");
   flags
       .option("--crop-padding", crop_padding,
-              "border before a random crop of the picture's size [4 for CIFAR networks]")
+              "border before a random crop of the picture's size [4 for CIFAR networks and pictures of their size]")
       .check(at_least(0));
   flags.option("--scale", scale, "area of the random crop, LOW,HIGH [0.08,1]").delimiter(',').expected(2);
   flags.option("--ratio", ratio, "aspect ratio of the random crop, LOW,HIGH [0.75,1.3333]").delimiter(',').expected(2);
-  flags.option("--hflip", hflip, "probability of mirroring left and right [0.5]").check(between(0.0, 1.0));
+  flags.option("--hflip", hflip, "probability of mirroring left and right [0.5, 0 for grey pictures]").check(between(0.0, 1.0));
   flags.toggle("--alternating-flip", alternating_flip,
                "draw --hflip once for each picture, and mirror all of them against that in every second epoch");
   flags.option("--vflip", vflip, "probability of mirroring top and bottom [0]").check(between(0.0, 1.0));

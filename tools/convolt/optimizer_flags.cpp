@@ -122,7 +122,7 @@ void OptimizerFlags::add(FlagSet& flags) {
   flags.toggle("--muon-renormalize", muon_renormalise,
                "muon scales the weights of a convolution to the norm sqrt(outputs) before each update");
   flags.option("--wd,--weight-decay", weight_decay, "weight decay").check(at_least(0));
-  flags.option("--norm-weight-decay", norm_weight_decay, "weight decay of batch norms [--wd]")
+  flags.option("--norm-weight-decay", norm_weight_decay, "weight decay of norms and layer scales [--wd]")
       .check(at_least(0))
       .hide_default();
   flags
@@ -145,7 +145,7 @@ void OptimizerFlags::add(FlagSet& flags) {
   flags.option("--accum,--grad-accum-steps", accumulate, "batches of -b that make one update").check(at_least(1));
   flags
       .option("--ema-decay,--model-ema-decay", ema_decay,
-              "validate and save an average of the weights with this decay, as 0.9999; 0 for none")
+              "validate and save an average of the weights with this decay at each update, as 0.9999; 0 for none")
       .check(between(0.0, 1.0));
 }
 

@@ -122,6 +122,7 @@ Subcommand add_predict(CLI::App& program) {
   auto c = std::make_shared<PredictCommand>();
   flags.option("pictures", c->inputs, "pictures, folders of them, or - for a list on stdin").required();
   c->network.add(flags);
+  flags.find("--num-classes").describe("outputs of --model, which needs it here");
   flags.group("Options");
   flags.option("--topk", c->top_k, "classes to name").check(at_least(1));
   flags.option("-b,--batch-size", c->batch, "pictures in a batch").check(at_least(1));

@@ -157,7 +157,13 @@ Measured measure(const FlagSet& given, const ReportCommand& c, Context& context,
   report_bad_samples(s.bad_samples);
   if (s.evaluation.samples == 0) throw DataError("'" + path + "': no picture could be read");
   Measured m;
-  m.on = fmt::format("the {} pictures of {} ({})", validation ? "validation" : "training", path, data->describe());
+  const bool kept_aside = validation && flags.validation_path.empty() && flags.validation_split > 0;
+  m.on = fmt::format("{} of {} ({})",
+                     kept_aside   ? fmt::format("the {:.4g} % of the training pictures that --val-split kept aside",
+                                                100 * flags.validation_split)
+                     : validation ? "the validation pictures"
+                                  : "the training pictures",
+                     path, data->describe());
   m.evaluation = s.evaluation;
   m.skipped = s.result.skipped;
   m.confusion = {confusion_matrix(s.labels, s.evaluation.predicted, n.card.classes), printable_names(n.card)};

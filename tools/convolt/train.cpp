@@ -86,7 +86,8 @@ void add_flags(FlagSet& flags, TrainCommand& c) {
   c.device.add(flags);
   c.memory.add(flags, "what is free");
   add_config(flags);
-  add_recipe(flags, c.dry_run);
+  add_recipe(flags);
+  flags.toggle("--dry-run", c.dry_run, "print every flag as it turns out, and train nothing");
 
   c.run.add(flags);
   flags.group("Output");
@@ -235,8 +236,9 @@ void tell_changes(const nlohmann::ordered_json& before, const nlohmann::ordered_
   constexpr const char* kPictures = "training_pictures";
   if (before.contains(kPictures) && before[kPictures] != now[kPictures])
     warn(
-        fmt::format("the data set has {} pictures for training, {} when the training began: its epochs show other pictures now, and may have another length",
-json_text(now[kPictures]), json_text(before[kPictures])));
+        fmt::format("the data set has {} pictures for training, {} when the training began: its epochs show other "
+                    "pictures now, and may have another length",
+                    json_text(now[kPictures]), json_text(before[kPictures])));
 }
 
 int run_train(const FlagSet& flags, const TrainCommand& c) {
@@ -257,7 +259,8 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
 
   const Pipeline pipeline = make_pipeline(model, *data, c.pictures, c.augment);
   ModelCard card;
-  card.model = c.model;
+  // Of a network file the name alone: wherever it lies, the same flags make the same checkpoint.
+  card.model = std::filesystem::path(c.model).filename().string();
   card.network = model.network;
   card.classes = c.classes > 0 ? c.classes : found;
   card.channels = pipeline.training.channels;

@@ -114,7 +114,7 @@ std::vector<ConvGeometry> geometries() {
       // Of what oneDNN makes wrong weight gradients, or writes beyond its memory: strides of one pixel and few
       // channels; in bf16 one column of pixels, and wide pictures, windows dilated downwards and channels that fill no
       // block.
-      {.n = 5, .in_h = 3, .in_w = 28, .in_c = 3, .out_c = 10, .stride_w = 2},
+      {.n = 3, .in_h = 28, .in_w = 64, .in_c = 8, .out_c = 10, .stride_h = 2, .stride_w = 2},
       {.n = 1,
        .in_h = 17,
        .in_w = 1,

@@ -69,10 +69,10 @@ const char* convolt_class_name(const convolt_predictor* predictor, size_t class_
    to know. Each pointer may be NULL. */
 convolt_status convolt_input_size(const convolt_predictor* predictor, int* height, int* width, int* channels);
 
-/* The class probabilities (softmax), or the logits where convolt_options asked for them, of `count` pictures into `probabilities`, float [count, class count]. A picture
-   that cannot be read, or whose outputs are not finite, gets NaN in its row and the others their answers; the status is
-   then CONVOLT_DATA and the error names the first of them. After any other failure `probabilities` holds nothing of
-   use. */
+/* The class probabilities (softmax), or the logits where convolt_options asked for them, of `count` pictures into
+   `probabilities`, float [count, class count]. A picture that cannot be read, or whose outputs are not finite, gets NaN
+   in its row and the others their answers; the status is then CONVOLT_DATA and the error names the first of them. After
+   any other failure `probabilities` holds nothing of use. */
 convolt_status convolt_predict(convolt_predictor* predictor, const convolt_picture* pictures, size_t count,
                                float* probabilities);
 /* The same for picture files. */

@@ -80,8 +80,9 @@ public:
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
 
-  // What the layer of that name makes; throws UsageError where there is none. output(global_avg_pool(find("relu17"))) makes
-  // features of a network that has its weights already: Params fit as long as no layer with parameters comes on top.
+  // What the layer of that name makes; throws UsageError where there is none. output(global_avg_pool(find("relu17")))
+  // makes features of a network that has its weights already: Params fit as long as no layer with parameters comes on
+  // top.
   Value find(const std::string& name);
 
   // The picture, [H, W, C] with C 1 or 3. One for each graph.

@@ -29,7 +29,7 @@ struct ModelOptions {
 struct ModelInfo {
   std::string name;     // as --model takes it
   std::string summary;  // one line for people
-  int size = 224;       // usual height of its pictures, and width
+  int size = 224;       // usual height of its pictures; also the width, where `width` says no other
   // What `train` does to pictures where nothing is said: nothing, crop with 4 pixels of padding and flip, or
   // random-resized-crop and flip.
   enum class Recipe : uint8_t { digits, cifar, imagenet } recipe = Recipe::imagenet;

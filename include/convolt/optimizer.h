@@ -29,8 +29,8 @@ struct OptimizerOptions {
   float momentum = 0.9F;       // sgd, lars, rmsprop; muon: of what is no matrix
   bool nesterov = false;       // sgd; muon always has it
   float weight_decay = 0;      // not in the moments of adamw, lion, lamb and the matrices of muon
-  // Weight decay of norms' scales and biases and of layer scales, and of the biases of convolutions and linear layers; negative: as
-  // weight_decay.
+  // Weight decay of norms' scales and biases and of layer scales, and of the biases of convolutions and linear layers;
+  // negative: as weight_decay.
   float norm_weight_decay = -1, bias_weight_decay = -1;
   std::optional<std::array<double, 2>> betas;  // adam, adamw, lamb [0.9, 0.999]; lion [0.9, 0.99]
   std::optional<double> eps;                   // adam, adamw, rmsprop [1e-8]; lamb [1e-6]

@@ -69,8 +69,8 @@ struct PlanOptions {
   Passes passes;          // which rewrites are on
   KernelOptions kernels;  // how convolutions and linear layers get theirs
   // Bytes of device memory that the plan may take, Params and optimizer included; without a budget, what is free on the
-  // device. In training, what does not fit makes forward ops run again before the backward ops that
-  // read what they make: those that take the least time, and the same bits.
+  // device. In training, what does not fit makes forward ops run again before the backward ops that read what they
+  // make: those that take the least time, and the same bits.
   std::optional<int64_t> memory_budget;
   // A plan of the same Params, for pictures of another size say, in whose slab this one lies where it fits: of such
   // plans only one is in use at a time (Plan::take_over()).

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <ranges>
@@ -42,7 +43,8 @@ private:
 // A plan with all that it needs to run.
 class Step {
 public:
-  Step(Context& context, const ModelInfo& model, const StepOptions& o)
+  // whole: whatever memory there is, nothing is recomputed.
+  Step(Context& context, const ModelInfo& model, const StepOptions& o, bool whole)
       : model_(model), o_(o), size_(o.size > 0 ? o.size : model.size), queue_(context.compute()) {
     build_model(graph_, model, {.classes = 0, .height = size_, .width = size_, .channels = model.channels});
     params_.emplace(context, graph_, 0);
@@ -54,7 +56,7 @@ public:
                               .training = true,
                               .optimizer = &*optimizer_,
                               .kernels = o.kernels,
-                              .memory_budget = o.memory_budget});
+                              .memory_budget = whole ? std::numeric_limits<int64_t>::max() : o.memory_budget});
     batch_.emplace(context, *plan_, model.channels);
     // So small that no update is skipped for an overflow: one that is would be timed as quick.
     if (o.dtype == DType::f16) plan_->set_status({.loss_scale = 1024});
@@ -111,7 +113,7 @@ std::vector<Row> time_steps(Context& context, const ModelInfo& model, const std:
                             const Sampling& sampling) {
   std::vector<std::unique_ptr<Step>> steps;
   for (const StepOptions& o : std::views::reverse(options)) try {
-      steps.insert(steps.begin(), std::make_unique<Step>(context, model, o));
+      steps.insert(steps.begin(), std::make_unique<Step>(context, model, o, !steps.empty()));
     } catch (const OutOfMemoryError&) {
       if (steps.empty()) throw;
     }

@@ -18,7 +18,8 @@ struct StepOptions {
 
 // Each of the options' plans, timed in turn. "step": milliseconds of one of `steps` in a row. "host": what the
 // submission of a step takes on the calling thread. Bytes and FLOP are the plan's own figures, memory that of plan,
-// parameters and optimizer. Those of all but the last whose memory is not to be had beside it are left out.
+// parameters and optimizer. Those of all but the last are whole, with nothing recomputed, or left out where there is no
+// memory for that beside it.
 std::vector<Row> time_steps(Context& context, const ModelInfo& model, const std::vector<StepOptions>& options,
                             const Sampling& sampling);
 

@@ -131,8 +131,8 @@ bool is_broken(const Problem& p, std::string_view implementation) {
   const Dims x = dims_of(p.x), w = dims_of(p.w_plain);  // [N, C, H, W], [(G,) O, I, H, W]
   const bool strided = p.strides[0] > 1 || p.strides[1] > 1;
   if (implementation.find("_1x1") != std::string_view::npos) return strided && w[w.size() - 3] % 16 != 0;
-  // Windows that are dilated downwards, of wide pictures with channels that do not fill its blocks; and pictures of one
-  // column.
+  // Windows that are dilated downwards: seen of pictures wider than 28 and channels that do not fill its blocks. And
+  // pictures of one column.
   return implementation.starts_with("jit_bf16") && (p.dilations[0] > 0 || (x[3] == 1 && p.strides[1] > 1));
 }
 

@@ -110,14 +110,16 @@ Value Graph::append(const LayerDef& def, std::string name, std::vector<Value> in
   layer.shape = def.shape(layer, shapes);
   if (def.params != nullptr) {
     std::vector<ParamSpec> wanted = def.params(layer, shapes, *this);
+    std::set<std::string> names;
     for (ParamSpec& p : wanted) {
       p.name = p.name.empty() ? layer.name : layer.name + "." + p.name;
       if (!std::isfinite(p.init.gain)) layer_error(layer, "the gain of '" + p.name + "' is not finite");
       if (is_reserved(p.name))
         throw UsageError("a parameter cannot be called '" + p.name + "': checkpoints mean something else by that name");
-      if (!param_names_.insert(p.name).second)
+      if (param_names_.contains(p.name) || !names.insert(p.name).second)
         throw UsageError("two parameters are called '" + p.name + "': give layer '" + layer.name + "' another name");
     }
+    param_names_.merge(names);
     for (ParamSpec& p : wanted) {
       layer.params.push_back(static_cast<int>(params_.size()));
       params_.push_back(std::move(p));

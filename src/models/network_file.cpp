@@ -135,7 +135,8 @@ int64_t read_integer(const json& j, const std::string& where, int64_t limit) {
                     : j.is_number_integer() ? j.get<int64_t>() >= -limit
                                             : false;
   if (!fits)
-    fail(where, j.is_number_integer() ? fmt::format("a whole number of at most {}", limit) : "a whole number", j);
+    fail(where, j.is_number_integer() ? fmt::format("a whole number from -{} to {}", limit, limit) : "a whole number",
+         j);
   return j.get<int64_t>();
 }
 
@@ -202,11 +203,10 @@ struct Read {
   }
   // One with a kind is whole, and takes nothing from the layer's own.
   void operator()(Init* v) const {
-    if (j.is_object() && j.contains("kind")) {
-      *v = Init{};
-      if (!j.contains("gain") && j["kind"] != "constant") fail(where, "'gain' beside 'kind'", j);
-    }
+    const bool whole = j.is_object() && j.contains("kind");
+    if (whole) *v = Init{};
     read_attributes(j, init_attributes(*v), where, classes);
+    if (whole && !j.contains("gain") && v->kind != Init::Kind::constant) fail(where, "'gain' beside 'kind'", j);
   }
 };
 
@@ -392,6 +392,8 @@ Header read_header(const json& j, const std::string& file) {
                                   j.contains("convolt_network") ? std::to_string(version) : "none"));
   h.size = 224;
   if (j.contains("input")) read_attributes(j["input"], input_attributes(h), file + ": 'input'", 0);
+  if (h.size.h < 1 || h.size.w < 1)
+    throw FormatError(fmt::format("{}: 'input': 'size': expected at least 1, found {} x {}", file, h.size.h, h.size.w));
   h.info.size = h.info.resize = h.size.h;
   h.info.width = h.size.w;
   if (j.contains("preprocessing"))

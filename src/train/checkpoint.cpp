@@ -197,9 +197,13 @@ public:
     }
   }
   void add_batches_tracked(const Params& params) {
+    constexpr std::string_view kOfNorms = ".running_var";
     for (const ParamSpec& spec : params.specs())
-      if (const size_t n = spec.name.rfind("running_var"); n != std::string::npos)
-        tensors_.push_back({spec.name.substr(0, n).append(kTracked), "I64", {}, bytes_of(params.batches_tracked)});
+      if (spec.name.ends_with(kOfNorms))
+        tensors_.push_back({fmt::format("{}.{}", spec.name.substr(0, spec.name.size() - kOfNorms.size()), kTracked),
+                            "I64",
+                            {},
+                            bytes_of(params.batches_tracked)});
   }
   void add_moments(const Optimizer& optimizer) {
     const auto& specs = optimizer.params().specs();

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "convolt/error.h"
+#include "convolt/layers.h"
 #include "graph/layer.h"
 #include "graph/networks.h"
 #include "support/temp_folder.h"
@@ -135,7 +136,7 @@ TEST(NetworkFile, ErrorsNameTheLayerAndTheRemedy) {
   EXPECT_EQ(error_of("{}"), "net.json: expected \"convolt_network\": 1, found none");
   EXPECT_EQ(error_of("[1").substr(0, 60), "net.json: it is not JSON: parse error at line 1, column 3: s");
   EXPECT_EQ(error_of(with("\"kernel\": 3", "\"kernel\": 2000")),
-            "net.json: layer 1 'stem': 'kernel': expected a whole number of at most 1024, found 2000");
+            "net.json: layer 1 'stem': 'kernel': expected a whole number from -1024 to 1024, found 2000");
   EXPECT_EQ(error_of(with("\"units\": \"classes\"", "\"units\": \"clases\"")),
             "net.json: layer 7 'head': 'units': expected a whole number or \"classes\", found \"clases\"");
   EXPECT_EQ(error_of(with("\"kernel\": 3", "\"kernel\": 3, \"kernel\": 5")), "net.json: an object has two 'kernel'");
@@ -143,6 +144,8 @@ TEST(NetworkFile, ErrorsNameTheLayerAndTheRemedy) {
             "net.json: 'preprocessing': 'resize': expected at least 1, found -5");
   EXPECT_EQ(error_of(with("\"resize\": 32", "\"std\": [1, 0, 1]")),
             "net.json: 'preprocessing': 'std': expected numbers above 0, found 0");
+  EXPECT_EQ(error_of(with("\"size\": 32", "\"size\": [0, 32]")),
+            "net.json: 'input': 'size': expected at least 1, found 0 x 32");
 }
 
 // What would fail when the first checkpoint is written, after an epoch.
@@ -160,6 +163,15 @@ TEST(NetworkFile, NamesOfParametersAreTheirOwn) {
             .find("checkpoints mean something else by that name"),
         std::string::npos)
         << name;
+}
+
+// What a layer wanted that could not be made is free again.
+TEST(GraphNames, ALayerThatIsRefusedTakesNoNames) {
+  Graph g;
+  const Value x = g.input("image", {8, 8, 3});
+  const Value scaled = layer_scale(x, {.name = "x.bias"});
+  EXPECT_THROW(batch_norm(scaled, {.name = "x"}), UsageError);
+  EXPECT_NO_THROW(conv2d(scaled, 4, {.name = "x", .kernel = 3}));
 }
 
 // The program's pictures are square; of those that are not the library knows both sides.

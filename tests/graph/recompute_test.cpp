@@ -194,9 +194,8 @@ TEST_F(Budget, NothingIsRecomputedForNothing) {
 TEST_F(Budget, WhatCannotBeMetIsSaidWithWhatWouldFit) {
   const std::string message = refusal(500'000'000);
   EXPECT_THAT(message, HasSubstr("the plan of a training step of batch 64 needs 2.6 GB with parameters and optimizer"));
-  EXPECT_THAT(
-      message,
-      HasSubstr("by recomputing all that helps, and the memory budget is 477M (500.0 MB); a batch of about "));
+  EXPECT_THAT(message,
+              HasSubstr("by recomputing all that helps, and the memory budget is 477M (500.0 MB); a batch of about "));
   const int batch = std::stoi(message.substr(message.find("about ") + 6));
   EXPECT_EQ(refusal(500'000'000, batch), "");
   EXPECT_NE(refusal(500'000'000, batch + 8), "");

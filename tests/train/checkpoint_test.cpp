@@ -86,6 +86,19 @@ TEST(Checkpoint, FilesUseTorchsLayout) {
   EXPECT_EQ(in_file[((2 * 8 + 5) * 3 + 1) * 3 + 2], in_memory[((2 * 3 + 1) * 3 + 2) * 8 + 5]);
 }
 
+// Only of batch norms the batches are counted, whatever other layers are called.
+TEST(Checkpoint, NamesOfLayersAreFree) {
+  Graph g;
+  Value x = g.input("image", {4, 4, 3});
+  for (const char* name : {"running_var1", "running_var2"}) x = conv2d(x, 2, {.name = name, .kernel = 1});
+  g.output(linear(global_avg_pool(x), 3, {.name = "fc"}));
+  Params params(context_of(Device::cpu()), g, 1);
+  const TempFolder folder;
+  const std::string path = folder.path("x.safetensors");
+  save_checkpoint(path, params, made_card());
+  EXPECT_EQ(SafeTensors::read(path).tensors().size(), 4U);
+}
+
 // What options allow to differ is reported; what fits is read.
 TEST(Checkpoint, LoadsWhatFits) {
   const TempFolder folder;

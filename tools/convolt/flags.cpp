@@ -84,10 +84,9 @@ DType DeviceFlags::type() const {
 
 void MemoryFlags::add(FlagSet& flags, const std::string& otherwise) {
   flags
-      .option(
-          "--memory-budget", budget,
-          "device memory for parameters, optimizer and training step, such as 6G; what does not fit is recomputed [" +
-              otherwise + "]")
+      .option("--memory-budget", budget,
+              "device memory for parameters, optimizer and plan, such as 6G; what does not fit is recomputed [" +
+                  otherwise + "]")
       .check(size_rule());
 }
 
@@ -172,7 +171,8 @@ void AugmentFlags::add(FlagSet& flags) {
       .check(at_least(0));
   flags.option("--scale", scale, "area of the random crop, LOW,HIGH [0.08,1]").delimiter(',').expected(2);
   flags.option("--ratio", ratio, "aspect ratio of the random crop, LOW,HIGH [0.75,1.3333]").delimiter(',').expected(2);
-  flags.option("--hflip", hflip, "probability of mirroring left and right [0.5, 0 for grey pictures]").check(between(0.0, 1.0));
+  flags.option("--hflip", hflip, "probability of mirroring left and right [0.5, 0 for grey pictures]")
+      .check(between(0.0, 1.0));
   flags.toggle("--alternating-flip", alternating_flip,
                "draw --hflip once for each picture, and mirror all of them against that in every second epoch");
   flags.option("--vflip", vflip, "probability of mirroring top and bottom [0]").check(between(0.0, 1.0));

@@ -58,7 +58,8 @@ int run_inspect(const InspectCommand& c) {
   PlanOptions options = c.plan.options();
   if (options.training) {
     options.optimizer = &sgd;
-    options.augment = usual_pictures(model, c.plan.size > 0 ? c.plan.size : card.height, card.channels);
+    options.augment = usual_pictures(model, card.height, card.channels);
+    options.augment->width = card.width;
   }
   if (c.no_passes) options.passes = Passes::none();
   if (described)

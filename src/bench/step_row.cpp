@@ -4,7 +4,6 @@
 
 #include <chrono>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <ranges>
@@ -43,8 +42,7 @@ private:
 // A plan with all that it needs to run.
 class Step {
 public:
-  // whole: whatever memory there is, nothing is recomputed.
-  Step(Context& context, const ModelInfo& model, const StepOptions& o, bool whole)
+  Step(Context& context, const ModelInfo& model, const StepOptions& o)
       : model_(model), o_(o), size_(o.size > 0 ? o.size : model.size), queue_(context.compute()) {
     build_model(graph_, model, {.classes = 0, .height = size_, .width = size_, .channels = model.channels});
     params_.emplace(context, graph_, 0);
@@ -56,11 +54,13 @@ public:
                               .training = true,
                               .optimizer = &*optimizer_,
                               .kernels = o.kernels,
-                              .memory_budget = whole ? std::numeric_limits<int64_t>::max() : o.memory_budget});
+                              .memory_budget = o.memory_budget});
     batch_.emplace(context, *plan_, model.channels);
     // So small that no update is skipped for an overflow: one that is would be timed as quick.
     if (o.dtype == DType::f16) plan_->set_status({.loss_scale = 1024});
   }
+  // Where memory is short a plan recomputes by itself.
+  bool recomputes() const { return plan_->describe().find("pass recompute: ") != std::string::npos; }
   double step() {
     const auto start = Clock::now();
     for (int i = 0; i < o_.steps; ++i) run();
@@ -113,7 +113,8 @@ std::vector<Row> time_steps(Context& context, const ModelInfo& model, const std:
                             const Sampling& sampling) {
   std::vector<std::unique_ptr<Step>> steps;
   for (const StepOptions& o : std::views::reverse(options)) try {
-      steps.insert(steps.begin(), std::make_unique<Step>(context, model, o, !steps.empty()));
+      auto step = std::make_unique<Step>(context, model, o);
+      if (steps.empty() || !step->recomputes()) steps.insert(steps.begin(), std::move(step));
     } catch (const OutOfMemoryError&) {
       if (steps.empty()) throw;
     }

@@ -203,5 +203,19 @@ TEST(StepRow, WhatFindsNoMemoryBesideTheLastIsLeftOut) {
   EXPECT_THROW(time_steps(context_of(Device::cpu()), find_model("lenet"), {small, huge}, sampling), OutOfMemoryError);
 }
 
+// Beside it what a budget costs would look like less.
+TEST(StepRow, WhatRecomputesIsLeftOutBesideTheLast) {
+  const Sampling sampling{.samples = 3, .seconds = 0};
+  StepOptions whole{.batch = 16, .steps = 1, .kernels = {}, .memory_budget = {}}, within = whole;
+  within.memory_budget = 16 << 20;
+  const auto timed = [&](const std::vector<StepOptions>& options) {
+    return time_steps(context_of(Device::cpu()), find_model("resnet20"), options, sampling);
+  };
+  EXPECT_EQ(timed({whole, within}).size(), 2U);
+  const auto rows = timed({within, whole});
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(rows[0].shape, "n16 32x32x3");
+}
+
 }  // namespace
 }  // namespace convolt::test

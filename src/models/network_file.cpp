@@ -7,14 +7,13 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "convolt/error.h"
 #include "graph/attributes.h"
 #include "graph/layer.h"
 #include "io/atomic_file.h"
-#include "io/json_reason.h"
 #include "io/names.h"
+#include "models/network_json.h"
 
 namespace convolt {
 namespace {
@@ -23,9 +22,7 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr int kVersion = 1;
-constexpr int64_t kLargestFile = int64_t{4} << 20;
-constexpr size_t kMostLayers = 10000, kLongestName = 256, kLongestList = 4096;
-constexpr int kDeepest = 64;
+constexpr size_t kMostLayers = 10000, kLongestList = 4096;
 // Small enough for no product of extents to overflow: an extent or a number of channels; a side of a window or a
 // margin; the elements of a value or of all parameters.
 constexpr int64_t kLargestNumber = int64_t{1} << 20, kLargestSide = 1024, kMostElements = int64_t{1} << 40;
@@ -348,36 +345,6 @@ private:
   std::string where_;
 };
 
-// Refuses what nlohmann-json takes: a key twice, of which it keeps the last, and objects in objects so deep that the
-// writing of an error would run out of stack.
-class WatchedParse {
-public:
-  explicit WatchedParse(std::string file) : file_(std::move(file)) {}
-  bool operator()(int depth, json::parse_event_t event, const json& parsed) {
-    if (depth > kDeepest) throw FormatError(fmt::format("{}: it has more than {} lists in lists", file_, kDeepest));
-    if (event == json::parse_event_t::object_start) keys_.emplace_back();
-    if (event == json::parse_event_t::object_end) keys_.pop_back();
-    if (event == json::parse_event_t::key && !keys_.back().insert(parsed.get<std::string>()).second)
-      throw FormatError(
-          fmt::format("{}: an object has two '{}'", file_, parsed.get<std::string>().substr(0, kLongestName)));
-    return true;
-  }
-
-private:
-  std::string file_;
-  std::vector<std::set<std::string>> keys_;  // of the objects that are open
-};
-
-json parse_json(const std::string& file, const std::string& text) {
-  if (text.size() > static_cast<size_t>(kLargestFile))
-    throw FormatError(fmt::format("{}: expected at most {} bytes, found {}", file, kLargestFile, text.size()));
-  try {
-    return json::parse(text, WatchedParse(file));
-  } catch (const json::exception& e) {
-    throw FormatError(fmt::format("{}: it is not JSON: {}", file, json_reason(e.what())));
-  }
-}
-
 Header read_header(const json& j, const std::string& file) {
   Header h{.info = {.name = file, .summary = "", .size = 224, .recipe = ModelInfo::Recipe::imagenet}};
   int version = 0;
@@ -410,7 +377,7 @@ Header read_header(const json& j, const std::string& file) {
 }
 
 void build(Graph& graph, const ModelInfo& info, const ModelOptions& o) {
-  const json j = parse_json(info.name, info.network);
+  const json j = parse_network_json(info.name, info.network);
   const Header header = read_header(j, info.name);
   Builder builder(graph, info.name, o.classes);
   const Size2 size(o.height > 0 ? o.height : header.size.h, o.width > 0 ? o.width : header.size.w);
@@ -443,7 +410,7 @@ std::string write_network(const Graph& graph, const ModelInfo& info) {
 }
 
 ModelInfo parse_network(const std::string& name, const std::string& text) {
-  const json j = parse_json(name, text);
+  const json j = parse_network_json(name, text);
   Header header = read_header(j, name);
   header.info.network = text;
   header.info.build = build;
@@ -457,7 +424,7 @@ ModelInfo parse_network(const std::string& name, const std::string& text) {
 }
 
 ModelInfo read_network(const std::string& path) {
-  const std::vector<uint8_t> bytes = read_file(path, kLargestFile);
+  const std::vector<uint8_t> bytes = read_file(path, kLargestNetworkFile);
   return parse_network(path, {bytes.begin(), bytes.end()});
 }
 

@@ -9,15 +9,46 @@
 namespace convolt {
 namespace {
 
-HD float grey_of(const Floats<3>& v) { return luma(v[0], v[1], v[2]); }
-HD float grey_of(const Floats<1>& v) { return v[0]; }
-
-// torchvision's _blend: from `other` at factor 0 over the value at 1 to beyond it.
-template <int C>
-HD void blend_towards(Floats<C>& v, float other, float factor) {
-  if (factor == 1.F) return;
-  for (int c = 0; c < C; ++c) v[c] = smaller(larger(factor * v[c] + (1.F - factor) * other, 0.F), 1.F);
+template <class F, int C>
+HD Colours<F, 1> grey_of(const Colours<F, C>& v) {
+  if constexpr (C == 3) return {{luma(v[0], v[1], v[2])}};
+  return {{v[0]}};
 }
+
+template <class F, int C>
+HD void clip(Colours<F, C>& v) {
+  for (int c = 0; c < C; ++c) v[c] = smaller(larger(v[c], F(0.F)), F(1.F));
+}
+// torchvision's _blend: from `other` at factor 0 over the value at 1 to beyond it.
+template <class F, int C>
+HD void blend_towards(Colours<F, C>& v, F other, float factor) {
+  if (factor == 1.F) return;
+  for (int c = 0; c < C; ++c) v[c] = factor * v[c] + (1.F - factor) * other;
+  clip(v);
+}
+
+#if !defined(__CUDA_ARCH__)
+// The pixels of a tile, one behind the other.
+template <class V>
+struct Line;
+template <int C>
+struct Line<Colours<Eight, C>> {
+  float v[kThreads * C + 1];  // the last pixel is stored with a fourth number
+  HD void put(int t, const Colours<Eight, C>& pixels) {
+    if constexpr (C == 1) return convolt::put(v + t, pixels[0]);
+    Eight four[4] = {pixels[0], pixels[C / 2], pixels[C - 1], pixels[C - 1]};
+    transpose_halves(four);
+    for (int i = 0; i < 4; ++i) _mm_storeu_ps(v + (t + i) * C, _mm256_castps256_ps128(four[i].v));
+    for (int i = 0; i < 4; ++i) _mm_storeu_ps(v + (t + 4 + i) * C, _mm256_extractf128_ps(four[i].v, 1));
+  }
+};
+// level_nearest() of 255 times each.
+HD void put_levels(const float* line, int count, uint8_t* out) {
+  int i = 0;
+  for (; i + 8 <= count; i += 8) store8(out + i, fused(255.F, eight(line + i), 0.5F).v);
+  for (; i < count; ++i) out[i] = level_nearest(255.F * line[i]);
+}
+#endif
 
 // A row of the output: of which picture, and where in it.
 struct OutputRow {
@@ -36,23 +67,23 @@ struct Rows {
   Floats<C> fill;
   const uint8_t* drafts;  // what programmes made of pictures, u8 [N, H, W, C]; null: nothing
 
-  // The sampled pixel in the output's channels.
-  HD Floats<C> colours(const Sampled& sampled, const RowRecord& r) const {
-    Floats<C> v;
+  // Sampled pixels in the output's channels.
+  template <class F>
+  HD Colours<F, C> colours(const Colours<F, 4>& sampled, const RowRecord& r) const {
+    Colours<F, C> v;
     const bool grey = r.channels == 1;
     if constexpr (C == 3)
       v = {{sampled[0], grey ? sampled[0] : sampled[1], grey ? sampled[0] : sampled[2]}};
     else
       v = {{grey ? sampled[0] : luma(sampled[0], sampled[1], sampled[2])}};
-    if (sampled[3] != 0)
-      for (int c = 0; c < C; ++c) v[c] += sampled[3] * fill[c];
-    if (reading.interpolation == AugmentOptions::Interpolation::bicubic)
-      for (int c = 0; c < C; ++c) v[c] = smaller(larger(v[c], 0.F), 1.F);
+    for (int c = 0; c < C; ++c) v[c] = v[c] + sampled[3] * fill[c];
+    if (reading.interpolation == AugmentOptions::Interpolation::bicubic) clip(v);
     return v;
   }
-  HD Floats<C> bright(const Sampled& sampled, const RowRecord& r) const {
-    Floats<C> v = colours(sampled, r);
-    blend_towards(v, 0.F, r.brightness);
+  template <class F>
+  HD Colours<F, C> bright(const Colours<F, 4>& sampled, const RowRecord& r) const {
+    Colours<F, C> v = colours(sampled, r);
+    blend_towards(v, F(0.F), r.brightness);
     return v;
   }
 
@@ -105,15 +136,38 @@ struct Rows {
       each(tile, lanes);
     }
   }
-  // each(t, x, sampled) for every pixel of the row, in a phase of its own for each tile.
-  template <class F>
-  HD void for_each_pixel(const Block<kThreads>& block, RowShared& s, const uint8_t* from, const OutputRow& r,
-                         F each) const {
+#if !defined(__CUDA_ARCH__)
+  // use(tile, line) for every tile, the line being finish(sampled) of its pixels, which are made eight at a time.
+  template <class F, class U>
+  HD void for_each_line(const Block<kThreads>& block, RowShared& s, const uint8_t* from, const OutputRow& r, F finish,
+                        U use) const {
+    Line<decltype(finish(eight_of(nullptr)))> line;
+    for_each_tile(block, s, from, r, [&](const Tile& tile, SampledLane& lanes) {
+      for (int t = tile.count; t % 8 != 0; ++t) lanes[t] = Sampled{};
+      for (int t = 0; t < tile.count; t += 8) line.put(t, finish(eight_of(&lanes[t])));
+      use(tile, line.v);
+    });
+  }
+#endif
+  // put(t, x, finish(sampled)) for every pixel of the row, in a phase of its own for each tile.
+  template <class F, class P>
+  HD void for_each_pixel(const Block<kThreads>& block, RowShared& s, const uint8_t* from, const OutputRow& r, F finish,
+                         P put) const {
+#if defined(__CUDA_ARCH__)
     for_each_tile(block, s, from, r, [&](const Tile& tile, SampledLane& lanes) {
       block.phase([&](int t) {
-        if (t < tile.count) each(t, tile.x0 + t, lanes[t]);
+        if (t < tile.count) put(t, tile.x0 + t, finish(lanes[t]));
       });
     });
+#else
+    for_each_line(block, s, from, r, finish, [&](const Tile& tile, const float* line) {
+      decltype(finish(Sampled{})) v;
+      for (int t = 0; t < tile.count; ++t, line += sizeof v / sizeof(float)) {
+        std::memcpy(&v, line, sizeof v);
+        put(t, tile.x0 + t, v);
+      }
+    });
+#endif
   }
 };
 
@@ -139,8 +193,15 @@ struct DraftRow {
     rows.begin(block, s, n);
     rows.for_each_row(block, [&](const OutputRow& row) {
       uint8_t* const to = drafts + rows.index(row) * rows.width * C;
-      rows.for_each_pixel(block, s, rows.input->pixels, row, [&](int, int x, const Sampled& sampled) {
-        const Floats<C> v = rows.colours(sampled, s.record);
+      const uint8_t* const from = rows.input->pixels;
+      const auto finish = [&](const auto& sampled) { return rows.colours(sampled, s.record); };
+#if !defined(__CUDA_ARCH__)
+      if constexpr (C == 3)
+        return rows.for_each_line(block, s, from, row, finish, [&](const Tile& tile, const float* line) {
+          put_levels(line, tile.count * C, to + tile.x0 * C);
+        });
+#endif
+      rows.for_each_pixel(block, s, from, row, finish, [&](int, int x, const Colours<float, C>& v) {
         for (int c = 0; c < C; ++c) to[x * C + c] = level_nearest(255.F * v[c]);
       });
     });
@@ -160,8 +221,9 @@ struct SumGreys {
     rows.begin(block, s, n);
     rows.for_each_row(block, [&](const OutputRow& row) {
       block.phase([&](int t) { s.tree[t] = 0; });
-      rows.for_each_pixel(block, s, rows.pixels(n), row,
-                          [&](int t, int, const Sampled& v) { s.tree[t] += grey_of(rows.bright(v, s.record)); });
+      rows.for_each_pixel(
+          block, s, rows.pixels(n), row, [&](const auto& v) { return grey_of(rows.bright(v, s.record)); },
+          [&](int t, int, const Colours<float, 1>& grey) { s.tree[t] += grey[0]; });
       const float sum = tree_sum(block, s.tree);
       block.phase([&](int t) {
         if (t == 0) sums[rows.index(row)] = sum;
@@ -191,7 +253,7 @@ struct AugmentRow {
     for (int i = 4; i < stored; i += 4) store(out + i, Floats<4>{});
   }
 
-  HD void put(T* out, const Floats<C>& v) const {
+  HD void put(T* out, const Colours<float, C>& v) const {
     if (stored > 0) return store_padded(out, v[0], C == 3 ? v[C / 2] : 0.F, C == 3 ? v[C - 1] : 0.F);
     for (int c = 0; c < C; ++c) out[c] = T(v[c]);
   }
@@ -200,7 +262,7 @@ struct AugmentRow {
     block.phase([&](int t) {
       for (int x = r.erase[0] + t; x < r.erase[0] + r.erase[2]; x += kThreads) {
         const Floats<3> noise = normals(philox(r.erase_key, static_cast<uint64_t>(row.row * rows.width + x), 0));
-        Floats<C> v;
+        Colours<float, C> v;
         for (int c = 0; c < C; ++c) v[c] = noise[c];
         put(place(to, x), v);
       }
@@ -215,39 +277,36 @@ struct AugmentRow {
     return tree_sum(block, s.tree) / (static_cast<float>(rows.height) * static_cast<float>(rows.width));
   }
 
+  // What the record says of a picture's colours, of whose greys `grey` is the mean.
+  template <class F>
+  HD Colours<F, C> finished(const Colours<F, 4>& sampled, const RowRecord& r, bool contrast, float grey) const {
+    Colours<F, C> v = rows.bright(sampled, r);
+    if (contrast) blend_towards(v, F(grey), r.contrast);
+    if constexpr (C == 3) {
+      blend_towards(v, grey_of(v)[0], r.saturation);
+      if (r.hue != 0.F) v = turned_hue(v, r.hue);
+      if (r.to_grey) blend_towards(v, grey_of(v)[0], 0.F);
+    }
+    for (int c = 0; c < C; ++c) v[c] = (v[c] - mean[c]) * inverse_std[c];
+    return v;
+  }
+
 #if !defined(__CUDA_ARCH__)
-  // The three channels at once, where nothing but normalisation is left to do.
-  static bool keeps_colours(const RowRecord& r) {
-    return r.channels == 3 && r.brightness == 1.F && r.saturation == 1.F && r.hue == 0.F && !r.to_grey;
-  }
-  HD void store_sampled(const Block<kThreads>& block, Shared& s, const uint8_t* from, const OutputRow& row,
-                        T* to) const {
-    const Four fill{rows.fill[0], rows.fill[1], rows.fill[2]}, centre{mean[0], mean[1], mean[2]};
-    const Four scale{inverse_std[0], inverse_std[1], inverse_std[2]};
-    const bool overshoots = rows.reading.interpolation == AugmentOptions::Interpolation::bicubic;
-    float line[kThreads * 3 + 1];  // the last pixel is stored with a fourth number
-    rows.for_each_tile(block, s, from, row, [&](const Tile& tile, SampledLane& lanes) {
-      for (int t = 0; t < tile.count; ++t) {
-        Four v = four(lanes[t].v);
-        v += v[3] * fill;
-        if (overshoots) v = smaller(larger(v, Four{}), Four{} + 1.F);
-        v = (v - centre) * scale;
-        _mm_storeu_ps(line + 3 * t, v);
-      }
-      put_line(line, tile, to);
-    });
-  }
   HD void put_line(const float* line, const Tile& tile, T* to) const {
     if (stored > 0) {
-      for (int t = 0; t < tile.count; ++t, line += 3) store_padded(place(to, tile.x0 + t), line[0], line[1], line[2]);
+      Colours<float, C> v;
+      for (int t = 0; t < tile.count; ++t) {
+        std::memcpy(&v, line + t * C, sizeof v);
+        put(place(to, tile.x0 + t), v);
+      }
       return;
     }
     T* const out = place(to, tile.x0);
     const bool aligned = reinterpret_cast<uintptr_t>(out) % (8 * sizeof(T)) == 0;
     const Result<T> result{out, y.past_caches && aligned};
     int i = 0;
-    for (; i + 8 <= tile.count * 3; i += 8) store(result + i, load<8>(line + i));
-    for (; i < tile.count * 3; ++i) out[i] = T(line[i]);
+    for (; i + 8 <= tile.count * C; i += 8) store(result + i, load<8>(line + i));
+    for (; i < tile.count * C; ++i) out[i] = T(line[i]);
   }
 #endif
 
@@ -262,20 +321,15 @@ struct AugmentRow {
     const RowRecord& r = s.record;
     const uint8_t* const from = rows.pixels(row.picture);
     const bool erased_row = row.row >= r.erase[1] && row.row < r.erase[1] + r.erase[3];
+    const auto finish = [&](const auto& sampled) { return finished(sampled, r, contrast, grey); };
 #if !defined(__CUDA_ARCH__)
-    if constexpr (C == 3)
-      if (!contrast && !erased_row && keeps_colours(r)) return store_sampled(block, s, from, row, place(row));
+    if (!erased_row)
+      return rows.for_each_line(block, s, from, row, finish,
+                                [&](const Tile& tile, const float* line) { put_line(line, tile, place(row)); });
 #endif
-    rows.for_each_pixel(block, s, from, row, [&](int, int x, const Sampled& sampled) {
-      Floats<C> v = rows.bright(sampled, r);
-      if (contrast) blend_towards(v, grey, r.contrast);
-      if constexpr (C == 3) {
-        blend_towards(v, grey_of(v), r.saturation);
-        if (r.hue != 0.F) v = turned_hue(v, r.hue);
-        if (r.to_grey) blend_towards(v, grey_of(v), 0.F);
-      }
+    rows.for_each_pixel(block, s, from, row, finish, [&](int, int x, Colours<float, C> v) {
       const bool erased = erased_row && x >= r.erase[0] && x < r.erase[0] + r.erase[2];
-      for (int c = 0; c < C; ++c) v[c] = erased ? r.erase_value[c] : (v[c] - mean[c]) * inverse_std[c];
+      for (int c = 0; c < C; ++c) v[c] = erased ? r.erase_value[c] : v[c];
       put(place(place(row), x), v);
     });
     if (erased_row && r.erase_key != 0) put_noise(block, r, row, place(row));

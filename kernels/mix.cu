@@ -25,10 +25,20 @@ struct PixelFinder {
         top(border.top),
         left(border.left) {}
 
+  // In a block of pixels, of which a row of the picture has `columns`; blocks are counted as they are stored.
+  HD int64_t block_of(int64_t pixel) const { return area == 1 ? pixel : by_area.quotient(pixel); }
+  // Whether some of the pixels of `first` to `last` may be inside: by the lines that they lie in.
+  HD bool meets(const RowMix& mix, int64_t first, int64_t last) const {
+    const auto line = [&](int64_t pixel) {
+      return (static_cast<int>(by_columns.quotient(block_of(pixel))) - top) * block - mix.box[1];
+    };
+    return (line(last) + block > 0) & (line(first) < mix.box[3]);
+  }
   // Pixels are counted as they are stored; those of the border lie outside every box.
   HD bool inside(const RowMix& mix, int64_t pixel) const {
-    const int64_t wide = by_area.quotient(pixel), wide_row = by_columns.quotient(wide);
-    const int in_block = static_cast<int>(pixel - wide * area), row = static_cast<int>(by_block.quotient(in_block));
+    const int64_t wide = block_of(pixel), wide_row = by_columns.quotient(wide);
+    const int in_block = static_cast<int>(pixel - wide * area);
+    const int row = area == 1 ? 0 : static_cast<int>(by_block.quotient(in_block));
     const int h = (static_cast<int>(wide_row) - top) * block + row - mix.box[1];
     const int w = (static_cast<int>(wide - wide_row * columns) - left) * block + in_block - row * block - mix.box[0];
     return (w >= 0) & (w < mix.box[2]) & (h >= 0) & (h < mix.box[3]);
@@ -38,6 +48,7 @@ struct PixelFinder {
   template <int W>
   HD unsigned inside(const RowMix& mix, int i) const {
     int64_t pixel = by_stored.quotient(i);
+    if (!meets(mix, pixel, by_stored.quotient(i + W - 1))) return 0;
     int channel = i - static_cast<int>(pixel) * stored;
     unsigned bits = 0;
     for (int j = 0; j < W;) {
@@ -71,26 +82,45 @@ struct MixPair {
     }
     return p;
   }
-  HD static bool changes(const RowMix& mix) { return (mix.part < 1.F) | (mix.box[2] > 0); }
+  HD static bool has_box(const RowMix& mix) { return mix.box[2] > 0; }
+  HD static bool blends(const RowMix& mix) { return !has_box(mix) && mix.part < 1.F; }
 
   template <int W>
   HD void run(const Place& p, int i) const {
-    const bool first = changes(p.of_first), last = changes(p.of_last);
+    if (has_box(p.of_first) || has_box(p.of_last)) return exchange<W>(p, i);
+    const bool first = blends(p.of_first), last = blends(p.of_last);
     if (!first && !last) return;
     const Floats<W> a = load_ahead<W>(p.first + i), b = load_ahead<W>(p.last + i);
-    if (first) store(p.first + i, mixed(p.of_first, a, b, i));
-    if (last) store(p.last + i, mixed(p.of_last, b, a, i));
+    if (first) store(p.first + i, blended(p.of_first, a, b));
+    if (last) store(p.last + i, blended(p.of_last, b, a));
+  }
+  template <int W>
+  HD static Floats<W> blended(const RowMix& mix, const Floats<W>& own, const Floats<W>& other) {
+    Floats<W> v;
+    const float part = mix.part, rest = 1.F - part;
+    for_lanes<W>([&](int j) { v[j] = part * own[j] + rest * other[j]; });
+    return v;
   }
 
+  // Where one of the two takes a box of the other; most elements lie outside.
   template <int W>
-  HD Floats<W> mixed(const RowMix& mix, const Floats<W>& own, const Floats<W>& other, int i) const {
+  HD void exchange(const Place& p, int i) const {
+    const unsigned first = changed<W>(p.of_first, i), last = changed<W>(p.of_last, i);
+    if ((first | last) == 0) return;
+    const Floats<W> a = load<W>(p.first + i), b = load<W>(p.last + i);
+    if (first != 0) store(p.first + i, exchanged(p.of_first, a, b, first));
+    if (last != 0) store(p.last + i, exchanged(p.of_last, b, a, last));
+  }
+  // A bit for each of the elements from i on that the mixture changes.
+  template <int W>
+  HD unsigned changed(const RowMix& mix, int i) const {
+    if (has_box(mix)) return pixels.template inside<W>(mix, i);
+    return blends(mix) ? ~0U : 0U;
+  }
+  template <int W>
+  HD static Floats<W> exchanged(const RowMix& mix, const Floats<W>& own, const Floats<W>& other, unsigned taken) {
+    if (!has_box(mix)) return blended(mix, own, other);
     Floats<W> v;
-    if (mix.box[2] == 0) {
-      const float part = mix.part, rest = 1.F - part;
-      for_lanes<W>([&](int j) { v[j] = part * own[j] + rest * other[j]; });
-      return v;
-    }
-    const unsigned taken = pixels.template inside<W>(mix, i);
     for_lanes<W>([&](int j) { v[j] = (taken >> j & 1U) != 0 ? other[j] : own[j]; });
     return v;
   }

@@ -9,16 +9,6 @@ namespace convolt {
 // A block makes one row of one output picture, in tiles of at most this many pixels, one for each thread.
 constexpr int kThreads = 128;
 
-// Comparisons, because fminf and fmaxf are calls on the CPU (for their treatment of NaN).
-template <class N>
-HD N smaller(N a, N b) {
-  return a < b ? a : b;
-}
-template <class N>
-HD N larger(N a, N b) {
-  return a > b ? a : b;
-}
-
 // Filters of the distance d >= 0, in units of the filter's scale; of one distance or of a vector of them.
 template <class D>
 HD D tent(D d) {
@@ -27,7 +17,8 @@ HD D tent(D d) {
 // R. Keys, "Cubic convolution interpolation", IEEE TASSP 1981, with a = -1/2.
 template <class D>
 HD D keys_cubic(D d) {
-  return d < 1.F ? (1.5F * d - 2.5F) * d * d + 1.F : d < 2.F ? ((-0.5F * d + 2.5F) * d - 4.F) * d + 2.F : D{};
+  return choose(d < 1.F, (1.5F * d - 2.5F) * d * d + 1.F,
+                choose(d < 2.F, ((-0.5F * d + 2.5F) * d - 4.F) * d + 2.F, D{}));
 }
 
 // How the source is read, the same for the whole batch.
@@ -52,7 +43,10 @@ struct Axis {
   HD bool inside(float centre) const { return centre >= low && centre < high; }
   // The source pixels under the filter, [first, last) inside the box, as Pillow's precompute_coeffs counts them; before
   // they are cut, [begin, end).
-  HD float begin(float centre) const { return floorf(centre - support + 0.5F); }
+  template <class D>
+  HD D begin(D centre) const {
+    return rounded_down(centre - support + 0.5F);
+  }
   HD float end(float centre) const { return floorf(centre + support + 0.5F); }
   HD int first(float centre) const { return clamped(begin(centre)); }
   HD int last(float centre) const { return clamped(end(centre)); }
@@ -67,24 +61,25 @@ struct Axis {
   // Pixels under the filter, at most.
   HD int taps() const { return static_cast<int>(ceilf(2.F * support)); }
   // For eight centres at once.
-  HD Eight begins(Eight centres) const { return _mm256_floor_ps(centres - support + 0.5F); }
-  HD EightInts inside(Eight centres) const { return (centres >= low) & (centres < high); }
+  HD Eight::Mask inside(Eight centres) const { return (centres >= low) & (centres < high); }
   // Where `count` pixels in a row begin, all of them of [from, to), that hold what of a filter lies there.
   HD Eight windows(Eight centres, float from, float to, int count) const {
-    return smaller(larger(begins(centres), Eight{} + from), Eight{} + (to - static_cast<float>(count)));
+    return smaller(larger(begin(centres), Eight(from)), Eight(to - static_cast<float>(count)));
   }
   // Whether the box has so many, and a filter has no more.
   HD bool has_windows(int count) const { return taps() <= count && high - low >= static_cast<float>(count); }
   HD Eight bordered(Eight centres) const {
     if (fills() || all(inside(centres))) return centres;
-    for (int i = 0; i < 8; ++i) centres[i] = bordered(centres[i]);
-    return centres;
+    float each[8];
+    put(each, centres);
+    for (float& centre : each) centre = bordered(centre);
+    return eight(each);
   }
   // The weights of a pixel each, so far from the filters' centres.
   HD Eight weights_at(Eight distances) const {
     using enum AugmentOptions::Interpolation;
-    if (reading.interpolation == nearest) return (distances > -0.5F) & (distances <= 0.5F) ? Eight{} + 1.F : Eight{};
-    const Eight d = larger(distances, -distances) * inverse;
+    if (reading.interpolation == nearest) return choose((distances > -0.5F) & (distances <= 0.5F), 1.F, 0.F);
+    const Eight d = absolute(distances) * inverse;
     return reading.interpolation == bilinear ? tent(d) : keys_cubic(d);
   }
   // The sum of the weights of `count` pixels in a row, the first of them so far from the centres.

@@ -21,12 +21,31 @@ HD float within(float x, float low, float high) {
   const float above = at_least(x, low);
   return choose(above > high, high, above);
 }
+// Comparisons, because fminf and fmaxf are calls on the CPU (for their treatment of NaN): b where the two do not
+// compare.
+template <class N>
+HD N smaller(N a, N b) {
+  return a < b ? a : b;
+}
+template <class N>
+HD N larger(N a, N b) {
+  return a > b ? a : b;
+}
+HD float rounded_down(float x) { return floorf(x); }
 // a b + c, rounded once.
 HD float fused(float a, float b, float c) { return fmaf(a, b, c); }
 HD float absolute(float x) { return fabsf(x); }
 // With the exponent that the lowest bits of x tell: 2^(bits - 127), 0 for 0 and infinity for 255.
 HD float exponent_from_bits(float x) { return bits_to_float(float_to_bits(x) << 23); }
 
+// 1 / x within 2 units in the last place: on a GPU the exact division is a call, around which registers spill.
+HD float reciprocal(float x) {
+#if defined(__CUDA_ARCH__)
+  return __fdividef(1.F, x);
+#else
+  return 1.F / x;
+#endif
+}
 // a / b for b within [1, 2^100].
 HD float quotient(float a, float b) {
 #if defined(__CUDA_ARCH__)
@@ -41,6 +60,7 @@ HD float quotient(float a, float b) {
 #if !defined(__CUDA_ARCH__)
 struct Eight {
   __m256 v;
+  HD Eight() : v(_mm256_setzero_ps()) {}
   HD Eight(__m256 x) : v(x) {}
   HD Eight(float f) : v(_mm256_set1_ps(f)) {}
   // Each: all bits set or none.
@@ -50,7 +70,10 @@ struct Eight {
   HD friend Eight operator+(Eight a, Eight b) { return _mm256_add_ps(a.v, b.v); }
   HD friend Eight operator-(Eight a, Eight b) { return _mm256_sub_ps(a.v, b.v); }
   HD friend Eight operator*(Eight a, Eight b) { return _mm256_mul_ps(a.v, b.v); }
+  HD friend Eight operator/(Eight a, Eight b) { return _mm256_div_ps(a.v, b.v); }
+  HD Eight& operator+=(Eight b) { return *this = *this + b; }
   HD friend Eight operator-(Eight a) { return _mm256_xor_ps(a.v, _mm256_set1_ps(-0.F)); }
+  HD friend Mask operator==(Eight a, Eight b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
   HD friend Mask operator<(Eight a, Eight b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
   HD friend Mask operator<=(Eight a, Eight b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ)}; }
   HD friend Mask operator>(Eight a, Eight b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)}; }
@@ -61,10 +84,14 @@ HD Eight choose(Eight::Mask c, Eight a, Eight b) { return _mm256_blendv_ps(b.v, 
 // The processor's maximum and minimum are the second of two that do not compare.
 HD Eight at_least(Eight x, float low) { return _mm256_max_ps(_mm256_set1_ps(low), x.v); }
 HD Eight within(Eight x, float low, float high) { return _mm256_min_ps(_mm256_set1_ps(high), at_least(x, low).v); }
+HD Eight smaller(Eight a, Eight b) { return _mm256_min_ps(a.v, b.v); }
+HD Eight larger(Eight a, Eight b) { return _mm256_max_ps(a.v, b.v); }
+HD Eight rounded_down(Eight x) { return _mm256_floor_ps(x.v); }
 HD Eight fused(Eight a, Eight b, Eight c) { return _mm256_fmadd_ps(a.v, b.v, c.v); }
 HD Eight absolute(Eight x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.F), x.v); }
 HD Eight exponent_from_bits(Eight x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x.v), 23)); }
-HD Eight quotient(Eight a, Eight b) { return _mm256_div_ps(a.v, b.v); }
+HD Eight quotient(Eight a, Eight b) { return a / b; }
+HD Eight reciprocal(Eight x) { return 1.F / x; }
 #endif
 
 // v[j] = f(v[j], more[j]...) for each lane of a packet. On the CPU always by eights: one code for whole packets and

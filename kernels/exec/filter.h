@@ -2,7 +2,7 @@
 // at once. The kernels hold the same sums as plain loops, for the GPU and for the edges of a picture.
 #pragma once
 
-#include "exec/types.h"
+#include "exec/eight.h"
 
 #if !defined(__CUDA_ARCH__)
 #if defined(__CUDACC__)
@@ -12,12 +12,12 @@
 namespace convolt {
 
 constexpr int kFilterTaps = 8;
-typedef float Eight __attribute__((vector_size(32)));
 typedef float Four __attribute__((vector_size(16)));
 typedef int32_t EightInts __attribute__((vector_size(32)));
-constexpr Eight kIota{0, 1, 2, 3, 4, 5, 6, 7};
 
-HD void put(float* p, Eight v) { _mm256_storeu_ps(p, v); }
+HD Eight first_eight() { return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7); }
+HD EightInts ints_of(Eight v) { return reinterpret_cast<EightInts>(_mm256_cvttps_epi32(v.v)); }
+HD void put(float* p, Eight v) { _mm256_storeu_ps(p, v.v); }
 HD void put(int32_t* p, EightInts v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(v));
 }
@@ -32,21 +32,28 @@ HD __m128 four(const uint8_t* p) {
   return _mm_cvtepi32_ps(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(bytes)));
 }
 
-HD bool all(EightInts mask) { return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) == 0xFF; }
+HD bool all(Eight::Mask mask) { return _mm256_movemask_ps(mask.v) == 0xFF; }
 
+// Four rows of numbers 0..3, and of 4..7, as the columns they were.
+HD void transpose_halves(Eight (&v)[4]) {
+  const __m256 a = _mm256_unpacklo_ps(v[0].v, v[1].v), b = _mm256_unpackhi_ps(v[0].v, v[1].v);
+  const __m256 c = _mm256_unpacklo_ps(v[2].v, v[3].v), d = _mm256_unpackhi_ps(v[2].v, v[3].v);
+  v[0] = _mm256_shuffle_ps(a, c, 0x44);
+  v[1] = _mm256_shuffle_ps(a, c, 0xEE);
+  v[2] = _mm256_shuffle_ps(b, d, 0x44);
+  v[3] = _mm256_shuffle_ps(b, d, 0xEE);
+}
 // out[8][N] = the transpose of v[N], N being 4 or 8.
 template <int N>
 HD void put_transposed(const Eight* v, float* out) {
 #pragma GCC unroll 2
   for (int i = 0; i < N; i += 4) {
-    const __m256 a = _mm256_unpacklo_ps(v[i], v[i + 1]), b = _mm256_unpackhi_ps(v[i], v[i + 1]);
-    const __m256 c = _mm256_unpacklo_ps(v[i + 2], v[i + 3]), d = _mm256_unpackhi_ps(v[i + 2], v[i + 3]);
-    const __m256 pairs[4] = {_mm256_shuffle_ps(a, c, 0x44), _mm256_shuffle_ps(a, c, 0xEE),
-                             _mm256_shuffle_ps(b, d, 0x44), _mm256_shuffle_ps(b, d, 0xEE)};  // of j and j + 4
+    Eight pairs[4] = {v[i], v[i + 1], v[i + 2], v[i + 3]};
+    transpose_halves(pairs);  // of j and j + 4
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
-      _mm_storeu_ps(out + j * N + i, _mm256_castps256_ps128(pairs[j]));
-      _mm_storeu_ps(out + (j + 4) * N + i, _mm256_extractf128_ps(pairs[j], 1));
+      _mm_storeu_ps(out + j * N + i, _mm256_castps256_ps128(pairs[j].v));
+      _mm_storeu_ps(out + (j + 4) * N + i, _mm256_extractf128_ps(pairs[j].v, 1));
     }
   }
 }
@@ -58,7 +65,7 @@ HD void prefetch(const uint8_t* from, int64_t offset) {
                _MM_HINT_T0);
 }
 
-HD float sum_of(Eight v) {
+HD float sum_of(__m256 v) {
   const __m128 halves = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   const __m128 pairs = _mm_hadd_ps(halves, halves);
   return _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs));
@@ -75,11 +82,11 @@ HD __m256 pixels(const T* p) {
 HD void blend_strip(const uint8_t* p, int64_t stride, int rows, const float* weights, bool add, float* out) {
   Eight sum[4];
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) sum[i] = add ? eight(out + 8 * i) : Eight{};
+  for (int i = 0; i < 4; ++i) sum[i] = add ? eight(out + 8 * i) : _mm256_setzero_ps();
   for (int k = 0; k < rows; ++k, p += stride) {
     const Eight weight = _mm256_broadcast_ss(weights + k);
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) sum[i] = _mm256_fmadd_ps(weight, eight(p + 8 * i), sum[i]);
+    for (int i = 0; i < 4; ++i) sum[i] = fused(weight, eight(p + 8 * i), sum[i]);
   }
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) put(out + 8 * i, sum[i]);

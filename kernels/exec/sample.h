@@ -3,6 +3,7 @@
 
 #include "augment.h"
 #include "exec/block.h"
+#include "exec/colour.h"
 #include "exec/tile_filters.h"
 
 namespace convolt {
@@ -71,9 +72,16 @@ HD void begin_row(const Block<kThreads>& block, RowShared& s, const StepInput& i
 }
 
 // A sampled pixel: its source channels in 0..1, and in [3] the part of it that is fill.
-using Sampled = Floats<4>;
+using Sampled = Colours<float, 4>;
 using SampledLane = Lane<Sampled, kThreads>;
 #if !defined(__CUDA_ARCH__)
+// Eight of them.
+HD Colours<Eight, 4> eight_of(const Sampled* p) {
+  Colours<Eight, 4> r;
+  for (int i = 0; i < 4; ++i) r[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(four(p[i].v)), four(p[i + 4].v), 1);
+  transpose_halves(r.v);
+  return r;
+}
 HD Sampled sampled(__m128 channels, float last) {
   Sampled v;
   _mm_storeu_ps(v.v, _mm_insert_ps(channels, _mm_set_ss(last), 0x30));

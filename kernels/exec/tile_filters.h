@@ -38,17 +38,17 @@ HD void find_columns(ColumnFilters& f, const RowRecord& r, const Axis& columns, 
   f.last = last;
   f.count = count;
   for (int t = 0; t < tile.count; t += 8) {
-    const Eight x = kIota + static_cast<float>(tile.x0 + t);
+    const Eight x = first_eight() + static_cast<float>(tile.x0 + t);
     const Eight centres = columns.bordered(source_x(r, x, static_cast<float>(tile.y)));
     const Eight from = columns.windows(centres, static_cast<float>(first), static_cast<float>(last), count);
-    const EightInts inside = columns.inside(centres);
+    const Eight::Mask inside = columns.inside(centres);
     const Eight whole = columns.sums_of_weights(from + 0.5F - centres, count);
     for (int i = 0; i < count; ++i) {
       const Eight weight = columns.weights_at(from + (static_cast<float>(i) + 0.5F) - centres);
-      put(f.weights[i] + t, inside ? weight / whole : Eight{});
+      put(f.weights[i] + t, choose(inside, weight / whole, 0.F));
     }
-    put(f.fill + t, inside ? Eight{} : Eight{} + 1.F);
-    put(f.from + t, __builtin_convertvector(from, EightInts) - first);
+    put(f.fill + t, choose(inside, 0.F, 1.F));
+    put(f.from + t, ints_of(from) - first);
   }
 }
 
@@ -57,7 +57,7 @@ template <int N>
 HD void find_filters(TileFilters& f, const RowRecord& r, const Axis& columns, const Axis& rows, const Tile& tile) {
   const int taps = rows.taps();
   for (int t = 0; t < tile.count; t += 8) {
-    const Eight x = kIota + static_cast<float>(tile.x0 + t);
+    const Eight x = first_eight() + static_cast<float>(tile.x0 + t);
     const Eight cx = columns.bordered(source_x(r, x, static_cast<float>(tile.y)));
     const Eight cy = rows.bordered(source_y(r, x, static_cast<float>(tile.y)));
     const Eight left = columns.windows(cx, columns.low, columns.high, N);
@@ -73,14 +73,14 @@ HD void find_filters(TileFilters& f, const RowRecord& r, const Axis& columns, co
     }
     const Eight inside = across_inside * down_inside;
     Eight whole = inside;
-    const Eight begin_x = columns.begins(cx), begin_y = rows.begins(cy);
+    const Eight begin_x = columns.begin(cx), begin_y = rows.begin(cy);
     if (columns.fills() && !all((begin_x == left) & (begin_y == top)))  // taps outside the box are fill
       whole = columns.sums_of_weights(begin_x + 0.5F - cx, N) * rows.sums_of_weights(begin_y + 0.5F - cy, taps);
     const Eight scale = 1.F / (255.F * whole);
     for (int j = 0; j < taps; ++j) put(f.down + j * kThreads + t, down[j] * scale);
     put_transposed<N>(across, f.across + t * N);
     put(f.fill + t, 1.F - inside / whole);
-    put(f.from + t, __builtin_convertvector(top, EightInts) * r.stride + __builtin_convertvector(left, EightInts));
+    put(f.from + t, ints_of(top) * r.stride + ints_of(left));
   }
 }
 

@@ -80,6 +80,36 @@ TEST_P(AugmentTest, SameBitsPastTheCaches) {
   }
 }
 
+// A programme works on bytes, and they are those of the picture where nothing is resampled; lines of them end at any
+// place.
+TEST_P(AugmentTest, ProgrammesBeginWithTheBytesOfThePicture) {
+  for (const int channels : {1, 3})
+    for (const int width : {1, 5, 21, 131}) {
+      const auto draws = random_values(static_cast<size_t>(2 * width * channels), 5, 0, 256);
+      std::vector<uint8_t> picture(draws.size());
+      std::ranges::transform(draws, picture.begin(), [](double v) { return static_cast<uint8_t>(v); });
+      AugmentSample sample = plain_sample(picture, 2, width, channels);
+      sample.record.programme.count = 1;
+      sample.record.programme.steps[0] = {PictureOp::invert};
+      std::vector<int> inverted;
+      for (const uint8_t v : picture) inverted.push_back(255 - v);
+      expect_near(show({sample}, {2, width, channels}), stored(inverted), 1e-6, 0, std::to_string(width) + " wide");
+    }
+}
+// Where pictures are resampled, with the nearest level.
+TEST_P(AugmentTest, ProgrammesBeginWithTheNearestLevels) {
+  for (const int channels : {1, 3}) {
+    const AugmentOutput output{9, 21, channels};
+    AugmentSample sample = golden_sample(31, 17, channels);
+    stretch(sample.record, 0, 0, 31, 17, output);
+    std::vector<double> inverted = augment_reference(sample, output);
+    for (double& v : inverted) v = 1 - v;
+    sample.record.programme.count = 1;
+    sample.record.programme.steps[0] = {PictureOp::invert};
+    expect_near(show({sample}, output), inverted, 0.5 / 255 + 1e-5 + epsilon(dtype()), 0, "inverted");
+  }
+}
+
 // More rows and more columns than a block has threads: every part of the mean counts.
 TEST_P(AugmentTest, ContrastOfALargeOutputAgreesWithTheReference) {
   AugmentSample sample = golden_sample(60, 50, 3);

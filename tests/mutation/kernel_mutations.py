@@ -169,7 +169,12 @@ KERNELS = {
         ("index", "+ in_block - row * block", "+ in_block"),
         ("index", "- 1) << j;", "- 1) << 0;"),
         ("index", "channel = 0;", ";"),
-        ("sign", "(mix.part < 1.F) |", "(mix.part < 0.F) |"),
+        ("sign", "&& mix.part < 1.F;", "&& mix.part < 0.F;"),
+        ("index", "(line(last) + block > 0)", "(line(last) > 0)"),
+        ("index", "(line(first) < mix.box[3])", "(line(first) < mix.box[3] - 1)"),
+        ("constant", "blends(mix) ? ~0U : 0U", "0U"),
+        ("constant", "if (has_box(p.of_first) || has_box(p.of_last))", "if (has_box(p.of_first))"),
+        ("constant", "if (!has_box(mix)) return blended(mix, own, other);", ""),
     ]),
     "kernels/loss.cu": (LOSS, [
         ("sign", "{-weight * log_p, -weight}", "{-weight * log_p, weight}"),

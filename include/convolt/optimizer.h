@@ -44,8 +44,9 @@ struct OptimizerOptions {
   float clip_adaptive = 0;  // > 0: the gradient of each unit (a row of a weight, or a whole vector) is shortened to
                             // this part of the norm of its weights, but for the last layer (A. Brock et al., arXiv
                             // 2102.06171; eps 1e-3 as there)
-  // Layers before the last learn slower, each by this factor (1: all alike). A layer is what shares a numbered name
-  // ("layer1.0", "features.3"); elsewhere a weight and the vectors that follow it.
+  // Layers before the last learn slower, each by this factor (1: all alike). A layer is a block, of modules whose names
+  // begin with the same numbers ("layer1.0", "block1.block1-0", "features.3"); outside of blocks a weight and the
+  // vectors beside it. Of models that timm has too, these are about its layers.
   float layer_decay = 1;
   double ema_decay = 0;  // > 0: average() follows the weights
   BadStepPolicy bad_steps = BadStepPolicy::stop;

@@ -6,6 +6,8 @@
 #include <cctype>
 #include <cmath>
 #include <regex>
+#include <string_view>
+#include <unordered_set>
 
 #include "convolt/step.h"
 #include "graph/file_layout.h"
@@ -80,29 +82,49 @@ std::vector<std::string> moment_names(const OptimizerOptions& o) {
 
 bool is_vector(const ParamSpec& spec) { return spec.shape.rank() == 1; }
 
-// "layer1.0" of "layer1.0.conv1.weight": up to the first component that is a number; empty where there is none.
-std::string numbered_prefix(const std::string& name) {
-  for (size_t begin = 0; begin < name.size();) {
-    const size_t end = std::min(name.find('.', begin), name.size());
-    if (std::all_of(name.begin() + static_cast<std::ptrdiff_t>(begin), name.begin() + static_cast<std::ptrdiff_t>(end),
-                    [](unsigned char c) { return std::isdigit(c) != 0; }))
-      return name.substr(0, end);
-    begin = end + 1;
-  }
-  return {};
+// "layer1.0.conv1" of "layer1.0.conv1.weight", "layer1.0" of that; empty where there is no more.
+std::string_view parent_of(std::string_view name) {
+  const size_t dot = name.rfind('.');
+  return dot == std::string_view::npos ? std::string_view() : name.substr(0, dot);
 }
 
-// The layer (of OptimizerOptions::layer_decay) of each parameter, from 0.
+// The block that a module is in, by the first components of its name that have a number: words with one, then numbers
+// alone. "layer1.0" of "layer1.0.downsample", "trunk.block1.block1-0" of "trunk.block1.block1-0.f.a"; empty where no
+// component has one.
+std::string_view block_of(std::string_view module) {
+  size_t length = 0;
+  bool numbers_alone = false;
+  for (size_t begin = 0; begin < module.size();) {
+    const size_t end = std::min(module.find('.', begin), module.size());
+    const std::string_view component = module.substr(begin, end - begin);
+    const auto is_digit = [](unsigned char c) { return std::isdigit(c) != 0; };
+    const bool number = std::ranges::all_of(component, is_digit), numbered = std::ranges::any_of(component, is_digit);
+    if (numbers_alone ? !number : length > 0 && !numbered) break;
+    if (numbered) length = end;
+    numbers_alone = number;
+    begin = end + 1;
+  }
+  return module.substr(0, length);
+}
+
+// The layer (of OptimizerOptions::layer_decay) of each parameter, from 0. What stands alone, a convolution or a norm,
+// is no block though its name may have a number: only a module with others inside can be one.
 std::vector<int> layers_of(const std::vector<ParamSpec>& specs) {
+  std::unordered_set<std::string_view> with_others;
+  for (const ParamSpec& spec : specs)
+    for (std::string_view module = parent_of(parent_of(spec.name)); !module.empty(); module = parent_of(module))
+      with_others.insert(module);
   std::vector<int> layers;
-  int current = -1;
-  std::string block;
+  std::string_view block;
+  bool has_weight = false;  // the last layer; the next weight outside of blocks begins another
   for (const ParamSpec& spec : specs) {
-    const std::string prefix = numbered_prefix(spec.name);
-    const bool begins = prefix.empty() ? !is_vector(spec) || !block.empty() : prefix != block;
-    if (begins || layers.empty()) ++current;
-    block = prefix;
-    layers.push_back(current);
+    const std::string_view module = parent_of(spec.name);
+    const std::string_view found = block_of(with_others.contains(module) ? module : parent_of(module));
+    const bool weight = !is_vector(spec);
+    const bool begins = layers.empty() || found != block || (found.empty() && weight && has_weight);
+    layers.push_back(layers.empty() ? 0 : layers.back() + (begins ? 1 : 0));
+    has_weight = begins ? weight : has_weight || weight;
+    block = found;
   }
   return layers;
 }

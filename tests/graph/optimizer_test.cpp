@@ -56,6 +56,22 @@ TEST_F(OptimizerSettings, LayersFurtherFromTheEndLearnSlower) {
   for (const char* name : {"conv1.weight", "bn1.weight"}) EXPECT_EQ(of(o, name).lr_scale, std::pow(0.5F, 9.F)) << name;
 }
 
+// As many layers as timm 1.0 counts (group_parameters), but for what it joins to a neighbour: the layers of DenseNet's
+// transitions, of a last convolution, and of ConvNeXt's downsampling.
+TEST(LayerDecay, LayersAreTheBlocksOfEveryFamily) {
+  const std::pair<const char*, int> models[] = {
+      {"resnet18", 10},      {"regnet_x_400mf", 24},     {"densenet121", 63},     {"mobilenet_v2", 20},
+      {"mnasnet0_5", 21},    {"mobilenet_v3_small", 15}, {"efficientnet_b0", 19}, {"shufflenet_v2_x0_5", 19},
+      {"squeezenet1_1", 10}, {"convnext_tiny", 23}};
+  for (const auto& [model, layers] : models) {
+    Graph graph;
+    build_model(graph, model, {.classes = 10});
+    Params params(context_of(Device::cpu()), graph, 1);
+    const Optimizer optimizer(params, {.layer_decay = 0.5F});
+    EXPECT_EQ(optimizer.settings(0).lr_scale, std::pow(0.5F, static_cast<float>(layers - 1))) << model;
+  }
+}
+
 TEST_F(OptimizerSettings, GroupsApplyInOrder) {
   const OptimizerOptions o{.weight_decay = 0.5F,
                            .groups = {{.pattern = "^layer", .lr_scale = 0.5F, .weight_decay = 0.125F},

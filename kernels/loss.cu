@@ -33,10 +33,52 @@ struct LabelPair {
   float part;
 };
 
+// What the rows of a batch count for.
+template <bool kMixed>
+struct BatchRows {
+  int64_t rows;
+  int classes;
+  LossArgs o;
+
+  HD bool valid(int label) const { return label >= 0 && label < classes; }
+  HD float row_weight(int64_t n) const {
+    const float weight = o.input->weights[n];
+    return weight > 0 && !(o.ignores && !o.dense && o.input->labels[n] == o.ignore_index) ? weight : 0.F;
+  }
+  // How much of the row's target is its own label.
+  HD float part_of(int64_t n) const { return kMixed && o.input->mixes != nullptr ? o.input->mixes[n].part : 1.F; }
+  HD int label_of(int64_t n) const { return valid(o.input->labels[n]) ? o.input->labels[n] : -1; }
+  HD int other_label_of(int64_t n) const { return label_of(part_of(n) < 1.F ? rows - 1 - n : n); }
+
+  // The class weight of the row's label; of a mixed row, of each label for its part.
+  HD float label_weight(int64_t n) const {
+    const int own = label_of(n), other = other_label_of(n);
+    const float part = part_of(n), of_own = own < 0 ? 1.F : o.class_weights[own];
+    return other == own ? of_own : part * of_own + (1.F - part) * (other < 0 ? 1.F : o.class_weights[other]);
+  }
+
+  // The weights of the rows that count, and what their loss divides by. The host's sum does not know which rows are
+  // ignored, nor the weights of their classes. Each block looks at all rows again, which is little beside its logits
+  // and saves a launch.
+  HD void sum_weights(const Block<kThreads>& block, RowShared& shared, float& sum, float& divisor) const {
+    const bool by_class = o.class_weights && o.kind == LossKind::cross_entropy && !o.dense;
+    if (by_class || o.ignores)
+      return sum_pairs(block, shared, rows, sum, divisor, [&](int64_t n, float& weights, float& of_loss) {
+        const float weight = row_weight(n);
+        if (!(weight > 0)) return;
+        weights += weight;
+        of_loss += by_class ? weight * label_weight(n) : weight;
+      });
+    block.phase_of(1, [&](int) { sum = divisor = o.input->weight_sum; });
+  }
+};
+
 // One block for each row: its loss, its place in the meters and its gradient. Two labels cost registers that a row of
 // one has better uses for.
 template <class T, bool kMixed>
-struct LossRow {
+struct LossRow : BatchRows<kMixed> {
+  using BatchRows<kMixed>::classes, BatchRows<kMixed>::o, BatchRows<kMixed>::valid, BatchRows<kMixed>::label_of,
+      BatchRows<kMixed>::other_label_of, BatchRows<kMixed>::part_of;
   static constexpr int kBlocksPerProcessor = blocks_elsewhere(9);
   struct Shared {
     RowShared row;
@@ -49,26 +91,19 @@ struct LossRow {
     float ahead;     // classes that rank before the label
   };
   const T* logits;
-  T* dlogits;  // may be null
-  int64_t rows;
-  int classes;
+  T* dlogits;                        // may be null
   float share, inverse_temperature;  // 1 / classes, 1 / temperature: divided once, on the host
-  LossArgs o;
 
   HD bool given() const { return o.given_losses != nullptr; }
   HD bool by_softmax() const { return !given() && (o.kind == LossKind::cross_entropy || o.kind == LossKind::focal); }
   HD float class_weight(int k) const { return o.class_weights ? o.class_weights[k] : 1.F; }
-  HD float row_weight(int64_t n) const {
-    const float weight = o.input->weights[n];
-    return weight > 0 && !(o.ignores && !o.dense && o.input->labels[n] == o.ignore_index) ? weight : 0.F;
-  }
 
   HD void operator()(Block<kThreads> block, Shared& shared) const {
     const int64_t n = block.index;
     const T* x = logits + n * classes;
-    const float weight = row_weight(n);
+    const float weight = this->row_weight(n);
     if (!(weight > 0)) return write_nothing(block, n);
-    sum_weights(block, shared);
+    this->sum_weights(block, shared.row, shared.weight_sum, shared.divisor);
     find_label(block, shared, x, n);
     if (by_softmax()) normalise(block, shared.row, x, classes, 1.F, shared.plain);
     sum_terms(block, shared, x, n);
@@ -87,33 +122,6 @@ struct LossRow {
   HD void write_nothing(const Block<kThreads>& block, int64_t n) const {
     for_each_column(block, 4, [&](int64_t k) { o.row_values[n * 4 + k] = 0; });
     if (dlogits) for_each_column(block, classes, [&](int64_t k) { dlogits[n * classes + k] = T(0.F); });
-  }
-
-  // The host's sum does not know which rows are ignored, nor the weights of their classes. Each block looks at all
-  // rows again, which is little beside its logits and saves a launch.
-  HD void sum_weights(const Block<kThreads>& block, Shared& shared) const {
-    const bool by_class = o.class_weights && o.kind == LossKind::cross_entropy && !o.dense;
-    if (by_class || o.ignores)
-      return sum_pairs(block, shared.row, rows, shared.weight_sum, shared.divisor,
-                       [&](int64_t n, float& sum, float& divisor) {
-                         const float weight = row_weight(n);
-                         if (!(weight > 0)) return;
-                         sum += weight;
-                         divisor += by_class ? weight * label_weight(n) : weight;
-                       });
-    block.phase_of(1, [&](int) { shared.weight_sum = shared.divisor = o.input->weight_sum; });
-  }
-
-  // How much of the row's target is its own label.
-  HD float part_of(int64_t n) const { return kMixed && o.input->mixes != nullptr ? o.input->mixes[n].part : 1.F; }
-  HD int label_of(int64_t n) const { return valid(o.input->labels[n]) ? o.input->labels[n] : -1; }
-  HD int other_label_of(int64_t n) const { return label_of(part_of(n) < 1.F ? rows - 1 - n : n); }
-
-  // The class weight of the row's label; of a mixed row, of each label for its part.
-  HD float label_weight(int64_t n) const {
-    const int own = label_of(n), other = other_label_of(n);
-    const float part = part_of(n), of_own = own < 0 ? 1.F : o.class_weights[own];
-    return other == own ? of_own : part * of_own + (1.F - part) * (other < 0 ? 1.F : o.class_weights[other]);
   }
 
   HD void sum_terms(const Block<kThreads>& block, Shared& shared, const T* x, int64_t n) const {
@@ -156,8 +164,6 @@ struct LossRow {
     else
       write([](int64_t) { return 1.F; });
   }
-
-  HD bool valid(int label) const { return label >= 0 && label < classes; }
 
   HD void mix_labels(Shared& shared, int64_t n) const {
     const int own = label_of(n), other = other_label_of(n);
@@ -295,26 +301,26 @@ struct LossRow {
   }
 };
 
-// One block adds the rows to the meters, in double and in a fixed order, and notes a bad step.
+// One block adds the rows to the meters, in double and in a fixed order, and notes a bad step and what the update will
+// have to know of the batch.
+template <bool kMixed>
 struct AddMeters {
   static constexpr int kRows = kThreads;
   struct Shared {
     double sums[4][kRows];
     int bad[kRows];
+    RowShared row;
+    float weight_sum, divisor;
   };
-  const float* row_values;
-  int64_t rows;
-  const StepInput* input;
-  Meters* meters;
-  StepStatus* status;
-  bool leaves_out_bad;
+  BatchRows<kMixed> batch;
 
   HD void operator()(Block<kRows> block, Shared& shared) const {
+    batch.sum_weights(block, shared.row, shared.weight_sum, shared.divisor);
     block.phase([&](int t) {
       double sums[4] = {};
       int bad = 0;
-      for (int64_t n = t; n < rows; n += kRows) {
-        const float* v = row_values + n * 4;
+      for (int64_t n = t; n < batch.rows; n += kRows) {
+        const float* v = batch.o.row_values + n * 4;
         const auto weight = static_cast<double>(v[1]);
         if (weight > 0) {
           bad |= !(fabsf(v[0]) < INFINITY);
@@ -333,10 +339,15 @@ struct AddMeters {
     });
     block.phase([&](int t) {
       if (t != 0) return;
+      const StepInput* const input = batch.o.input;
+      StepStatus* const status = batch.o.status;
+      Meters* const meters = batch.o.meters;
+      status->loss_weight = shared.divisor;
+      status->gradient_weight = (input->micro_batch == 0 ? 0.F : status->gradient_weight) + shared.divisor;
       if (shared.bad[0]) {
         if (status->first_bad_step < 0) status->first_bad_step = input->step;
         status->last_bad_step = input->step;
-        if (leaves_out_bad) return;
+        if (batch.o.leaves_out_bad) return;
       }
       meters->loss += shared.sums[0][0];
       meters->weight += shared.sums[1][0];
@@ -370,11 +381,11 @@ template <class T, bool kMixed>
 void run_loss(Stream s, const LossArgs& args) {
   const int64_t rows = args.logits.shape[0];
   const auto classes = static_cast<int>(args.logits.shape[1]);
-  for_each_block_then<kThreads>(
-      s, rows,
-      LossRow<T, kMixed>{args.logits.as<const T>(), args.dlogits.as<T>(), rows, classes,
-                         1.F / static_cast<float>(classes), 1.F / args.temperature, args},
-      AddMeters{args.row_values, rows, args.input, args.meters, args.status, args.leaves_out_bad});
+  const BatchRows<kMixed> batch{rows, classes, args};
+  for_each_block_then<kThreads>(s, rows,
+                                LossRow<T, kMixed>{batch, args.logits.as<const T>(), args.dlogits.as<T>(),
+                                                   1.F / static_cast<float>(classes), 1.F / args.temperature},
+                                AddMeters<kMixed>{batch});
 }
 
 }  // namespace

@@ -74,6 +74,7 @@ struct Accumulate {
   const OptimizerTensor* tensors;
   const OptimizerPiece* tiles;
   const StepInput* input;
+  const StepStatus* status;
 
   struct Place {
     OptimizerTensor tensor;
@@ -81,7 +82,7 @@ struct Accumulate {
     bool first;
   };
   HD bool active() const { return true; }
-  HD Place at(int32_t index) const { return {tensors[index], input->weight_sum, input->micro_batch == 0}; }
+  HD Place at(int32_t index) const { return {tensors[index], status->loss_weight, input->micro_batch == 0}; }
   template <int W>
   HD void run(const Place& p, int64_t i) const {
     const OptimizerTensor& t = p.tensor;
@@ -315,7 +316,7 @@ void optimizer_update(Stream s, const UpdateArgs& args) {
 }
 
 void accumulate_gradients(Stream s, const UpdateArgs& args) {
-  for_each_packet_of_tiles(s, args.tile_count, Accumulate{args.tensors, args.tiles, args.input});
+  for_each_packet_of_tiles(s, args.tile_count, Accumulate{args.tensors, args.tiles, args.input, args.status});
 }
 
 }  // namespace convolt

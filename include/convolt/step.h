@@ -27,9 +27,8 @@ struct StepInput {
   float learning_rate = 0;  // of parameters whose own factor is 1
   float own_rates[kOwnRates] = {};  // in its place for parameters of groups that end early (Optimizer::own_epochs)
   float weight_sum = 0;             // sum of `weights`; 0 is allowed (nothing counts)
-  // Filled in by plans that accumulate: which micro-batch of how many, and the weights of all so far.
+  // Filled in by plans that accumulate: which micro-batch of how many.
   int32_t micro_batch = 0, micro_batches = 1;
-  float gradient_weight = 0;
   // How the augment op shows the pictures of an evaluation. First of the picture, or of its mirror image: the part that
   // the record shows, or with -1 for the column (the row) the part at its left (upper) edge, with 1 at the other; edges
   // are for records that turn nothing. Then moved by so many pixels of the output to the left and up (what comes in is
@@ -61,6 +60,9 @@ struct StepStatus {
   float rate_factor = 1;        // of the learning rate; halves where a bad step makes it
   int64_t last_bad_step = -1;   // as the first
   int32_t bad_steps = 0, bad_in_a_row = 0;  // where training goes on after them: in all, and up to the last step
+  // What the loss of the last micro-batch is a mean by: the weights of the rows that count, each times its class's; and
+  // the sum of these since the update began.
+  float loss_weight = 0, gradient_weight = 0;
 };
 
 }  // namespace convolt

@@ -69,7 +69,7 @@ HD bool last_micro_batch(const StepInput& in) { return in.micro_batch + 1 == in.
 // What a gradient as it lies in memory is multiplied by.
 HD float unscale(const StepInput& in, const StepStatus& status) {
   if (in.micro_batches == 1) return 1.F / status.loss_scale;
-  return in.gradient_weight > 0 ? 1.F / (status.loss_scale * in.gradient_weight) : 0.F;
+  return status.gradient_weight > 0 ? 1.F / (status.loss_scale * status.gradient_weight) : 0.F;
 }
 
 // What the update launch is told by the launches before it.

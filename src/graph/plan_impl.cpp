@@ -273,11 +273,8 @@ void Plan::Impl::wait_for_place() {
 
 void Plan::Impl::count_micro_batch(StepInput& values) {
   if (options.accumulate == 1) return;
-  if (micro_batch == 0) gradient_weight = 0;
-  gradient_weight += values.weight_sum;
   values.micro_batch = micro_batch;
   values.micro_batches = options.accumulate;
-  values.gradient_weight = gradient_weight;
   values.first_row += int64_t{micro_batch} * options.batch;
   micro_batch = (micro_batch + 1) % options.accumulate;
 }

@@ -65,7 +65,6 @@ struct Plan::Impl final : CompiledPlan, Binding {
   int64_t steps = 0;
   // With accumulation: the micro-batch to come, and the weights of the update's rows so far.
   int micro_batch = 0;
-  float gradient_weight = 0;
 
   struct ReadBack {
     Meters meters;

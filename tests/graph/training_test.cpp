@@ -220,18 +220,19 @@ NetworkInput rows_of(const NetworkInput& all, int first, int rows) {
 }
 
 // Three micro-batches of 2, one of them with a row that does not count, are one batch of 6.
-TEST(Accumulation, MicroBatchesMakeTheUpdateOfTheWholeBatch) {
+void expect_update_of_the_whole_batch(const LossOptions& loss, const NetworkInput& all, const Graph& graph) {
   Context& context = context_of(Device::cpu());
-  Graph graph;
-  build_small(graph);
-  const NetworkInput all = random_input(graph, 6, 9);
   for (const DType dtype : {DType::f32, DType::f16}) {
     const OptimizerOptions options{
         .kind = OptimizerKind::adamw, .weight_decay = 0.1F, .eps = 1e-3, .clip_norm = 0.1F, .ema_decay = 0.5};
     Params whole(context, graph, 1), parts(context, graph, 1);
     Optimizer of_whole(whole, options), of_parts(parts, options);
-    Plan one(graph, whole, {.batch = 6, .dtype = dtype, .training = true, .optimizer = &of_whole});
-    Plan three(graph, parts, {.batch = 2, .dtype = dtype, .training = true, .optimizer = &of_parts, .accumulate = 3});
+    PlanOptions o{.batch = 6, .dtype = dtype, .training = true, .loss = loss, .optimizer = &of_whole};
+    Plan one(graph, whole, o);
+    o.batch = 2;
+    o.optimizer = &of_parts;
+    o.accumulate = 3;
+    Plan three(graph, parts, o);
     if (dtype == DType::f16)
       for (Plan* plan : {&one, &three}) plan->set_status({.loss_scale = 256});
     const DeviceBatch batch(context, graph, all);
@@ -252,6 +253,17 @@ TEST(Accumulation, MicroBatchesMakeTheUpdateOfTheWholeBatch) {
                 tolerance);
     }
   }
+}
+
+TEST(Accumulation, MicroBatchesMakeTheUpdateOfTheWholeBatch) {
+  Graph graph;
+  build_small(graph);
+  NetworkInput all = random_input(graph, 6, 9);
+  expect_update_of_the_whole_batch({}, all, graph);
+  expect_update_of_the_whole_batch({.class_weights = {0.25F, 5, 1, 2}}, all, graph);
+  // Of the first two micro-batches one row counts each, of the last none.
+  all.labels = {0, 1, 2, 1, 1, 1};
+  expect_update_of_the_whole_batch({.ignore_index = 1}, all, graph);
 }
 
 TEST(Accumulation, NeedsAnOptimizer) {

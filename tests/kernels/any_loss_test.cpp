@@ -26,7 +26,8 @@ protected:
   };
   static constexpr float kScale = 8;
 
-  Found run_loss(const reference::LossCase& c, const Vector& logits, const std::vector<RowMix>& mixes = {}) const {
+  Found run_loss(const reference::LossCase& c, const Vector& logits, const std::vector<RowMix>& mixes = {},
+                 int32_t micro_batch = 0) const {
     const LossOptions& o = c.options;
     const auto rows = static_cast<int64_t>(c.weights.size());
     const Shape shape{rows, c.classes};
@@ -49,9 +50,10 @@ protected:
     in.teacher = teacher.as<float>();
     in.mixes = device_mixes.get();
     in.weight_sum = static_cast<float>(std::accumulate(c.weights.begin(), c.weights.end(), 0.0));
+    in.micro_batch = micro_batch;
     const DeviceArray<StepInput> input(ctx(), {in});
     const DeviceArray<Meters> meters(ctx(), {Meters{}});
-    const DeviceArray<StepStatus> status(ctx(), {StepStatus{.loss_scale = kScale}});
+    const DeviceArray<StepStatus> status(ctx(), {StepStatus{.loss_scale = kScale, .gradient_weight = 3}});
     LossArgs args{.logits = x, .dlogits = dx, .kind = o.kind, .dense = o.target == LossOptions::Target::dense};
     args.mixed = !mixes.empty();
     args.smoothing = o.smoothing;
@@ -106,6 +108,28 @@ std::vector<float> some_weights(int64_t classes) {
   std::vector<float> w;
   for (const double v : random_values(classes, 9, 0.2, 3)) w.push_back(static_cast<float>(v));
   return w;
+}
+
+// What micro-batches are weighted by: the divisor of their loss.
+TEST_P(AnyLossTest, TellsTheUpdateWhatItsGradientIsAMeanBy) {
+  reference::LossCase c{.classes = 3, .weights = {1, 0.5, 0, 2, 4}, .labels = {0, 1, 1, 2, 0}};
+  const Vector x = rounded(random_values(15, 1, -5, 5), dtype());
+  const auto expect = [&](float divisor) {
+    for (const int32_t micro_batch : {0, 1}) {
+      const StepStatus status = run_loss(c, x, {}, micro_batch).status;
+      EXPECT_EQ(status.loss_weight, divisor);
+      EXPECT_EQ(status.gradient_weight, divisor + (micro_batch == 0 ? 0.F : 3.F));
+    }
+  };
+  expect(7.5F);
+  c.options.ignore_index = 0;
+  expect(2.5F);
+  c.options.class_weights = {8, 0.5F, 0.25F};
+  expect(0.75F);
+  c.options.ignore_index.reset();
+  expect(40.75F);
+  c.options.kind = LossKind::binary_cross_entropy;
+  expect(7.5F);
 }
 
 TEST_P(AnyLossTest, EveryKindAndTarget) {

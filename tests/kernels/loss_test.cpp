@@ -154,6 +154,7 @@ TEST_P(LossTest, LargeLogitsStayFinite) {
   const Batch masked(ctx(), dtype(), 3, {0, -INFINITY, 0}, {0}, {1});
   masked();
   expect_near(masked.dlogits.values(), {-0.5, 0, 0.5}, 1e-6, 0, "masked");
+  EXPECT_NEAR(masked.meters.value().loss, std::log(2.0), 1e-6);
 }
 
 // A padded row may hold anything: its logits, its label, even NaN.

@@ -184,6 +184,7 @@ struct Update {
     } else if constexpr (K == OptimizerKind::rmsprop) {
       rmsprop(t, i, rate, w, g);
     } else if constexpr (K == OptimizerKind::lars) {
+      if (rate == 0) return;  // rates are in the momentum: that of what no longer learns would go on
       Floats<W> v = load_ahead<W>(t.moments[0] + i);
       const float local = rate * p.factor;
       for_lanes<W>([&](int j) {

@@ -120,14 +120,14 @@ int update_launches(const UpdateRule& rule);
 // stop from first_bad_step on, with the others in that one step, which is counted; halve_rate halves
 // StepStatus::rate_factor, a factor of lr. With check_finite a gradient that is not finite sets StepStatus::skip and
 // nothing is written. With scale_loss the loss scale then halves (at least 1), and doubles after 2000 good steps in a
-// row (at most 2^24); without it the step is a bad one.
+// row (at most 2^24); without it, or at a loss scale of 1, the step is a bad one.
 //
 // Moves, in bytes for an element: gradient, 8 of the weight, 8 for each moment and for the average, the copy; before
 // that with norms the gradient again, and 4 of the weight for lars and adaptive clipping. Matrices of muon 12 more, and
 // 12 in each iteration. LAMB the weight and both moments once more.
 void optimizer_update(Stream s, const UpdateArgs& args);
 
-// gradient_sum = gradient * StepInput::weight_sum for the first micro-batch, += for the others. Moves the gradient and
+// gradient_sum = gradient * StepStatus::loss_weight for the first micro-batch, += for the others. Moves the gradient and
 // 8 bytes for an element.
 void accumulate_gradients(Stream s, const UpdateArgs& args);
 

@@ -86,7 +86,8 @@ struct BeginUpdate {
     if (a.rule.bad_steps == BadStepPolicy::stop && status.first_bad_step >= 0) return;
     const bool overflow = a.rule.check_finite && !(squares < INFINITY);
     status.skip = overflow;
-    if (overflow && !a.rule.scale_loss) status.last_bad_step = a.input->step;
+    // At a loss scale of 1 it is not the scale's doing.
+    if (overflow && !(a.rule.scale_loss && status.loss_scale > 1)) status.last_bad_step = a.input->step;
     if (status.last_bad_step == a.input->step) return count_bad_step(status);
     status.bad_in_a_row = 0;
     float scale = unscale(*a.input, status);

@@ -77,6 +77,16 @@ EvalOptions validation_of(const TrainOptions& o) {
   return e;
 }
 
+namespace {
+
+void check_parts(const ScheduleOptions& s, const std::string& what) {
+  if (s.warmup_steps + s.cooldown_steps > s.total_steps)
+    throw UsageError(fmt::format("the warm-up ({} steps) and the cool-down ({}) are longer than {} ({}); shorten them",
+                                 s.warmup_steps, s.cooldown_steps, what, s.total_steps));
+}
+
+}  // namespace
+
 ScheduleOptions schedule_in_steps(const TrainOptions& o, int64_t steps_per_epoch, int64_t total_steps) {
   const auto steps = [&](double epochs) { return std::llround(epochs * static_cast<double>(steps_per_epoch)); };
   ScheduleOptions s = o.schedule;
@@ -86,11 +96,14 @@ ScheduleOptions schedule_in_steps(const TrainOptions& o, int64_t steps_per_epoch
   s.step_size = std::max<int64_t>(1, steps(o.step_epochs));
   s.milestones.clear();
   for (const double epoch : o.milestone_epochs) s.milestones.push_back(steps(epoch));
-  if (s.warmup_steps + s.cooldown_steps > total_steps)
-    throw UsageError(
-        fmt::format("the warm-up ({} steps) and the cool-down ({}) are longer than the training ({}); shorten them",
-                    s.warmup_steps, s.cooldown_steps, total_steps));
+  check_parts(s, "the training");
   return s;
+}
+
+ScheduleOptions shortened(ScheduleOptions schedule, double epochs, int64_t steps_per_epoch) {
+  schedule.total_steps = std::max<int64_t>(1, std::llround(epochs * static_cast<double>(steps_per_epoch)));
+  check_parts(schedule, fmt::format("that of a group of {} epochs", epochs));
+  return schedule;
 }
 
 }  // namespace convolt

@@ -18,5 +18,7 @@ LoaderOptions training_loader(const TrainOptions& o, int64_t first_step);
 EvalOptions validation_of(const TrainOptions& o);
 // The schedule with what is counted in epochs in steps. Throws UsageError where warm-up and cool-down do not fit.
 ScheduleOptions schedule_in_steps(const TrainOptions& o, int64_t steps_per_epoch, int64_t total_steps);
+// The same of a training of so many epochs, for a group that ends early. Throws likewise.
+ScheduleOptions shortened(ScheduleOptions schedule, double epochs, int64_t steps_per_epoch);
 
 }  // namespace convolt

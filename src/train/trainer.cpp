@@ -69,6 +69,8 @@ public:
     if (!o_.resume.empty()) resume();
     total_steps_ = o_.steps > 0 ? o_.steps : per_epoch_ * o_.epochs;
     o_.schedule = schedule_in_steps(o_, per_epoch_, total_steps_);
+    for (const double epochs : optimizer_.own_epochs())
+      own_schedules_.push_back(shortened(o_.schedule, epochs, per_epoch_));
     if (!o_.output_dir.empty()) open_folder();
   }
 
@@ -147,10 +149,8 @@ private:
 
   double rate_of(int64_t step) const { return learning_rate(o_.schedule, step, state_.plateau); }
 
-  // The rate in a training of so many epochs, 0 when they are over.
-  double own_rate_of(int64_t step, double epochs) const {
-    ScheduleOptions own = o_.schedule;
-    own.total_steps = std::max<int64_t>(1, std::llround(epochs * static_cast<double>(per_epoch_)));
+  // Of a group that ends early: 0 from there on.
+  double own_rate_of(int64_t step, const ScheduleOptions& own) const {
     return step < own.total_steps ? learning_rate(own, step, state_.plateau) : 0;
   }
 
@@ -166,8 +166,8 @@ private:
                       picture_grid(params_.context(), at_epoch(o_.augment, o_.sizes, batch.epoch), batch));
       StepInput input = plans_.input_of_step(step_input(batch));
       input.learning_rate = static_cast<float>(rate_of(state_.step));
-      for (size_t k = 0; k < optimizer_.own_epochs().size(); ++k)
-        input.own_rates[k] = static_cast<float>(own_rate_of(state_.step, optimizer_.own_epochs()[k]));
+      for (size_t k = 0; k < own_schedules_.size(); ++k)
+        input.own_rates[k] = static_cast<float>(own_rate_of(state_.step, own_schedules_[k]));
       times_.timed("wait for device", [&] { plan().wait_for_place(); });
       times_.timed("submit", [&] { plan().run(input); });
       loader_->release(batch);
@@ -420,6 +420,7 @@ private:
   const Dataset& data_;
   ModelCard card_;
   TrainOptions o_;
+  std::vector<ScheduleOptions> own_schedules_;  // of Optimizer::own_epochs()
   const TrainObserver& observer_;
   Optimizer optimizer_;
   FolderLock lock_;

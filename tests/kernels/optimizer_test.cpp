@@ -248,7 +248,7 @@ TEST_P(OptimizerTest, MicroBatchesGiveTheirWeightedMean) {
     b.push_back(rounded(random_values(kParameters[i], 50 + i), dtype()));
   }
   net.input.micro_batches = 2;
-  net.input.weight_sum = net.input.gradient_weight = 3;
+  net.set_status({.loss_weight = 3, .gradient_weight = 3});
   net.accumulate();
   const std::vector<Vector> before = net.values();
   net.step();
@@ -256,8 +256,7 @@ TEST_P(OptimizerTest, MicroBatchesGiveTheirWeightedMean) {
   EXPECT_EQ(net.updates(), 0);
   for (size_t i = 0; i < b.size(); ++i) net.gradients[i]->set(b[i]);
   net.input.micro_batch = 1;
-  net.input.weight_sum = 5;
-  net.input.gradient_weight = 8;
+  net.set_status({.loss_weight = 5, .gradient_weight = 8});
   net.accumulate();
   net.step();
   for (size_t i = 0; i < w.size(); ++i) {
@@ -299,6 +298,20 @@ TEST_P(OptimizerTest, GoesOnAfterABadStep) {
     EXPECT_EQ(net.values(), good.values());
     EXPECT_EQ(net.status->value().bad_in_a_row, 0);
     EXPECT_EQ(net.updates(), 1);
+  }
+}
+
+// Though moments remember steps of another rate.
+TEST_P(OptimizerTest, NothingMovesAtARateOfZero) {
+  for (const Kind kind : {Kind::sgd, Kind::adam, Kind::adamw, Kind::rmsprop, Kind::lars, Kind::lion, Kind::lamb}) {
+    Network net(ctx(), {9, 2049}, {.kind = kind}, {dtype()});
+    const std::vector<Vector> first = net.values();
+    net.step();
+    const std::vector<Vector> before = net.values();
+    EXPECT_NE(first, before);
+    net.input.learning_rate = 0;
+    net.step();
+    EXPECT_EQ(net.values(), before) << static_cast<int>(kind);
   }
 }
 
@@ -398,7 +411,18 @@ TEST_P(LossScaleTest, HalvesOnSkip) {
   EXPECT_EQ(s.good_steps, 0);
   EXPECT_EQ(s.skip, 1);
   EXPECT_EQ(s.skipped_steps, 4);
-  EXPECT_EQ(update({.loss_scale = 1}, false).loss_scale, 1);
+  EXPECT_EQ(update({.loss_scale = 1.5F}, false).loss_scale, 1);
+}
+
+// A gradient that is not finite at a scale of 1 would be so in every step, for all that scaling can do.
+TEST_P(LossScaleTest, AtOneTheStepIsABadOne) {
+  const StepStatus s = update({.loss_scale = 1, .good_steps = 50, .skipped_steps = 3}, false);
+  EXPECT_EQ(s.first_bad_step, 0);
+  EXPECT_EQ(s.last_bad_step, 0);
+  EXPECT_EQ(s.bad_steps, 1);
+  EXPECT_EQ(s.loss_scale, 1);
+  EXPECT_EQ(s.skipped_steps, 3);
+  EXPECT_EQ(update({.loss_scale = 2}, false).bad_steps, 0);
 }
 
 TEST_P(LossScaleTest, DoublesAfter2000GoodSteps) {

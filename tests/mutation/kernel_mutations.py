@@ -177,6 +177,8 @@ KERNELS = {
         ("constant", "if (!has_box(mix)) return blended(mix, own, other);", ""),
     ]),
     "kernels/loss.cu": (LOSS, [
+        ("index", "status->loss_weight = shared.divisor;", "status->loss_weight = shared.weight_sum;"),
+        ("sign", "(input->micro_batch == 0 ? 0.F", "(input->micro_batch != 0 ? 0.F"),
         ("sign", "{-weight * log_p, -weight}", "{-weight * log_p, weight}"),
         ("constant", "+ k] + o.smoothing * share;", "+ k] + o.smoothing;"),
         ("sign", "t = t > o.target_threshold ?", "t = t < o.target_threshold ?"),
@@ -284,6 +286,7 @@ KERNELS = {
         ("constant", "BadStepPolicy::stop && status.first_bad_step >= 0", "BadStepPolicy::stop && status.first_bad_step > 0"),
         ("constant", "status.rate_factor /= 2;", "status.rate_factor /= 4;"),
         ("index", "scalars.rates[1 + i] = a.input->own_rates[i]", "scalars.rates[1 + i] = a.input->own_rates[0]"),
+        ("constant", "status.loss_scale > 1))", "status.loss_scale > 2))"),
         ("index", "tensor = a.tensors[piece.tensor];", "tensor = a.tensors[0];"),
     ]),
     "kernels/exec/update.h": (OPTIMIZER + ":" + MUON, [

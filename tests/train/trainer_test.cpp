@@ -253,6 +253,10 @@ TEST(Trainer, WarmUpAndCoolDownMustFit) {
   TrainOptions o = made_options();
   o.warmup_epochs = o.cooldown_epochs = 2;
   EXPECT_THROW(Trial().train(data, nullptr, o), UsageError);
+  o.epochs = 4;
+  EXPECT_NO_THROW(Trial().train(data, nullptr, o));
+  o.optimizer.groups = {{.pattern = "^fc", .epochs = 3}};
+  EXPECT_THROW(Trial().train(data, nullptr, o), UsageError) << "in a group's own training as well";
 }
 
 TEST(Trainer, TheNumberOfDecodeThreadsChangesNothing) {

@@ -18,6 +18,7 @@
 #include "data/packed_writer.h"
 #include "data/parallel_for.h"
 #include "data/split_names.h"
+#include "io/atomic_file.h"
 #include "io/descriptor.h"
 #include "io/mapped_file.h"
 
@@ -230,7 +231,7 @@ private:
   void remove_shards() {
     std::error_code error;
     for (header_.shard = 0; header_.shard < header_.shards; ++header_.shard) {
-      fs::remove(path(), error);
+      fs::remove(file_behind(path()), error);
       if (error) throw Error(path() + ": cannot be removed (" + error.message() + ")");
     }
   }

@@ -28,8 +28,8 @@ int64_t aligned(int64_t at) { return (at + kPackedAlignment - 1) / kPackedAlignm
 
 }  // namespace
 
-PackedWriter::PackedWriter(std::string path, const PackedHeader& header, PackedTexts texts, bool anew)
-    : path_(std::move(path)),
+PackedWriter::PackedWriter(const std::string& path, const PackedHeader& header, PackedTexts texts, bool anew)
+    : path_(file_behind(path)),
       partial_(path_ + ".partial"),
       journal_path_(partial_ + "-journal"),
       anew_(anew),

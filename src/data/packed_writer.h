@@ -12,13 +12,14 @@
 
 namespace convolt {
 
-// Writes PATH.partial, and PATH.partial-journal, which lists what of it is whole: a killed writer's successor goes on
-// from there. Not thread-safe; a second writer of the same path is refused. Throws Error with path and reason.
+// Writes PATH.partial, beside the file where PATH is a link, and PATH.partial-journal, which lists what of it is whole:
+// a killed writer's successor goes on from there. Not thread-safe; a second writer of the same path is refused. Throws
+// Error with path and reason.
 class PackedWriter {
 public:
   // `header` has shard, shards and set id; `texts` all but what is left out. A partial file that lies there is
   // dropped where `anew`. Else throws UsageError where it is of another set id.
-  PackedWriter(std::string path, const PackedHeader& header, PackedTexts texts, bool anew);
+  PackedWriter(const std::string& path, const PackedHeader& header, PackedTexts texts, bool anew);
 
   // Samples, stored or left out, that are done already.
   int64_t done() const { return done_; }

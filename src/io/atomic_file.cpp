@@ -5,21 +5,46 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <system_error>
 
 #include "convolt/error.h"
 
 namespace convolt {
 
-AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+namespace {
+
+// What lies there is made by the system, and a rename would replace it. /dev/shm and the like are folders as others.
+bool is_of_the_system(const std::filesystem::path& path) {
+  std::error_code error;
+  const std::string folder = std::filesystem::canonical(path.has_parent_path() ? path.parent_path() : ".", error);
+  return folder == "/dev" || folder == "/proc" || folder.starts_with("/proc/");
+}
+
+}  // namespace
+
+std::string file_behind(const std::string& path) {
   struct stat status {};
-  if (::stat(path_.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
-    throw Error(fmt::format("cannot write {}: {}", path_,
+  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
+    throw Error(fmt::format("cannot write {}: {}", path,
                             S_ISDIR(status.st_mode) ? "it is a directory" : "it exists and is not a regular file"));
-  const std::filesystem::path target(path_);
+  constexpr int kMostLinks = 40;  // as many as Linux follows
+  std::filesystem::path file(path);
+  for (int links = 0;; ++links) {
+    if (is_of_the_system(file))
+      throw Error(fmt::format("cannot write {}: {} is the system's own; name a file elsewhere", path, file.string()));
+    std::error_code error;
+    const std::filesystem::path to = std::filesystem::read_symlink(file, error);
+    if (error) return file.string();  // no link
+    if (links == kMostLinks) throw Error(fmt::format("cannot write {}: its links lead round in a circle", path));
+    file = file.parent_path() / to;
+  }
+}
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)), target_(file_behind(path_)) {
+  const std::filesystem::path target(target_);
   const std::string folder = target.has_parent_path() ? target.parent_path().string() : ".";
   folder_ = Descriptor(folder, O_RDONLY | O_DIRECTORY);
   if (!folder_.valid()) throw Error(fmt::format("cannot write {}: folder {}: {}", path_, folder, errno_reason()));
@@ -44,7 +69,7 @@ void AtomicFile::write(std::string_view text) { write(std::as_bytes(std::span(te
 void AtomicFile::commit() {
   if (::fsync(file_.get()) != 0) fail();
   if (!file_.close()) fail();
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail();
+  if (std::rename(temporary_.c_str(), target_.c_str()) != 0) fail();
   temporary_.clear();
   // Some network file systems cannot sync a folder and say EINVAL; they order the rename themselves.
   if (::fsync(folder_.get()) != 0 && errno != EINVAL) fail();

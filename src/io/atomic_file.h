@@ -12,13 +12,17 @@
 
 namespace convolt {
 
-// Writes a temporary file beside `path` (".NAME.tmp-PID-N") and renames it over `path` at commit(). Without commit()
-// the destructor removes it again; only a killed process leaves one behind. Every method throws Error with the path and
-// the system's reason, and until commit() has renamed, the old file is untouched. Not thread-safe; several writers of
-// one path do not disturb each other, the last commit stays.
+// The file that `path` names for a writer: `path` itself, or what the links there finally lead to, whether that is
+// there or not. Throws Error for what is there and no regular file, and for what lies in /dev or /proc, as /dev/stdout
+// does even where it leads to a file.
+std::string file_behind(const std::string& path);
+
+// Writes a temporary file beside file_behind(path) (".NAME.tmp-PID-N") and renames it over that at commit(), so links
+// to it stay. Without commit() the destructor removes it again; only a killed process leaves one behind. Every method
+// throws Error with the path and the system's reason, and until commit() has renamed, the old file is untouched. Not
+// thread-safe; several writers of one path do not disturb each other, the last commit stays.
 class AtomicFile {
 public:
-  // `path` must not be a directory or a device. A symbolic link is replaced, not followed.
   explicit AtomicFile(std::string path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
@@ -34,7 +38,7 @@ public:
 private:
   [[noreturn]] void fail() const;  // with errno's reason
 
-  std::string path_;
+  std::string path_, target_;
   std::string temporary_;  // empty once it is gone
   Descriptor file_;
   Descriptor folder_;

@@ -45,6 +45,18 @@ TEST(PackHelp, ShowsAnExample) {
   }
 }
 
+TEST_F(Pack, WritesTheFileThatALinkLeadsTo) {
+  namespace fs = std::filesystem;
+  fs::create_directory(at("disk"));
+  fs::create_symlink("disk/set.cvt", at("link.cvt"));
+  for (const char* again : {"", "--overwrite"}) {
+    const Outcome o = convolt(pack("link.cvt") + again);
+    ASSERT_EQ(o.code, 0) << o.error;
+    EXPECT_TRUE(fs::is_symlink(at("link.cvt")));
+    EXPECT_TRUE(fs::is_regular_file(at("disk/set.cvt")));
+  }
+}
+
 TEST_F(Pack, TrainingIsThatOfTheFolder) {
   const Outcome packed = convolt(pack("set.cvt"));
   ASSERT_EQ(packed.code, 0) << packed.error;

@@ -1,5 +1,6 @@
 #include "io/atomic_file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
@@ -110,6 +111,43 @@ TEST(AtomicFile, RefusesDirectoriesAndDevices) {
   EXPECT_THAT(folder.names(), ElementsAre("sub"));
   // Renaming over a device would replace it.
   EXPECT_THAT([] { AtomicFile("/dev/full"); }, ThrowsMessage<Error>(HasSubstr("not a regular file")));
+}
+
+TEST(AtomicFile, FollowsLinks) {
+  namespace fs = std::filesystem;
+  const TempFolder folder;
+  for (const char* sub : {"links", "real"}) fs::create_directory(folder.path(sub));
+  put_contents(folder.path("real/a"), "old");
+  fs::create_symlink("../links/again", folder.path("links/a"));
+  fs::create_symlink(folder.path("real/a"), folder.path("links/again"));
+  fs::create_symlink("../real/new", folder.path("links/dangling"));
+  write_atomically(folder.path("links/a"), "new");
+  write_atomically(folder.path("links/dangling"), "made");
+  EXPECT_EQ(contents(folder.path("real/a")), "new");
+  EXPECT_EQ(contents(folder.path("real/new")), "made");
+  EXPECT_EQ(fs::read_symlink(folder.path("links/a")), "../links/again");
+  EXPECT_EQ(fs::read_symlink(folder.path("links/dangling")), "../real/new");
+}
+
+TEST(AtomicFile, RefusesLinksThatLeadNowhere) {
+  const TempFolder folder;
+  std::filesystem::create_symlink("circle", folder.path("circle"));
+  std::filesystem::create_symlink("none/a", folder.path("dangling"));
+  EXPECT_THAT([&] { AtomicFile(folder.path("circle")); }, ThrowsMessage<Error>(HasSubstr("round in a circle")));
+  EXPECT_THAT([&] { AtomicFile(folder.path("dangling")); },
+              ThrowsMessage<Error>(AllOf(HasSubstr(folder.path("dangling")), HasSubstr("No such file or directory"))));
+}
+
+// Even where it is a regular file in the end, as /dev/stdout may be: nothing is committed here, or it would be gone.
+TEST(AtomicFile, RefusesWhatIsTheSystems) {
+  const TempFolder folder;
+  put_contents(folder.path("a"), "old");
+  const Descriptor open(folder.path("a"), O_RDWR);
+  const std::string number = std::to_string(open.get());
+  std::filesystem::create_symlink("/dev/fd/" + number, folder.path("link"));
+  for (const std::string& path :
+       {"/proc/self/fd/" + number, "/dev/fd/" + number, folder.path("link"), std::string("/dev/none")})
+    EXPECT_THAT([&] { AtomicFile{path}; }, ThrowsMessage<Error>(HasSubstr("is the system's own"))) << path;
 }
 
 TEST(AtomicFile, ATargetThatBecomesADirectoryFailsAtCommit) {

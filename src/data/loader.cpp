@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -35,20 +36,10 @@ public:
     const int slots = slots_that_fit(options, layout.bytes, rows_.scratch_bytes(), !context.device().is_cuda());
     for (int i = 0; i < slots; ++i) slots_.push_back(std::make_unique<Slot>(context, layout));
     for (int i = 0; decoder_ && i < options.threads; ++i) on_device_.push_back(decoder_->make_worker());
-    for (int i = 0; i < options.threads; ++i) threads_.emplace_back([this, i] { work(i); });
+    start_threads();
   }
 
-  ~SlotLoader() override {
-    stop();
-    threads_.clear();  // joins
-    // Copies and kernels that were submitted still use the slots. Their errors belong to whoever synchronises next.
-    for (Queue* queue : {&context_.copies(), &context_.compute()}) {
-      try {
-        queue->record().wait();
-      } catch (...) {
-      }
-    }
-  }
+  ~SlotLoader() override { finish_all(); }
   SlotLoader(const SlotLoader&) = delete;
   SlotLoader& operator=(const SlotLoader&) = delete;
 
@@ -117,6 +108,33 @@ private:
     int64_t sequence;
     int first, end;
   };
+
+  // The threads that did start would wait for one another without end.
+  void start_threads() {
+    try {
+      for (int i = 0; i < options_.threads; ++i) threads_.emplace_back([this, i] { work(i); });
+    } catch (const std::system_error& error) {
+      const size_t started = threads_.size();
+      finish_all();
+      throw Error("only " + std::to_string(started) + " of " + std::to_string(options_.threads) +
+                  " decode threads can be started (" + error.code().message() + "); use fewer (-j)");
+    } catch (...) {
+      finish_all();
+      throw;
+    }
+  }
+
+  void finish_all() {
+    stop();
+    threads_.clear();  // joins
+    // Copies and kernels that were submitted still use the slots. Their errors belong to whoever synchronises next.
+    for (Queue* queue : {&context_.copies(), &context_.compute()}) {
+      try {
+        queue->record().wait();
+      } catch (...) {
+      }
+    }
+  }
 
   // Batches are numbered from 0 at the start (and restart) of the loader; batch s goes through slot s mod slots.
   Slot& slot_of(int64_t sequence) const { return *slots_[static_cast<size_t>(sequence) % slots_.size()]; }

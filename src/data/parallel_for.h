@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -32,7 +33,11 @@ void parallel_for(int64_t n, int threads, const Body& body, int64_t chunk = 16) 
     work();
   } else {
     std::vector<std::jthread> workers;
-    for (int64_t t = 0; t < wanted; ++t) workers.emplace_back(work);
+    try {
+      for (int64_t t = 0; t < wanted; ++t) workers.emplace_back(work);
+    } catch (const std::system_error&) {  // no more threads are to be had: this one takes its part too
+      work();
+    }
   }
   if (error) std::rethrow_exception(error);
 }

@@ -81,7 +81,8 @@ public:
     for (const auto& slot : slots_)
       if (slot->state() == SlotState::in_use) throw UsageError("restart() needs all batches of the loader released");
     paused_ = true;
-    changed_.wait(lock, [this] { return active_ == 0; });
+    changed_.wait(lock, [this] { return active_ == 0 || failure_; });
+    if (failure_) std::rethrow_exception(failure_);
     for (const auto& slot : slots_) slot->discard();
     taken_ = filling_ = 0;
     paused_ = false;
@@ -157,28 +158,27 @@ private:
     return batch;
   }
 
+  // What fails here is no sample's fault, but a device's, which says so to whoever asks it next, or want of memory.
   void work(int number) {
-    DecodeThread thread;
-    thread.scratch.resize(static_cast<size_t>(rows_.scratch_bytes()));
-    if (decoder_) thread.on_device = on_device_[static_cast<size_t>(number)].get();
-    if (options_.trace != nullptr) thread.track = &options_.trace->track("decode thread " + std::to_string(number + 1));
-    while (const std::optional<Claim> claim = take_rows_or_stop(thread)) {
-      if (claim->first == 0) rows_.announce(claim->sequence);
-      for (int row = claim->first; row < claim->end; ++row) fill_row_or_note_error(*claim, row, thread);
-      finish(*claim, thread);
-    }
-  }
-
-  // A device that has failed says so to whoever asks it next, a decode thread among them.
-  std::optional<Claim> take_rows_or_stop(DecodeThread& thread) {
     try {
-      return take_rows(thread);
+      decode_rows(number);
     } catch (...) {
       const std::lock_guard lock(mutex_);
       if (!failure_) failure_ = std::current_exception();
       stopped_ = true;
       changed_.notify_all();
-      return std::nullopt;
+    }
+  }
+
+  void decode_rows(int number) {
+    DecodeThread thread;
+    thread.scratch.resize(static_cast<size_t>(rows_.scratch_bytes()));
+    if (decoder_) thread.on_device = on_device_[static_cast<size_t>(number)].get();
+    if (options_.trace != nullptr) thread.track = &options_.trace->track("decode thread " + std::to_string(number + 1));
+    while (const std::optional<Claim> claim = take_rows(thread)) {
+      if (claim->first == 0) rows_.announce(claim->sequence);
+      for (int row = claim->first; row < claim->end; ++row) fill_row_or_note_error(*claim, row, thread);
+      finish(*claim, thread);
     }
   }
 

@@ -17,7 +17,7 @@
 namespace convolt::test {
 
 // Small pictures of many sizes in memory. Sample i has label i % 5; some are not pictures, some throw.
-class MemoryDataset final : public Dataset {
+class MemoryDataset : public Dataset {
 public:
   explicit MemoryDataset(int size) {
     for (int i = 0; i < size; ++i) files_.push_back(numbered_ppm(1 + i % 7, 1 + i % 5, i));

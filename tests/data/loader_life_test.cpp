@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <map>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -28,6 +29,21 @@ TEST_P(LoaderLife, AWorkersExceptionNamesTheSampleAndComesInOrder) {
   EXPECT_EQ(take(*loader, 4, 3).size(), 3U);
   Batch batch;
   EXPECT_EQ(message_of<Error>([&] { loader->next(batch); }), "sample13: the disk is on fire");
+}
+
+// Outside of the decoding of a sample, which has errors of its own.
+TEST_P(LoaderLife, AThreadWithoutMemoryEndsTheLoaderAndNotTheProgram) {
+  struct Greedy final : MemoryDataset {
+    using MemoryDataset::MemoryDataset;
+    bool fetches_ahead() const override { throw std::bad_alloc(); }
+  };
+  const Greedy dataset(20);
+  LoaderOptions o = options(4, 4);
+  o.training = false;
+  const auto loader = Loader::create(context(), dataset, o);
+  Batch batch;
+  EXPECT_THROW(loader->next(batch), std::bad_alloc);
+  EXPECT_THROW(loader->restart(), std::bad_alloc);
 }
 
 TEST_P(LoaderLife, StopsAtAnyMoment) {

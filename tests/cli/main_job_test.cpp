@@ -139,6 +139,34 @@ TEST_F(MainJob, APictureThatCannotBeReadIsALineWithItsError) {
   }
 }
 
+TEST_F(MainJob, WhatCannotBeLookedAtKeepsNoOtherPictureFromBeingPredicted) {
+  namespace fs = std::filesystem;
+  // There a folder without permissions cannot be listed by root either.
+  if (std::system("unshare -U true 2>/dev/null") != 0) GTEST_SKIP() << "unshare(1) may not make a user namespace";
+  ASSERT_EQ(convolt(train("mixed-run") + "--steps 1 --quiet").code, 0);
+  fs::create_directories(at("mixed/locked"));
+  for (const char* name : {"mixed/a.jpg", "mixed/z.jpg"}) fs::copy(at("shapes/val/arrow/000.jpg"), at(name));
+  fs::create_symlink("loop", at("mixed/loop"));
+  fs::permissions(at("mixed/locked"), fs::perms::none);
+  const int status = std::system(("unshare -U '" CONVOLT_PROGRAM "' predict --json --checkpoint '" +
+                                  at("mixed-run/last.safetensors") + "' '" + at("mixed") + "' >'" + at("out") + "'")
+                                     .c_str());
+  fs::permissions(at("mixed/locked"), fs::perms::owner_all);
+  EXPECT_EQ(code_of_status(status), 3);
+  std::istringstream lines(text_of(at("out")));
+  std::vector<std::string> said;
+  for (std::string line; std::getline(lines, line);) {
+    const json answer = json::parse(line);
+    said.push_back(fs::path(answer.at("path")).filename().string() + " " + answer.value("error", "is predicted"));
+  }
+  EXPECT_THAT(said,
+              testing::ElementsAre("a.jpg is predicted", "locked cannot be opened (Permission denied)",
+                                   "loop cannot be opened (Too many levels of symbolic links)", "z.jpg is predicted"));
+  EXPECT_THAT(
+      convolt("predict --checkpoint '" + at("mixed-run/last.safetensors") + "' '" + at("mixed/loop") + "'").error,
+      HasSubstr("mixed/loop: cannot be opened (Too many"));
+}
+
 TEST_F(MainJob, PredictReadsAListFromStdin) {
   ASSERT_EQ(convolt(train("stdin") + "--steps 1 --quiet").code, 0);
   std::ofstream(at("list")) << at("shapes/val/arrow/001.jpg") << "\n";

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "commands.h"
 #include "core/finite.h"
@@ -27,24 +28,39 @@ struct PredictCommand {
   bool json = false;
 };
 
+namespace fs = std::filesystem;
+
+// What is below a folder and may be a picture. A folder that cannot be listed and a link that leads nowhere are taken
+// for pictures, which cannot be read: so they are told of, and the others are predicted.
+void add_files(const fs::path& folder, std::vector<std::string>& found) {
+  std::error_code error, unknown;
+  for (fs::directory_iterator entry(folder, error); !error && entry != fs::end(entry); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.starts_with('.')) continue;
+    const fs::file_type type = entry->status(unknown).type();
+    const bool link = entry->is_symlink(unknown);
+    if (type == fs::file_type::directory) {
+      if (!link) add_files(entry->path(), found);
+    } else if ((type == fs::file_type::regular || link) && !is_no_picture(name)) {
+      found.push_back(entry->path().string());
+    }
+  }
+  if (error) found.push_back(folder.string());
+}
+
 // Files as they are, folders as the files below them in bytewise order, "-" as the lines of stdin.
 std::vector<std::string> expand(const std::vector<std::string>& inputs) {
-  namespace fs = std::filesystem;
   std::vector<std::string> paths;
+  std::error_code unknown;
   for (const std::string& input : inputs) {
     if (input == "-") {
       for (std::string line; std::getline(std::cin, line);) {
         if (line.ends_with('\r')) line.pop_back();  // a list made elsewhere
         if (!line.empty()) paths.push_back(line);
       }
-    } else if (fs::is_directory(input)) {
+    } else if (fs::is_directory(input, unknown)) {
       std::vector<std::string> found;
-      for (auto entry = fs::recursive_directory_iterator(input); entry != fs::end(entry); ++entry) {
-        const std::string name = entry->path().filename().string();
-        if (name.starts_with('.')) entry.disable_recursion_pending();
-        if (entry->is_regular_file() && !name.starts_with('.') && !is_no_picture(name))
-          found.push_back(entry->path().string());
-      }
+      add_files(input, found);
       std::sort(found.begin(), found.end());
       paths.insert(paths.end(), found.begin(), found.end());
     } else {

@@ -99,7 +99,8 @@ std::vector<std::string> list(const fs::path& folder, Wanted wanted) {
       if (!name.starts_with('.') && wanted(entry)) names.push_back(std::move(name));
     }
   } catch (const fs::filesystem_error& error) {
-    throw DataError(folder.string() + ": cannot be listed (" + error.code().message() + ")");
+    const fs::path& at = error.path1().empty() ? folder : error.path1();  // the folder, or an entry that cannot be told
+    throw DataError(at.string() + ": cannot be listed (" + error.code().message() + ")");
   }
   std::sort(names.begin(), names.end());
   return names;

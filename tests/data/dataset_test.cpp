@@ -51,6 +51,14 @@ TEST(ImageFolder, FilesWhoseNamesSaySoAreNoPictures) {
   EXPECT_THAT(refusal(folder.path()), HasSubstr("c: the class folder has no pictures"));
 }
 
+TEST(ImageFolder, NamesTheClassThatIsALinkToItself) {
+  const TemporaryFolder folder;
+  for (const char* name : {"train/a/1", "train/b/1"}) folder.write(name, {1});
+  std::filesystem::create_directory_symlink("c", folder.path() / "train/c");
+  EXPECT_EQ(refusal(folder.path()),
+            (folder.path() / "train/c").string() + ": cannot be listed (Too many levels of symbolic links)");
+}
+
 TEST(ImageFolder, FindsTheSplitsUnderEachName) {
   for (const std::string validation : {"val", "validation", "valid", "test", "Val", "TEST"}) {
     const TemporaryFolder folder;

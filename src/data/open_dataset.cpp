@@ -43,8 +43,23 @@ std::optional<PictureExtent> Dataset::extent(int64_t /*i*/) const { return std::
 
 void Dataset::expect(std::span<const int64_t> /*samples*/) const noexcept {}
 
+namespace {
+
+// Throws that `path` cannot be opened or read. What the process or the system lacks is no fault of the file, which must
+// not be left out for it as a broken one.
+[[noreturn]] void refuse(const std::string& path, const std::string& what) {
+  const int why = errno;
+  const std::string message = path + ": cannot be " + what + " (" + errno_reason() + ")";
+  if (why == EMFILE || why == ENFILE)
+    throw Error(message + "; raise the limit on open files (ulimit -n), or use fewer threads (-j)");
+  if (why == ENOMEM) throw OutOfMemoryError(message + "; use fewer threads (-j)");
+  throw DataError(message);
+}
+
+}  // namespace
+
 InputFile::InputFile(const fs::path& path) : path_(path.string()), file_(path_, O_RDONLY | O_NONBLOCK) {
-  if (!file_.valid()) throw DataError(path_ + ": cannot be opened (" + errno_reason() + ")");
+  if (!file_.valid()) refuse(path_, "opened");
 }
 
 int64_t InputFile::bytes() const {
@@ -59,7 +74,7 @@ size_t InputFile::read(int64_t offset, std::span<uint8_t> into) const {
   while (done < into.size()) {
     const ssize_t got = pread(file_.get(), into.data() + done, into.size() - done, offset + static_cast<int64_t>(done));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw DataError(path_ + ": cannot be read (" + errno_reason() + ")");
+    if (got < 0) refuse(path_, "read");
     if (got == 0) break;
     done += static_cast<size_t>(got);
   }

@@ -33,7 +33,7 @@ void note(DecodeThread& thread, Trace::Clock::time_point begin, Trace::Clock::ti
 }
 
 [[noreturn]] void throw_named(const DeviceError& error, const std::string& name) {
-  const std::string message = name + ": " + error.what();
+  const std::string message = name + ": " + reason_of(error, name);
   if (dynamic_cast<const OutOfMemoryError*>(&error) != nullptr) throw OutOfMemoryError(message);
   throw DeviceError(message);
 }
@@ -169,7 +169,7 @@ auto RowFiller::unless_bad(int64_t sample, DecodeThread& thread, const F& decode
   } catch (const std::bad_alloc&) {
     throw OutOfMemoryError(name + ": there is no memory to decode it; try fewer threads (-j)");
   } catch (const std::exception& error) {
-    throw Error(name + ": " + error.what());
+    throw Error(name + ": " + reason_of(error, name));
   }
 }
 

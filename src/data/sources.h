@@ -58,7 +58,8 @@ void check_same_classes(const std::vector<std::string>& train, const std::vector
 std::vector<std::string> list_folders(const std::filesystem::path& folder);
 std::vector<std::string> list_files(const std::filesystem::path& folder);
 
-// An open file, read at any offset by any thread. Throws DataError with the path.
+// An open file, read at any offset by any thread. Throws DataError with the path, but Error and OutOfMemoryError where
+// files or memory have run out, which is no fault of its own.
 class InputFile {
 public:
   explicit InputFile(const std::filesystem::path& path);

@@ -1,8 +1,10 @@
 #include "convolt/dataset.h"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 
 #include "convolt/error.h"
+#include "data/sources.h"
 #include "test_files.h"
 
 namespace convolt::test {
@@ -57,6 +59,28 @@ TEST(ImageFolder, NamesTheClassThatIsALinkToItself) {
   std::filesystem::create_directory_symlink("c", folder.path() / "train/c");
   EXPECT_EQ(refusal(folder.path()),
             (folder.path() / "train/c").string() + ": cannot be listed (Too many levels of symbolic links)");
+}
+
+// DataError leaves a picture out; there is nothing amiss with this one.
+TEST(PictureFile, TooManyOpenFilesAreNoFaultOfIt) {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("a.jpg", {1}).string();
+  rlimit old{};
+  getrlimit(RLIMIT_NOFILE, &old);
+  const rlimit none{0, old.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &none);
+  std::string message;
+  try {
+    read_picture_file(path);
+  } catch (const DataError&) {
+    message = "is taken for the data's fault";
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  setrlimit(RLIMIT_NOFILE, &old);
+  EXPECT_EQ(message, path +
+                         ": cannot be opened (Too many open files); raise the limit on open files (ulimit -n), "
+                         "or use fewer threads (-j)");
 }
 
 TEST(ImageFolder, FindsTheSplitsUnderEachName) {

@@ -31,6 +31,19 @@ TEST_P(LoaderLife, AWorkersExceptionNamesTheSampleAndComesInOrder) {
   EXPECT_EQ(message_of<Error>([&] { loader->next(batch); }), "sample13: the disk is on fire");
 }
 
+TEST_P(LoaderLife, AnErrorThatNamesItsSampleNamesItOnce) {
+  MemoryDataset dataset(4);
+  LoaderOptions o = options(4, 1);
+  o.training = false;
+  dataset.on_read = [] { throw Error("sample0: cannot be opened"); };
+  Batch batch;
+  EXPECT_EQ(message_of<Error>([&] { Loader::create(context(), dataset, o)->next(batch); }),
+            "sample0: cannot be opened");
+  dataset.on_read = [] { throw OutOfMemoryError("sample0: cannot be opened"); };
+  EXPECT_EQ(message_of<OutOfMemoryError>([&] { Loader::create(context(), dataset, o)->next(batch); }),
+            "sample0: cannot be opened");
+}
+
 // Outside of the decoding of a sample, which has errors of its own.
 TEST_P(LoaderLife, AThreadWithoutMemoryEndsTheLoaderAndNotTheProgram) {
   struct Greedy final : MemoryDataset {

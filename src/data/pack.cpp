@@ -258,6 +258,12 @@ private:
           });
         },
         1);
+    if (header_.shard + 1 == header_.shards && result_.train + result_.validation + writer.stored() == 0) {
+      writer.discard();
+      if (o_.shards > 1) remove_shards();
+      throw DataError(fmt::format("{}: none of its {} pictures can be used; convolt verify names them", o_.data_path,
+                                  source_.size()));
+    }
     writer.commit();
   }
 

@@ -145,6 +145,10 @@ int64_t PackedWriter::commit() {
   return static_cast<int64_t>(header_.index_offset + header_.index_bytes);
 }
 
+void PackedWriter::discard() const {
+  for (const std::string& path : {partial_, journal_path_}) ::unlink(path.c_str());
+}
+
 void PackedWriter::write(const Descriptor& file, std::span<const uint8_t> bytes, int64_t offset) const {
   while (!bytes.empty()) {
     const ssize_t n = ::pwrite(file.get(), bytes.data(), bytes.size(), offset);

@@ -23,12 +23,15 @@ public:
 
   // Samples, stored or left out, that are done already.
   int64_t done() const { return done_; }
+  int64_t stored() const { return static_cast<int64_t>(entries_.size()); }
   // Appends a sample; the writer fills in the entry's offset, size, hash and name.
   void add(PackedEntry entry, std::span<const uint8_t> sample, std::string_view name);
   // Notes that the next sample is not in the set, and why.
   void leave_out(const std::string& name, const std::string& reason);
   // Writes index and header, brings all to the disk and renames; the journal goes. Returns the file's bytes.
   int64_t commit();
+  // Instead of commit(): leaves nothing to go on from.
+  void discard() const;
 
 private:
   // What the journal has before a text of entry.name_bytes: the name, or the name of what is left out and the reason.

@@ -114,6 +114,31 @@ TEST_F(Pack, AFullDiskKeepsWhatIsDone) {
   EXPECT_EQ(text_of(at("names")), "set.cvt.partial\nset.cvt.partial-journal\n");
 }
 
+// Three are the standard streams, and two the set that is begun.
+TEST_F(Pack, AWantOfOpenFilesLeavesNoPictureOut) {
+  const std::string command = "(ulimit -n 5; exec '" CONVOLT_PROGRAM "' " + pack("set.cvt") +
+                              "-q -j 8 --overwrite) >'" + at("out") + "' 2>'" + at("error") + "'";
+  const int code = code_of_status(std::system(command.c_str()));
+  expect_one_sentence({code, text_of(at("out")), text_of(at("error"))}, 1, "(Too many open files); raise the limit");
+  EXPECT_THAT(convolt(pack("set.cvt") + "--overwrite").out,
+              HasSubstr("80 pictures for training, 8 for validation, 0 left out"));
+}
+
+TEST_F(Pack, ASetOfNoPicturesIsRefusedAndLeavesNothing) {
+  namespace fs = std::filesystem;
+  for (const char* name : {"none/a/1.jpg", "none/a/2.jpg", "none/a/3.jpg"}) {
+    fs::create_directories(fs::path(at(name)).parent_path());
+    std::ofstream(at(name)) << "not a picture";
+  }
+  ASSERT_EQ(convolt(pack("set.cvt")).code, 0);
+  const std::string before = text_of(at("set.cvt")), none = "pack --raw -q --data-path '" + at("none") + "' --out '";
+  expect_one_sentence(convolt(none + at("set.cvt") + "' --overwrite"), 3, "none of its 3 pictures can be used");
+  EXPECT_TRUE(text_of(at("set.cvt")) == before);
+  fs::create_directory(at("shards"));
+  expect_one_sentence(convolt(none + at("shards/x.cvt") + "' --shards 2"), 3, "none of its 3 pictures can be used");
+  EXPECT_TRUE(fs::is_empty(at("shards")));
+}
+
 TEST_F(Pack, NonsenseGetsOneSentence) {
   ASSERT_EQ(convolt(pack("set.cvt") + "--quiet").code, 0);
   expect_one_sentence(convolt(pack("set.cvt")), 2, "set.cvt: is there already");

@@ -107,6 +107,7 @@ struct Listing {
 
   void add(const Values& values) {
     if (values[kPath].empty()) throw FormatError("no path");
+    if (values[kPath].find('\0') != values[kPath].npos) throw FormatError("a NUL byte in its path");
     if (values[kLabel].empty()) throw FormatError("no label");
     const Split of = split_of(values[kSplit]);
     const Sample sample{labels.number(values[kLabel]), weight_of(values[kWeight])};

@@ -59,6 +59,8 @@ namespace {
 }  // namespace
 
 InputFile::InputFile(const fs::path& path) : path_(path.string()), file_(path_, O_RDONLY | O_NONBLOCK) {
+  // The system saw the name as far as that byte.
+  if (path_.find('\0') != std::string::npos) throw DataError("a name with a NUL byte is that of no file");
   if (!file_.valid()) refuse(path_, "opened");
 }
 

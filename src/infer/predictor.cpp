@@ -128,6 +128,7 @@ private:
       p.view = decode_view(sample, card.preprocessing, {}, limits, p.pixels, name);
     } catch (const DataError& error) {
       p.error = reason_of(error, name);
+      if (p.error.empty()) p.error = "it cannot be used";  // empty is a picture without an error
     }
     return p;
   }

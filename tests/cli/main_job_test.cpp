@@ -169,11 +169,22 @@ TEST_F(MainJob, WhatCannotBeLookedAtKeepsNoOtherPictureFromBeingPredicted) {
 
 TEST_F(MainJob, PredictReadsAListFromStdin) {
   ASSERT_EQ(convolt(train("stdin") + "--steps 1 --quiet").code, 0);
+  const std::string predict = "predict --checkpoint '" + at("stdin/last.safetensors") + "' - --json <'";
   std::ofstream(at("list")) << at("shapes/val/arrow/001.jpg") << "\n";
-  const Outcome p =
-      convolt("predict --checkpoint '" + at("stdin/last.safetensors") + "' - --json <'" + at("list") + "'");
+  const Outcome p = convolt(predict + at("list") + "'");
   EXPECT_EQ(p.code, 0) << p.error;
   EXPECT_EQ(json::parse(p.out).at("path"), at("shapes/val/arrow/001.jpg"));
+
+  std::ofstream(at("list")) << at("shapes/val/arrow/001.jpg") << '\0' << at("shapes/val/arrow/002.jpg") << '\0';
+  const Outcome nul = convolt(predict + at("list") + "'");
+  EXPECT_EQ(nul.code, 2);
+  EXPECT_EQ(nul.out, "");
+  EXPECT_EQ(nul.error,
+            "convolt: the list on stdin has a NUL byte; expected a name a line, not what find -print0 makes\n");
+
+  const Outcome folder = convolt(predict + at("shapes") + "'");
+  EXPECT_EQ(folder.code, 1);
+  EXPECT_EQ(folder.error, "convolt: the list on stdin cannot be read (Is a directory)\n");
 }
 
 // Killed again and again, wherever it is: in a step, in a validation, in the middle of writing. With all that a

@@ -153,6 +153,7 @@ TEST(Manifest, SaysWhichLineIsWrong) {
       {"{\"path\": \"x\", \"label\": \"a\"}\n[1]\n", "line 2: has no JSON object"},
       {"{\"path\": \"x\"", "line 1: has no JSON object"},
       {"{\"path\": \"x\"}", "line 1: has no label"},
+      {R"({"path": "x\u0000y", "label": "a"})", "line 1: has a NUL byte in its path"},
       {"{\"path\": \"x\", \"label\": [1, 2]}", "several labels are not supported"}};
   for (const auto& [text, said] : lines)
     EXPECT_THAT(refusal(folder.write("list.jsonl", bytes_of(text))), HasSubstr(said)) << text;

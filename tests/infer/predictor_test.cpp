@@ -147,6 +147,28 @@ TEST_F(PredictorTest, OneBadPictureCostsTheOthersNothing) {
   }
 }
 
+TEST_F(PredictorTest, AnErrorOfNoWordsIsNoPrediction) {
+  struct Silent final : MadeSet {
+    using MadeSet::MadeSet;
+    RawSample read(int64_t) const override { throw DataError(""); }
+  };
+  predictor(2).predict(Silent(3), [](int64_t, const Prediction& p) {
+    EXPECT_EQ(p.error, "it cannot be used");
+    EXPECT_THAT(p.logits, IsEmpty());
+  });
+}
+
+// The system would open the part before that byte.
+TEST_F(PredictorTest, ANameWithANulByteIsThatOfNoFile) {
+  const TempFolder folder;
+  put_contents(folder.path("a.ppm"), "P5 1 1 255\n7");
+  const std::string path = folder.path("a.ppm");
+  const auto answers = predictor(2).predict_files({path + '\0' + "b", path, std::string(1, '\0')});
+  EXPECT_EQ(answers[0].error, "a name with a NUL byte is that of no file");
+  EXPECT_EQ(answers[1].error, "");
+  EXPECT_EQ(answers[2].error, "a name with a NUL byte is that of no file");
+}
+
 TEST_F(PredictorTest, ACheckpointBringsAllItNeeds) {
   const TempFolder folder;
   ModelCard card = made_card();

@@ -10,7 +10,7 @@
 
 namespace convolt::test {
 
-class MadeSet final : public Dataset {
+class MadeSet : public Dataset {
 public:
   static constexpr int kSide = 12;
   explicit MadeSet(int64_t size, std::set<int64_t> broken = {}, std::set<int64_t> mislabelled = {})

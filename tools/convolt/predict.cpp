@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,7 @@
 #include "core/finite.h"
 #include "data/sources.h"
 #include "flags.h"
+#include "io/descriptor.h"
 #include "json_text.h"
 #include "say.h"
 #include "text_table.h"
@@ -48,16 +50,24 @@ void add_files(const fs::path& folder, std::vector<std::string>& found) {
   if (error) found.push_back(folder.string());
 }
 
+void add_lines(std::vector<std::string>& paths) {
+  for (std::string line; std::getline(std::cin, line);) {
+    if (line.ends_with('\r')) line.pop_back();  // a list made elsewhere
+    if (line.find('\0') != std::string::npos)
+      throw UsageError("the list on stdin has a NUL byte; expected a name a line, not what find -print0 makes");
+    if (!line.empty()) paths.push_back(line);
+  }
+  // The stream itself does not tell it from the end.
+  if (std::ferror(stdin) != 0) throw Error(fmt::format("the list on stdin cannot be read ({})", errno_reason()));
+}
+
 // Files as they are, folders as the files below them in bytewise order, "-" as the lines of stdin.
 std::vector<std::string> expand(const std::vector<std::string>& inputs) {
   std::vector<std::string> paths;
   std::error_code unknown;
   for (const std::string& input : inputs) {
     if (input == "-") {
-      for (std::string line; std::getline(std::cin, line);) {
-        if (line.ends_with('\r')) line.pop_back();  // a list made elsewhere
-        if (!line.empty()) paths.push_back(line);
-      }
+      add_lines(paths);
     } else if (fs::is_directory(input, unknown)) {
       std::vector<std::string> found;
       add_files(input, found);

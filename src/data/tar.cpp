@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <random>
+#include <system_error>
 #include <unordered_map>
 
 #include "convolt/error.h"
@@ -175,6 +176,15 @@ private:
   bool awaiting_end_ = false;
 };
 
+fs::path temporary_folder() {
+  std::error_code error;
+  fs::path folder = fs::temp_directory_path(error);
+  if (error)
+    throw DataError("TMPDIR names no folder that can be used (" + error.message() +
+                    "); compressed archives are unpacked there");
+  return folder;
+}
+
 class Tar final : public Archive {
 public:
   Tar(const fs::path& path, KnownMembers known) : Archive(path), file_(path) {
@@ -186,7 +196,7 @@ public:
   void prepare() override {
     if (!compressed_) return;
     struct statvfs disk {};
-    const fs::path folder = fs::temp_directory_path();
+    const fs::path folder = temporary_folder();
     if (statvfs(folder.c_str(), &disk) != 0)
       throw DataError(folder.string() + ": cannot be asked for its free space (" + errno_reason() + ")");
     const auto free_bytes = static_cast<int64_t>(disk.f_bavail) * static_cast<int64_t>(disk.f_frsize);
@@ -214,7 +224,7 @@ private:
 
 // Open for reading and writing, and gone with its last descriptor.
 std::pair<Descriptor, fs::path> nameless_file() {
-  const fs::path folder = fs::temp_directory_path();
+  const fs::path folder = temporary_folder();
   Descriptor file(folder.string(), O_TMPFILE | O_RDWR, 0600);
   if (file.valid()) return {std::move(file), folder};
   // Not every file system has files without names.

@@ -308,6 +308,18 @@ TEST(Archive, UnpackingKeepsToItsLimit) {
               HasSubstr("set.tar.zst: unpacks to more than the " + std::to_string(bytes - 1) + " bytes"));
 }
 
+TEST(Archive, ATmpdirThatIsNoFolderIsNamed) {
+  const TemporaryFolder folder;
+  const auto file = folder.write("set.tar.gz", make_tar({{"a/1", {1}}}, "ustar", "gzip"));
+  const char* before = std::getenv("TMPDIR");
+  const std::string old = before == nullptr ? "" : before;
+  for (const std::string& value : {std::string(), file.string()}) {
+    setenv("TMPDIR", value.c_str(), 1);
+    EXPECT_THAT(refusal(file), testing::StartsWith("TMPDIR names no folder that can be used ("));
+  }
+  before == nullptr ? unsetenv("TMPDIR") : setenv("TMPDIR", old.c_str(), 1);
+}
+
 TEST(Archive, AnyNumberOfThreadsReads) {
   const TemporaryFolder folder;
   std::vector<Packed> set;

@@ -6,10 +6,14 @@
 #include <nlohmann/json.hpp>
 
 #include "count_line.h"
+#include "json_text.h"
 #include "text_table.h"
 
 namespace convolt::cli {
 namespace {
+
+// As a checkpoint keeps names: what is not UTF-8 is replaced.
+std::string as_kept(const std::string& name) { return json_text(nlohmann::json(name)); }
 
 // A label is the place of its class among the names of the data set; that of the network may be another.
 void check_classes(const ModelCard& card, const Dataset& data, const std::string& path) {
@@ -17,7 +21,7 @@ void check_classes(const ModelCard& card, const Dataset& data, const std::string
   if (const auto count = static_cast<int64_t>(found.size()); count > card.classes)
     throw DataError(fmt::format("'{}' has {} classes, but the network has {} outputs", path, count, card.classes));
   for (size_t i = 0; i < std::min(found.size(), card.class_names.size()); ++i)
-    if (found[i] != card.class_names[i])
+    if (as_kept(found[i]) != as_kept(card.class_names[i]))
       return warn(
           fmt::format("class {} of '{}' is '{}', but '{}' to the network: the figures mean nothing unless both are "
                       "the same class",

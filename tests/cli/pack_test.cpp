@@ -139,6 +139,14 @@ TEST_F(Pack, ASetOfNoPicturesIsRefusedAndLeavesNothing) {
   EXPECT_TRUE(fs::is_empty(at("shards")));
 }
 
+TEST_F(Pack, NamesDoNotSpeakToTheTerminal) {
+  std::ofstream(std::filesystem::directory_iterator(at("shapes/train"))->path() / "bro\x1b[2Jken.jpg") << "no picture";
+  const Outcome o = convolt(pack("set.cvt") + "--raw -q");
+  EXPECT_EQ(o.code, 0);
+  EXPECT_THAT(o.error, HasSubstr("/bro?[2Jken.jpg: not a picture"));
+  EXPECT_THAT(o.error, testing::Not(HasSubstr("\x1b")));
+}
+
 TEST_F(Pack, NonsenseGetsOneSentence) {
   ASSERT_EQ(convolt(pack("set.cvt") + "--quiet").code, 0);
   expect_one_sentence(convolt(pack("set.cvt")), 2, "set.cvt: is there already");

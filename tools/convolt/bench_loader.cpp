@@ -107,7 +107,7 @@ bench::Row time_loader(const LoaderCommand& c, Context& context, const Dataset& 
   const auto times = in_turn(c.flags.sampling, {window});
   if (const auto bad = loader->bad_samples(); !bad.empty())
     warn(fmt::format("could not read {} of the pictures, and measured others instead; the first: {}: {}", bad.size(),
-                     printable(bad[0].name), bad[0].reason));
+                     printable(bad[0].name), printable(bad[0].reason)));
   return {.name = crops ? "loader crops" : "loader",
           .dtype = crops ? std::string(name_of(c.flags.device.type())) : "u8",
           .shape = fmt::format("j{} n{} {}x{}{}", options.threads, c.batch, options.augment.height,

@@ -10,6 +10,7 @@
 #include "conv/described_device.h"
 #include "data/decode.h"
 #include "say.h"
+#include "text_table.h"
 #include "word_table.h"
 
 namespace convolt::cli {
@@ -419,7 +420,8 @@ void report_bad_samples(const std::vector<BadSample>& bad) {
   if (bad.empty()) return;
   say("{} {} could not be used:\n", bad.size(), bad.size() == 1 ? "picture" : "pictures");
   constexpr size_t kShown = 10;
-  for (size_t i = 0; i < std::min(kShown, bad.size()); ++i) say("  {}: {}\n", bad[i].name, bad[i].reason);
+  for (size_t i = 0; i < std::min(kShown, bad.size()); ++i)
+    say("  {}: {}\n", printable(bad[i].name), printable(bad[i].reason));
   if (bad.size() > kShown) say("  and {} more\n", bad.size() - kShown);
 }
 

@@ -84,6 +84,7 @@ const Case kCases[] = {
     {"train --data-path @shapes --loss hinge", 2, "--loss"},
     {"train --data-path @shapes --model resnet20 -b 4 --class-weights @missing", 3, "cannot read the class weights"},
     {"train --data-path @shapes --model resnet20 -b 4 --class-weights @text.txt", 3, "text.txt"},
+    {"train --data-path @shapes --model resnet20 -b 4 --class-weights /dev/zero", 3, "expected numbers of at least 0"},
     {"train --data-path @shapes --distill-alpha 0.5", 2, "--teacher"},
     {"train --data-path @shapes --model resnet20 -b 4 --teacher @cut.safetensors", 3, "cut.safetensors"},
     {"train --data-path @shapes --opt adam --nesterov", 2, "--nesterov is for --opt sgd, not for adam"},

@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
 #include <fstream>
+#include <iomanip>
 
 #include "flags.h"
+#include "text_table.h"
 
 namespace convolt::cli {
 
@@ -47,15 +49,18 @@ std::vector<float> read_numbers(const std::string& path, int64_t classes) {
   std::ifstream file(path);
   if (!file) throw DataError("cannot read the class weights '" + path + "'");
   std::vector<float> numbers;
-  for (std::string word; file >> word;) {
+  constexpr int kLongest = 64;  // no device has a word without end
+  for (std::string word; static_cast<int64_t>(numbers.size()) <= classes && file >> std::setw(kLongest) >> word;) {
     const std::optional<double> value = to_number(word);
     if (!value || !(*value >= 0))
-      throw FormatError(fmt::format("class weights '{}': expected numbers of at least 0, found '{}'", path, word));
+      throw FormatError(
+          fmt::format("class weights '{}': expected numbers of at least 0, found '{}'", path, printable(word)));
     numbers.push_back(static_cast<float>(*value));
   }
   if (static_cast<int64_t>(numbers.size()) != classes)
-    throw FormatError(fmt::format("class weights '{}': expected a number for each of the {} classes, found {}", path,
-                                  classes, numbers.size()));
+    throw FormatError(
+        fmt::format("class weights '{}': expected a number for each of the {} classes, found {}", path, classes,
+                    static_cast<int64_t>(numbers.size()) > classes ? "more" : std::to_string(numbers.size())));
   return numbers;
 }
 

@@ -330,7 +330,7 @@ TEST_F(MainJob, EveryOptimizerAndScheduleTrains) {
 }
 
 TEST_F(MainJob, SignalsSaveAndSayWhich) {
-  for (const auto& [signal, code] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 75}}) {
+  for (const auto& [signal, code] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 75}, std::pair{SIGHUP, 130}}) {
     const std::string run = "signal" + std::to_string(signal);
     const pid_t child = start({"train", "--data-path", at("shapes"), "--model", "resnet20", "-b", "8", "--epochs",
                                "100000", "--output-dir", at(run), "--checkpoint-every", "1", "--quiet"});

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -49,6 +50,7 @@ inline pid_t start(const std::vector<std::string>& arguments) {
   argv.push_back(nullptr);
   if (std::freopen("/dev/null", "w", stderr) == nullptr || std::freopen("/dev/null", "w", stdout) == nullptr)
     _exit(127);
+  std::signal(SIGHUP, SIG_DFL);  // the tests may run under nohup
   execv(CONVOLT_PROGRAM, argv.data());
   _exit(127);
 }

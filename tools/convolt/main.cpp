@@ -81,7 +81,7 @@ int run(int argc, char** argv) {
   program.get_formatter()->column_width(36);
   program.footer(
       "Exit codes: 0 done, 1 failure, 2 usage, 3 data, 4 device, 5 out of memory,\n75 saved after SIGTERM, 130 saved "
-      "after SIGINT.\n\n"
+      "after SIGINT or SIGHUP.\n\n"
       "Examples:\n  convolt train --data-path DATA --model resnet20 --epochs 10 -b 128 --output-dir run\n"
       "  convolt eval --checkpoint run/best.safetensors --data-path DATA\n  convolt predict --checkpoint "
       "run/best.safetensors picture.jpg");

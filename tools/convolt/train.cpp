@@ -19,8 +19,11 @@ namespace convolt::cli {
 namespace {
 
 std::atomic<int> interrupt_signal{0};
+// The second time: leave now. But a closed terminal sends SIGHUP several times, and what closes it may send SIGTERM
+// too.
 extern "C" void on_signal(int signal) {
-  if (interrupt_signal.exchange(signal) != 0) _exit(128 + signal);  // the second time: leave now
+  if (signal == SIGHUP && interrupt_signal != 0) return;
+  if (const int before = interrupt_signal.exchange(signal); before != 0 && before != SIGHUP) _exit(128 + signal);
 }
 
 struct TrainCommand {
@@ -301,6 +304,7 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
 
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
+  if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);  // nohup
   ProgressPrinter printer(c.quiet);
   TrainObserver observer;
   bool trained = false;

@@ -64,6 +64,34 @@ TEST_F(Failures, WhatCannotBeSaidEndsNothing) {
   EXPECT_EQ(code_of("predict --checkpoint '" + at("full/best.safetensors") + "' none.jpg 2>/dev/full"), 3);
 }
 
+// convolt train ... | head -1
+TEST_F(Failures, AReaderThatEndsEndsNoTraining) {
+  const std::string train = "{ '" CONVOLT_PROGRAM "' train --data-path '" + at("shapes") +
+                            "' --model resnet20 -b 8 --epochs 2 --output-dir '";
+  const auto code_of = [&](const std::string& command) {  // of the program, before the pipe
+    EXPECT_EQ(std::system(command.c_str()), 0);
+    return text_of(at("code"));
+  };
+  EXPECT_EQ(code_of(train + at("progress") + "' 2>&1 >/dev/null; echo $? >'" + at("code") + "'; } | true"), "0\n");
+  EXPECT_EQ(code_of(train + at("both") + "' 2>&1; echo $? >'" + at("code") + "'; } | true"), "1\n");
+  for (const char* run : {"progress", "both"}) EXPECT_THAT(text_of(at(run) + "/metrics.csv"), HasSubstr("\n4,")) << run;
+  // Who asks for the first lines wants to hear no more.
+  code_of("{ sleep 0.2; '" CONVOLT_PROGRAM "' models 2>'" + at("error") + "'; echo $? >'" + at("code") + "'; } | true");
+  EXPECT_EQ(text_of(at("code")), "1\n");
+  EXPECT_EQ(text_of(at("error")), "");
+}
+
+TEST_F(Failures, AFileThatMayNotGrowIsAFullDisk) {
+  const std::string limited = "ulimit -f 300; '" CONVOLT_PROGRAM "' ", error = " 2>'" + at("error") + "'";
+  EXPECT_EQ(code_of_status(std::system((limited + train(at("run")) + "--epochs 1" + error).c_str())), 1);
+  expect_one_sentence({1, "", text_of(at("error"))}, "best.safetensors: File too large");
+  for (const auto& entry : std::filesystem::directory_iterator(at("run")))
+    EXPECT_THAT(entry.path().filename(), testing::Not(HasSubstr(".tmp")));
+  const std::string pack = "pack --raw --data-path '" + at("shapes") + "' --out '" + at("set.cvt") + "'";
+  EXPECT_EQ(code_of_status(std::system(("ulimit -f 100; '" CONVOLT_PROGRAM "' " + pack + error).c_str())), 1);
+  expect_one_sentence({1, "", text_of(at("error"))}, "set.cvt: File too large; what is done stays in");
+}
+
 TEST_F(Failures, ResultsThatCannotBeWrittenAreAFailure) {
   ASSERT_EQ(convolt(train(at("run")) + "--steps 1").code, 0);
   const std::string network = "--checkpoint '" + at("run/best.safetensors") + "' ",

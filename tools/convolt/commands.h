@@ -27,7 +27,7 @@ Subcommand add_unpack(CLI::App& program);
 Subcommand add_bench(CLI::App& program);
 Subcommand add_verify(CLI::App& program);
 
-// Throws Error where what was printed to stdout cannot be written.
+// Throws std::system_error where what was printed to stdout cannot be written.
 void flush_output();
 
 // The table of networks, which inspect --list prints too.

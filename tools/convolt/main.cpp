@@ -5,6 +5,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <iostream>
 #include <new>
@@ -34,6 +36,13 @@ void open_standard_streams() {
   int descriptor = 0;
   while (descriptor >= 0 && descriptor <= STDERR_FILENO) descriptor = open("/dev/null", O_RDONLY);
   if (descriptor > STDERR_FILENO) close(descriptor);
+}
+
+// A reader of what is said that has gone, and a file that may not grow, are errors of the write: they end no training
+// unsaved, and leave no file half written.
+void have_writes_fail() {
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 // The long flags and aliases of an app and the names of its subcommands.
@@ -115,10 +124,10 @@ int guarded_run(int argc, char** argv) {
     const int code = run(argc, argv);
     flush_output();
     return code;
-  } catch (const std::system_error& e) {  // of fmt, printing
-    return fail(
-        std::ferror(stdout) != 0 ? "standard output cannot be written; is it closed, or its disk full?" : e.what(),
-        kFailure);
+  } catch (const std::system_error& e) {  // of fmt, printing, or of flush_output()
+    if (std::ferror(stdout) == 0) return fail(e.what(), kFailure);
+    if (e.code() == std::errc::broken_pipe) return kFailure;  // convolt models | head -3: nobody wants to hear of it
+    return fail("standard output cannot be written; is it closed, or its disk full?", kFailure);
   } catch (const std::bad_alloc&) {
     return fail("out of host memory; try a smaller batch (-b)", kOutOfMemory);
   } catch (const std::exception& e) {
@@ -130,12 +139,13 @@ int guarded_run(int argc, char** argv) {
 
 void flush_output() {
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
-    throw Error("standard output cannot be written; is it closed, or its disk full?");
+    throw std::system_error(errno, std::generic_category(), "standard output");
 }
 
 }  // namespace convolt::cli
 
 int main(int argc, char** argv) {
+  convolt::cli::have_writes_fail();
   convolt::cli::open_standard_streams();
   convolt::cli::restart_with_sleeping_threads(argv);
   return convolt::cli::guarded_run(argc, argv);

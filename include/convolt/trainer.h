@@ -172,6 +172,9 @@ struct TrainObserver {
   // Once, when everything is made and before the first step, if there is one left to do; every log_every steps; while
   // an epoch is validated: pictures so far, of how many; after each epoch; what should be known and ends nothing.
   std::function<void()> begin;
+  // Where there is an output_dir: when no other training can write into it any more, and it still is as that one left
+  // it. For checks of what the options were made from; what it throws ends the training before it has changed anything.
+  std::function<void()> locked;
   std::function<void(const TrainProgress&)> progress;
   std::function<void(int64_t, int64_t)> validating;
   std::function<void(const EpochSummary&)> epoch;

@@ -95,6 +95,7 @@ private:
   void open_folder() {
     make_output_folder(o_.output_dir);
     if (!lock_.held()) lock_ = FolderLock(o_.output_dir);
+    if (observer_.locked) observer_.locked();
     if (o_.resume.empty())
       keeper_->forget();
     else

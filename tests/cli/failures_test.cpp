@@ -2,13 +2,18 @@
 // ends with one sentence, and the last checkpoint is whole.
 #include <gmock/gmock.h>
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <fstream>
 #include <future>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <thread>
+#include <tuple>
+#include <vector>
 
 #include "cli/program.h"
 #include "io/safetensors.h"
@@ -167,6 +172,45 @@ TEST_F(Failures, StartingAnewLeavesNothingOfTheOldRun) {
   EXPECT_EQ(left, (std::set<std::string>{"best.safetensors", "config.toml", "last.safetensors", "metrics.csv",
                                          "metrics.jsonl", "notes.txt", "times.jsonl"}));
   EXPECT_EQ(convolt(train(at("run")) + "--overwrite --resume auto").code, 2);
+}
+
+// A training that is stopped between its look at the folder and its beginning: nobody reads what it says.
+TEST_F(Failures, AnotherTrainingThatCameAndWentKeepsItsFiles) {
+  for (const auto& [flag, code, says] : {std::tuple{"", 2, "' is not empty; give --resume auto to go on, --overwrite"},
+                                         {"--resume=auto", 1, "another training has begun there meanwhile"}}) {
+    const std::string run = at(std::string("run") + flag);
+    std::array<int, 2> ends{};
+    ASSERT_EQ(pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK), 0);
+    fcntl(ends[1], F_SETPIPE_SZ, 4096);
+    while (write(ends[1], "\n", 1) == 1) continue;
+    ASSERT_EQ(fcntl(ends[1], F_SETFL, 0), 0);
+    ASSERT_EQ(fcntl(ends[0], F_SETFL, 0), 0);
+    std::fflush(nullptr);
+    const pid_t second = fork();
+    if (second == 0) {
+      dup2(ends[1], STDERR_FILENO);
+      const std::string data = at("shapes");
+      std::vector<const char*> argv{CONVOLT_PROGRAM, "train",    "--data-path",  data.c_str(),
+                                    "--model",       "resnet20", "-b",           "8",
+                                    "--epochs",      "1",        "--output-dir", run.c_str()};
+      if (*flag != '\0') argv.push_back(flag);
+      argv.push_back(nullptr);
+      execv(CONVOLT_PROGRAM, const_cast<char**>(argv.data()));
+      _exit(127);
+    }
+    close(ends[1]);
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    ASSERT_EQ(convolt(train(run) + "--epochs 2").code, 0);
+    const std::string last = text_of(run + "/last.safetensors");
+    std::string said;
+    std::array<char, 4096> piece{};
+    for (ssize_t n = 0; (n = read(ends[0], piece.data(), piece.size())) > 0;)
+      said.append(piece.data(), static_cast<size_t>(n));
+    close(ends[0]);
+    EXPECT_EQ(wait_for(second), code);
+    EXPECT_THAT(said.substr(said.find_first_not_of('\n')), HasSubstr(says));
+    EXPECT_TRUE(text_of(run + "/last.safetensors") == last);
+  }
 }
 
 TEST_F(Failures, GoingOnOtherwiseIsToldOf) {

@@ -80,6 +80,20 @@ TEST_F(Interruption, OneTrainingWritesIntoAFolder) {
   EXPECT_EQ(Trial().train(data, &validation, resumed(o)).steps, 15) << "it is free again";
 }
 
+// Two that found no folder: the second one gets it when the first has ended.
+TEST_F(Interruption, TheFolderIsLookedAtWhenItIsHeld) {
+  Trial().train(data, &validation, options("run"));
+  const auto before = files_of(folder.path("run"));
+  TrainObserver observer;
+  observer.locked = [&] {
+    EXPECT_THAT(message_of<Error>([&] { Trial().train(data, &validation, options("run")); }),
+                HasSubstr("another training"));
+    throw UsageError("not empty");
+  };
+  EXPECT_EQ(message_of<UsageError>([&] { Trial().train(data, &validation, options("run"), observer); }), "not empty");
+  EXPECT_TRUE(files_of(folder.path("run")) == before);
+}
+
 TEST_F(Interruption, NothingLeftIsSaid) {
   Trial().train(data, &validation, options("run"));
   const auto before = files_of(folder.path("run"));

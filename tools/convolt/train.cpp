@@ -6,6 +6,7 @@
 
 #include "augment/policy.h"
 #include "commands.h"
+#include "convolt/error.h"
 #include "convolt/version.h"
 #include "flags.h"
 #include "json_text.h"
@@ -308,6 +309,10 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
   ProgressPrinter printer(c.quiet);
   TrainObserver observer;
   bool trained = false;
+  observer.locked = [&] {  // a training may have come and gone since the options were made
+    if (c.run.resume_path() != options.resume)
+      throw Error("--output-dir '" + c.run.output_dir + "': another training has begun there meanwhile; start again");
+  };
   observer.begin = [&] {
     trained = true;
     if (!options.resume.empty()) tell_changes(configuration_of(read_card(options.resume)), configuration);

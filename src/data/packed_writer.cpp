@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,6 +25,22 @@ struct JournalHeader {
   uint64_t set_id = 0;
 };
 
+// The partial file, held. Where the file system knows no locks, there is none.
+Descriptor hold(const std::string& partial, const std::string& path) {
+  while (true) {
+    Descriptor file(partial, O_RDWR | O_CREAT, 0666);
+    if (!file.valid()) throw Error(fmt::format("cannot write {}: {}", path, errno_reason()));
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+      throw Error(partial + ": another process is writing it; wait for it, or choose another --out");
+    struct stat held {};
+    struct stat named {};
+    // Its writer may have finished it since it was opened: then it has the name of a whole set.
+    if (::fstat(file.get(), &held) == 0 && ::stat(partial.c_str(), &named) == 0 && held.st_dev == named.st_dev &&
+        held.st_ino == named.st_ino)
+      return file;
+  }
+}
+
 int64_t aligned(int64_t at) { return (at + kPackedAlignment - 1) / kPackedAlignment * kPackedAlignment; }
 
 }  // namespace
@@ -35,10 +52,11 @@ PackedWriter::PackedWriter(const std::string& path, const PackedHeader& header, 
       anew_(anew),
       header_(header),
       texts_(std::move(texts)),
-      file_(partial_, O_RDWR | O_CREAT, 0666) {
-  if (!file_.valid()) throw Error(fmt::format("cannot write {}: {}", path_, errno_reason()));
-  if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0)
-    throw Error(partial_ + ": another process is writing it; wait for it, or choose another --out");
+      file_(hold(partial_, path_)) {
+  if (!anew_ && std::filesystem::exists(path_)) {  // another process has written it meanwhile
+    if (std::filesystem::file_size(partial_) == 0) ::unlink(partial_.c_str());
+    throw UsageError(path_ + ": is there already; choose another --out, or give --overwrite");
+  }
   journal_ = Descriptor(journal_path_, O_RDWR | O_CREAT, 0666);
   if (!journal_.valid()) fail();
   if (!anew_) resume();

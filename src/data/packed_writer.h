@@ -18,7 +18,7 @@ namespace convolt {
 class PackedWriter {
 public:
   // `header` has shard, shards and set id; `texts` all but what is left out. A partial file that lies there is
-  // dropped where `anew`. Else throws UsageError where it is of another set id.
+  // dropped where `anew`. Else throws UsageError where it is of another set id, and where `path` is there.
   PackedWriter(const std::string& path, const PackedHeader& header, PackedTexts texts, bool anew);
 
   // Samples, stored or left out, that are done already.

@@ -2,6 +2,7 @@
 // index and for each sample. docs/packed-format.md has the bytes.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -50,6 +51,7 @@ struct UnpackOptions {
   std::string output;     // a folder, empty or not there; gets train/<class>/<name> and val/<class>/<name>
   int threads = 2;        // that read and write
   bool skip_bad = false;  // samples that are damaged, or whose name leads out of the output, are left out
+  const std::atomic<int>* interrupt = nullptr;  // ends it with an Error when it becomes non-zero
 };
 
 // What a set was unpacked into.

@@ -4,6 +4,7 @@
 // flip, translate) to do well.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 
@@ -21,11 +22,12 @@ struct SynthOptions {
   uint64_t seed = 0;          // another seed, another set
   int jpeg_quality = 90;      // 1 to 100
   int threads = 2;            // the files do not depend on it
+  const std::atomic<int>* interrupt = nullptr;  // ends it with an Error when it becomes non-zero
 };
 
 // Writes the set; each file appears whole, by rename. Every pixel is a pure function of (seed, split, class, number),
 // apart from the rounding of the OpenCV build. Throws UsageError for options out of range and for an output folder that
-// is not empty, Error when a file cannot be written.
+// is not empty, Error when a file cannot be written; then there is no folder.
 void make_synthetic_dataset(const SynthOptions& options);
 
 }  // namespace convolt

@@ -156,6 +156,7 @@ void write_split(const SynthOptions& options, const std::vector<Shape2d>& shapes
   for (int c = 0; c < options.classes && count > 0; ++c)
     fs::create_directories(root / shapes[static_cast<size_t>(c)].name);
   parallel_for(int64_t{count} * options.classes, options.threads, [&](int64_t i) {
+    check_interrupt(options.interrupt, options.output);
     const int64_t c = i % options.classes, number = i / options.classes;
     const Shape2d& shape = shapes[static_cast<size_t>(c)];
     Dice dice(options.seed, training ? 0 : 1, static_cast<uint64_t>(c << 32 | number));

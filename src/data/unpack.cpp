@@ -42,6 +42,7 @@ UnpackResult unpack_dataset(const UnpackOptions& o) {
     std::mutex mutex;
     std::map<int64_t, BadSample> bad;
     parallel_for(set->size(), o.threads, [&](int64_t i) {
+      check_interrupt(o.interrupt, o.output);
       try {
         unpack_sample(*set, i, o, folder.path());
       } catch (const DataError& error) {

@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <iterator>
 #include <vector>
 
 #include "convolt/error.h"
+#include "io/leftovers.h"
 
 namespace convolt {
 namespace {
@@ -17,13 +19,22 @@ std::string without_slash(std::string path) {
   return path;
 }
 
+// Whether the folder has nothing in it, but for what killed processes left, which goes.
+bool emptied(const std::string& path) {
+  const std::vector<fs::path> left = leftovers_in(path, R"(\.partial-(\d+)-\d+)");
+  std::error_code error;
+  if (std::distance(fs::directory_iterator(path, error), {}) != static_cast<std::ptrdiff_t>(left.size())) return false;
+  for (const fs::path& folder : left) fs::remove_all(folder, error);
+  return fs::is_empty(path, error);
+}
+
 }  // namespace
 
 AtomicFolder::AtomicFolder(const std::string& path) : path_(without_slash(path)) {
   if (path_.empty()) throw UsageError("the name of the output folder is empty");
   std::error_code error;
   exists_ = fs::exists(path_, error);
-  if (exists_ && !(fs::is_directory(path_, error) && fs::is_empty(path_, error)))
+  if (exists_ && !(fs::is_directory(path_, error) && emptied(path_)))
     throw UsageError(path_ + ": is not an empty folder; choose another output or remove it");
   const fs::path parent = fs::path(path_).parent_path();
   if (!exists_ && !parent.empty()) fs::create_directories(parent, error);
@@ -55,6 +66,10 @@ void AtomicFolder::commit() {
   }
   if (error) fail(error);
   partial_.clear();
+}
+
+void check_interrupt(const std::atomic<int>* interrupt, const std::string& path) {
+  if (interrupt != nullptr && *interrupt != 0) throw Error(path + ": interrupted, and nothing of it is kept");
 }
 
 void AtomicFolder::fail(const std::error_code& why) const {

@@ -147,6 +147,18 @@ TEST_F(Pack, NamesDoNotSpeakToTheTerminal) {
   EXPECT_THAT(o.error, testing::Not(HasSubstr("\x1b")));
 }
 
+TEST_F(Pack, ASignalLeavesNothingOfAFolder) {
+  for (const auto& [signal, code] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 143}}) {
+    const pid_t child = start({"synth", at("out/large"), "--train-per-class", "100000"});
+    for (int i = 0; i < 600 && !std::filesystem::exists(at("out/large.partial-" + std::to_string(child) + "-0/train"));
+         ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    kill(child, signal);
+    EXPECT_EQ(wait_for(child), code);
+    EXPECT_TRUE(std::filesystem::is_empty(at("out")));
+  }
+}
+
 TEST_F(Pack, NonsenseGetsOneSentence) {
   ASSERT_EQ(convolt(pack("set.cvt") + "--quiet").code, 0);
   expect_one_sentence(convolt(pack("set.cvt")), 2, "set.cvt: is there already");

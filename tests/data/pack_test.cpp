@@ -371,6 +371,15 @@ TEST(Unpack, ADamagedSampleIsLeftOutOrLeavesNoFolder) {
   EXPECT_THAT(result.left_out[0].reason, HasSubstr("checksum"));
 }
 
+TEST(Unpack, InterruptedItLeavesNothing) {
+  const PictureFolder pictures;
+  pack_dataset(pictures.options());
+  const std::atomic<int> interrupt{2};
+  const UnpackOptions o{.input = pictures.at("set.cvt"), .output = pictures.at("out/set"), .interrupt = &interrupt};
+  EXPECT_THAT(message_of<Error>([&] { unpack_dataset(o); }), HasSubstr("out/set: interrupted"));
+  EXPECT_TRUE(fs::is_empty(pictures.at("out")));
+}
+
 TEST(Unpack, NoNameLeadsOutOfTheFolder) {
   const TemporaryFolder folder;
   const std::string set = (folder.path() / "set.cvt").string();

@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <fstream>
 
 #include "convolt/error.h"
+#include "support/killed_process.h"
 #include "support/message_of.h"
 #include "support/temp_folder.h"
 
@@ -62,6 +65,23 @@ TEST(AtomicFolder, FillsAnEmptyFolderAndNoOther) {
   EXPECT_EQ(std::distance(fs::directory_iterator(at.path("set")), {}), 1);
   EXPECT_THAT(message_of<UsageError>([&] { AtomicFolder(at.path("set")); }),
               testing::HasSubstr("is not an empty folder"));
+}
+
+TEST(AtomicFolder, LeftoversOfKilledProcessesAreNothing) {
+  const TempFolder at;
+  const std::string killed = at.path(".partial-" + std::to_string(killed_process()) + "-0"),
+                    alive = at.path(".partial-" + std::to_string(::getppid()) + "-0");
+  fs::create_directories(killed + "/train");
+  fs::create_directory(alive);
+  EXPECT_THAT(message_of<UsageError>([&] { AtomicFolder(at.path("")); }), testing::HasSubstr("is not an empty folder"));
+  EXPECT_TRUE(fs::exists(killed));
+  fs::remove(alive);
+  {
+    AtomicFolder folder(at.path(""));
+    write(folder);
+    folder.commit();
+  }
+  EXPECT_EQ(at.names(), std::vector<std::string>{"file"});
 }
 
 }  // namespace

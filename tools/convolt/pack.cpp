@@ -8,6 +8,7 @@
 
 #include "commands.h"
 #include "flags.h"
+#include "interrupt.h"
 #include "progress.h"
 #include "say.h"
 
@@ -106,11 +107,14 @@ Subcommand add_unpack(CLI::App& program) {
   return {flags, [o, bad_images] {
             if (o->threads == 0) o->threads = all_cores();
             o->skip_bad = *bad_images == "skip";
-            const UnpackResult result = unpack_dataset(*o);
-            report_bad_samples(result.left_out);
-            fmt::print("{}: {} pictures{}\n", o->output, result.pictures,
-                       result.left_out.empty() ? "" : fmt::format(", {} left out", result.left_out.size()));
-            return 0;
+            o->interrupt = &interrupt_signal;
+            return run_interruptibly([&] {
+              const UnpackResult result = unpack_dataset(*o);
+              report_bad_samples(result.left_out);
+              fmt::print("{}: {} pictures{}\n", o->output, result.pictures,
+                         result.left_out.empty() ? "" : fmt::format(", {} left out", result.left_out.size()));
+              return 0;
+            });
           }};
 }
 

@@ -4,6 +4,7 @@
 
 #include "commands.h"
 #include "flags.h"
+#include "interrupt.h"
 
 namespace convolt::cli {
 
@@ -24,10 +25,13 @@ Subcommand add_synth(CLI::App& program) {
       "and mirrored.\n\n"
       "Example:\n  convolt synth shapes --classes 10 --train-per-class 200");
   return {flags, [o] {
-            make_synthetic_dataset(*o);
-            fmt::print("{}: {} classes, {} pictures for training, {} for validation\n", o->output, o->classes,
-                       o->classes * o->train_per_class, o->classes * o->val_per_class);
-            return 0;
+            return run_interruptibly([&] {
+              o->interrupt = &interrupt_signal;
+              make_synthetic_dataset(*o);
+              fmt::print("{}: {} classes, {} pictures for training, {} for validation\n", o->output, o->classes,
+                         o->classes * o->train_per_class, o->classes * o->val_per_class);
+              return 0;
+            });
           }};
 }
 

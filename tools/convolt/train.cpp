@@ -9,6 +9,7 @@
 #include "convolt/error.h"
 #include "convolt/version.h"
 #include "flags.h"
+#include "interrupt.h"
 #include "json_text.h"
 #include "optimizer_flags.h"
 #include "progress.h"
@@ -18,14 +19,6 @@
 
 namespace convolt::cli {
 namespace {
-
-std::atomic<int> interrupt_signal{0};
-// The second time: leave now. But a closed terminal sends SIGHUP several times, and what closes it may send SIGTERM
-// too.
-extern "C" void on_signal(int signal) {
-  if (signal == SIGHUP && interrupt_signal != 0) return;
-  if (const int before = interrupt_signal.exchange(signal); before != 0 && before != SIGHUP) _exit(128 + signal);
-}
 
 struct TrainCommand {
   DeviceFlags device;
@@ -303,9 +296,7 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
         graph.parameter_count(), card.height, card.width, card.channels, context->describe(), data->describe(),
         data->size(), validation ? validation->size() : 0, found);
 
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
-  if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);  // nohup
+  take_signals();
   ProgressPrinter printer(c.quiet);
   TrainObserver observer;
   bool trained = false;

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "io/atomic_file.h"
+#include "io/leftovers.h"
 
 namespace convolt {
 namespace {
@@ -49,13 +50,6 @@ CheckpointKeeper::CheckpointKeeper(const TrainOptions& options, const ModelCard&
   state.best_metric = metric;
   // A training that goes on in another folder begins its collection anew.
   std::erase_if(state.kept, [&](const KeptCheckpoint& k) { return !fs::exists(path(file_of(k))); });
-  // What a killed process was writing.
-  if (!options.output_dir.empty())
-    remove_files(options.output_dir,
-                 R"(\.(last\.safetensors|best(-\d+-\d+\.\d+)?\.safetensors|metrics\.(jsonl|csv))\.tmp-\d+-\d+)", {});
-  // What it had not yet removed, or had written for a last.safetensors that never came. A training that has nothing
-  // left to do saves no more, and would leave it.
-  if (!state.kept.empty()) remove_surplus();
 }
 
 std::string CheckpointKeeper::path(const std::string& file) const {
@@ -121,6 +115,18 @@ void CheckpointKeeper::take_over_best() const {
   state_.best_step = -1;
   state_.best_top1 = -1;
   state_.best_value = std::nullopt;
+}
+
+void CheckpointKeeper::clear_leftovers() const {
+  // What a killed process was writing. What a training alone writes, it is, whoever has its number by now.
+  remove_files(options_.output_dir,
+               R"(\.(last\.safetensors|best(-\d+-\d+\.\d+)?\.safetensors|(metrics|times)\.(jsonl|csv))\.tmp-\d+-\d+)",
+               {});
+  std::error_code ignored;
+  for (const fs::path& file : leftovers_in(options_.output_dir, R"(\..+\.tmp-(\d+)-\d+)")) fs::remove(file, ignored);
+  // What it had not yet removed, or had written for a last.safetensors that never came. A training that has nothing
+  // left to do saves no more, and would leave it.
+  if (!state_.kept.empty()) remove_surplus();
 }
 
 void CheckpointKeeper::forget() const {

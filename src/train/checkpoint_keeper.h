@@ -26,6 +26,8 @@ public:
   // A training that goes on from another folder's checkpoint copies the best.safetensors beside that; where there is
   // none, the next epoch is the best so far.
   void take_over_best() const;
+  // Removes what killed processes left in the folder, which no other training writes into.
+  void clear_leftovers() const;
   // Removes what an earlier training left in the folder of one that begins there.
   void forget() const;
   // early_stop epochs have gone by without a better one.

@@ -96,6 +96,7 @@ private:
     make_output_folder(o_.output_dir);
     if (!lock_.held()) lock_ = FolderLock(o_.output_dir);
     if (observer_.locked) observer_.locked();
+    keeper_->clear_leftovers();
     if (o_.resume.empty())
       keeper_->forget();
     else

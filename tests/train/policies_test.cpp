@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -12,6 +14,7 @@
 #include "data/decode.h"
 #include "data/sampler.h"
 #include "io/event_file_reader.h"
+#include "support/killed_process.h"
 #include "train/trial.h"
 
 namespace convolt::test {
@@ -153,10 +156,14 @@ TEST(Keeping, WhatAKilledRunWasWritingGoesAway) {
   TrainOptions o = made_options();
   o.epochs = 1;
   o.output_dir = folder.path();
-  put_contents(folder.path(".last.safetensors.tmp-123-0"), "half");
-  put_contents(folder.path(".other.tmp-123-0"), "somebody's");
+  const std::string killed = ".tmp-" + std::to_string(killed_process()) + "-0",
+                    alive = ".tmp-" + std::to_string(getppid()) + "-0";
+  for (const std::string file : {".config.toml", ".bad.jsonl", ".report.html"})
+    put_contents(folder.path(file + killed), "half");
+  put_contents(folder.path(".last.safetensors" + alive), "half, of a process that had the number before");
+  put_contents(folder.path(".report.html" + alive), "somebody's");
   Trial().train(data, nullptr, o);
-  EXPECT_THAT(folder.names(), testing::ElementsAre(".other.tmp-123-0", "best.safetensors", "last.safetensors",
+  EXPECT_THAT(folder.names(), testing::ElementsAre(".report.html" + alive, "best.safetensors", "last.safetensors",
                                                    "metrics.csv", "metrics.jsonl", "times.jsonl"));
 }
 

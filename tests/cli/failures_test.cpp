@@ -185,19 +185,10 @@ TEST_F(Failures, AnotherTrainingThatCameAndWentKeepsItsFiles) {
     while (write(ends[1], "\n", 1) == 1) continue;
     ASSERT_EQ(fcntl(ends[1], F_SETFL, 0), 0);
     ASSERT_EQ(fcntl(ends[0], F_SETFL, 0), 0);
-    std::fflush(nullptr);
-    const pid_t second = fork();
-    if (second == 0) {
-      dup2(ends[1], STDERR_FILENO);
-      const std::string data = at("shapes");
-      std::vector<const char*> argv{CONVOLT_PROGRAM, "train",    "--data-path",  data.c_str(),
-                                    "--model",       "resnet20", "-b",           "8",
-                                    "--epochs",      "1",        "--output-dir", run.c_str()};
-      if (*flag != '\0') argv.push_back(flag);
-      argv.push_back(nullptr);
-      execv(CONVOLT_PROGRAM, const_cast<char**>(argv.data()));
-      _exit(127);
-    }
+    std::vector<std::string> arguments{"train", "--data-path", at("shapes"), "--model",      "resnet20", "-b",
+                                       "8",     "--epochs",    "1",          "--output-dir", run};
+    if (*flag != '\0') arguments.emplace_back(flag);
+    const pid_t second = start_with_stderr(ends[1], arguments);
     close(ends[1]);
     std::this_thread::sleep_for(std::chrono::seconds(1));
     ASSERT_EQ(convolt(train(run) + "--epochs 2").code, 0);
@@ -211,6 +202,25 @@ TEST_F(Failures, AnotherTrainingThatCameAndWentKeepsItsFiles) {
     EXPECT_THAT(said.substr(said.find_first_not_of('\n')), HasSubstr(says));
     EXPECT_TRUE(text_of(run + "/last.safetensors") == last);
   }
+}
+
+// Large pictures, so that there is time for the signal.
+TEST_F(Failures, ASignalBeforeTheFirstStepEndsAtOnce) {
+  ASSERT_EQ(convolt("synth '" + at("large") +
+                    "' --classes 2 --train-per-class 4 --val-per-class 1 --min-side 2500 --max-side 2500")
+                .code,
+            0);
+  std::array<int, 2> ends{};
+  ASSERT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);
+  const pid_t child = start_with_stderr(ends[1], {"train", "--data-path", at("large"), "--model", "resnet20", "-b", "4",
+                                                  "-j", "1", "--resident", "--output-dir", at("run")});
+  close(ends[1]);
+  std::array<char, 4096> said{};
+  EXPECT_GT(read(ends[0], said.data(), said.size()), 0);
+  kill(child, SIGTERM);
+  EXPECT_EQ(wait_for(child), 75);
+  close(ends[0]);
+  EXPECT_FALSE(std::filesystem::exists(at("run")));
 }
 
 TEST_F(Failures, GoingOnOtherwiseIsToldOf) {

@@ -1,6 +1,7 @@
 // Runs the program and keeps what it said.
 #pragma once
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -40,19 +41,26 @@ inline Outcome convolt(const std::string& arguments) {
   return o;
 }
 
-// Starts the program without a shell in between, so that a signal reaches it; returns its process id.
-inline pid_t start(const std::vector<std::string>& arguments) {
+// Starts the program without a shell in between, so that a signal reaches it; returns its process id. What it says goes
+// to a descriptor.
+inline pid_t start_with_stderr(int descriptor, const std::vector<std::string>& arguments) {
   std::fflush(nullptr);  // else the child writes it again
   const pid_t child = fork();
   if (child != 0) return child;
   std::vector<char*> argv{const_cast<char*>(CONVOLT_PROGRAM)};
   for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
   argv.push_back(nullptr);
-  if (std::freopen("/dev/null", "w", stderr) == nullptr || std::freopen("/dev/null", "w", stdout) == nullptr)
-    _exit(127);
+  if (dup2(descriptor, STDERR_FILENO) < 0 || std::freopen("/dev/null", "w", stdout) == nullptr) _exit(127);
   std::signal(SIGHUP, SIG_DFL);  // the tests may run under nohup
   execv(CONVOLT_PROGRAM, argv.data());
   _exit(127);
+}
+
+inline pid_t start(const std::vector<std::string>& arguments) {
+  const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  const pid_t child = start_with_stderr(nowhere, arguments);
+  close(nowhere);
+  return child;
 }
 
 // Width and height that a PNG declares.

@@ -4,6 +4,7 @@
 
 #include <csignal>
 
+#include "commands.h"
 #include "convolt/error.h"
 #include "say.h"
 
@@ -17,15 +18,22 @@ extern "C" void on_signal(int signal) {
   if (const int before = interrupt_signal.exchange(signal); before != 0 && before != SIGHUP) _exit(128 + signal);
 }
 
+extern "C" void leave(int signal) { _exit(code_of_saved(signal)); }
+
+void have_signals_call(void (*handler)(int)) {
+  std::signal(SIGINT, handler);
+  std::signal(SIGTERM, handler);
+  if (std::signal(SIGHUP, handler) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);  // nohup
+}
+
 }  // namespace
 
 std::atomic<int> interrupt_signal{0};
 
-void take_signals() {
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
-  if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);  // nohup
-}
+int code_of_saved(int signal) { return signal == SIGTERM ? kRequeue : kInterrupted; }
+
+void take_signals() { have_signals_call(on_signal); }
+void leave_at_signals() { have_signals_call(leave); }
 
 int run_interruptibly(const std::function<int()>& work) {
   take_signals();

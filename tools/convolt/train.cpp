@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -179,7 +178,7 @@ int print_result(const TrainCommand& c, const TrainResult& r, const ModelCard& c
   }
   if (!r.interrupted) return 0;
   say("stopped at step {}{}\n", r.steps, c.run.output_dir.empty() ? "" : "; saved: go on with --resume auto");
-  return interrupt_signal == SIGTERM ? kRequeue : kInterrupted;
+  return code_of_saved(interrupt_signal);
 }
 
 void load_initial_weights(const TrainCommand& c, Params& params) {
@@ -239,6 +238,7 @@ void tell_changes(const nlohmann::ordered_json& before, const nlohmann::ordered_
 }
 
 int run_train(const FlagSet& flags, const TrainCommand& c) {
+  leave_at_signals();  // reading a large set may take minutes
   const ModelInfo model = find_model(c.model);
   TrainOptions ignored;
   c.run.apply_to(ignored);  // complains before the work begins
@@ -296,7 +296,6 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
         graph.parameter_count(), card.height, card.width, card.channels, context->describe(), data->describe(),
         data->size(), validation ? validation->size() : 0, found);
 
-  take_signals();
   ProgressPrinter printer(c.quiet);
   TrainObserver observer;
   bool trained = false;
@@ -305,6 +304,7 @@ int run_train(const FlagSet& flags, const TrainCommand& c) {
       throw Error("--output-dir '" + c.run.output_dir + "': another training has begun there meanwhile; start again");
   };
   observer.begin = [&] {
+    take_signals();
     trained = true;
     if (!options.resume.empty()) tell_changes(configuration_of(read_card(options.resume)), configuration);
     if (!c.run.output_dir.empty()) save_config(c.run.output_dir, config);

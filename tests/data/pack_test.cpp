@@ -371,6 +371,22 @@ TEST(Unpack, ADamagedSampleIsLeftOutOrLeavesNoFolder) {
   EXPECT_THAT(result.left_out[0].reason, HasSubstr("checksum"));
 }
 
+// As long as names may be, and one to which .png is added.
+TEST(Unpack, LongNames) {
+  const TemporaryFolder folder;
+  const std::string set = (folder.path() / "set.cvt").string(), out = (folder.path() / "out").string();
+  const std::string longest(255, 'n');
+  const std::array<uint8_t, 3> pixel{};
+  PackedWriter writer(set, {}, {.classes = {"c"}}, true);
+  writer.add({}, numbered_ppm(1, 1, 1), longest);
+  writer.add({.height = 1, .width = 1, .kind = PackedKind::pixels, .channels = 3}, pixel, longest.substr(0, 252));
+  writer.commit();
+  EXPECT_THAT(message_of<DataError>([&] { unpack_dataset({set, out}); }), HasSubstr("its name is too long for a file"));
+  const UnpackResult result = unpack_dataset({.input = set, .output = out, .skip_bad = true});
+  EXPECT_EQ(result.pictures, 1);
+  EXPECT_EQ(read_bytes(folder.path() / "out/train/c" / longest), numbered_ppm(1, 1, 1));
+}
+
 TEST(Unpack, InterruptedItLeavesNothing) {
   const PictureFolder pictures;
   pack_dataset(pictures.options());

@@ -46,7 +46,7 @@ struct Line<Colours<Eight, C>> {
 HD void put_levels(const float* line, int count, uint8_t* out) {
   int i = 0;
   for (; i + 8 <= count; i += 8) store8(out + i, fused(255.F, eight(line + i), 0.5F).v);
-  for (; i < count; ++i) out[i] = level_nearest(255.F * line[i]);
+  for (; i < count; ++i) out[i] = level_down(fused(255.F, line[i], 0.5F));
 }
 #endif
 

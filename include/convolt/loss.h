@@ -66,7 +66,7 @@ struct LossOptions {
   float focal_alpha = 0.25F;            // of sigmoid_focal; below 0: neither side is weighted
   // Above 0: (1 - distill_alpha) times the above plus distill_alpha T^2 KL(softmax(z / T) || softmax(x / T)), with z
   // the teacher's logits, f32 [N, K] at StepInput::teacher (G. Hinton et al., arXiv 1503.02531). Class weights do not
-  // touch the second part.
+  // touch the second part, but in the sum of micro-batches.
   float distill_alpha = 0;
   float temperature = 1;  // T
   // A loss of your own in place of `kind`: target, ignore_index, weights of rows, loss scaling and meters work as ever;

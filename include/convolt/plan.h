@@ -154,7 +154,7 @@ public:
   MeterReading meters();  // synchronises
   // The sums to go on from; synchronises.
   void set_meters(const MeterValues& values);
-  // Dynamic loss scaling (f16): the state to checkpoint.
+  // Dynamic loss scaling (f16): the state to checkpoint; set between updates.
   StepStatus status();
   void set_status(const StepStatus& status);
 

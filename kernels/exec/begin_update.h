@@ -110,6 +110,7 @@ struct BeginUpdate {
     if (status.first_bad_step < 0) status.first_bad_step = a.input->step;
     ++status.bad_steps;
     ++status.bad_in_a_row;
+    if (status.skip) status.good_steps = 0;
     if (a.rule.bad_steps == BadStepPolicy::halve_rate) status.rate_factor /= 2;
   }
 

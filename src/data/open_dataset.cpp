@@ -45,11 +45,10 @@ void Dataset::expect(std::span<const int64_t> /*samples*/) const noexcept {}
 
 namespace {
 
-// Throws that `path` cannot be opened or read. What the process or the system lacks is no fault of the file, which must
-// not be left out for it as a broken one.
-[[noreturn]] void refuse(const std::string& path, const std::string& what) {
-  const int why = errno;
-  const std::string message = path + ": cannot be " + what + " (" + errno_reason() + ")";
+// Throws that `path` cannot be opened, read or listed, for errno's reason or that given. What the process or the system
+// lacks is no fault of the file, which must not be left out for it as a broken one.
+[[noreturn]] void refuse(const std::string& path, const std::string& what, int why = errno) {
+  const std::string message = path + ": cannot be " + what + " (" + std::generic_category().message(why) + ")";
   if (why == EMFILE || why == ENFILE)
     throw Error(message + "; raise the limit on open files (ulimit -n), or use fewer threads (-j)");
   if (why == ENOMEM) throw OutOfMemoryError(message + "; use fewer threads (-j)");
@@ -117,7 +116,7 @@ std::vector<std::string> list(const fs::path& folder, Wanted wanted) {
     }
   } catch (const fs::filesystem_error& error) {
     const fs::path& at = error.path1().empty() ? folder : error.path1();  // the folder, or an entry that cannot be told
-    throw DataError(at.string() + ": cannot be listed (" + error.code().message() + ")");
+    refuse(at.string(), "listed", error.code().value());
   }
   std::sort(names.begin(), names.end());
   return names;

@@ -27,7 +27,8 @@ struct JournalHeader {
 
 // The partial file, held. Where the file system knows no locks, there is none.
 Descriptor hold(const std::string& partial, const std::string& path) {
-  while (true) {
+  constexpr int kRounds = 100;
+  for (int round = 0; round < kRounds; ++round) {
     Descriptor file(partial, O_RDWR | O_CREAT, 0666);
     if (!file.valid()) throw Error(fmt::format("cannot write {}: {}", path, errno_reason()));
     if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
@@ -39,6 +40,7 @@ Descriptor hold(const std::string& partial, const std::string& path) {
         held.st_ino == named.st_ino)
       return file;
   }
+  throw Error(partial + ": it becomes another file again and again; choose another --out");
 }
 
 int64_t aligned(int64_t at) { return (at + kPackedAlignment - 1) / kPackedAlignment * kPackedAlignment; }

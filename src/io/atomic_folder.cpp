@@ -1,7 +1,11 @@
 #include "io/atomic_folder.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <iterator>
 #include <vector>
@@ -19,11 +23,18 @@ std::string without_slash(std::string path) {
   return path;
 }
 
+// Whether its writer still has it, which may be a process of another machine or container.
+bool is_held(const fs::path& folder) {
+  const Descriptor there(folder.string(), O_RDONLY | O_DIRECTORY);
+  return there.valid() && ::flock(there.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
 // Whether the folder has nothing in it, but for what killed processes left, which goes.
 bool emptied(const std::string& path) {
   const std::vector<fs::path> left = leftovers_in(path, R"(\.partial-(\d+)-\d+)");
   std::error_code error;
   if (std::distance(fs::directory_iterator(path, error), {}) != static_cast<std::ptrdiff_t>(left.size())) return false;
+  if (std::ranges::any_of(left, is_held)) return false;
   for (const fs::path& folder : left) fs::remove_all(folder, error);
   return fs::is_empty(path, error);
 }
@@ -44,6 +55,8 @@ AtomicFolder::AtomicFolder(const std::string& path) : path_(without_slash(path))
     if (fs::create_directory(name + std::to_string(i), error)) partial_ = name + std::to_string(i);
     if (error) fail(error);
   }
+  lock_ = Descriptor(partial_, O_RDONLY | O_DIRECTORY);
+  if (lock_.valid()) ::flock(lock_.get(), LOCK_EX | LOCK_NB);  // not every file system knows locks
 }
 
 AtomicFolder::~AtomicFolder() {

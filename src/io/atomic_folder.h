@@ -5,6 +5,8 @@
 #include <string>
 #include <system_error>
 
+#include "io/descriptor.h"
+
 namespace convolt {
 
 // Makes a folder beside `path` ("PATH.partial-PID-N") to write into, and renames it to `path` at commit(). Where there
@@ -27,6 +29,7 @@ private:
   [[noreturn]] void fail(const std::error_code& why) const;
 
   std::string path_, partial_;
+  Descriptor lock_;  // on what is written, which tells others that it is no leftover
   bool exists_ = false;
 };
 

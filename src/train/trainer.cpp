@@ -189,7 +189,9 @@ private:
     constexpr int kMostInARow = 10;
     if (o_.optimizer.bad_steps == BadStepPolicy::stop) {
       if (r.first_bad_step >= 0)
-        fail_non_finite(r.first_bad_step, fmt::format("the loss of step {}", r.first_bad_step));
+        fail_non_finite(r.first_bad_step,
+                        fmt::format("{} of step {}", o_.dtype == DType::f16 ? "the loss or a gradient" : "the loss",
+                                    r.first_bad_step));
       return;
     }
     if (r.bad_in_a_row >= kMostInARow)

@@ -148,10 +148,13 @@ TEST_F(MainJob, WhatCannotBeLookedAtKeepsNoOtherPictureFromBeingPredicted) {
   for (const char* name : {"mixed/a.jpg", "mixed/z.jpg"}) fs::copy(at("shapes/val/arrow/000.jpg"), at(name));
   fs::create_symlink("loop", at("mixed/loop"));
   fs::permissions(at("mixed/locked"), fs::perms::none);
+  fs::create_directories(at("mixed/named"));  // may be listed, but not entered
+  fs::copy(at("shapes/val/arrow/000.jpg"), at("mixed/named/inside.jpg"));
+  fs::permissions(at("mixed/named"), fs::perms::owner_read);
   const int status = std::system(("unshare -U '" CONVOLT_PROGRAM "' predict --json --checkpoint '" +
                                   at("mixed-run/last.safetensors") + "' '" + at("mixed") + "' >'" + at("out") + "'")
                                      .c_str());
-  fs::permissions(at("mixed/locked"), fs::perms::owner_all);
+  for (const char* name : {"mixed/locked", "mixed/named"}) fs::permissions(at(name), fs::perms::owner_all);
   EXPECT_EQ(code_of_status(status), 3);
   std::istringstream lines(text_of(at("out")));
   std::vector<std::string> said;
@@ -159,9 +162,9 @@ TEST_F(MainJob, WhatCannotBeLookedAtKeepsNoOtherPictureFromBeingPredicted) {
     const json answer = json::parse(line);
     said.push_back(fs::path(answer.at("path")).filename().string() + " " + answer.value("error", "is predicted"));
   }
-  EXPECT_THAT(said,
-              testing::ElementsAre("a.jpg is predicted", "locked cannot be opened (Permission denied)",
-                                   "loop cannot be opened (Too many levels of symbolic links)", "z.jpg is predicted"));
+  EXPECT_THAT(said, testing::ElementsAre("a.jpg is predicted", "locked cannot be opened (Permission denied)",
+                                         "loop cannot be opened (Too many levels of symbolic links)",
+                                         "inside.jpg cannot be opened (Permission denied)", "z.jpg is predicted"));
   EXPECT_THAT(
       convolt("predict --checkpoint '" + at("mixed-run/last.safetensors") + "' '" + at("mixed/loop") + "'").error,
       HasSubstr("mixed/loop: cannot be opened (Too many"));

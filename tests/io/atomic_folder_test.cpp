@@ -67,6 +67,16 @@ TEST(AtomicFolder, FillsAnEmptyFolderAndNoOther) {
               testing::HasSubstr("is not an empty folder"));
 }
 
+// Of another machine or container a process may be unknown here, and at work.
+TEST(AtomicFolder, WhatItsWriterStillHasIsNoLeftover) {
+  const TempFolder at;
+  const std::string unknown = at.path(".partial-" + std::to_string(killed_process()) + "-0");
+  const AtomicFolder folder(at.path(""));
+  fs::rename(folder.path(), unknown);
+  EXPECT_THAT(message_of<UsageError>([&] { AtomicFolder(at.path("")); }), testing::HasSubstr("is not an empty folder"));
+  EXPECT_TRUE(fs::exists(unknown));
+}
+
 TEST(AtomicFolder, LeftoversOfKilledProcessesAreNothing) {
   const TempFolder at;
   const std::string killed = at.path(".partial-" + std::to_string(killed_process()) + "-0"),

@@ -32,8 +32,8 @@ struct PredictCommand {
 
 namespace fs = std::filesystem;
 
-// What is below a folder and may be a picture. A folder that cannot be listed and a link that leads nowhere are taken
-// for pictures, which cannot be read: so they are told of, and the others are predicted.
+// What is below a folder and may be a picture. A folder that cannot be listed, what nothing is told of and a link that
+// leads nowhere are taken for pictures, which cannot be read: so they are told of, and the others are predicted.
 void add_files(const fs::path& folder, std::vector<std::string>& found) {
   std::error_code error, unknown;
   for (fs::directory_iterator entry(folder, error); !error && entry != fs::end(entry); entry.increment(error)) {
@@ -41,9 +41,10 @@ void add_files(const fs::path& folder, std::vector<std::string>& found) {
     if (name.starts_with('.')) continue;
     const fs::file_type type = entry->status(unknown).type();
     const bool link = entry->is_symlink(unknown);
+    const bool untold = type == fs::file_type::none;  // the folder may be listed, but not entered
     if (type == fs::file_type::directory) {
       if (!link) add_files(entry->path(), found);
-    } else if ((type == fs::file_type::regular || link) && !is_no_picture(name)) {
+    } else if ((type == fs::file_type::regular || link || untold) && !is_no_picture(name)) {
       found.push_back(entry->path().string());
     }
   }

@@ -284,7 +284,8 @@ struct LossRow : BatchRows<kMixed> {
                          float weight) const {
     const float scale = weight * o.status->loss_scale;
     const float own = shared.divisor > 0 ? (1.F - o.distill_alpha) * scale / shared.divisor : 0.F;
-    const float taught = o.distill_alpha * o.temperature * scale / shared.weight_sum, inverse = inverse_temperature;
+    const float taught = shared.weight_sum > 0 ? o.distill_alpha * o.temperature * scale / shared.weight_sum : 0.F;
+    const float inverse = inverse_temperature;
     if (is_plain()) return write_plain_gradient(block, shared, x, dlogits + n * classes, own);
     for_each_column(block, classes, [&](int64_t k) {
       const auto v = static_cast<float>(x[k]);

@@ -121,8 +121,8 @@ public:
   // It wants records and pixels (with an augmentation) or images; weights, and labels or the targets that the loss is
   // of (of rows that do not count they may be anything); a teacher's logits where training reads them. Throws
   // UsageError where one is null, for another number of rows than the plan's batch where the input says it, and for a
-  // learning rate that is negative or not finite; the error of an earlier step of the same queue may come to light
-  // here.
+  // learning rate or sum of weights that is negative or not finite, and while another plan has the memory that this one
+  // shares; the error of an earlier step of the same queue may come to light here.
   void run(const StepInput& input);
   // Goes on where another plan of the same Params has got to: with its meters and status, and from here on with its
   // memory where they share it; the other one may then not run before it has taken over itself. Readings that were
@@ -133,8 +133,8 @@ public:
   // For callers without a loader: host pictures f32 [rows, H, W, C] (normalised; finite: on the CPU a convolution's
   // ReLU makes 0 of NaN) and labels [rows], which may be null but in training; copied in before the step; synchronises.
   // Rows from `rows` on count for nothing; where batch norms would see them, in training, UsageError. So is a label
-  // that is no class. `step` and `seed` are those of dropout, whose masks repeat where both do. For losses of labels
-  // without a teacher.
+  // that is no class. `step` and `seed` are those of dropout, whose masks repeat where both do. The learning rate is
+  // that of groups that end early too, for as long as one likes. For losses of labels without a teacher.
   void run(const float* images, const int32_t* labels, int rows, int64_t step = 0, float learning_rate = 0,
            uint64_t seed = 0);
 

@@ -72,6 +72,7 @@ private:
   int views_, threads_;
   Plan plan_;
   std::unique_ptr<Loader> loader_;
+  bool broken_off_ = false;      // the last run did not come to its end
   std::vector<float> seen_;      // more than one view: the mean logits of this run,
   std::vector<int32_t> labels_;  // and the labels, -1 for what was skipped
 };

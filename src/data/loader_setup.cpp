@@ -37,7 +37,7 @@ void check(const LoaderOptions& options, const Dataset& dataset) {
   require(options.batch >= 1, "batch", "at least 1", std::to_string(options.batch));
   require(options.threads >= 1 && options.threads <= 1024, "number of threads", "1 to 1024",
           std::to_string(options.threads));
-  require(options.slots >= 2, "number of slots", "at least 2", std::to_string(options.slots));
+  require(options.slots >= 2 && options.slots <= 1024, "number of slots", "2 to 1024", std::to_string(options.slots));
   require(options.memory >= 0, "memory", "a number of bytes, or 0", std::to_string(options.memory));
   require(options.decode.max_side >= 0, "max_side", "a length in pixels, or 0",
           std::to_string(options.decode.max_side));

@@ -136,7 +136,8 @@ std::optional<RowFiller::Decoded> RowFiller::show_resident(int64_t sample, const
 
 int32_t RowFiller::label_of(const RawSample& raw, int64_t sample) const {
   const int32_t label = raw.label ? *raw.label : dataset_.label(sample);
-  if (options_.classes > 0 && label >= options_.classes)
+  // In training a negative one is the loss's to refuse, which names the row: it may be what --nan-policy is for.
+  if (options_.classes > 0 && (label >= options_.classes || (label < 0 && !options_.training)))
     throw DataError(dataset_.name(sample) + ": its label is " + std::to_string(label) + ", but the network has " +
                     std::to_string(options_.classes) + " classes, from 0 on");
   return label;

@@ -56,6 +56,7 @@ void Plan::run(const float* images, const int32_t* labels, int rows, int64_t ste
   input.step = step;
   input.seed = seed;
   input.learning_rate = learning_rate;
+  std::ranges::fill(input.own_rates, learning_rate);
   input.weight_sum = labels != nullptr ? static_cast<float>(rows) : 0.F;
   input.images = staged.as<float>();
   input.labels = staged_labels.as<int32_t>();
@@ -181,6 +182,7 @@ std::vector<float> Plan::gradient(int i) {
 
 std::string Plan::find_non_finite(const StepInput& input) {
   Impl& p = *impl_;
+  p.check_input(input);
   if (std::string label = p.find_bad_label(input); !label.empty()) return label;
   p.run_prepare_if_needed();
   p.context.compute().copy(p.tensor(p.program.step_input).data, &input, sizeof input);

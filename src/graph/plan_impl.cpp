@@ -71,7 +71,10 @@ void Plan::Impl::allocate() {
   } else {
     if (options.in_slab_of != nullptr) slab = options.in_slab_of->impl_->slab;
     lent = slab != nullptr && memory.bytes <= slab->bytes();
-    if (!lent) slab = std::make_shared<Buffer>(context, memory.bytes);
+    if (lent)
+      occupant = options.in_slab_of->impl_->occupant;
+    else
+      slab = std::make_shared<Buffer>(context, memory.bytes);
   }
   pinned_inputs = Buffer(context, kRing * sizeof(StepInput), Buffer::Kind::pinned);
   pinned_read_backs = Buffer(context, kRing * sizeof(ReadBack), Buffer::Kind::pinned);
@@ -128,6 +131,7 @@ void Plan::Impl::occupy() {
                                       static_cast<size_t>(program.values[v].bytes()));
   }
 #endif
+  *occupant = this;
   upload_tables();
   prepared_version = 0;
 }
@@ -293,11 +297,16 @@ void Plan::Impl::check_input(const StepInput& values) const {
   const auto need = [](const void* pointer, const char* what) {
     if (pointer == nullptr) throw UsageError(std::string("a step's input has no ") + what + ": found a null pointer");
   };
+  if (*occupant != this) throw UsageError("another plan has the memory that this one shares; call take_over() first");
   if (values.rows != 0 && values.rows != options.batch)
     throw UsageError(fmt::format("a plan of batch {} got a batch of {} rows", options.batch, values.rows));
-  if (!(values.learning_rate >= 0) || std::isinf(values.learning_rate))
-    throw UsageError(
-        fmt::format("a step's learning rate is {}: expected a number of at least 0", values.learning_rate));
+  const auto amount = [](float value, const char* what) {
+    if (!(value >= 0) || std::isinf(value))
+      throw UsageError(fmt::format("a step's {} is {}: expected a number of at least 0", what, value));
+  };
+  amount(values.learning_rate, "learning rate");
+  for (const float rate : values.own_rates) amount(rate, "own learning rate of a group");
+  amount(values.weight_sum, "sum of weights");
   if (options.augment) {
     need(values.records, "records");
     need(values.pixels, "pixels");

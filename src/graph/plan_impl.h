@@ -53,6 +53,7 @@ struct Plan::Impl final : CompiledPlan, Binding {
   Params& params;
   std::shared_ptr<Buffer> slab;  // perhaps of several plans, which use it in turn
   bool lent = false;             // another's
+  std::shared_ptr<const Impl*> occupant = std::make_shared<const Impl*>(nullptr);  // whose turn it is there
   std::vector<Buffer> separate;  // CONVOLT_SLAB=separate: one allocation for each group of values
   std::vector<Launch> prepare_launches, step_launches;
   int64_t prepared_version = 0;

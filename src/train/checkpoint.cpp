@@ -235,6 +235,8 @@ void save_checkpoint(const std::string& path, const Params& params, const ModelC
     throw UsageError("the card of a checkpoint names no network: give it a model's name, or make it by card_of()");
   if (state != nullptr && optimizer == nullptr)
     throw UsageError("a checkpoint with the state of a training needs its optimizer too");
+  if (optimizer != nullptr && &optimizer->params() != &params)
+    throw UsageError("the optimizer of a checkpoint belongs to other Params");
   Contents contents;
   contents.add_params(params, "");
   contents.add_batches_tracked(params);
@@ -407,6 +409,7 @@ void load_optimizer(const SafeTensors& file, const std::string& path, Optimizer&
 }  // namespace
 
 TrainingState load_training(const std::string& path, Params& params, Optimizer& optimizer) {
+  if (&optimizer.params() != &params) throw UsageError("the optimizer of a training belongs to other Params");
   const SafeTensors file = SafeTensors::read(path);
   if (file.metadata().count("convolt.card") > 0 && file.metadata().count("convolt.state") == 0)
     throw FormatError(path + ": holds a network, not a training to go on from; resume from last.safetensors");

@@ -229,8 +229,9 @@ Evaluation evaluate(std::span<const float> logits, std::span<const int32_t> labe
 
 std::vector<int64_t> confusion_matrix(std::span<const int32_t> labels, std::span<const int32_t> predicted,
                                       int64_t classes) {
-  if (classes < 1 || labels.size() != predicted.size())
-    throw UsageError("a confusion matrix is of at least 1 class and as many labels as predictions, found " +
+  constexpr int64_t kMostClasses = 1 << 20;
+  if (classes < 1 || classes > kMostClasses || labels.size() != predicted.size())
+    throw UsageError("a confusion matrix is of 1 to 2^20 classes and as many labels as predictions, found " +
                      std::to_string(classes) + ", " + std::to_string(labels.size()) + " and " +
                      std::to_string(predicted.size()));
   std::vector<int64_t> matrix(static_cast<size_t>(classes * classes));

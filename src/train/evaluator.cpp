@@ -1,4 +1,5 @@
 #include <chrono>
+#include <utility>
 
 #include "convolt/evaluation.h"
 #include "convolt/trainer.h"
@@ -23,6 +24,24 @@ LoaderOptions loader_options(const EvalOptions& o, int64_t classes) {
   l.augment = o.preprocessing;
   return l;
 }
+
+// Gives the batch back, also where a callback throws.
+class BatchInUse {
+public:
+  BatchInUse(Loader& loader, const Batch& batch) : loader_(loader), batch_(batch) {}
+  ~BatchInUse() {
+    try {
+      loader_.release(batch_);
+    } catch (...) {  // the device's error, which says so to whoever asks it next
+    }
+  }
+  BatchInUse(const BatchInUse&) = delete;
+  BatchInUse& operator=(const BatchInUse&) = delete;
+
+private:
+  Loader& loader_;
+  const Batch& batch_;
+};
 
 }  // namespace
 
@@ -50,10 +69,12 @@ EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>
   plan_.set_meters({});
   seen_.clear();
   labels_.clear();
+  if (std::exchange(broken_off_, true)) loader_->restart();
   EvalResult result;
   Batch batch;
   int64_t handed_over = 0;
   while (result.complete && loader_->next(batch)) {
+    const BatchInUse in_use(*loader_, batch);
     const StepInput input = input_of(batch);
     run_first_view(plan_, input, views_);
     std::vector<float> logits;
@@ -69,7 +90,6 @@ EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>
       seen_.insert(seen_.end(), row, row + plan_.classes());
       labels_.push_back(skipped ? -1 : data_->label(batch.samples[i]));
     }
-    loader_->release(batch);
     result.complete = !goes_on || goes_on(handed_over);
   }
   if (views_ > 1) {
@@ -82,6 +102,7 @@ EvalResult Evaluator::run(const std::function<void(int64_t, const float*, bool)>
     result.top5 = m.top5 / m.weight;
   }
   loader_->restart();
+  broken_off_ = false;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }

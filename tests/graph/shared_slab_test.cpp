@@ -91,6 +91,19 @@ TEST(SharedSlab, EvaluationFoldsAgain) {
   }
 }
 
+TEST(SharedSlab, APlanRunsOnlyWhenItsTurnHasCome) {
+  Net net;
+  Plan large(net.graph, *net.params, net.options(kLarge, DType::f32));
+  PlanOptions o = net.options(kSmall, DType::f32);
+  o.in_slab_of = &large;
+  Plan small(net.graph, *net.params, o);
+  EXPECT_THROW(step(small, 0), UsageError);
+  step(large, 0);
+  small.take_over(large);
+  step(small, 1);
+  EXPECT_THROW(step(large, 2), UsageError);
+}
+
 TEST(SharedSlab, APlanThatNeedsMoreHasItsOwn) {
   Net net;
   Plan small(net.graph, *net.params, net.options(kSmall, DType::f32));

@@ -89,6 +89,15 @@ TEST_F(Misuse, StepsOfDeviceMemory) {
   input.weights = weights.data();
   EXPECT_THAT(message_of<UsageError>([&] { evaluation.run(input); }), HasSubstr("no labels"));
   EXPECT_THAT(message_of<UsageError>([&] { dense.run(input); }), HasSubstr("no targets"));
+  EXPECT_THAT(message_of<UsageError>([&] { plain.find_non_finite(StepInput{}); }), HasSubstr("no images"));
+  for (const float bad : {-1.F, static_cast<float>(kNan)}) {
+    StepInput numbers = input;
+    numbers.weight_sum = bad;
+    EXPECT_THAT(message_of<UsageError>([&] { plain.run(numbers); }), HasSubstr("sum of weights"));
+    numbers = input;
+    numbers.own_rates[1] = bad;
+    EXPECT_THAT(message_of<UsageError>([&] { plain.run(numbers); }), HasSubstr("own learning rate of a group"));
+  }
 
   const MadeSet data(20);
   Graph graph;
@@ -212,6 +221,11 @@ TEST_F(Misuse, CheckpointsThatWouldBeOfNoUse) {
   const ModelCard whole = card_of(graph_, card().preprocessing, {"a", "caf\xe9"});
   const TrainingState state;
   EXPECT_THROW(save_checkpoint(path, *params_, whole, nullptr, &state), UsageError);
+  Params others(context_, graph_, 2);
+  Optimizer of_others(others, {});
+  EXPECT_THAT(message_of<UsageError>([&] { save_checkpoint(path, *params_, whole, &of_others, &state); }),
+              HasSubstr("belongs to other Params"));
+  EXPECT_THAT(message_of<UsageError>([&] { load_training(path, *params_, of_others); }), HasSubstr("other Params"));
   std::vector<float> weights = params_->values(0);
   const std::vector<float> good = weights;
   weights[3] = kNan;
@@ -296,6 +310,7 @@ TEST_F(Misuse, ConfusionMatrices) {
   EXPECT_THROW(confusion_matrix(Labels{0, 5}, Labels{0, 1}, 2), UsageError);
   EXPECT_THROW(confusion_matrix(Labels{0, 1}, Labels{0}, 2), UsageError);
   EXPECT_THROW(confusion_matrix(Labels{}, Labels{}, 0), UsageError);
+  EXPECT_THROW(confusion_matrix(Labels{}, Labels{}, int64_t{1} << 32), UsageError);
 }
 
 TEST_F(Misuse, ThreadsThatNoMachineHas) {
@@ -362,6 +377,21 @@ TEST_F(Misuse, LabelsBeyondTheNetwork) {
   const EvalResult result = evaluator.run();
   EXPECT_TRUE(std::isfinite(result.loss));
   EXPECT_EQ(result.skipped, 21);
+  const MadeSet negative(20, {}, {4});
+  Evaluator unlabelled(graph_, *params_, negative, eval);
+  const EvalResult rest = unlabelled.run();
+  EXPECT_TRUE(std::isfinite(rest.loss));
+  EXPECT_EQ(rest.skipped, 1);
+}
+
+// Through the overload of host memory, which knows one rate.
+TEST_F(Misuse, GroupsThatEndEarlyLearnInLoopsOfOnesOwn) {
+  Optimizer optimizer(*params_, {.groups = {{.pattern = "conv1", .epochs = 5}}});
+  Plan plan(graph_, *params_, {.batch = 2, .training = true, .optimizer = &optimizer});
+  const std::vector<float> images = pictures(2), before = params_->values(0);
+  const int32_t labels[] = {0, 1};
+  plan.run(images.data(), labels, 2, 0, 0.1F);
+  EXPECT_NE(params_->values(0), before);
 }
 
 // A ReLU in the epilogue of a product hides NaN from the loss: the weights are looked at.

@@ -422,6 +422,20 @@ TEST(Trainer, ATeacherIsMissingOrKnowsOtherClasses) {
   EXPECT_THROW(Trial().train(data, nullptr, o), UsageError);
 }
 
+TEST(Evaluator, GoesOnAfterACallbackThatThrew) {
+  const MadeSet data(40);
+  Trial trial;
+  Evaluator evaluator(trial.graph, *trial.params, data, {.batch = 16, .preprocessing = made_pictures()});
+  const EvalResult before = evaluator.run();
+  const auto fails = [](int64_t i, const float*, bool) {
+    if (i == 20) throw std::runtime_error("enough");
+  };
+  for (int turn = 0; turn < 2; ++turn) EXPECT_THROW(evaluator.run(fails), std::runtime_error);
+  const EvalResult after = evaluator.run();
+  EXPECT_EQ(after.samples, 40);
+  EXPECT_EQ(after.loss, before.loss);
+}
+
 TEST(Evaluator, EverySampleCountsOnceWhateverTheBatch) {
   const MadeSet data(31, {30});
   double loss[2];

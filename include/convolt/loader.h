@@ -49,8 +49,8 @@ struct LoaderOptions {
   // shows that part of the samples (repeated augmentation: E. Hoffer et al., arXiv 1901.09335).
   int repeats = 1;
   BadSamplePolicy bad_samples = BadSamplePolicy::replace;  // what becomes of those that cannot be read
-  int64_t classes =
-      0;  // a sample whose label is no smaller, or negative in evaluation, is one of them; 0: labels are not looked at
+  // A sample whose label is no smaller, or negative in evaluation, is one of them; 0: labels are not looked at.
+  int64_t classes = 0;
   // A data set with a larger part of bad samples ends with an error, whatever becomes of each; 0: the first one does.
   double max_bad = 1;
   uint64_t seed = 0;  // of order, replacements and augmentation

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,8 +30,7 @@ Descriptor hold(const std::string& partial, const std::string& path) {
   for (int round = 0; round < kRounds; ++round) {
     Descriptor file(partial, O_RDWR | O_CREAT, 0666);
     if (!file.valid()) throw Error(fmt::format("cannot write {}: {}", path, errno_reason()));
-    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-      throw Error(partial + ": another process is writing it; wait for it, or choose another --out");
+    if (!file.lock()) throw Error(partial + ": another process is writing it; wait for it, or choose another --out");
     struct stat held {};
     struct stat named {};
     // Its writer may have finished it since it was opened: then it has the name of a whole set.

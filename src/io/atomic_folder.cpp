@@ -1,11 +1,9 @@
 #include "io/atomic_folder.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <filesystem>
 #include <iterator>
 #include <vector>
@@ -26,7 +24,7 @@ std::string without_slash(std::string path) {
 // Whether its writer still has it, which may be a process of another machine or container.
 bool is_held(const fs::path& folder) {
   const Descriptor there(folder.string(), O_RDONLY | O_DIRECTORY);
-  return there.valid() && ::flock(there.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  return there.valid() && !there.lock();
 }
 
 // Whether the folder has nothing in it, but for what killed processes left, which goes.
@@ -56,7 +54,7 @@ AtomicFolder::AtomicFolder(const std::string& path) : path_(without_slash(path))
     if (error) fail(error);
   }
   lock_ = Descriptor(partial_, O_RDONLY | O_DIRECTORY);
-  if (lock_.valid()) ::flock(lock_.get(), LOCK_EX | LOCK_NB);  // not every file system knows locks
+  lock_.lock();
 }
 
 AtomicFolder::~AtomicFolder() {

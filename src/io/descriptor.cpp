@@ -1,6 +1,7 @@
 #include "io/descriptor.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -45,6 +46,8 @@ std::ptrdiff_t Descriptor::read_up_to(std::span<std::byte> bytes) {
   }
   return static_cast<std::ptrdiff_t>(done);
 }
+
+bool Descriptor::lock() const { return ::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
 
 bool Descriptor::close() { return fd_ < 0 || ::close(std::exchange(fd_, -1)) == 0; }
 

@@ -23,6 +23,9 @@ public:
   bool write_all(std::span<const std::byte> bytes);
   // Reads until `bytes` is full or the file ends; the number of bytes read, or -1 with errno set.
   std::ptrdiff_t read_up_to(std::span<std::byte> bytes);
+  // Takes the file, or folder, for this process until it closes it (flock(2)), without waiting. False where another has
+  // it; true as well where the file system knows no locks.
+  bool lock() const;
   // False with errno set when the system reports a late write error.
   bool close();
 

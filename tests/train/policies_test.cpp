@@ -282,6 +282,17 @@ TEST_F(BadSteps, StopNamesTheRowAndSavesTheBatch) {
   EXPECT_TRUE(found);
 }
 
+// Gradients of f16 that are beyond it at every scale, of pictures a thousand times too bright.
+TEST(OverflowAtEveryScale, EndsTheTraining) {
+  const MadeSet data(64);
+  TrainOptions o = made_options();
+  o.dtype = DType::f16;
+  o.epochs = 8;
+  for (float& std : o.augment.std) std = 1e-5F;
+  EXPECT_THAT(message_of<NonFiniteError>([&] { Trial().train(data, nullptr, o); }),
+              HasSubstr("the loss or a gradient of step "));
+}
+
 TEST_F(BadSteps, SkipGoesOnWithoutThem) {
   const TrainOptions o = options(BadStepPolicy::skip);
   int warnings = 0;

@@ -128,68 +128,6 @@ TEST_F(MainJob, LossesAndATeacher) {
   }
 }
 
-TEST_F(MainJob, APictureThatCannotBeReadIsALineWithItsError) {
-  ASSERT_EQ(convolt(train("bad") + "--steps 1 --quiet").code, 0);
-  std::ofstream(at("nothing.jpg")) << "no picture";
-  const std::string predict = "predict --checkpoint '" + at("bad/last.safetensors") + "' --json ";
-  for (const char* name : {"nothing.jpg", "missing.jpg"}) {
-    const Outcome p = convolt(predict + "'" + at(name) + "'");
-    EXPECT_EQ(p.code, 3);
-    EXPECT_TRUE(json::parse(p.out).contains("error")) << p.out;
-  }
-}
-
-TEST_F(MainJob, WhatCannotBeLookedAtKeepsNoOtherPictureFromBeingPredicted) {
-  namespace fs = std::filesystem;
-  // There a folder without permissions cannot be listed by root either.
-  if (std::system("unshare -U true 2>/dev/null") != 0) GTEST_SKIP() << "unshare(1) may not make a user namespace";
-  ASSERT_EQ(convolt(train("mixed-run") + "--steps 1 --quiet").code, 0);
-  fs::create_directories(at("mixed/locked"));
-  for (const char* name : {"mixed/a.jpg", "mixed/z.jpg"}) fs::copy(at("shapes/val/arrow/000.jpg"), at(name));
-  fs::create_symlink("loop", at("mixed/loop"));
-  fs::permissions(at("mixed/locked"), fs::perms::none);
-  fs::create_directories(at("mixed/named"));  // may be listed, but not entered
-  fs::copy(at("shapes/val/arrow/000.jpg"), at("mixed/named/inside.jpg"));
-  fs::permissions(at("mixed/named"), fs::perms::owner_read);
-  const int status = std::system(("unshare -U '" CONVOLT_PROGRAM "' predict --json --checkpoint '" +
-                                  at("mixed-run/last.safetensors") + "' '" + at("mixed") + "' >'" + at("out") + "'")
-                                     .c_str());
-  for (const char* name : {"mixed/locked", "mixed/named"}) fs::permissions(at(name), fs::perms::owner_all);
-  EXPECT_EQ(code_of_status(status), 3);
-  std::istringstream lines(text_of(at("out")));
-  std::vector<std::string> said;
-  for (std::string line; std::getline(lines, line);) {
-    const json answer = json::parse(line);
-    said.push_back(fs::path(answer.at("path")).filename().string() + " " + answer.value("error", "is predicted"));
-  }
-  EXPECT_THAT(said, testing::ElementsAre("a.jpg is predicted", "locked cannot be opened (Permission denied)",
-                                         "loop cannot be opened (Too many levels of symbolic links)",
-                                         "inside.jpg cannot be opened (Permission denied)", "z.jpg is predicted"));
-  EXPECT_THAT(
-      convolt("predict --checkpoint '" + at("mixed-run/last.safetensors") + "' '" + at("mixed/loop") + "'").error,
-      HasSubstr("mixed/loop: cannot be opened (Too many"));
-}
-
-TEST_F(MainJob, PredictReadsAListFromStdin) {
-  ASSERT_EQ(convolt(train("stdin") + "--steps 1 --quiet").code, 0);
-  const std::string predict = "predict --checkpoint '" + at("stdin/last.safetensors") + "' - --json <'";
-  std::ofstream(at("list")) << at("shapes/val/arrow/001.jpg") << "\n";
-  const Outcome p = convolt(predict + at("list") + "'");
-  EXPECT_EQ(p.code, 0) << p.error;
-  EXPECT_EQ(json::parse(p.out).at("path"), at("shapes/val/arrow/001.jpg"));
-
-  std::ofstream(at("list")) << at("shapes/val/arrow/001.jpg") << '\0' << at("shapes/val/arrow/002.jpg") << '\0';
-  const Outcome nul = convolt(predict + at("list") + "'");
-  EXPECT_EQ(nul.code, 2);
-  EXPECT_EQ(nul.out, "");
-  EXPECT_EQ(nul.error,
-            "convolt: the list on stdin has a NUL byte; expected a name a line, not what find -print0 makes\n");
-
-  const Outcome folder = convolt(predict + at("shapes") + "'");
-  EXPECT_EQ(folder.code, 1);
-  EXPECT_EQ(folder.error, "convolt: the list on stdin cannot be read (Is a directory)\n");
-}
-
 // Killed again and again, wherever it is: in a step, in a validation, in the middle of writing. With all that a
 // training carries along: augmentation, average, accumulation, a schedule with memory, checkpoints within the epoch.
 TEST_F(MainJob, KilledAtAnyPointItGoesOnToTheSameBytes) {
@@ -424,67 +362,6 @@ TEST(Readme, ShowsTheExampleThatIsTested) {
   std::string indented;
   for (std::string line; std::getline(example, line);) indented += line.empty() ? "\n" : "    " + line + "\n";
   EXPECT_THAT(text_of(CONVOLT_SOURCE_DIR "/README.md"), HasSubstr(indented));
-}
-
-// The oracle: weights trained elsewhere, and the logits another engine computed from them.
-class Oracle : public testing::TestWithParam<std::tuple<const char*, const char*, int>> {};
-
-std::string write_oracle_weights(const std::string& prefix, const TempFolder& folder) {
-  const std::string raw = text_of(prefix + ".f32");
-  std::ifstream table(prefix + ".tsv");
-  std::string line;
-  std::getline(table, line);
-  std::vector<SafeTensor> tensors;
-  while (std::getline(table, line)) {
-    std::istringstream row(line);
-    std::string name, shape;
-    int64_t offset = 0, count = 0;
-    row >> name >> shape >> offset >> count;
-    SafeTensor t{
-        name,
-        "F32",
-        {},
-        std::as_bytes(std::span(raw)).subspan(static_cast<size_t>(offset) * 4, static_cast<size_t>(count) * 4)};
-    std::istringstream extents(shape);
-    for (std::string e; std::getline(extents, e, 'x');) t.shape.push_back(std::stoll(e));
-    tensors.push_back(t);
-  }
-  write_safetensors(folder.path("weights.safetensors"), tensors);
-  return folder.path("weights.safetensors");
-}
-
-TEST_P(Oracle, SameAccuracyAndLogits) {
-  const char* data = std::getenv("CONVOLT_TEST_DATA");
-  if (data == nullptr) GTEST_SKIP() << "CONVOLT_TEST_DATA names no folder of data sets";
-  const auto& [model, file, correct] = GetParam();
-  const TempFolder folder;
-  const std::string oracle = std::string(data) + "/cifar10_oracle/",
-                    weights = write_oracle_weights(oracle + file, folder);
-  const Outcome o = convolt(std::string("eval --model ") + model + " --weights '" + weights + "' --data-path '" +
-                            oracle + "test_batch_first1017.bin' --json --logits '" + folder.path("logits.npy") + "'");
-  ASSERT_EQ(o.code, 0) << o.error;
-  EXPECT_EQ(json::parse(o.out).at("samples"), 1017);
-  EXPECT_EQ(json::parse(o.out).at("correct"), correct);
-  const std::string npy = text_of(folder.path("logits.npy")),
-                    expected = text_of(oracle + file + ".logits_test_first1017.f32");
-  ASSERT_GT(npy.size(), expected.size());
-  const auto* found = reinterpret_cast<const float*>(npy.data() + npy.size() - expected.size());
-  const auto* truth = reinterpret_cast<const float*>(expected.data());
-  float worst = 0;
-  for (size_t i = 0; i < expected.size() / 4; ++i) worst = std::max(worst, std::fabs(found[i] - truth[i]));
-  EXPECT_LT(worst, 2e-3);
-}
-INSTANTIATE_TEST_SUITE_P(Cifar10, Oracle,
-                         testing::Values(std::tuple{"resnet20", "resnet20-12fca82f", 932},
-                                         std::tuple{"resnet32", "resnet32-d509ac18", 944}));
-
-TEST(RealData, FashionMnistTrainsFromItsCompressedFiles) {
-  const char* data = std::getenv("CONVOLT_TEST_DATA");
-  if (data == nullptr) GTEST_SKIP() << "CONVOLT_TEST_DATA names no folder of data sets";
-  const Outcome o = convolt("train --data-path '" + std::string(data) +
-                            "/fashion_mnist' --model lenet --steps 150 -b 64 --lr 0.05 --json --quiet");
-  ASSERT_EQ(o.code, 0) << o.error;
-  EXPECT_GT(json::parse(o.out).at("best_top1"), 0.4);  // chance is 0.1
 }
 
 }  // namespace
